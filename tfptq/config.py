@@ -1,0 +1,260 @@
+"""How to quantize: frozen dataclasses, presets, JSON round trip, validation.
+
+A ``QuantizationConfig`` is a plain value. Change one with ``replace(**changes)``, start from a preset with
+``from_preset(name)``, store it with ``to_json`` and ``from_json``. A wrong value is refused when the object is
+made, with a message that names the field and what it may be.
+"""
+
+import dataclasses
+import fnmatch
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tfptq.core.affine import ACTIVATION_BITS, WEIGHT_BITS
+
+
+@dataclass(frozen=True)
+class PerTensor:
+    """One scale for a whole layer."""
+
+
+@dataclass(frozen=True)
+class PerChannel:
+    """One scale for each output channel."""
+
+
+Granularity = PerTensor | PerChannel
+_GRANULARITIES = {cls.__name__: cls for cls in (PerTensor, PerChannel)}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the range of an activation is found.
+
+    Attributes:
+        method: ``"min_max"``, ``"moving_average"``, ``"percentile"``, ``"mse"`` or ``"kl"``.
+        percentile: share of the values kept, in percent, for ``"percentile"``.
+        momentum: weight of the past for ``"moving_average"``.
+        bins: number of histogram bins for the methods that need one.
+    """
+
+    method: str = "mse"
+    percentile: float = 99.99
+    momentum: float = 0.9
+    bins: int = 2048
+
+    def __post_init__(self):
+        _one_of("calibration.method", self.method, ("min_max", "moving_average", "percentile", "mse", "kl"))
+        _between("calibration.percentile", self.percentile, 50.0, 100.0)
+        _between("calibration.momentum", self.momentum, 0.0, 1.0)
+        _between("calibration.bins", self.bins, 256, 65536)
+
+
+#: Fields of ``QuantizationConfig`` that may differ from layer to layer.
+LAYER_FIELDS = ("granularity", "scaler", "weight_bits", "weight_scale", "bias_correction", "skip")
+
+
+@dataclass(frozen=True)
+class LayerOverride:
+    """Other values for the layers whose name matches a pattern.
+
+    Attributes:
+        pattern: shell-style pattern (``"block_3_*"``) over Keras layer names.
+        changes: field name -> value, as sorted pairs; fields out of ``LAYER_FIELDS``.
+    """
+
+    pattern: str
+    changes: tuple[tuple[str, Any], ...]
+
+    def __post_init__(self):
+        for name, _ in self.changes:
+            _one_of(f"field of the override for {self.pattern!r}", name, LAYER_FIELDS)
+
+
+def override(pattern: str, **changes) -> LayerOverride:
+    """Build a ``LayerOverride``: ``override("logits", weight_bits=8, granularity=PerChannel())``."""
+    return LayerOverride(pattern, tuple(sorted(changes.items())))
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """Everything that decides how a model is quantized.
+
+    Attributes:
+        granularity: which weights share a scale: ``PerTensor()`` or ``PerChannel()``.
+        scaler: ``"float"`` scales, or ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for
+            each output channel (WES).
+        weight_bits: 2, 3, 4, 5, 6 or 8.
+        activation_bits: 8 on every device; 4 to 7 are simulated in Keras only.
+        weight_scale: ``"max_abs"`` or ``"mse"`` (search the scale with the least squared weight error).
+        calibration: how activation ranges are found.
+        bias_correction: take the mean shift that weight rounding causes out of the bias.
+        skip: leave the layer in float.
+        overrides: other values for single layers; later ones win.
+        input_type: type of the model's inputs in the file: ``"float32"``, ``"int8"`` or ``"uint8"``.
+        output_type: the same for the outputs.
+        name: preset that the config came from, for reports.
+    """
+
+    granularity: Granularity = PerTensor()
+    scaler: str = "float"
+    weight_bits: int = 8
+    activation_bits: int = 8
+    weight_scale: str = "max_abs"
+    calibration: Calibration = Calibration()
+    bias_correction: bool = True
+    skip: bool = False
+    overrides: tuple[LayerOverride, ...] = ()
+    input_type: str = "float32"
+    output_type: str = "float32"
+    name: str = "custom"
+
+    def __post_init__(self):
+        if not isinstance(self.granularity, Granularity):
+            raise ValueError(
+                f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
+            )
+        _one_of("scaler", self.scaler, ("float", "shift"))
+        _one_of("weight_bits", self.weight_bits, WEIGHT_BITS)
+        _one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
+        _one_of("weight_scale", self.weight_scale, ("max_abs", "mse"))
+        for field in ("input_type", "output_type"):
+            _one_of(field, getattr(self, field), ("float32", "int8", "uint8"))
+        if self.scaler == "shift" and isinstance(self.granularity, PerChannel):
+            raise ValueError("scaler='shift' needs granularity=PerTensor(): the shifts stand in for channel scales")
+        object.__setattr__(self, "overrides", tuple(self.overrides))
+        for item in self.overrides:
+            if not isinstance(item, LayerOverride):
+                raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
+            self._apply(item)
+
+    def _apply(self, item: LayerOverride) -> "QuantizationConfig":
+        return dataclasses.replace(self, overrides=(), **dict(item.changes))
+
+    def replace(self, **changes) -> "QuantizationConfig":
+        """Copy with other values.
+
+        Raises:
+            ValueError: unknown field, or a value that the field does not take.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            _one_of("config field", name, known)
+        return dataclasses.replace(self, **changes)
+
+    def for_layer(self, layer_name: str) -> "QuantizationConfig":
+        """The config of one layer: this one with all matching overrides applied, and no overrides left."""
+        config = dataclasses.replace(self, overrides=())
+        for item in self.overrides:
+            if fnmatch.fnmatchcase(layer_name, item.pattern):
+                config = config._apply(item)
+        return config
+
+    def check_overrides(self, layer_names: list[str]) -> None:
+        """Refuse overrides that match no layer.
+
+        Raises:
+            ValueError: naming the pattern and the layers there are.
+        """
+        for item in self.overrides:
+            if not any(fnmatch.fnmatchcase(name, item.pattern) for name in layer_names):
+                raise ValueError(
+                    f"the override pattern {item.pattern!r} matches no weighted layer; there are: "
+                    + ", ".join(layer_names)
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary for JSON."""
+        return _encode(self)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """JSON text; ``from_json`` gives an equal config back."""
+        return json.dumps(self.to_dict(), indent=indent, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "QuantizationConfig":
+        """Read what ``to_json`` wrote. Missing fields take their defaults.
+
+        Raises:
+            ValueError: not JSON, unknown fields or bad values.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the quantization config is not valid JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError("the quantization config must be a JSON object")
+        config = _decode(values)
+        return cls().replace(**config)
+
+    @classmethod
+    def from_preset(cls, name: str) -> "QuantizationConfig":
+        """Look a preset up by name.
+
+        Raises:
+            ValueError: no such preset; lists those there are.
+        """
+        _one_of("preset", name, PRESETS)
+        return PRESETS[name].replace(name=name)
+
+
+#: Ready-made configs.
+PRESETS: dict[str, QuantizationConfig] = {
+    "w8a8_shift": QuantizationConfig(PerTensor(), scaler="shift"),
+    "w8a8_channel": QuantizationConfig(PerChannel()),
+    "w8a8_layer": QuantizationConfig(PerTensor()),
+}
+DEFAULT_PRESET = "w8a8_shift"
+
+
+def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfig:
+    """Turn what users pass as ``config=`` into a config: a config, a preset's name, or None for the default."""
+    if config is None:
+        return QuantizationConfig.from_preset(DEFAULT_PRESET)
+    if isinstance(config, str):
+        return QuantizationConfig.from_preset(config)
+    if isinstance(config, QuantizationConfig):
+        return config
+    raise TypeError(f"config is a {type(config).__name__}; pass a QuantizationConfig or a preset's name")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, LayerOverride):
+        return {"pattern": value.pattern, "changes": {name: _encode(item) for name, item in value.changes}}
+    if type(value) in _GRANULARITIES.values():
+        return {"type": type(value).__name__, **dataclasses.asdict(value)}
+    if dataclasses.is_dataclass(value):
+        return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    return value
+
+
+def _decode(values: dict[str, Any]) -> dict[str, Any]:
+    decoded = dict(values)
+    try:
+        if "granularity" in decoded:
+            fields = dict(decoded["granularity"])
+            kind = fields.pop("type")
+            _one_of("granularity.type", kind, _GRANULARITIES)
+            decoded["granularity"] = _GRANULARITIES[kind](**fields)
+        if "calibration" in decoded:
+            decoded["calibration"] = Calibration(**decoded["calibration"])
+        if "overrides" in decoded:
+            decoded["overrides"] = tuple(
+                override(item["pattern"], **_decode(item["changes"])) for item in decoded["overrides"]
+            )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the quantization config has an unexpected shape: {error}") from error
+    return decoded
+
+
+def _one_of(field: str, value: Any, allowed) -> None:
+    if value not in allowed:
+        raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
+
+
+def _between(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{field} is {value}; it must be between {low} and {high}")

@@ -1,0 +1,116 @@
+"""Uniform affine grids: the map between real values and integer codes.
+
+A real value ``r`` and its code ``q`` are tied by ``r = scale * (q - zero_point)``.
+
+* Weights are symmetric: ``zero_point = 0`` and codes in ``[-(2**(b-1)-1), 2**(b-1)-1]``, so that the grid
+  is its own mirror image and int8 kernels never meet -128.
+* Activations are asymmetric with the full range of codes (int8: ``[-128, 127]``), or symmetric for int16,
+  as LiteRT's 8-bit quantization specification asks.
+
+All functions are pure and work on numpy arrays of any shape.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Widths that a weight grid can have, in bits.
+WEIGHT_BITS = (2, 3, 4, 5, 6, 8)
+#: Widths that an activation grid can have, in bits. Only 8 and 16 exist on stock runtimes.
+ACTIVATION_BITS = (4, 5, 6, 7, 8, 16)
+#: Smallest scale we ever emit: keeps ``1 / scale`` and products of two scales normal float32 numbers.
+SMALLEST_SCALE = np.float32(2.0**-60)
+
+
+def weight_code_limit(bits: int) -> int:
+    """Largest magnitude of a symmetric ``bits``-bit weight code, ``2**(bits-1) - 1``."""
+    return 2 ** (bits - 1) - 1
+
+
+def quantize_symmetric(values: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
+    """Round ``values`` to the nearest code of a symmetric grid.
+
+    Args:
+        values: float array of any shape.
+        scale: positive float, broadcastable to ``values``.
+        bits: width of the grid.
+
+    Returns:
+        int8 codes of the shape of ``values``. Ties go to the even code, as in LiteRT's float kernels.
+    """
+    limit = weight_code_limit(bits)
+    ratio = np.asarray(values, np.float64) / np.asarray(scale, np.float64)
+    return np.clip(np.rint(ratio), -limit, limit).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class ActivationGrid:
+    """The affine grid of one activation tensor.
+
+    Attributes:
+        scale: positive float32 step between two codes.
+        zero_point: code of the real value 0.
+        bits: 4 to 8 (asymmetric) or 16 (symmetric).
+    """
+
+    scale: float
+    zero_point: int
+    bits: int = 8
+
+    @property
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest code."""
+        if self.bits == 16:
+            return -32767, 32767
+        return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+
+    @property
+    def real_range(self) -> tuple[float, float]:
+        """Smallest and largest real value on the grid."""
+        low, high = self.code_range
+        return (low - self.zero_point) * self.scale, (high - self.zero_point) * self.scale
+
+    def quantize(self, values: np.ndarray) -> np.ndarray:
+        """Nearest codes of ``values``, saturating, as int8 or int16."""
+        low, high = self.code_range
+        codes = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
+        return np.clip(codes, low, high).astype(np.int16 if self.bits == 16 else np.int8)
+
+    def dequantize(self, codes: np.ndarray) -> np.ndarray:
+        """Real values of ``codes`` as float32."""
+        return ((np.asarray(codes, np.int32) - self.zero_point) * np.float32(self.scale)).astype(np.float32)
+
+
+def activation_grid(minimum: float, maximum: float, bits: int = 8) -> ActivationGrid:
+    """Build the grid that covers a range of real values.
+
+    The range is first widened to contain 0, so that zero padding and ReLU are exact. An empty range (a tensor
+    that is always 0) gets the scale 1.
+
+    Args:
+        minimum: smallest real value to represent.
+        maximum: largest real value to represent.
+        bits: 4 to 8 for an asymmetric grid, 16 for a symmetric one.
+
+    Raises:
+        ValueError: the range is not finite, or upside down.
+    """
+    if not (np.isfinite(minimum) and np.isfinite(maximum)):
+        raise ValueError(f"activation range [{minimum}, {maximum}] is not finite")
+    if minimum > maximum:
+        raise ValueError(f"activation range [{minimum}, {maximum}] is upside down")
+    minimum, maximum = min(float(minimum), 0.0), max(float(maximum), 0.0)
+    if bits == 16:
+        bound = max(-minimum, maximum)
+        return ActivationGrid(_float32_scale(bound / 32767.0), 0, 16)
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    scale = _float32_scale((maximum - minimum) / (high - low))
+    zero_point = int(np.clip(np.rint(low - minimum / scale), low, high))
+    return ActivationGrid(scale, zero_point, bits)
+
+
+def _float32_scale(scale: float) -> float:
+    """Round to float32 (what a ``.tflite`` file can hold) and keep away from 0."""
+    if scale == 0.0:
+        return 1.0
+    return float(max(np.float32(scale), SMALLEST_SCALE))

@@ -1,0 +1,193 @@
+"""Two-dimensional blocks of a weight, and quantized weights.
+
+Every kernel, whatever its layout, has one canonical view ``W[O, I, T]``: output channels, input channels, taps
+(spatial positions). A depthwise kernel has ``O`` = channels and ``I`` = 1; a dense one has ``T`` = 1; a grouped
+convolution has ``I`` = input channels of one group.
+
+A *block* is ``m`` output channels times ``n`` input channels with all their taps. Rows of blocks are numbered
+``v`` in ``0..V-1`` with ``V = ceil(O/m)``, columns ``h`` in ``0..H-1`` with ``H = ceil(I/n)``; the last ones
+may be ragged. Each block has one scale ``S[v, h]``: one block is layer-wise, ``m = 1, n = I`` channel-wise.
+
+Source of the blocks: PTQ-SL, arXiv 2110.07809.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tfptq.core.affine import quantize_symmetric
+
+#: Largest integer multiplier ``r`` of the scale kind ``integer``.
+LARGEST_MULTIPLIER = 16
+#: Largest 4-bit shift of the scale kind ``shift``.
+LARGEST_SHIFT = 15
+
+
+@dataclass(frozen=True)
+class WeightView:
+    """The way from a kernel in its own layout to the canonical view ``[O, I, T]`` and back.
+
+    Each axis of the kernel is an output, an input or a tap axis; the order within each group is that of the
+    canonical view (so a ``Conv2D`` kernel ``[kh, kw, I, O]`` has ``WeightView(shape, (3,), (2,), (0, 1))``).
+
+    Attributes:
+        shape: shape of the kernel.
+        output_axes: axes that together number the output channels.
+        input_axes: axes that together number the input channels; empty for a depthwise kernel.
+        tap_axes: the other axes.
+    """
+
+    shape: tuple[int, ...]
+    output_axes: tuple[int, ...]
+    input_axes: tuple[int, ...]
+    tap_axes: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if sorted(self._order) != list(range(len(self.shape))):
+            raise ValueError(f"axes {self._order} do not cover a kernel of shape {self.shape} once each")
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        return self.output_axes + self.input_axes + self.tap_axes
+
+    @property
+    def view_shape(self) -> tuple[int, int, int]:
+        """``(O, I, T)``."""
+        return tuple(
+            int(np.prod([self.shape[axis] for axis in axes], dtype=np.int64))
+            for axes in (self.output_axes, self.input_axes, self.tap_axes)
+        )
+
+    def to_view(self, kernel: np.ndarray) -> np.ndarray:
+        """Kernel in its own layout -> contiguous ``[O, I, T]``."""
+        kernel = np.broadcast_to(np.asarray(kernel), self.shape)
+        return np.ascontiguousarray(kernel.transpose(self._order)).reshape(self.view_shape)
+
+    def from_view(self, view: np.ndarray) -> np.ndarray:
+        """``[O, I, T]`` -> contiguous kernel in its own layout."""
+        split = np.broadcast_to(view, self.view_shape).reshape([self.shape[axis] for axis in self._order])
+        return np.ascontiguousarray(split.transpose(np.argsort(self._order)))
+
+
+@dataclass(frozen=True, eq=False)
+class BlockScales:
+    """The scales ``S[V, H]`` of the blocks of a weight.
+
+    Three kinds, told apart by what a device multiplies with:
+
+    * ``float``: ``S[v, h] = factors[v, h]``, any positive float32; ``base`` is all ones.
+    * ``integer``: ``S[v, h] = base[v] * factors[v, h]`` with integers ``1..16``.
+    * ``shift``: ``S[v, h] = base[v] * 2**factors[v, h]`` with integers ``-15..15``. WES is this kind with one
+      base for the whole layer (``base`` has one entry), ``m = 1``, ``n = I`` and factors ``-k[c]``.
+
+    Attributes:
+        kind: ``"float"``, ``"integer"`` or ``"shift"``.
+        base: float32 ``[V]``, or ``[1]`` when all rows share it.
+        factors: ``[V, H]``; float32 for ``float``, int8 for the others.
+        block_shape: ``(m, n)`` in channels.
+    """
+
+    kind: str
+    base: np.ndarray
+    factors: np.ndarray
+    block_shape: tuple[int, int]
+
+    def __post_init__(self):
+        if self.kind not in ("float", "integer", "shift"):
+            raise ValueError(f"unknown kind of block scale {self.kind!r}")
+        if self.factors.ndim != 2 or self.base.shape not in ((1,), (self.factors.shape[0],)):
+            raise ValueError(f"base {self.base.shape} does not fit factors {self.factors.shape}")
+
+    def values(self) -> np.ndarray:
+        """float32 ``S[V, H]``."""
+        base = self.base.astype(np.float32)[:, None]
+        if self.kind == "shift":
+            return np.ldexp(base, self.factors.astype(np.int32)).astype(np.float32)
+        return (base * self.factors.astype(np.float32)).astype(np.float32)
+
+    def expand(self, outputs: int, inputs: int, values: np.ndarray | None = None) -> np.ndarray:
+        """One number per (output, input) channel pair, ``[O, I, 1]``.
+
+        Args:
+            outputs: ``O``.
+            inputs: ``I``.
+            values: ``[V, H]`` array to expand instead of the scales (the factors, say).
+        """
+        values = self.values() if values is None else values
+        m, n = self.block_shape
+        return np.repeat(np.repeat(values, m, axis=0)[:outputs], n, axis=1)[:, :inputs, None]
+
+    @property
+    def count(self) -> int:
+        """Number of block scales."""
+        return int(self.factors.size)
+
+
+def float_scales(values: np.ndarray, block_shape: tuple[int, int]) -> BlockScales:
+    """``BlockScales`` of the kind ``float`` from an array ``[V, H]``."""
+    values = np.asarray(values, np.float32)
+    return BlockScales("float", np.ones(1, np.float32), values, block_shape)
+
+
+def block_maxima(view: np.ndarray, block_shape: tuple[int, int]) -> np.ndarray:
+    """Largest magnitude in each block, ``[V, H]``, of a view ``[O, I, T]``."""
+    m, n = block_shape
+    maxima = np.abs(view).max(axis=2) if view.size else np.zeros(view.shape[:2], view.dtype)
+    rows = np.maximum.reduceat(maxima, np.arange(0, view.shape[0], m), axis=0)
+    return np.maximum.reduceat(rows, np.arange(0, view.shape[1], n), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedWeight:
+    """A weight as integer codes and block scales, in the canonical view.
+
+    Attributes:
+        codes: int8 ``[O, I, T]``.
+        scales: scales of the blocks.
+        bits: width of the codes.
+        permutation: for information, the order in which reordering put the output channels, or None.
+    """
+
+    codes: np.ndarray
+    scales: BlockScales
+    bits: int
+    permutation: np.ndarray | None = field(default=None)
+
+    @property
+    def scale_per_weight(self) -> np.ndarray:
+        """float32 ``[O, I, 1]``."""
+        return self.scales.expand(*self.codes.shape[:2])
+
+    def dequantize(self) -> np.ndarray:
+        """float32 ``[O, I, T]`` real weights."""
+        return (self.codes * self.scale_per_weight).astype(np.float32)
+
+    def int8_form(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The same weights as an ordinary per-channel int8 layer, when that is exact.
+
+        Returns:
+            ``(codes int8 [O, I, T], scale float32 [O])`` with ``codes * scale`` equal to ``dequantize()``, or
+            None when scales differ inside a row by something else than integers, or a code leaves int8.
+        """
+        outputs, inputs, _ = self.codes.shape
+        if self.scales.kind == "float" or self.scales.factors.shape[1] == 1:
+            if self.scales.factors.shape[1] != 1:
+                return None
+            return self.codes, np.ascontiguousarray(self.scale_per_weight[:, 0, 0])
+        factors = self.scales.factors.astype(np.int32)
+        if self.scales.kind == "shift":
+            lowest = factors.min(axis=1, keepdims=True)
+            multipliers, base = 1 << (factors - lowest), np.ldexp(self.scales.base, lowest[:, 0])
+        else:
+            multipliers, base = factors, np.broadcast_to(self.scales.base, factors.shape[:1])
+        codes = self.codes * self.scales.expand(outputs, inputs, multipliers)
+        if np.abs(codes).max(initial=0) > 127:
+            return None
+        rows = np.repeat(base, self.scales.block_shape[0])[:outputs]
+        return codes.astype(np.int8), rows.astype(np.float32)
+
+
+def quantize_nearest(view: np.ndarray, scales: BlockScales, bits: int) -> QuantizedWeight:
+    """Round every weight of a view ``[O, I, T]`` to the nearest code of its block."""
+    codes = quantize_symmetric(view, scales.expand(*view.shape[:2]), bits)
+    return QuantizedWeight(codes, scales, bits)
