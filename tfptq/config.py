@@ -14,6 +14,16 @@ from typing import Any
 from tfptq.core.affine import ACTIVATION_BITS, WEIGHT_BITS
 
 
+def _one_of(field: str, value: Any, allowed) -> None:
+    if value not in allowed:
+        raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
+
+
+def _between(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{field} is {value}; it must be between {low} and {high}")
+
+
 @dataclass(frozen=True)
 class PerTensor:
     """One scale for a whole layer."""
@@ -248,13 +258,3 @@ def _decode(values: dict[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"the quantization config has an unexpected shape: {error}") from error
     return decoded
-
-
-def _one_of(field: str, value: Any, allowed) -> None:
-    if value not in allowed:
-        raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
-
-
-def _between(field: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{field} is {value}; it must be between {low} and {high}")
