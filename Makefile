@@ -1,0 +1,53 @@
+# Two commands for newcomers: `make demo` and `make test`. Both make .venv when it is missing or out of date.
+#
+# PYTHON3 chooses the Python that .venv is made with:  make test PYTHON3=python3.12
+
+PYTHON3 ?= python3
+VENV    := .venv
+PYTHON  := $(VENV)/bin/python
+PIP     := $(PYTHON) -m pip --disable-pip-version-check --quiet
+JOBS    ?= 2
+
+# TensorFlow tells about CPU features and missing GPUs unless asked not to.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: help demo test lint format bench clean
+
+help:
+	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
+	@echo "make test    run the tests"
+	@echo "make lint    check style"
+	@echo "make format  fix style where a program can"
+	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
+	@echo "make clean   remove .venv, out and caches"
+
+demo: $(VENV)/.test-ready
+	@$(PYTHON) examples/digits.py --output out/digits.tflite
+
+test: $(VENV)/.test-ready
+	@$(PYTHON) -m pytest -n $(JOBS) -q
+
+lint: $(VENV)/.test-ready
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+
+format: $(VENV)/.test-ready
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
+bench: $(VENV)/.bench-ready
+	@$(PYTHON) -m benchmarks
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+
+# A stamp file for each set of dependencies: pip runs again only when they change.
+$(VENV)/.%-ready: setup.py pyproject.toml | $(PYTHON)
+	@echo "installing tfptq and what '$*' needs into $(VENV), which takes a few minutes the first time ..."
+	@$(PIP) install --editable ".[$*]"
+	@touch $@
+
+$(PYTHON):
+	@$(PYTHON3) -c "import sys; sys.exit(sys.version_info < (3, 10))" \
+		|| { echo "Python 3.10 or newer is needed; name one: make PYTHON3=python3.12 ..."; exit 1; }
+	@$(PYTHON3) -m venv $(VENV)

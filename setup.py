@@ -1,0 +1,72 @@
+"""Packaging of tfptq. The lower bounds of the dependencies are in README.md, with the versions that were tried."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def read_version() -> str:
+    """The version that ``tfptq/version.py`` states."""
+    scope: dict[str, str] = {}
+    exec((ROOT / "tfptq" / "version.py").read_text(encoding="utf-8"), scope)
+    return scope["__version__"]
+
+
+TEST_REQUIRES = [
+    "hypothesis>=6.100",
+    "pillow>=10",
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "ruff>=0.15",
+    "scikit-learn>=1.4",
+]
+
+BENCH_REQUIRES = [
+    "ai-edge-quantizer>=0.10",
+    "ethos-u-vela>=5.0",
+    "matplotlib>=3.8",
+    "pillow>=10",
+    "scikit-learn>=1.4",
+]
+
+setup(
+    name="tfptq",
+    version=read_version(),
+    description="Post-training quantization of Keras 3 models into int8 and int4 TFLite files",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["tfptq", "tfptq.*", "converters", "converters.*"]),
+    package_data={"tfptq": ["**/*.fbs"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "absl-py>=1.4",
+        "ai-edge-litert>=2.0",
+        "flatbuffers>=24.3",
+        "numpy>=1.26",
+        "tensorflow>=2.16",
+        "tensorflow-model-optimization>=0.8",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "images": ["pillow>=10"],
+        "test": TEST_REQUIRES,
+        "bench": BENCH_REQUIRES,
+    },
+    entry_points={
+        "console_scripts": [
+            "tfptq-keras-to-tflite = converters.keras_to_tflite:main",
+            "tfptq-inspect = converters.inspect_tflite:main",
+            "tfptq-verify = converters.verify_tflite:main",
+        ],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,41 @@
+"""Post-training quantization of Keras 3 models into int8 and int4 TFLite files.
+
+This is the table of contents. Each name is imported from its module when it is first used, so that
+``import tfptq`` stays cheap and reading a file does not load TensorFlow.
+"""
+
+from importlib import import_module
+
+from tfptq.version import __version__
+
+#: Module -> the public names that it provides.
+_CONTENTS = {
+    "tfptq.config": (
+        "Calibration",
+        "LayerOverride",
+        "PerChannel",
+        "PerTensor",
+        "QuantizationConfig",
+        "override",
+    ),
+    "tfptq.data": ("CalibrationData", "calibration_data"),
+    "tfptq.quantize": ("QuantizationResult", "quantize_keras_model"),
+    "tfptq.report": ("Report",),
+    "tfptq.tflite.inspect": ("inspect",),
+    "tfptq.tflite.verify": ("verify",),
+}
+_MODULE_OF = {name: module for module, names in _CONTENTS.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]
+
+
+def __getattr__(name: str):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'tfptq' has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

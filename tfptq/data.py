@@ -1,0 +1,348 @@
+"""Calibration data: whatever users hold, as one stream of named numpy batches.
+
+``calibration_data(model, dataset)`` takes
+
+* a numpy array (or anything that slices like one: a memory map, an HDF5 data set, a tensor), samples first;
+* for a model with several inputs, a list of arrays in the model's order, or a dict from input name to array;
+* a ``tf.data.Dataset``, batched or not, a Keras ``PyDataset``, or any other object that can be iterated again;
+* a function without arguments that gives such an iterable, as TFLite's ``representative_dataset``.
+
+The elements of a stream may be arrays, lists, dicts, or ``(inputs, labels)`` and ``(inputs, labels, weights)``
+tuples as in ``model.fit``; labels are ignored. A sample without the batch axis gets one.
+
+Iterating over the result gives dicts from input name to an array ``[batch, ...]`` of the type that the model
+declares. Nothing is kept between batches, so memory does not grow with the number of samples, and every batch
+of every pass is checked. Calibration makes several passes, so a stream must be able to start again.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Batch = dict[str, np.ndarray]
+
+
+class DataError(ValueError):
+    """Calibration data that does not fit the model, or cannot be used."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model asks of one of its inputs.
+
+    Attributes:
+        name: name of the input.
+        shape: shape of one sample, without the batch axis; None where any size will do.
+        dtype: name of the element type.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        sizes = ", ".join(["batch", *("any" if size is None else str(size) for size in self.shape)])
+        return f"{self.dtype} of shape [{sizes}]"
+
+
+def input_specs(model: keras.Model) -> tuple[InputSpec, ...]:
+    """The inputs of a model, in its order.
+
+    Raises:
+        DataError: the model has no defined inputs.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise DataError(
+            f"the model {model.name!r} has no defined inputs; build it as a Functional model, "
+            "or put keras.Input(shape) at the head of a Sequential one"
+        )
+    return tuple(InputSpec(tensor.name, tuple(tensor.shape[1:]), str(tensor.dtype)) for tensor in inputs)
+
+
+class CalibrationData:
+    """A stream of calibration batches that can be read any number of times.
+
+    Attributes:
+        inputs: what the model asks for.
+        batch_size: samples in a batch; the last batch of a pass may be smaller, and so may one before a change
+            of the sample size where an input leaves that open.
+    """
+
+    def __init__(self, inputs: tuple[InputSpec, ...], open_pass: Callable[[], Iterator[Any]], batch_size: int):
+        """Wrap a source; ``calibration_data`` is the usual way to make one.
+
+        Args:
+            inputs: what the model asks for.
+            open_pass: starts a new pass over the elements of the source.
+            batch_size: samples in a batch.
+
+        Raises:
+            DataError: the first element is missing, or does not fit.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}; it must be at least 1")
+        self.inputs = inputs
+        self.batch_size = batch_size
+        self._open_pass = open_pass
+        self._num_samples: int | None = None
+        if next(iter(self), None) is None:
+            raise DataError("the calibration dataset is empty; give at least one sample, better a few hundred")
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Start a pass.
+
+        Raises:
+            DataError: an element does not fit the model, or this pass has another length than the one before.
+        """
+        pieces = (_checked(self.inputs, element) for element in self._open_pass())
+        seen = 0
+        for batch in _rebatch(pieces, self.batch_size):
+            seen += _length(batch)
+            yield batch
+        if self._num_samples not in (None, seen):
+            raise DataError(
+                f"the calibration dataset gave {self._num_samples} samples in one pass and {seen} in the next; "
+                "calibration makes several passes, so each must give all samples"
+            )
+        self._num_samples = seen
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples. Costs one pass when none was completed yet."""
+        if self._num_samples is None:
+            for _ in self:
+                pass
+        return self._num_samples
+
+
+def calibration_data(model: keras.Model, dataset: Any, batch_size: int = 32) -> CalibrationData:
+    """Normalise a dataset for a model.
+
+    Args:
+        model: Keras model with defined inputs.
+        dataset: samples in any of the forms that the module's description lists.
+        batch_size: samples in each batch of the result, however the dataset itself is batched.
+
+    Returns:
+        A stream of dicts, input name -> array ``[batch, ...]``.
+
+    Raises:
+        DataError: the dataset is empty, of an unknown kind, can be read only once or never ends, or its first
+            batch does not fit the model. Later batches are checked when they are read.
+    """
+    specs = input_specs(model)
+    return CalibrationData(specs, _source(specs, dataset, batch_size), batch_size)
+
+
+def _source(specs: tuple[InputSpec, ...], dataset: Any, batch_size: int) -> Callable[[], Iterator[Any]]:
+    """The function that starts a new pass over a dataset."""
+    if isinstance(dataset, tf.data.Dataset):
+        _refuse_endless(dataset.cardinality() == tf.data.INFINITE_CARDINALITY)
+        return dataset.as_numpy_iterator
+    if isinstance(dataset, keras.utils.PyDataset):
+        _refuse_endless(dataset.num_batches is None)
+        return lambda: (dataset[index] for index in range(dataset.num_batches))
+    if isinstance(dataset, tf.lite.RepresentativeDataset):
+        dataset = dataset.input_gen
+    if callable(dataset):
+        return _called(dataset)
+    if _is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
+        return _sliced(_arrays_by_name(specs, dataset), batch_size)
+    if isinstance(dataset, Iterator):
+        raise DataError(
+            f"the calibration dataset is a {type(dataset).__name__}, which can be read only once; "
+            "pass the function that makes it instead, so that each pass can start afresh"
+        )
+    if isinstance(dataset, Iterable):
+        return lambda: iter(dataset)
+    raise DataError(
+        f"the calibration dataset is a {type(dataset).__name__}; pass a numpy array, a list or dict of arrays, "
+        "a tf.data.Dataset, a keras PyDataset, or a function that returns an iterable of samples"
+    )
+
+
+def _refuse_endless(endless: bool) -> None:
+    if endless:
+        raise DataError("the calibration dataset never ends; bound it, for example with dataset.take(8)")
+
+
+def _called(function: Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Any]]:
+    first, second = function(), function()
+    if not isinstance(first, Iterable):
+        raise DataError(
+            f"the calibration function returned a {type(first).__name__}; it must yield samples, or return an iterable"
+        )
+    if isinstance(first, Iterator) and first is second:
+        raise DataError(
+            "the calibration function returns the same iterator each time it is called; "
+            "let it make a new one, so that each pass can start afresh"
+        )
+    return lambda: iter(function())
+
+
+def _sliced(arrays: dict[str, Any], batch_size: int) -> Callable[[], Iterator[Batch]]:
+    """Passes over arrays that hold all samples, reading one batch at a time."""
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise DataError(f"the calibration arrays have different numbers of samples: {_listing(lengths)}")
+    (length,) = set(lengths.values())
+
+    def open_pass() -> Iterator[Batch]:
+        for start in range(0, length, batch_size):
+            yield {name: array[start : start + batch_size] for name, array in arrays.items()}
+
+    return open_pass
+
+
+def _arrays_by_name(specs: tuple[InputSpec, ...], dataset: Any) -> dict[str, Any]:
+    """Name whole-dataset arrays; these must have the batch axis, since it is the one that is sliced."""
+    named = _by_name(specs, dataset)
+    arrays = {spec.name: _as_array(spec, named[spec.name]) for spec in specs}
+    for spec in specs:
+        rank = len(arrays[spec.name].shape)
+        if rank != len(spec.shape) + 1:
+            hint = "; for a single sample, add the batch axis with sample[None]" if rank == len(spec.shape) else ""
+            raise DataError(_misfit(spec, arrays[spec.name]) + hint)
+    return arrays
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(value, "__getitem__")
+
+
+def _by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
+    """Take the inputs out of an element and name them.
+
+    A tuple means ``(inputs, labels[, weights])`` as in ``model.fit``, or ``(signature, inputs)`` as TFLite has it.
+    For a model with several inputs, a flat tuple with one array for each is taken as the inputs.
+    """
+    if isinstance(element, tuple) and element:
+        if isinstance(element[0], str):
+            return _by_name(specs, element[1])
+        if len(specs) == 1 or isinstance(element[0], (list, tuple, dict)):
+            return _by_name(specs, element[0])
+    if isinstance(element, dict):
+        return _known_names(specs, element)
+    values = list(element) if isinstance(element, (list, tuple)) else [element]
+    if len(values) != len(specs):
+        raise DataError(
+            f"the model has {len(specs)} inputs ({', '.join(spec.name for spec in specs)}) and the calibration "
+            f"dataset gives {len(values)} arrays; give one array for each input"
+            + (", or stack the samples with numpy.stack" if len(specs) == 1 else ", or a dict by input name")
+        )
+    return {spec.name: value for spec, value in zip(specs, values, strict=True)}
+
+
+def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[str, Any]:
+    names = [spec.name for spec in specs]
+    missing = [name for name in names if name not in element]
+    unknown = [str(name) for name in element if name not in names]
+    if missing or unknown:
+        found = [f"input {name!r} is missing" for name in missing] + [f"{name!r} is no input" for name in unknown]
+        raise DataError(f"calibration data by name: {', '.join(found)}; the model's inputs are {', '.join(names)}")
+    return {name: element[name] for name in names}
+
+
+def _checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
+    """One element of a source as a batch of the right names, shapes and types."""
+    named = _by_name(specs, element)
+    batch = {spec.name: _checked_array(spec, _as_array(spec, named[spec.name])) for spec in specs}
+    lengths = {name: len(array) for name, array in batch.items()}
+    if len(set(lengths.values())) != 1:
+        raise DataError(f"a calibration batch has different numbers of samples: {_listing(lengths)}")
+    return batch
+
+
+def _as_array(spec: InputSpec, value: Any) -> Any:
+    """Nested lists as an array; what slices like an array stays as it is, so that a memory map is not read."""
+    if _is_array(value):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise DataError(
+            f"calibration data for input {spec.name!r} is no array ({error}); stack samples of one size"
+        ) from error
+
+
+def _checked_array(spec: InputSpec, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DataError(_misfit(spec, array) + "; convert it to numbers, or stack samples of one size")
+    if array.ndim == len(spec.shape):
+        array = array[None]
+    fits = array.ndim == len(spec.shape) + 1 and all(
+        size in (None, found) for size, found in zip(spec.shape, array.shape[1:], strict=True)
+    )
+    if not fits:
+        raise DataError(_misfit(spec, array) + "; resize or reshape the samples as for model.predict")
+    return _cast(spec, array)
+
+
+def _cast(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+    """Copy with the element type of the input, refusing whatever would change the values."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = array.astype(spec.dtype)
+    into_float = result.dtype.kind == "f"
+    if not np.isfinite(result if into_float else array).all():
+        raise DataError(
+            f"calibration data for input {spec.name!r} holds NaN, infinity or values too large for {spec.dtype}; "
+            "clean or drop those samples"
+        )
+    if not into_float and not np.array_equal(result, array):
+        raise DataError(
+            f"calibration data for input {spec.name!r} is {array.dtype} and holds values that {spec.dtype} cannot, "
+            f"which is what the model asks for; encode the samples as for model.predict"
+        )
+    return result
+
+
+def _misfit(spec: InputSpec, array: Any) -> str:
+    shape = ", ".join(map(str, array.shape))
+    return f"calibration data for input {spec.name!r} is {array.dtype} of shape [{shape}]; the model asks for {spec}"
+
+
+def _listing(lengths: dict[str, int]) -> str:
+    return ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+
+
+def _length(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _rebatch(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Regroup batches of any size into batches of ``size``; samples of another shape start a new batch."""
+    held: list[Batch] = []
+    count = 0
+    for piece in pieces:
+        if held and any(piece[name].shape[1:] != array.shape[1:] for name, array in held[0].items()):
+            yield _joined(held)
+            held, count = [], 0
+        for start, stop in _cuts(_length(piece), size, count):
+            held.append({name: array[start:stop] for name, array in piece.items()})
+            count += stop - start
+            if count == size:
+                yield _joined(held)
+                held, count = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _cuts(length: int, size: int, count: int) -> Iterator[tuple[int, int]]:
+    """Where to cut a piece so that the first part fills a batch that holds ``count`` samples already."""
+    start = 0
+    while start < length:
+        stop = min(length, start + size - count)
+        yield start, stop
+        start, count = stop, 0
+
+
+def _joined(pieces: list[Batch]) -> Batch:
+    if len(pieces) == 1:
+        return pieces[0]
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

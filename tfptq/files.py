@@ -1,0 +1,68 @@
+"""Writing files so that a reader never sees half of one.
+
+The bytes go to a temporary file in the folder of the destination, are flushed to disk, and the temporary file is
+then renamed over the destination. A rename within one folder is atomic on POSIX and on Windows (``os.replace``), so
+the destination holds either its old content or all of the new one, also when the process is killed in between.
+"""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path: str | os.PathLike, content: bytes | str) -> Path:
+    """Write ``content`` to ``path``, all or nothing.
+
+    Args:
+        path: destination; an existing file is replaced and keeps its permissions.
+        content: bytes, or text to store as UTF-8.
+
+    Returns:
+        The destination.
+
+    Raises:
+        OSError: the folder is missing, or the destination cannot be written.
+    """
+    path = Path(path)
+    check_writable(path)
+    payload = content.encode("utf-8") if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _permissions(path))
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    return path
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Refuse a destination that cannot be written, before a long job is started for it.
+
+    Raises:
+        OSError: naming the path and what is wrong with it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"cannot write {path}: no permission to write in the folder {path.parent}")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"cannot write {path}: the file is write-protected")
+
+
+def _permissions(path: Path) -> int:
+    """Mode bits for the new file: those of the file it replaces, or what the umask leaves of ``rw-rw-rw-``."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
