@@ -1,0 +1,344 @@
+"""Sufficient statistics of one linear layer: all that rounding, scales and bias need to know of the data.
+
+A layer computes ``z = W x + b`` at every position (a dense row, a pixel of a convolution). ``x̂`` is what the layer
+reads in the quantized network, ``z`` what the float network computes there. The error of quantized weights ``Ŵ``,
+with the best bias for them, is a quadratic that five sums determine::
+
+    E|z - Ŵx̂ - b|² = tr(Ŵ A Ŵᵀ) - 2 tr(Ŵ Cᵀ) + E|z - E z|²,     b = E z - Ŵ E x̂
+    A = E x̂x̂ᵀ - E x̂ E x̂ᵀ,   C = E z x̂ᵀ - E z E x̂ᵀ
+
+Sums add up, so statistics of shards of the data merge with ``a + b``, and a fitting step costs the same for 64
+samples and for 64,000.
+
+**Groups.** Every layer is a grouped one: ``G`` groups, each with ``K`` inputs and ``P`` outputs. Dense layers and
+ordinary convolutions have ``G = 1``; a depthwise convolution has a group per channel with ``K`` = taps and ``P`` =
+depth multiplier. A canonical view ``W[O, I, T]`` is reshaped to ``[G, P, K]``: ``O = G*P``, ``K = I*T`` with ``I``
+outermost.
+
+**Cost.** One position costs ``K*(K+P)*G`` multiplications. Neighbouring positions tell nearly the same, so
+``position_step`` keeps a regular sample of them when there are many more than weights to determine.
+
+Source: the quadratic is the layer objective of Optimal Brain Surgeon and its heirs (GPTQ, arXiv 2210.17323), with
+the float output as the target.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Positions of the whole data set kept at least, and kept for each input of a group.
+FEWEST_POSITIONS = 16384
+POSITIONS_PER_INPUT = 128
+#: Float32 numbers that one block of patches may hold.
+BLOCK_SIZE = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStatistics:
+    """Sums over positions, float64. ``a + b`` are the statistics of both data sets.
+
+    Attributes:
+        count: number of positions.
+        sum_x: ``[G, K]``, sum of x̂.
+        sum_z: ``[G, P]``, sum of z.
+        sum_zz: ``[G, P]``, sum of z².
+        gram: ``[G, K, K]``, sum of x̂x̂ᵀ.
+        cross: ``[G, P, K]``, sum of z x̂ᵀ.
+    """
+
+    count: int
+    sum_x: np.ndarray
+    sum_z: np.ndarray
+    sum_zz: np.ndarray
+    gram: np.ndarray
+    cross: np.ndarray
+
+    def __add__(self, other: "LayerStatistics") -> "LayerStatistics":
+        if self.cross.shape != other.cross.shape:
+            raise ValueError(f"statistics of different layers: {self.cross.shape} and {other.cross.shape} [G, P, K]")
+        return LayerStatistics(
+            self.count + other.count,
+            self.sum_x + other.sum_x,
+            self.sum_z + other.sum_z,
+            self.sum_zz + other.sum_zz,
+            self.gram + other.gram,
+            self.cross + other.cross,
+        )
+
+    def centred(self) -> "CentredStatistics":
+        """Means and covariances.
+
+        Raises:
+            ValueError: no position was seen, or one that was not finite.
+        """
+        if self.count == 0:
+            raise ValueError("layer statistics hold no positions; pass at least one sample")
+        if not (np.isfinite(self.gram).all() and np.isfinite(self.cross).all()):
+            raise ValueError("layer statistics are not finite; look for NaN or infinity in the data or the weights")
+        mean_x, mean_z = self.sum_x / self.count, self.sum_z / self.count
+        gram = self.gram / self.count - mean_x[:, :, None] * mean_x[:, None, :]
+        cross = self.cross / self.count - mean_z[:, :, None] * mean_x[:, None, :]
+        variance = np.maximum(self.sum_zz / self.count - mean_z**2, 0.0)
+        return CentredStatistics(gram, cross, mean_x, mean_z, variance)
+
+
+@dataclass(frozen=True, eq=False)
+class CentredStatistics:
+    """Means and covariances of a layer, float64.
+
+    Attributes:
+        gram: A, ``[G, K, K]``.
+        cross: C, ``[G, P, K]``.
+        mean_x: ``[G, K]``.
+        mean_z: ``[G, P]``.
+        variance_z: ``[G, P]``.
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    mean_x: np.ndarray
+    mean_z: np.ndarray
+    variance_z: np.ndarray
+
+    def group_view(self, view: np.ndarray) -> np.ndarray:
+        """Reshape a canonical view ``[O, I, T]`` to ``[G, P, K]``.
+
+        Raises:
+            ValueError: the view has another number of outputs or inputs than the statistics.
+        """
+        groups, outputs, inputs = self.cross.shape
+        if view.ndim != 3 or view.shape[0] != groups * outputs or view.shape[1] * view.shape[2] != inputs:
+            raise ValueError(
+                f"weight view {view.shape} [O, I, T] does not fit statistics of {groups} groups with "
+                f"{outputs} outputs and {inputs} inputs each"
+            )
+        return view.reshape(groups, outputs, inputs)
+
+    def output_error(self, view: np.ndarray) -> np.ndarray:
+        """Mean squared error ``[O]`` of each output channel with weights ``[O, I, T]`` and the best bias."""
+        weight = self.group_view(np.asarray(view, np.float64))
+        quadratic = np.sum((weight @ self.gram - 2.0 * self.cross) * weight, axis=2)
+        return np.maximum(quadratic + self.variance_z, 0.0).reshape(-1)
+
+    def output_snr(self, view: np.ndarray) -> float:
+        """Signal to noise ratio of the output in dB; infinite for a perfect fit."""
+        noise, signal = self.output_error(view).sum(), self.variance_z.sum()
+        return float(10.0 * np.log10(signal / noise)) if noise > 0.0 and signal > 0.0 else math.inf
+
+    def best_bias(self, view: np.ndarray) -> np.ndarray:
+        """Bias ``E z - Ŵ E x̂``, float32 ``[O]``, that makes the mean output exact."""
+        weight = self.group_view(np.asarray(view, np.float64))
+        return (self.mean_z - np.einsum("gpk,gk->gp", weight, self.mean_x)).reshape(-1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which inputs each output position of a two-dimensional convolution reads (one-dimensional: height 1).
+
+    Attributes:
+        kernel: height and width of the kernel.
+        strides: of the output over the input; of the input over the output when transposed.
+        dilations: distance of neighbouring taps.
+        padding: ``"same"`` or ``"valid"``, as TensorFlow defines them.
+        groups: groups of input channels; all of them for a depthwise convolution.
+        transposed: a transposed convolution.
+    """
+
+    kernel: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    padding: str = "valid"
+    groups: int = 1
+    transposed: bool = False
+
+    def __post_init__(self):
+        if self.padding not in ("same", "valid"):
+            raise ValueError(f"padding is {self.padding!r}; it must be 'same' or 'valid'")
+
+    @property
+    def taps(self) -> int:
+        """Number of taps of the kernel."""
+        return self.kernel[0] * self.kernel[1]
+
+
+def position_step(positions: int, samples: int, inputs: int) -> int:
+    """Every how many positions one is worth its cost.
+
+    Args:
+        positions: output positions of one sample.
+        samples: samples of the whole data set.
+        inputs: inputs of one group, ``K``.
+
+    Returns:
+        A step ``>= 1`` that keeps ``FEWEST_POSITIONS + POSITIONS_PER_INPUT * K`` positions or more where there are
+        so many, and is prime to ``positions``, so that it does not fall on the same pixels of every sample.
+    """
+    wanted = FEWEST_POSITIONS + POSITIONS_PER_INPUT * inputs
+    step = max(1, positions * samples // wanted)
+    while math.gcd(step, positions) > 1:
+        step -= 1
+    return step
+
+
+def dense_statistics(x: np.ndarray, z: np.ndarray, step: int = 1, first_position: int = 0) -> LayerStatistics:
+    """Statistics of a dense layer.
+
+    Args:
+        x: inputs ``[..., I]``, float32.
+        z: float outputs ``[..., O]``.
+        step: keep the positions whose number in the whole data set is a multiple of it.
+        first_position: number of the first position here, so that shards keep what one pass would.
+    """
+    x = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
+    z = np.asarray(z, np.float32).reshape(-1, z.shape[-1])
+    _check_rows(len(x), len(z))
+    kept = np.arange(-first_position % step, len(x), step)
+    total = _zeros(1, z.shape[1], x.shape[1])
+    for rows in _blocks(kept, x.shape[1]):
+        total += _products(x[rows][:, None, :, None], z[rows])
+    return total
+
+
+def convolution_statistics(
+    x: np.ndarray, z: np.ndarray, window: Window, step: int = 1, first_position: int = 0
+) -> LayerStatistics:
+    """Statistics of a convolution, of any group count, plain, depthwise or transposed.
+
+    Args:
+        x: inputs ``[N, H, W, I]``, float32.
+        z: float outputs before the activation function, ``[N, Ho, Wo, O]``.
+        window: geometry of the convolution.
+        step: keep the positions whose number in the whole data set is a multiple of it.
+        first_position: number of the first position here, so that shards keep what one pass would.
+
+    Raises:
+        ValueError: shapes of ``x``, ``z`` and ``window`` do not fit together.
+    """
+    x, z = np.asarray(x, np.float32), np.asarray(z, np.float32)
+    _check_rows(len(x), len(z))
+    groups, channels = window.groups, x.shape[3]
+    if channels % groups or z.shape[3] % groups:
+        raise ValueError(f"{groups} groups do not divide {channels} input and {z.shape[3]} output channels")
+    if window.taps == 1 and window.strides == (1, 1) and groups == 1:
+        return dense_statistics(x, z, step, first_position)
+    padded, origins, offsets = _tap_indices(x, z.shape[1:3], window)
+    pixels, outputs = padded.reshape(-1, channels), z.reshape(-1, z.shape[3])
+    kept = np.arange(-first_position % step, len(outputs), step)
+    total = _zeros(groups, z.shape[3] // groups, channels // groups * window.taps)
+    for rows in _blocks(kept, channels * window.taps):
+        taps = [pixels[origins[rows] + offset] for offset in offsets]  # T times [M, I]
+        if channels == groups:
+            total += _depthwise_products(taps, outputs[rows])
+        else:
+            patches = np.stack(taps, axis=2).reshape(len(rows), groups, -1, window.taps)
+            total += _products(patches, outputs[rows])
+    return total
+
+
+def _check_rows(inputs: int, outputs: int) -> None:
+    if inputs != outputs:
+        raise ValueError(f"{inputs} rows of inputs but {outputs} rows of outputs")
+
+
+def _blocks(kept: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    """Cut the kept positions into blocks whose patches have at most ``BLOCK_SIZE`` numbers."""
+    length = max(256, BLOCK_SIZE // width)
+    for start in range(0, len(kept), length):
+        yield kept[start : start + length]
+
+
+def _zeros(groups: int, outputs: int, inputs: int) -> LayerStatistics:
+    shapes = ((groups, inputs), (groups, outputs), (groups, outputs))
+    return LayerStatistics(
+        0, *map(np.zeros, shapes), np.zeros((groups, inputs, inputs)), np.zeros((groups, outputs, inputs))
+    )
+
+
+def _products(patches: np.ndarray, z: np.ndarray) -> LayerStatistics:
+    """Statistics of patches ``[M, G, I, T]`` and outputs ``[M, G*P]``: float32 products, float64 sums."""
+    count, groups = patches.shape[:2]
+    x = patches.reshape(count, groups, -1).transpose(1, 2, 0)  # [G, K, M]
+    z = z.reshape(count, groups, -1).transpose(1, 2, 0)  # [G, P, M]
+    return LayerStatistics(
+        count,
+        x.sum(axis=2, dtype=np.float64),
+        z.sum(axis=2, dtype=np.float64),
+        np.square(z).sum(axis=2, dtype=np.float64),
+        (x @ x.transpose(0, 2, 1)).astype(np.float64),
+        (z @ x.transpose(0, 2, 1)).astype(np.float64),
+    )
+
+
+def _depthwise_products(taps: list[np.ndarray], z: np.ndarray) -> LayerStatistics:
+    """Statistics of a depthwise block: ``T`` arrays ``[M, C]``, outputs ``[M, C*P]``.
+
+    A sum of products for each pair of taps is several times faster than ``C`` small matrix products.
+    """
+    count, channels = taps[0].shape
+    z = z.reshape(count, channels, -1)
+    gram = np.empty((channels, len(taps), len(taps)))
+    for i, left in enumerate(taps):
+        for j, right in enumerate(taps[: i + 1]):
+            gram[:, i, j] = gram[:, j, i] = np.einsum("mc,mc->c", left, right)
+    cross = np.stack([np.einsum("mcp,mc->cp", z, tap) for tap in taps], axis=2)
+    return LayerStatistics(
+        count,
+        np.stack([tap.sum(axis=0, dtype=np.float64) for tap in taps], axis=1),
+        z.sum(axis=0, dtype=np.float64),
+        np.square(z).sum(axis=0, dtype=np.float64),
+        gram,
+        cross.astype(np.float64),
+    )
+
+
+def _tap_indices(x: np.ndarray, output_size: tuple[int, int], window: Window) -> tuple[np.ndarray, ...]:
+    """Pad ``x`` so that every tap of every output position is one of its pixels.
+
+    Returns:
+        The padded array ``[N, Hp, Wp, I]``; for each output position (``N*Ho*Wo``) the number of its first tap's
+        pixel; for each tap, in kernel order, how many pixels further it reads.
+    """
+    if window.transposed:
+        x = _spread(x, window.strides)
+    pads, reach, strides = [], [], (1, 1) if window.transposed else window.strides
+    for axis in range(2):
+        before, extent = _padding_before(x.shape[1 + axis], output_size[axis], window, axis)
+        covered = (output_size[axis] - 1) * strides[axis] + extent
+        pads.append((before, max(0, covered - before - x.shape[1 + axis])))
+        reach.append(extent)
+    padded = np.pad(x, ((0, 0), *pads, (0, 0)))
+    height, width = padded.shape[1:3]
+    rows = np.arange(output_size[0]) * strides[0] * width
+    columns = np.arange(output_size[1]) * strides[1]
+    samples = np.arange(len(x)) * height * width
+    origins = (samples[:, None, None] + rows[:, None] + columns).reshape(-1)
+    taps = [range(0, reach[axis], window.dilations[axis]) for axis in range(2)]
+    offsets = np.asarray([row * width + column for row in taps[0] for column in taps[1]])
+    return padded, origins, offsets[::-1] if window.transposed else offsets
+
+
+def _padding_before(size: int, output: int, window: Window, axis: int) -> tuple[int, int]:
+    """Zeros before the first input along an axis, and how far a dilated kernel reaches."""
+    extent = (window.kernel[axis] - 1) * window.dilations[axis] + 1
+    stride = window.strides[axis]
+    if window.transposed:  # ``size`` is that of the spread input, (n - 1) * stride + 1
+        cut = max(extent - stride, 0) // 2 if window.padding == "same" else 0
+        expected = size - 1 + (stride if window.padding == "same" else max(extent, stride))
+        before = extent - 1 - cut
+    else:
+        expected = -(-size // stride) if window.padding == "same" else (size - extent) // stride + 1
+        total = max((expected - 1) * stride + extent - size, 0)
+        before = total // 2 if window.padding == "same" else 0
+    if output != expected:
+        raise ValueError(f"outputs have size {output} along spatial axis {axis}, but {window} gives {expected}")
+    return before, extent
+
+
+def _spread(x: np.ndarray, strides: tuple[int, int]) -> np.ndarray:
+    """Put ``stride - 1`` zeros between neighbouring pixels."""
+    shape = (len(x), (x.shape[1] - 1) * strides[0] + 1, (x.shape[2] - 1) * strides[1] + 1, x.shape[3])
+    spread = np.zeros(shape, x.dtype)
+    spread[:, :: strides[0], :: strides[1]] = x
+    return spread
