@@ -1,0 +1,135 @@
+import json
+
+import pytest
+
+from tfptq.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    Calibration,
+    LayerOverride,
+    PerChannel,
+    PerTensor,
+    QuantizationConfig,
+    override,
+    resolve_config,
+)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_know_their_name_and_survive_json(name):
+    config = QuantizationConfig.from_preset(name)
+    assert config.name == name
+    assert QuantizationConfig.from_json(config.to_json()) == config
+
+
+def test_json_round_trip_of_everything():
+    config = QuantizationConfig(
+        PerChannel(),
+        weight_bits=4,
+        weight_scale="mse",
+        calibration=Calibration("percentile", percentile=99.9, bins=512),
+        bias_correction=False,
+        overrides=(override("stem", weight_bits=8, granularity=PerTensor(), scaler="shift"), override("b*", skip=True)),
+        input_type="int8",
+        output_type="uint8",
+    )
+    assert QuantizationConfig.from_json(config.to_json()) == config
+    assert QuantizationConfig.from_json(config.to_json(indent=None)) == config
+
+
+def test_json_may_leave_fields_out():
+    assert QuantizationConfig.from_json("{}") == QuantizationConfig()
+    assert QuantizationConfig.from_json('{"weight_bits": 4}').weight_bits == 4
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "not valid JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"weight_bit": 8}', "config field is 'weight_bit'"),
+        ('{"weight_bits": 7}', "weight_bits is 7"),
+        ('{"granularity": {"type": "PerPlanet"}}', "granularity.type is 'PerPlanet'"),
+        ('{"granularity": {"type": "PerTensor", "size": 1}}', "unexpected shape"),
+        ('{"granularity": {}}', "unexpected shape"),
+        ('{"calibration": {"metod": "mse"}}', "unexpected shape"),
+        ('{"overrides": [{"pattern": "a"}]}', "unexpected shape"),
+        ('{"overrides": [{"pattern": "a", "changes": {"input_type": "int8"}}]}', "field of the override for 'a'"),
+    ],
+)
+def test_bad_json(text, message):
+    with pytest.raises(ValueError, match=message):
+        QuantizationConfig.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"granularity": "channel"}, "granularity is 'channel'"),
+        ({"scaler": "int"}, "scaler is 'int'"),
+        ({"weight_bits": 9}, "weight_bits is 9"),
+        ({"activation_bits": 2}, "activation_bits is 2"),
+        ({"weight_scale": "guess"}, "weight_scale is 'guess'"),
+        ({"input_type": "int4"}, "input_type is 'int4'"),
+        ({"output_type": "float16"}, "output_type is 'float16'"),
+        ({"scaler": "shift", "granularity": PerChannel()}, r"needs granularity=PerTensor\(\)"),
+        ({"overrides": ("stem",)}, "build its members with override"),
+        ({"overrides": (override("stem", weight_bits=1),)}, "weight_bits is 1"),
+        ({"colour": 1}, "config field is 'colour'"),
+    ],
+)
+def test_bad_values(changes, message):
+    with pytest.raises(ValueError, match=message):
+        QuantizationConfig().replace(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": "magic"}, "calibration.method"),
+        ({"percentile": 30}, "calibration.percentile"),
+        ({"momentum": 2}, "calibration.momentum"),
+        ({"bins": 8}, "calibration.bins"),
+    ],
+)
+def test_bad_calibration(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Calibration(**changes)
+
+
+def test_overrides_apply_in_order_by_pattern():
+    config = QuantizationConfig(
+        overrides=[override("block_*", weight_bits=4), override("block_2", weight_bits=6, weight_scale="mse")]
+    )
+    assert [config.for_layer(name).weight_bits for name in ("stem", "block_1", "block_2")] == [8, 4, 6]
+    assert config.for_layer("block_2").weight_scale == "mse"
+    assert config.for_layer("block_2").overrides == ()
+
+
+def test_a_pattern_that_matches_nothing_is_an_error():
+    config = QuantizationConfig(overrides=(override("stem", weight_bits=4), override("lgits", skip=True)))
+    with pytest.raises(ValueError, match=r"'lgits' matches no weighted layer; there are: stem, logits"):
+        config.check_overrides(["stem", "logits"])
+    config.replace(overrides=config.overrides[:1]).check_overrides(["stem", "logits"])
+
+
+def test_override_refuses_fields_of_the_whole_model():
+    with pytest.raises(ValueError, match="field of the override for 'stem' is 'calibration'"):
+        override("stem", calibration=Calibration())
+    assert override("a", skip=True, scaler="float") == LayerOverride("a", (("scaler", "float"), ("skip", True)))
+
+
+def test_configs_are_values():
+    config = QuantizationConfig(overrides=[override("stem", weight_bits=4)])
+    assert hash(config) == hash(config.replace()) and config == config.replace()
+    assert json.loads(config.to_json())["granularity"] == {"type": "PerTensor"}
+
+
+def test_resolve_config():
+    assert resolve_config(None) == QuantizationConfig.from_preset(DEFAULT_PRESET)
+    assert resolve_config("w8a8_channel") is not None
+    assert resolve_config(QuantizationConfig()) == QuantizationConfig()
+    with pytest.raises(ValueError, match=r"preset is 'w9'; it must be one of 'w8a8_shift'"):
+        resolve_config("w9")
+    with pytest.raises(TypeError, match="pass a QuantizationConfig or a preset's name"):
+        resolve_config(8)

@@ -1,0 +1,58 @@
+import os
+import stat
+
+import pytest
+
+from tfptq.files import check_writable, write_atomically
+
+
+def test_writes_bytes_and_text(tmp_path):
+    assert write_atomically(tmp_path / "a", b"\x00\xff") == tmp_path / "a"
+    write_atomically(str(tmp_path / "b"), "Größe\n")
+    assert (tmp_path / "a").read_bytes() == b"\x00\xff"
+    assert (tmp_path / "b").read_text(encoding="utf-8") == "Größe\n"
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "model.tflite"
+    write_atomically(path, b"old")
+
+    def fail(source, destination):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["model.tflite"]
+
+
+def test_permissions_follow_the_old_file_or_the_umask(tmp_path):
+    path = tmp_path / "file"
+    before = os.umask(0o027)
+    try:
+        write_atomically(path, b"1")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        path.chmod(0o604)
+        write_atomically(path, b"2")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    finally:
+        os.umask(before)
+
+
+def test_refuses_a_folder_and_a_missing_folder(tmp_path):
+    with pytest.raises(IsADirectoryError, match="name a file in it"):
+        check_writable(tmp_path)
+    with pytest.raises(FileNotFoundError, match="create it first"):
+        write_atomically(tmp_path / "no" / "file", b"")
+
+
+@pytest.mark.parametrize("protected, message", [("", "in the folder"), ("file", "write-protected")])
+def test_refuses_what_is_protected(tmp_path, monkeypatch, protected, message):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "access", lambda target, mode: os.fspath(target) != os.fspath(tmp_path / protected))
+    with pytest.raises(PermissionError, match=message):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
