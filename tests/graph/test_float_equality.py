@@ -1,0 +1,70 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tests.graph.models import batch_for, inverted_residual_network, randomise, residual_network
+from tfptq.graph import FloatEqualityError, canonicalise, check_float_equal, largest_difference
+from tfptq.graph.simplify import IDENTITIES
+
+
+def test_equal_models_differ_by_rounding_only():
+    model = residual_network()
+    differences = check_float_equal(model, canonicalise(model), batch_for(model))
+    assert list(differences) == ["logits"] and differences["logits"] < 1e-6
+
+
+def test_differences_are_relative_to_the_range_of_the_output():
+    inputs = keras.Input((2,), name="x")
+    model = keras.Model(inputs, inputs * 100.0)
+    other = keras.Model(inputs, inputs * 100.0 + 1.0)
+    batch = {"x": np.array([[0.0, 1.0]], np.float32)}
+    assert list(largest_difference(model, other, batch).values()) == pytest.approx([0.01])
+
+
+@pytest.mark.parametrize("network", [residual_network, inverted_residual_network])
+def test_the_layer_where_models_part_is_named(network):
+    model = network()
+    canonical = canonicalise(model)
+    layer = [member for member in canonical.layers if isinstance(member, layers.Conv2D)][2]
+    layer.kernel.assign(layer.kernel * 1.1)
+    with pytest.raises(FloatEqualityError, match=f"the models part at layer '{layer.name}'"):
+        check_float_equal(model, canonical, batch_for(model))
+
+
+def test_nan_is_a_difference():
+    model = residual_network()
+    canonical = canonicalise(model)
+    canonical.get_layer("logits").bias.assign(np.full(5, np.nan))
+    with pytest.raises(FloatEqualityError, match="logits"):
+        check_float_equal(model, canonical, batch_for(model))
+
+
+def test_other_output_shapes_are_refused():
+    inputs = keras.Input((2,))
+    pair = [keras.Model(inputs, layers.Dense(size)(inputs)) for size in (2, 3)]
+    with pytest.raises(ValueError, match="different shapes"):
+        largest_difference(*pair, batch_for(pair[0]))
+
+
+@pytest.mark.parametrize("kind", sorted(IDENTITIES, key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
+def test_layers_taken_for_identities_are(kind):
+    arguments = {
+        "ActivityRegularization": (0.1,),
+        "Identity": (),
+        "RandomFlip": (),
+        "RandomColorJitter": ((0.0, 255.0), 0.2),
+        "RandomTranslation": (0.1, 0.1),
+        "RandomPosterization": (4,),
+        "RandomErasing": (),
+        "RandomGaussianBlur": (),
+        "RandomElasticTransform": (),
+    }.get(kind.__name__, (0.2,))
+    rank = 3 if kind.__name__.endswith("1D") else 5 if kind.__name__.endswith("3D") else 4
+    values = np.random.default_rng(0).uniform(-100.0, 400.0, (2, *[3] * (rank - 1))).astype(np.float32)
+    assert np.array_equal(np.asarray(kind(*arguments)(values, training=False)), values)
+
+
+def test_sequential_reference_and_plain_arrays():
+    model = randomise(keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.BatchNormalization()]))
+    check_float_equal(model, canonicalise(model), np.ones((2, 3), np.float32), 1e-6)

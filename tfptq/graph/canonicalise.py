@@ -1,0 +1,44 @@
+"""The canonical float model: flat, float32, one kernel per layer, BatchNormalization folded.
+
+Everything after this step (wrappers, converter, channel groups) sees this model only. It computes what the user's
+model computes in inference, up to float32 rounding; ``check_float_equal`` measures that.
+"""
+
+import keras
+
+from tfptq.graph.fold_batch_norm import fold_batch_norm
+from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.simplify import remove_identities, split_separable_convolutions
+from tfptq.graph.validate import check_backend, check_model, check_weights
+
+
+def canonicalise(model: keras.Model) -> keras.Model:
+    """Make the canonical float model.
+
+    Nested models are inlined, layers without effect in inference removed, separable convolutions split, and
+    BatchNormalization (and constant multiples and offsets of channels) folded into the convolution or dense layer
+    before or after it. A BatchNormalization that cannot be folded stays.
+
+    Args:
+        model: built Keras 3 Sequential or Functional model; it is not changed. Any number of inputs and outputs,
+            shared layers, nested models.
+
+    Returns:
+        A new functional model with copied float32 weights, the same input names, and inputs and outputs in the same
+        structure and order. Layers keep their names, but for two nested layers of one name, and the halves of a
+        separable convolution (``<name>_depthwise``, ``<name>_pointwise``).
+
+    Raises:
+        RuntimeError: Keras does not run on TensorFlow.
+        TypeError: not a Keras 3 model.
+        ValueError: the model is not built, subclassed, already quantized, has NaN or infinite weights or no weighted
+            layer, or has a layer that cannot be copied.
+    """
+    check_backend()
+    check_model(model)
+    graph = read_graph(model)
+    check_weights(graph)
+    graph = remove_identities(graph)
+    graph = split_separable_convolutions(graph)
+    graph = fold_batch_norm(graph)
+    return build_model(graph)

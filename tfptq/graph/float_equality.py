@@ -1,0 +1,131 @@
+"""Measure how far two float models are apart, and name the layer where they part.
+
+The difference of an output is ``max |a - b|``, relative to the range ``max a - min a`` over the batch.
+
+The layer is found without knowing how the graph was rewritten: a layer of the new model is *confirmed* when some layer
+of the original yields the same values in any order (so that permuted channels count as equal). The first layer in the
+graph that is not confirmed, and from which no confirmed layer can be reached, is where the models part.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfptq.graph.flat_graph import FlatGraph
+from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
+
+
+class FloatEqualityError(ValueError):
+    """A rewritten model does not compute what the original does."""
+
+
+def largest_difference(original: keras.Model, changed: keras.Model, batch: Any) -> dict[str, float]:
+    """Compare the outputs of two models in inference.
+
+    Args:
+        original: the reference; if it computes in another type than float32, its float32 copy is.
+        changed: model with the same inputs and the same structure of outputs.
+        batch: {input name: array}, or arrays in the structure of the model's inputs.
+
+    Returns:
+        {output name of ``original``: largest difference relative to the range of that output}.
+
+    Raises:
+        ValueError: the models have different numbers or shapes of outputs.
+    """
+    expected = _outputs(_float32_reference(original), batch)
+    found = _outputs(changed, batch)
+    if [array.shape for array in expected] != [array.shape for array in found]:
+        raise ValueError(
+            f"the outputs of {original.name!r} and {changed.name!r} have different shapes: "
+            f"{[array.shape for array in expected]} and {[array.shape for array in found]}"
+        )
+    names = _unique_names(original)
+    return {name: _relative_difference(*pair) for name, *pair in zip(names, expected, found, strict=True)}
+
+
+def check_float_equal(
+    original: keras.Model, canonical: keras.Model, batch: Any, tolerance: float = 1e-4
+) -> dict[str, float]:
+    """Refuse a rewritten model that does not compute what the original does.
+
+    Args:
+        original: the reference.
+        canonical: the rewritten model.
+        batch: as for ``largest_difference``.
+        tolerance: largest relative difference that is let pass.
+
+    Returns:
+        The differences, for the report.
+
+    Raises:
+        FloatEqualityError: naming the outputs, the differences, and the layer where the models part if it is found.
+    """
+    differences = largest_difference(original, canonical, batch)
+    broken = {name: value for name, value in differences.items() if not value <= tolerance}
+    if broken:
+        listed = ", ".join(f"{name!r} by {value:.3g}" for name, value in broken.items())
+        layer = first_difference(original, canonical, batch, tolerance)
+        where = f"; the models part at layer {layer!r}" if layer else ""
+        raise FloatEqualityError(
+            f"the rewritten model differs from {original.name!r} in {listed} of the range of the output "
+            f"(tolerance {tolerance:g}){where}"
+        )
+    return differences
+
+
+def first_difference(original: keras.Model, changed: keras.Model, batch: Any, tolerance: float = 1e-4) -> str | None:
+    """Name of the first layer of ``changed`` after which nothing equals a layer of ``original``, or None."""
+    known = [np.sort(array, axis=None) for array in _first_outputs(read_graph(original), batch)]
+    graph = read_graph(changed)
+    found = [np.sort(array, axis=None) for array in _first_outputs(graph, batch)]
+    confirmed = [any(_same(values, other, tolerance) for other in known) for values in found]
+    alive = set()  # Values from which a confirmed layer can be reached.
+    parting = None
+    for call, equal in zip(reversed(graph.calls), reversed(confirmed), strict=True):
+        if equal or alive.intersection(call.outputs):
+            alive.update(call.inputs)
+        else:
+            parting = call.unit.name
+    return parting
+
+
+def _first_outputs(graph: FlatGraph, batch: Any) -> list[np.ndarray]:
+    """First output of every call, in the order of the calls."""
+    first_outputs = [call.outputs[0] for call in graph.calls]
+    observed = FlatGraph(graph.name, graph.input_configs, graph.inputs, first_outputs, graph.calls)
+    return _outputs(build_model(observed), batch)
+
+
+def _same(found: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
+    return found.shape == expected.shape and _relative_difference(expected, found) <= tolerance
+
+
+def _relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
+    if not expected.size:
+        return 0.0
+    expected, found = expected.astype(np.float64), found.astype(np.float64)
+    spread = expected.max() - expected.min()
+    # A constant output has no range; compare to its size then.
+    return float(np.abs(expected - found).max() / (spread or np.abs(expected).max() or 1.0))
+
+
+def _float32_reference(model: keras.Model) -> keras.Model:
+    float32 = all(layer.compute_dtype == "float32" for layer in model._flatten_layers() if layer is not model)
+    return model if float32 else build_model(read_graph(model))
+
+
+def _outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
+    function = graph_of(model)
+    names = input_names(model)
+    if isinstance(batch, Mapping) and set(batch) == set(names):
+        batch = keras.tree.pack_sequence_as(function._inputs_struct, [batch[name] for name in names])
+    return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(model(batch, training=False))]
+
+
+def _unique_names(model: keras.Model) -> list[str]:
+    """Names of the outputs; repeated ones are numbered."""
+    names = graph_of(model).output_names
+    return [name if names.count(name) == 1 else f"{name}:{index}" for index, name in enumerate(names)]

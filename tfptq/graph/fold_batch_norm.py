@@ -1,0 +1,149 @@
+"""Fold constant affine maps of channels (BatchNormalization, Rescaling, ...) into their neighbours.
+
+With ``z = W x + b`` and ``y = scale * z + shift`` (each output channel ``o``; ``x`` has input channels ``i``):
+
+* *into the preceding layer*, when it is linear and nothing else reads ``z``:
+  ``W'[o] = scale[o] W[o]``, ``b'[o] = scale[o] b[o] + shift[o]``;
+* *into the following layer*, ``z = W (scale * x + shift) + b``, when nothing else reads the scaled ``x``:
+  ``W'[o, i] = W[o, i] scale[i]``, ``b'[o] = b[o] + sum over i, taps of W[o, i] shift[i]``. Zero padding would pad
+  after the shift, so this needs unpadded taps, or a shift of 0.
+
+Both are exact up to float32 rounding. The TFLite converter fuses some of these maps itself; folding them all first
+keeps the weights of the file equal to the weights of the Keras layers.
+
+Layouts of kernels: convolution ``[*taps, I/groups, O]``, transposed ``[*taps, O, I]``, depthwise ``[*taps, I, M]``
+(output channel ``i * M + m``), dense ``[I, O]``.
+"""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from tfptq.graph.channel_affine import ChannelAffine, channel_affine
+from tfptq.graph.flat_graph import Call, FlatGraph, Unit
+
+CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_FOLDABLE = (*CONVOLUTIONS, *TRANSPOSED, *DEPTHWISE, keras.layers.Dense)
+
+
+def fold_batch_norm(graph: FlatGraph) -> FlatGraph:
+    """Fold every constant affine map that can be folded; the others stay.
+
+    Args:
+        graph: flat graph without identity layers in between.
+
+    Returns:
+        A graph that computes the same function.
+    """
+    before = None
+    while before is not graph:
+        before = graph
+        for call in before.calls:
+            affine = channel_affine(call)
+            if affine is not None:
+                graph = _fold_call(graph, call, affine)
+    return graph
+
+
+def _fold_call(graph: FlatGraph, call: Call, affine: ChannelAffine) -> FlatGraph:
+    producer = graph.producers.get(affine.source)
+    if producer is not None and _takes_output_affine(graph, producer, affine):
+        unit = _scale_outputs(producer.unit, affine)
+        # The folded layer yields the value that the affine map yielded.
+        return graph.replace_calls({producer: [replace(producer, unit=unit, outputs=call.outputs)], call: []})
+    consumer = graph.only_user(call.output)
+    if consumer is not None and _takes_input_affine(graph, consumer, affine):
+        unit = _scale_inputs(consumer.unit, affine)
+        graph = graph.replace_calls({consumer: [replace(consumer, unit=unit)], call: []})
+        return graph.substitute({call.output: affine.source})
+    return graph
+
+
+def _takes_output_affine(graph: FlatGraph, producer: Call, affine: ChannelAffine) -> bool:
+    return (
+        producer.unit.kind in _FOLDABLE
+        and producer.unit.config["activation"] in (None, "linear")
+        and graph.called_once(producer)
+        and graph.only_user(affine.source) is not None
+        and _channels_agree(producer, affine)
+    )
+
+
+def _takes_input_affine(graph: FlatGraph, consumer: Call, affine: ChannelAffine) -> bool:
+    return (
+        consumer.unit.kind in _FOLDABLE
+        and graph.called_once(consumer)
+        and _channels_agree(consumer, affine)
+        and (not np.any(affine.shift) or _is_unpadded(consumer.unit))
+    )
+
+
+def _channels_agree(call: Call, affine: ChannelAffine) -> bool:
+    if affine.axis is None:
+        return True
+    first = call.unit.config.get("data_format") == "channels_first"
+    return affine.axis == (1 if first else len(affine.source.shape) - 1)
+
+
+def _is_unpadded(unit: Unit) -> bool:
+    """Whether every output sums over all taps of true input."""
+    if unit.kind is keras.layers.Dense:
+        return True
+    if unit.kind in TRANSPOSED:
+        return False
+    return unit.config["padding"] == "valid" or set(unit.config["kernel_size"]) == {1}
+
+
+def _scale_outputs(unit: Unit, affine: ChannelAffine) -> Unit:
+    kernel = unit.weight("kernel").astype(np.float64)
+    scale = affine.scale
+    if unit.kind in TRANSPOSED:
+        scale = scale[..., None]  # [O, 1]
+    elif unit.kind in DEPTHWISE and scale.ndim:
+        scale = scale.reshape(kernel.shape[-2:])  # [I, M]
+    bias = unit.weight("bias")
+    bias = np.zeros(output_channels(unit)) if bias is None else bias.astype(np.float64)
+    return with_kernel_and_bias(unit, kernel * scale, bias * affine.scale + affine.shift)
+
+
+def _scale_inputs(unit: Unit, affine: ChannelAffine) -> Unit:
+    kernel = unit.weight("kernel").astype(np.float64)
+    scale, shift = (_along_inputs(unit, kernel, coefficient) for coefficient in (affine.scale, affine.shift))
+    bias = unit.weight("bias")
+    bias = np.zeros(output_channels(unit)) if bias is None else bias.astype(np.float64)
+    if np.any(shift):  # Only layers whose output channels are the last axis or axes get here.
+        summed = (kernel * shift).reshape(-1, *kernel.shape[-2:])  # [taps, I, O]
+        bias = bias + (summed.sum(0).reshape(-1) if unit.kind in DEPTHWISE else summed.sum((0, 1)))
+    return with_kernel_and_bias(unit, kernel * scale, bias)
+
+
+def _along_inputs(unit: Unit, kernel: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """One number per input channel, in a shape that broadcasts against the last two axes of the kernel."""
+    if values.ndim == 0:
+        return values
+    if unit.kind in TRANSPOSED:
+        return values  # [O, I]
+    inputs, outputs = kernel.shape[-2:]
+    groups = unit.config.get("groups", 1) if unit.kind in CONVOLUTIONS else 1
+    # Output channels of group g read the input channels of group g: [groups, I/groups] -> [I/groups, O].
+    return np.repeat(values.reshape(groups, inputs).T, outputs // groups, axis=1)
+
+
+def output_channels(unit: Unit) -> int:
+    """Number of output channels of a convolution or dense layer."""
+    shape = unit.weight("kernel").shape
+    if unit.kind in DEPTHWISE:
+        return shape[-2] * shape[-1]
+    return shape[-2] if unit.kind in TRANSPOSED else shape[-1]
+
+
+def with_kernel_and_bias(unit: Unit, kernel: np.ndarray, bias: np.ndarray) -> Unit:
+    """The same layer with another kernel and bias; it has a bias from now on if ``bias`` is not all 0."""
+    weights = [("kernel", kernel.astype(np.float32))]
+    use_bias = unit.config["use_bias"] or bool(np.any(bias))
+    if use_bias:
+        weights.append(("bias", np.broadcast_to(bias, output_channels(unit)).astype(np.float32)))
+    return replace(unit, config={**unit.config, "use_bias": use_bias}, weights=tuple(weights))

@@ -1,0 +1,245 @@
+"""From a Keras model to a ``FlatGraph`` and back.
+
+``read_graph`` walks the recorded calls of a Functional or Sequential model and inlines nested models, so that the
+result has layers and operations only. A nested layer keeps its name when no other has it; otherwise it takes the name
+of its model as a prefix (Keras forbids ``/`` in names). All floating point computation becomes float32.
+
+``build_model`` makes fresh Keras layers from the configs, calls them in order, and sets their weights. The user's
+layers are only read. Both ways an input keeps its name, and the structures of inputs and outputs stay.
+
+``training`` arguments are dropped: Keras overrides them in inference anyhow.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.models.functional import Functional  # Keras exports no public name for it.
+
+from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value, map_values, values_in
+
+_FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
+_FLOAT_POLICIES = (*_FLOAT_TYPES, "mixed_float16", "mixed_bfloat16")
+
+
+def graph_of(operation: keras.Operation) -> keras.Function | None:
+    """The recorded graph inside a model, or None for plain layers and operations.
+
+    Raises:
+        ValueError: the model has no recorded graph: it is subclassed, or not built yet.
+    """
+    if isinstance(operation, keras.Sequential):
+        if operation._functional is None:
+            raise ValueError(
+                f"the Sequential model {operation.name!r} has no graph yet: give it a keras.Input as first layer, or "
+                "call build(input_shape); layers that only run eagerly are not supported"
+            )
+        return operation._functional
+    if isinstance(operation, keras.Function):
+        if type(operation).call in (keras.Function.call, Functional.call):
+            return operation
+    elif not isinstance(operation, keras.Model):
+        return None
+    raise ValueError(
+        f"{operation.name!r} ({type(operation).__name__}) is a subclassed model with its own call(); its graph is not "
+        "known. Rebuild it with the functional API, keras.Model(inputs, outputs)"
+    )
+
+
+def input_names(model: keras.Model) -> list[str]:
+    """Names of the input layers, in the order of the inputs.
+
+    The tensor of an input layer that the user did not name is called differently (``keras_tensor_7``); the canonical
+    model calls both like the layer.
+    """
+    return [tensor._keras_history.operation.name for tensor in graph_of(model).inputs]
+
+
+def read_graph(model: keras.Model) -> FlatGraph:
+    """Read a model into a flat graph.
+
+    Args:
+        model: built Functional or Sequential Keras 3 model; it is not changed.
+
+    Raises:
+        ValueError: a (nested) model without a known graph, or a layer without a config.
+    """
+    function = graph_of(model)
+    if function is None:
+        raise ValueError(f"{model!r} is not a Keras model")
+    reader = _Reader(function)
+    inputs = [Value(tuple(tensor.shape), _float32_name(tensor.dtype)) for tensor in function.inputs]
+    outputs = reader.inline(function, inputs, prefix="")
+    return FlatGraph(
+        name=model.name,
+        input_configs=tuple(_input_config(tensor) for tensor in function.inputs),
+        inputs=keras.tree.pack_sequence_as(function._inputs_struct, inputs),
+        outputs=outputs,
+        calls=tuple(reader.calls),
+    )
+
+
+class _Reader:
+    """State of one walk: the calls so far, and one unit for each Keras operation."""
+
+    def __init__(self, function: keras.Function):
+        self.calls: list[Call] = []
+        self._units: dict[int, Unit] = {}
+        self._top = {id(operation) for operation in function.operations}
+        self._names = {operation.name for operation in function.operations}
+
+    def inline(self, function: keras.Function, inputs: list[Value], prefix: str) -> Any:
+        """Append the calls of ``function`` applied to ``inputs``; returns its outputs as a structure of values."""
+        values = {id(tensor): value for tensor, value in zip(function.inputs, inputs, strict=True)}
+
+        def convert(leaf):
+            return values[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
+
+        for depth in sorted(function._nodes_by_depth, reverse=True):
+            for node in function._nodes_by_depth[depth]:
+                if node.is_input:
+                    continue
+                args, kwargs = node.arguments.convert(convert)
+                outputs = self._apply(node.operation, args, kwargs, node.outputs, prefix)
+                values.update(zip(map(id, node.outputs), outputs, strict=True))
+        return keras.tree.map_structure(convert, function._outputs_struct)
+
+    def _apply(self, operation, args, kwargs, tensors, prefix) -> tuple[Value, ...]:
+        nested = graph_of(operation)
+        if nested is not None:
+            inputs = _nested_inputs(operation.name, nested, args, kwargs)
+            return tuple(values_in(self.inline(nested, inputs, f"{operation.name}_")))
+        if isinstance(operation, keras.Layer):
+            kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        outputs = tuple(Value(tuple(tensor.shape), _float32_name(tensor.dtype)) for tensor in tensors)
+        self.calls.append(Call(self._unit(operation, prefix), tuple(args), kwargs, outputs))
+        return outputs
+
+    def _unit(self, operation: keras.Operation, prefix: str) -> Unit:
+        if id(operation) not in self._units:
+            name = operation.name
+            if id(operation) not in self._top:
+                name = self._free_name(name, prefix)
+            self._units[id(operation)] = _read_unit(operation, name)
+        return self._units[id(operation)]
+
+    def _free_name(self, name: str, prefix: str) -> str:
+        candidates = [name, prefix + name] + [f"{prefix}{name}_{number}" for number in range(1, len(self._names) + 2)]
+        free = next(candidate for candidate in candidates if candidate not in self._names)
+        self._names.add(free)
+        return free
+
+
+def _nested_inputs(name: str, function: keras.Function, args: tuple, kwargs: Mapping[str, Any]) -> list[Value]:
+    """The values that a call of a nested model binds to its inputs, in their order."""
+    given = args[0] if args else kwargs["inputs"]
+    if isinstance(given, dict) and not isinstance(function._inputs_struct, dict):
+        given = [given[tensor.name] for tensor in function.inputs]
+    values = values_in(given)
+    expected = [(len(tensor.shape), _float32_name(tensor.dtype)) for tensor in function.inputs]
+    found = [(len(value.shape), value.dtype) for value in values]
+    if expected != found:
+        raise ValueError(
+            f"the nested model {name!r} is called on tensors of (rank, type) {found} and declares {expected}; call it "
+            "on tensors that match its inputs"
+        )
+    return values
+
+
+def _read_unit(operation: keras.Operation, name: str) -> Unit:
+    if not isinstance(operation, keras.Layer):
+        return Unit(name, type(operation), {}, operation=operation)
+    if operation.quantization_mode is not None or getattr(operation, "lora_enabled", False):
+        raise ValueError(
+            f"layer {name!r} is already quantized by Keras or carries LoRA weights; pass the plain float model"
+        )
+    try:
+        config = {**_float32_config(operation.get_config()), "name": name}
+    except NotImplementedError as error:
+        raise ValueError(
+            f"layer {name!r} ({type(operation).__name__}) has no config; give it get_config() so that it can be copied"
+        ) from error
+    if isinstance(operation, keras.layers.Lambda):
+        # Serialised functions lose the names around them; the live ones do not.
+        config.update(function=operation.function, output_shape=operation._output_shape, mask=operation.mask)
+    weights = tuple((weight.name, _float32_array(weight)) for weight in operation.weights)
+    return Unit(name, type(operation), config, weights)
+
+
+def _float32_name(dtype: str) -> str:
+    return "float32" if dtype in _FLOAT_TYPES else dtype
+
+
+def _float32_array(weight: keras.Variable) -> np.ndarray:
+    array = keras.ops.convert_to_numpy(weight)
+    return array.astype(np.float32) if _float32_name(weight.dtype) == "float32" else array
+
+
+def _float32_config(config: Any) -> Any:
+    """Replace every floating point dtype or policy in a (nested) layer config by float32."""
+    if isinstance(config, dict):
+        return {
+            key: "float32" if key == "dtype" and _policy_name(item) in _FLOAT_POLICIES else _float32_config(item)
+            for key, item in config.items()
+        }
+    if isinstance(config, list):
+        return [_float32_config(item) for item in config]
+    return config
+
+
+def _policy_name(item: Any) -> Any:
+    """Name of a dtype, or of a serialised ``DTypePolicy``."""
+    return item["config"].get("name") if isinstance(item, dict) and "config" in item else item
+
+
+def _input_config(tensor: keras.KerasTensor) -> Mapping[str, Any]:
+    layer = tensor._keras_history.operation
+    if layer.optional:
+        raise ValueError(f"input {layer.name!r} is optional; a .tflite file needs every input: build without it")
+    return _float32_config(layer.get_config())
+
+
+def build_model(graph: FlatGraph) -> keras.Model:
+    """Make a flat functional model with fresh layers and the weights of the graph.
+
+    Raises:
+        ValueError: a layer cannot be made from its config.
+    """
+    layers = [keras.layers.InputLayer.from_config(dict(config)) for config in graph.input_configs]
+    tensors = {value: layer.output for value, layer in zip(values_in(graph.inputs), layers, strict=True)}
+    operations = {unit: instantiate(unit) for unit in graph.units}
+    for call in graph.calls:
+        args, kwargs = map_values(tensors.__getitem__, (call.args, dict(call.kwargs)))
+        results = keras.tree.flatten(operations[call.unit](*args, **kwargs))
+        tensors.update(zip(call.outputs, results, strict=True))
+    for unit, operation in operations.items():
+        _set_weights(unit, operation)
+    inputs, outputs = map_values(tensors.__getitem__, (graph.inputs, graph.outputs))
+    return keras.Model(inputs, outputs, name=graph.name)
+
+
+def instantiate(unit: Unit) -> keras.Operation:
+    """A fresh layer or operation, not yet called and without its weights."""
+    if unit.operation is not None:
+        operation = copy.copy(unit.operation)  # Stateless, so only its name and its records of calls are renewed.
+        operation.name, operation._inbound_nodes, operation._outbound_nodes = unit.name, [], []
+        return operation
+    if issubclass(unit.kind, keras.layers.Lambda):
+        return unit.kind(**unit.config)
+    try:
+        return unit.kind.from_config(copy.deepcopy(dict(unit.config)))
+    except (TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"layer {unit.name!r} ({unit.kind.__name__}) cannot be made from its config: {error}; its get_config() "
+            "must return all arguments of its __init__()"
+        ) from error
+
+
+def _set_weights(unit: Unit, operation: keras.Operation) -> None:
+    if not unit.weights:
+        return
+    operation.set_weights([array for _, array in unit.weights])
+    if isinstance(operation, (keras.layers.Normalization, keras.layers.Discretization)):
+        operation.finalize_state()  # They compute with constants that they derive from their weights.

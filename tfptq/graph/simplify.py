@@ -1,0 +1,110 @@
+"""Small rewrites of a flat graph: drop layers without effect in inference, split separable convolutions.
+
+A separable convolution is a depthwise convolution without bias, followed by a 1x1 ("pointwise") convolution that has
+the bias and the activation. Split, each layer has one kernel.
+"""
+
+from dataclasses import replace
+
+import keras
+
+from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value
+from tfptq.graph.rebuild import instantiate
+
+# Augmentation layers differ between Keras versions, so they are looked up by name.
+_AUGMENTATIONS = (
+    *("RandomBrightness", "RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomElasticTransform"),
+    *("RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert"),
+    *("RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation", "RandomSharpness"),
+    *("RandomShear", "RandomTranslation", "RandomZoom"),
+)
+#: Layers that return their input when they do not train.
+IDENTITIES = frozenset(
+    {
+        keras.layers.ActivityRegularization,
+        keras.layers.AlphaDropout,
+        keras.layers.Dropout,
+        keras.layers.GaussianDropout,
+        keras.layers.GaussianNoise,
+        keras.layers.Identity,
+        keras.layers.SpatialDropout1D,
+        keras.layers.SpatialDropout2D,
+        keras.layers.SpatialDropout3D,
+        *(getattr(keras.layers, name) for name in _AUGMENTATIONS if hasattr(keras.layers, name)),
+    }
+)
+
+
+def remove_identities(graph: FlatGraph) -> FlatGraph:
+    """Drop the layers that return their input in inference, ``Activation("linear")`` among them."""
+    sources: dict[Value, Value] = {}
+    kept = []
+    for call in graph.calls:
+        if _is_identity(call):
+            source = call.inputs[0]
+            sources[call.output] = sources.get(source, source)
+        else:
+            kept.append(call)
+    return graph.with_calls(kept).substitute(sources)
+
+
+def _is_identity(call: Call) -> bool:
+    kind, config = call.unit.kind, call.unit.config
+    linear = kind is keras.layers.Activation and config["activation"] in (None, "linear")
+    if not linear and kind not in IDENTITIES:
+        return False
+    # An image layer also casts its input; then it has an effect.
+    return len(call.inputs) == len(call.outputs) == 1 and call.inputs[0].dtype == call.output.dtype
+
+
+def split_separable_convolutions(graph: FlatGraph) -> FlatGraph:
+    """Replace separable convolutions by a depthwise and a pointwise convolution."""
+    separable = [unit for unit in graph.units if unit.kind in _SEPARABLE]
+    names = {unit.name for unit in graph.units} - {unit.name for unit in separable}
+    halves = {unit: _split_unit(unit, names) for unit in separable}
+    return graph.replace_calls(
+        {call: _split_call(call, *halves[call.unit]) for call in graph.calls if call.unit in halves}
+    )
+
+
+_SEPARABLE = {
+    keras.layers.SeparableConv1D: (keras.layers.DepthwiseConv1D, keras.layers.Conv1D),
+    keras.layers.SeparableConv2D: (keras.layers.DepthwiseConv2D, keras.layers.Conv2D),
+}
+
+
+def _split_unit(unit: Unit, names: set[str]) -> tuple[Unit, Unit]:
+    config = unit.config
+    depthwise_kind, pointwise_kind = _SEPARABLE[unit.kind]
+    shared = {key: config[key] for key in ("trainable", "dtype", "data_format")}
+    depthwise = {key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")}
+    pointwise = {key: config[key] for key in ("filters", "use_bias", "activation")}
+    first_name, second_name = (_free_name(f"{unit.name}_{half}", names) for half in ("depthwise", "pointwise"))
+    first = {**shared, **depthwise, "use_bias": False, "activation": "linear", "name": first_name}
+    second = {**shared, **pointwise, "kernel_size": 1, "name": second_name}
+    (_, depthwise_kernel), (_, pointwise_kernel), *bias = unit.weights
+    return (
+        Unit(first_name, depthwise_kind, _full_config(depthwise_kind, first), (("kernel", depthwise_kernel),)),
+        Unit(second_name, pointwise_kind, _full_config(pointwise_kind, second), (("kernel", pointwise_kernel), *bias)),
+    )
+
+
+def _full_config(kind: type, config: dict) -> dict:
+    """The config with all defaults filled in, as other passes expect to read it."""
+    return kind.from_config(config).get_config()
+
+
+def _free_name(name: str, names: set[str]) -> str:
+    while name in names:
+        name += "_"
+    names.add(name)
+    return name
+
+
+def _split_call(call: Call, first: Unit, second: Unit) -> list[Call]:
+    shape = instantiate(first).compute_output_shape(call.inputs[0].shape)
+    between = Value(tuple(shape), call.output.dtype)
+    return [
+        replace(call, unit=first, outputs=(between,)),
+        Call(second, (between,), {}, call.outputs),
+    ]

@@ -1,0 +1,62 @@
+"""What a model must be so that it can be quantized; every refusal names the model or layer and says what to do."""
+
+import keras
+import numpy as np
+
+from tfptq.graph.flat_graph import FlatGraph
+
+
+def check_backend() -> None:
+    """Refuse to run on another Keras backend than TensorFlow.
+
+    Raises:
+        RuntimeError: naming the environment variable to set.
+    """
+    backend = keras.config.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            f"Keras runs on the backend {backend!r}; .tflite files come from TensorFlow only. Set the environment "
+            "variable KERAS_BACKEND=tensorflow before Keras is imported"
+        )
+
+
+def check_model(model: keras.Model) -> None:
+    """Refuse what is not a built Keras 3 model.
+
+    Raises:
+        TypeError: not a Keras 3 model.
+        ValueError: not built.
+    """
+    if not isinstance(model, keras.Model):
+        module = type(model).__module__
+        hint = " (a Keras 2 model: load or rebuild it with Keras 3)" if module.startswith("tf_keras") else ""
+        raise TypeError(f"the model is a {module}.{type(model).__qualname__}{hint}; pass a keras.Model of Keras 3")
+    if not model.built:
+        raise ValueError(
+            f"the model {model.name!r} is not built: call model.build(input_shape) or give it a keras.Input first"
+        )
+
+
+def check_weights(graph: FlatGraph) -> None:
+    """Refuse models with non-finite weights, or without a weight to quantize.
+
+    Raises:
+        ValueError: naming the layer and the weight.
+    """
+    for unit in graph.units:
+        for name, array in unit.weights:
+            bad = int(array.size - np.isfinite(array).sum())
+            if bad:
+                raise ValueError(
+                    f"weight {name!r} of layer {unit.name!r} has {bad} of {array.size} values that are NaN or "
+                    "infinite; train or load the model again"
+                )
+    if not any(_is_weighted(array) for unit in graph.units for _, array in unit.weights):
+        raise ValueError(
+            f"the model {graph.name!r} has no layer with a kernel (convolution, dense, ...), so there is nothing to "
+            "quantize"
+        )
+
+
+def _is_weighted(array: np.ndarray) -> bool:
+    return array.ndim >= 2 and np.issubdtype(array.dtype, np.floating)
