@@ -1,0 +1,211 @@
+"""Run ``.tflite`` files and measure what they give: outputs, agreement with float, speed, bits of difference.
+
+Signal to noise: 10 log10(sum f^2 / sum (f - q)^2) over all outputs f of the float network and q of the file, in dB.
+Difference in LSB: |a - b| of two runs of one file, in steps of the output's 8-bit grid; where the file gives float
+outputs, the grid is that of the DEQUANTIZE operator's input.
+"""
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert import interpreter as litert
+from ai_edge_litert import schema_py_generated as schema
+
+RUNTIMES = ("litert", "tf.lite")
+RESOLVERS = ("AUTO", "BUILTIN", "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF")
+_BOUNDARY = ("QUANTIZE", "DEQUANTIZE")
+_OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+
+
+def open_interpreter(content: bytes, runtime: str = "litert", resolver: str = "AUTO", threads: int = 1):
+    """Interpreter with its tensors allocated.
+
+    Args:
+        content: the ``.tflite`` file.
+        runtime: ``"litert"`` or ``"tf.lite"`` (TensorFlow's own build).
+        resolver: one of ``RESOLVERS``.
+        threads: how many threads it may use.
+
+    Raises:
+        ValueError: unknown runtime.
+    """
+    if runtime == "litert":
+        make, resolvers = litert.Interpreter, litert.OpResolverType
+    elif runtime == "tf.lite":
+        import tensorflow as tf  # slow to import and not needed for LiteRT
+
+        make, resolvers = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
+    else:
+        raise ValueError(f"runtime is {runtime!r}; it must be one of {', '.join(RUNTIMES)}")
+    made = make(model_content=content, num_threads=threads, experimental_op_resolver_type=getattr(resolvers, resolver))
+    made.allocate_tensors()
+    return made
+
+
+def run(content: bytes, x: np.ndarray, **options) -> np.ndarray:
+    """Outputs of a file with one input and one output, float32 [N, ...]; integer ends follow their grids.
+
+    Args:
+        content: the ``.tflite`` file, batch 1 or free.
+        x: samples, float32 [N, ...].
+        **options: for ``open_interpreter``.
+
+    Raises:
+        RuntimeError: the output of some sample is zero throughout, the mark of a kernel that computed nothing.
+    """
+    interpreter = open_interpreter(content, **options)
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    codes = _to_grid(x, source)
+    outputs = []
+    for sample in codes:
+        interpreter.set_tensor(source["index"], sample[None])
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(target["index"])[0])
+    outputs = _from_grid(np.stack(outputs), target)
+    zero = float(np.mean(~outputs.reshape(len(outputs), -1).any(axis=1)))
+    if zero:
+        raise RuntimeError(f"{zero:.1%} of the outputs are zero throughout ({options})")
+    return outputs
+
+
+def _to_grid(x: np.ndarray, details: dict) -> np.ndarray:
+    dtype = details["dtype"]
+    if dtype == np.float32:
+        return x.astype(np.float32, copy=False)
+    scale, zero_point = details["quantization"]
+    limits = np.iinfo(dtype)
+    return np.clip(np.round(x / scale) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def _from_grid(codes: np.ndarray, details: dict) -> np.ndarray:
+    if details["dtype"] == np.float32:
+        return codes
+    scale, zero_point = details["quantization"]
+    return (codes.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+def snr_db(reference: np.ndarray, outputs: np.ndarray) -> float:
+    """Signal to noise of ``outputs`` against ``reference`` in dB; infinite where they are equal."""
+    noise = np.sum((reference.astype(np.float64) - outputs) ** 2)
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(np.sum(reference.astype(np.float64) ** 2) / noise))
+
+
+def runtime_differences(content: bytes, x: np.ndarray) -> dict[str, int]:
+    """Largest difference in LSB of each runtime and resolver from LiteRT's reference kernels.
+
+    Returns:
+        ``"runtime/resolver"`` -> LSB.
+    """
+    reference = run(content, x, resolver="BUILTIN_REF")
+    step = output_step(content)
+    return {
+        f"{runtime}/{resolver}": int(
+            np.round(np.abs(run(content, x, runtime=runtime, resolver=resolver) - reference).max() / step)
+        )
+        for runtime in RUNTIMES
+        for resolver in RESOLVERS
+    }
+
+
+def output_step(content: bytes) -> float:
+    """Scale of the 8-bit grid of the file's first output.
+
+    Raises:
+        ValueError: the output is float and no DEQUANTIZE operator makes it.
+    """
+    graph = schema.ModelT.InitFromPackedBuf(content, 0)
+    main = graph.subgraphs[0]
+    output = main.outputs[0]
+    if main.tensors[output].type != schema.TensorType.FLOAT32:
+        return float(main.tensors[output].quantization.scale[0])
+    for operator in main.operators:
+        if output in operator.outputs and _operator_name(graph, operator) == "DEQUANTIZE":
+            return float(main.tensors[operator.inputs[0]].quantization.scale[0])
+    raise ValueError(f"the output {main.tensors[output].name.decode()!r} is float and has no 8-bit grid")
+
+
+def float_operators(content: bytes) -> dict[str, int]:
+    """Operators that compute in float, by name; QUANTIZE and DEQUANTIZE are not counted."""
+    graph = schema.ModelT.InitFromPackedBuf(content, 0)
+    counts = Counter()
+    for main in graph.subgraphs:
+        for operator in main.operators:
+            name = _operator_name(graph, operator)
+            types = {main.tensors[i].type for i in operator.outputs}
+            if name not in _BOUNDARY and schema.TensorType.FLOAT32 in types:
+                counts[name] += 1
+    return dict(counts)
+
+
+def _operator_name(graph, operator) -> str:
+    code = graph.operatorCodes[operator.opcodeIndex]
+    return _OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def latency(content: bytes, baseline: bytes, x: np.ndarray, threads: int, seconds: float = 4.0) -> dict[str, float]:
+    """Time of one inference against a baseline file's, in interleaved runs (A B, B A, ...) in this process.
+
+    Args:
+        content: the file.
+        baseline: the file to compare with.
+        x: samples, float32 [N, ...]; they are used in turn.
+        threads: of both interpreters.
+        seconds: how long to measure.
+
+    Returns:
+        ``"milliseconds"``, ``"baseline_milliseconds"`` (medians), ``"ratio"`` (of the medians), ``"runs"``.
+    """
+    invokes = [_timed_invoke(file, x, threads) for file in (content, baseline)]
+    times = ([], [])
+    for invoke in invokes:
+        for index in range(5):  # warm up: weights are packed on the first run
+            invoke(index)
+    end, index = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or index < 20:
+        for which in (0, 1) if index % 2 else (1, 0):
+            times[which].append(invokes[which](index))
+        index += 1
+    ours, theirs = (statistics.median(each) * 1e3 for each in times)
+    return {"milliseconds": ours, "baseline_milliseconds": theirs, "ratio": ours / theirs, "runs": index}
+
+
+def _timed_invoke(content: bytes, x: np.ndarray, threads: int):
+    interpreter = open_interpreter(content, threads=threads)
+    source = interpreter.get_input_details()[0]
+    codes = _to_grid(x, source)
+
+    def invoke(index: int) -> float:
+        interpreter.set_tensor(source["index"], codes[index % len(codes)][None])
+        start = time.perf_counter()
+        interpreter.invoke()
+        return time.perf_counter() - start
+
+    return invoke
+
+
+@contextmanager
+def resources() -> Iterator[dict[str, float]]:
+    """Time and peak memory of the block.
+
+    Yields:
+        Dictionary that holds, after the block, ``"seconds"``, ``"cpu_seconds"`` (all threads of this process),
+        ``"peak_mib"`` of the whole process so far and ``"start_mib"`` before the block. Linux only.
+    """
+    found = {"start_mib": _memory_mib("VmRSS")}
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield found
+    found["seconds"] = time.perf_counter() - wall
+    found["cpu_seconds"] = time.process_time() - cpu
+    found["peak_mib"] = _memory_mib("VmHWM")
+
+
+def _memory_mib(field: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith(field))
+    return int(line.split()[1]) / 1024

@@ -1,0 +1,43 @@
+"""The ways of quantizing that the benchmarks compare, by name.
+
+A method takes a float Keras model and samples [N, ...] and returns the ``.tflite`` file and notes, a dictionary that
+goes into the results as it is.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+import tfptq
+from benchmarks import peers
+
+Method = Callable[[keras.Model, np.ndarray], tuple[bytes, dict[str, Any]]]
+
+
+def ours(config: tfptq.QuantizationConfig | str) -> Method:
+    """Method that quantizes with this package."""
+
+    def quantize(model: keras.Model, x: np.ndarray) -> tuple[bytes, dict[str, Any]]:
+        result = tfptq.quantize_keras_model(model, x, config=config, seed=0, progress=False)
+        return result.tflite, {"report": json.loads(result.report.to_json())}
+
+    return quantize
+
+
+def peer(quantize: Callable[[keras.Model, np.ndarray], bytes]) -> Method:
+    """Method that quantizes with another tool."""
+    return lambda model, x: (quantize(model, x), {})
+
+
+METHODS: dict[str, Method] = {
+    "float": peer(peers.float_file),
+    "converter": peer(peers.converter_int8),
+    "ai_edge_w8a8": peer(peers.ai_edge_w8a8),
+    "ai_edge_w4a8": peer(peers.ai_edge_w4a8),
+    "w8a8_layer": ours("w8a8_layer"),
+    "w8a8_shift": ours("w8a8_shift"),
+    "w8a8_channel": ours("w8a8_channel"),
+}

@@ -1,0 +1,108 @@
+"""Measure one method on one zoo network: ``python -m benchmarks.worker MODEL METHOD SAMPLES OUTPUT``.
+
+It runs in a process of its own, so that times and peak memory are the method's own. The record goes to OUTPUT as
+JSON; the file itself stays in the cache, where later measurements find it.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import measure, peers, zoo
+from benchmarks.methods import METHODS
+
+BASELINE = "converter"
+
+
+def measure_method(model_name: str, method: str, samples: int) -> dict[str, Any]:
+    """Quantize and measure.
+
+    Args:
+        model_name: key of ``zoo.ENTRIES``.
+        method: key of ``METHODS``.
+        samples: number of calibration samples, as far as there are that many.
+
+    Returns:
+        The record, plain values for JSON.
+    """
+    model = zoo.load(model_name, calibration_samples=samples)
+    record, content = _quantize(model, method)
+    outputs = measure.run(content, model.evaluation[0], threads=2)
+    record |= quality(model, outputs)
+    record["bytes"] = len(content)
+    record["float_operators"] = measure.float_operators(content)
+    record["analyzer_lines"] = peers.analyze(content).count("\n")
+    if method != "float":
+        record |= _against_baseline(model, content)
+    return record
+
+
+def quality(model: zoo.ZooModel, outputs: np.ndarray) -> dict[str, Any]:
+    """Accuracy, agreement with the float network and signal to noise of outputs [N, ...] on the evaluation samples.
+
+    ``"won"`` and ``"lost"`` count the samples that only these outputs, or only the float ones, get right: the
+    standard error of the difference in accuracy is sqrt(won + lost) / N.
+    """
+    reference = _float_outputs(model)
+    found = {
+        "evaluated": len(outputs),
+        "accuracy": model.accuracy(outputs),
+        "snr_db": measure.snr_db(reference, outputs),
+    }
+    if model.metric == "top1":
+        labels = model.evaluation[1]
+        ours, theirs = model.decisions(outputs), model.decisions(reference)
+        found["agreement"] = float(np.mean(ours == theirs))
+        found["won"] = int(np.sum((ours == labels) & (theirs != labels)))
+        found["lost"] = int(np.sum((ours != labels) & (theirs == labels)))
+    return found
+
+
+def _quantize(model: zoo.ZooModel, method: str) -> tuple[dict[str, Any], bytes]:
+    network, calibration = model.keras_model, model.calibration  # read before the clock starts
+    with measure.resources() as used:
+        content, notes = METHODS[method](network, calibration)
+    _file_path(model, method).write_bytes(content)
+    return {"samples": len(calibration), "quantizing": used, **notes}, content
+
+
+def _against_baseline(model: zoo.ZooModel, content: bytes) -> dict[str, Any]:
+    x = model.evaluation[0][:64]
+    few = x[:8] if x[0].size > 100_000 else x  # the reference kernels are slow on large pictures
+    tensors = peers.validate(_made(model, "float"), content, few[:8])
+    baseline = _made(model, BASELINE)
+    return {
+        "runtime_lsb": measure.runtime_differences(content, few),
+        "validated_tensors": len(tensors),
+        "validate_snr_db": tensors,
+        "latency": {str(threads): measure.latency(content, baseline, x, threads) for threads in (1, 2)},
+    }
+
+
+def _float_outputs(model: zoo.ZooModel) -> np.ndarray:
+    """Outputs of the float Keras network on the evaluation samples, kept in the cache."""
+    x, _ = model.evaluation
+    cached = zoo.cache_folder() / f"{model.name}_{len(x)}_float.npy"
+    if not cached.exists():
+        np.save(cached, model.keras_model.predict(x, batch_size=50 if x.ndim == 4 else 1024, verbose=0))
+    return np.load(cached)
+
+
+def _file_path(model: zoo.ZooModel, method: str) -> Path:
+    return zoo.cache_folder() / f"{model.name}_{model.calibration_samples}_{method}.tflite"
+
+
+def _made(model: zoo.ZooModel, method: str) -> bytes:
+    """File of another method, from the cache or made now."""
+    path = _file_path(model, method)
+    if not path.exists():
+        path.write_bytes(METHODS[method](model.keras_model, model.calibration)[0])
+    return path.read_bytes()
+
+
+if __name__ == "__main__":
+    found = measure_method(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    Path(sys.argv[4]).write_text(json.dumps(found), encoding="utf-8")
