@@ -162,6 +162,17 @@ class Window:
         """Number of taps of the kernel."""
         return self.kernel[0] * self.kernel[1]
 
+    def extent(self, axis: int) -> int:
+        """How many inputs a dilated kernel covers along a spatial axis."""
+        return (self.kernel[axis] - 1) * self.dilations[axis] + 1
+
+    def output_size(self, size: int, axis: int) -> int:
+        """Number of outputs along a spatial axis for ``size`` inputs, as TensorFlow counts them."""
+        stride, extent = self.strides[axis], self.extent(axis)
+        if self.transposed:
+            return size * stride if self.padding == "same" else (size - 1) * stride + max(extent, stride)
+        return -(-size // stride) if self.padding == "same" else (size - extent) // stride + 1
+
 
 def position_step(positions: int, samples: int, inputs: int) -> int:
     """Every how many positions one is worth its cost.
@@ -321,14 +332,13 @@ def _tap_indices(x: np.ndarray, output_size: tuple[int, int], window: Window) ->
 
 def _padding_before(size: int, output: int, window: Window, axis: int) -> tuple[int, int]:
     """Zeros before the first input along an axis, and how far a dilated kernel reaches."""
-    extent = (window.kernel[axis] - 1) * window.dilations[axis] + 1
-    stride = window.strides[axis]
+    extent, stride = window.extent(axis), window.strides[axis]
     if window.transposed:  # ``size`` is that of the spread input, (n - 1) * stride + 1
+        expected = window.output_size((size - 1) // stride + 1, axis)
         cut = max(extent - stride, 0) // 2 if window.padding == "same" else 0
-        expected = size - 1 + (stride if window.padding == "same" else max(extent, stride))
         before = extent - 1 - cut
     else:
-        expected = -(-size // stride) if window.padding == "same" else (size - extent) // stride + 1
+        expected = window.output_size(size, axis)
         total = max((expected - 1) * stride + extent - size, 0)
         before = total // 2 if window.padding == "same" else 0
     if output != expected:

@@ -1,0 +1,109 @@
+"""Give every activation tensor of a float model its integer grid.
+
+Grids come from measured ranges; tensors that an operator wants on one grid form a group, whose grid covers the
+ranges of all its members. A group that holds the output of an operator with a fixed grid (softmax, ...) takes
+that grid.
+"""
+
+from collections.abc import Mapping
+
+from tfptq.core.affine import ActivationGrid, activation_grid
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS, RULES, data_inputs
+
+#: An input joins the grid of a concatenation when its range covers at least this share of the joint range, or
+#: when nobody else reads it: it then loses at most one bit. Otherwise it is requantized just for the operator.
+JOIN_SHARE = 0.5
+
+Range = tuple[float, float]
+
+
+def assign_grids(
+    model: TFLiteModel, integer_operators: list, ranges: Mapping[int, Range], bits: int
+) -> dict[int, ActivationGrid]:
+    """Grids of all activation tensors that operators on integers read or write.
+
+    Args:
+        model: float model.
+        integer_operators: operators that will run on integers.
+        ranges: measured ``(minimum, maximum)`` of every float activation tensor.
+        bits: width, 8 or 16.
+
+    Returns:
+        Tensor index -> grid. Two tensors of a ``"chain"`` operator always have the same grid; an input of a
+        ``"join"`` operator may have another grid than its output, and then needs a requantization.
+    """
+    groups = _Groups(ranges)
+    for operator in integer_operators:
+        name = model.operator_name(operator)
+        if name in FIXED_OUTPUT_GRIDS:
+            groups.fix(operator.outputs[0], FIXED_OUTPUT_GRIDS[name][bits])
+    by_share = {"chain": [], "join": [], "no": []}
+    for operator in integer_operators:
+        by_share[RULES[model.operator_name(operator)].share].append(operator)
+    for operator in by_share["chain"]:
+        source = operator.inputs[data_inputs(model, operator)[0]]
+        for output in operator.outputs:
+            groups.join(source, output)
+    readers = model.consumers()
+    for operator in by_share["join"]:
+        _join(model, operator, groups, readers)
+    tensors = {
+        index
+        for operator in integer_operators
+        for index in (*operator.outputs, *(operator.inputs[at] for at in data_inputs(model, operator)))
+        if not model.is_constant(index)
+    }
+    return {index: groups.grid(index, bits) for index in sorted(tensors)}
+
+
+def _join(model: TFLiteModel, operator, groups: "_Groups", readers: Mapping[int, list[int]]) -> None:
+    """Put the inputs of a concatenation and its like on the output's grid, where that does not hurt them."""
+    output = operator.outputs[0]
+    inputs = [operator.inputs[at] for at in data_inputs(model, operator)]
+    inputs = [index for index in inputs if not model.is_constant(index)]
+    fixed = {groups.fixed(index) for index in inputs}
+    low = min(groups.range(index)[0] for index in (*inputs, output))
+    high = max(groups.range(index)[1] for index in (*inputs, output))
+    for index in dict.fromkeys(inputs):
+        own_low, own_high = groups.range(index)
+        alike = own_high - own_low >= JOIN_SHARE * (high - low)
+        if len(fixed) == 1 and (alike or len(readers[index]) == 1):
+            groups.join(index, output)
+
+
+class _Groups:
+    """Union-find over tensor indexes; each group has a range and perhaps a fixed grid."""
+
+    def __init__(self, ranges: Mapping[int, Range]):
+        self._parent: dict[int, int] = {}
+        self._ranges = dict(ranges)
+        self._fixed: dict[int, ActivationGrid] = {}
+
+    def _root(self, index: int) -> int:
+        while self._parent.get(index, index) != index:
+            index = self._parent[index]
+        return index
+
+    def join(self, a: int, b: int) -> None:
+        a, b = self._root(a), self._root(b)
+        if a == b:
+            return
+        self._parent[b] = a
+        (low_a, high_a), (low_b, high_b) = self._ranges[a], self._ranges[b]
+        self._ranges[a] = (min(low_a, low_b), max(high_a, high_b))
+        if b in self._fixed:
+            self._fixed.setdefault(a, self._fixed[b])
+
+    def fix(self, index: int, grid: ActivationGrid) -> None:
+        self._fixed[self._root(index)] = grid
+
+    def fixed(self, index: int) -> ActivationGrid | None:
+        return self._fixed.get(self._root(index))
+
+    def range(self, index: int) -> Range:
+        return self._ranges[self._root(index)]
+
+    def grid(self, index: int, bits: int) -> ActivationGrid:
+        fixed = self.fixed(index)
+        return fixed if fixed is not None else activation_grid(*self.range(index), bits)

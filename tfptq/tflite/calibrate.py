@@ -1,0 +1,106 @@
+"""Measure a float skeleton over the calibration data: activation ranges and mean inputs of the kernels.
+
+One stream over the data; memory does not grow with the number of samples.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfptq.config import Calibration
+from tfptq.core.ranges import TensorStatistics, activation_range
+from tfptq.core.statistics import convolution_statistics
+from tfptq.tflite.activations import Range
+from tfptq.tflite.matching import WeightBinding
+from tfptq.tflite.runtime import TensorRunner
+from tfptq.tflite.skeleton import Skeleton
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What calibration knows about a skeleton.
+
+    Attributes:
+        statistics: tensor index -> statistics of its values, for every float activation tensor.
+        input_means: position of an operator -> mean input under each weight of its kernel, float64, in a shape
+            that broadcasts to the canonical view ``[O, I, T]``.
+        samples: number of samples seen.
+    """
+
+    statistics: dict[int, TensorStatistics]
+    input_means: dict[int, np.ndarray]
+    samples: int
+
+    def ranges(self, calibration: Calibration, bits: int) -> dict[int, Range]:
+        """Range of every activation tensor.
+
+        Args:
+            calibration: how ranges are chosen.
+            bits: width of the grids the ranges are for.
+        """
+        return {index: activation_range(value, calibration, bits) for index, value in self.statistics.items()}
+
+
+def measure(
+    skeleton: Skeleton,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    calibration: Calibration,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> Measurements:
+    """Run the calibration data through a skeleton.
+
+    Args:
+        skeleton: float model.
+        batches: stream of Keras input name -> array with a batch axis.
+        calibration: settings of the statistics.
+        advance: called with the number of samples of each batch that is done.
+
+    Raises:
+        ValueError: a tensor becomes NaN or infinite; it is named.
+    """
+    model = skeleton.model
+    statistics = {index: TensorStatistics(calibration) for index in model.activations()}
+    maps: dict[int, dict[tuple, tuple[int, np.ndarray]]] = {binding.input: {} for binding in skeleton.bindings}
+    runner = TensorRunner(skeleton.data, statistics)
+
+    def observe(index: int, values: np.ndarray) -> None:
+        try:
+            statistics[index].update(values)
+        except ValueError as error:
+            raise ValueError(f"calibration of tensor {model.name(index)!r}: {error}") from error
+        if index in maps:
+            count, total = maps[index].get(values.shape[1:], (0, 0.0))
+            maps[index][values.shape[1:]] = count + len(values), total + values.sum(axis=0, dtype=np.float64)
+
+    samples = 0
+    for batch in batches:
+        runner.run({model.name(skeleton.inputs[name]): values for name, values in batch.items()}, observe)
+        size = len(next(iter(batch.values())))
+        samples += size
+        advance(size)
+    means = {binding.operator: _mean_input(skeleton, binding, maps[binding.input]) for binding in skeleton.bindings}
+    return Measurements(statistics, means, samples)
+
+
+def _mean_input(
+    skeleton: Skeleton, binding: WeightBinding, maps: Mapping[tuple, tuple[int, np.ndarray]]
+) -> np.ndarray:
+    """Mean input under each weight, broadcastable to ``[O, I, T]``.
+
+    Args:
+        skeleton: float model.
+        binding: a use of a kernel.
+        maps: shape of one sample of the input -> number of such samples, and their sum.
+    """
+    outputs, inputs, taps = binding.view.view_shape
+    window = skeleton.window(binding)
+    total, positions = 0.0, 0
+    for count, values in maps.values():
+        sums = values[None] if values.ndim == 3 else values.reshape(1, 1, -1, inputs)
+        size = [window.output_size(sums.shape[1 + axis], axis) for axis in (0, 1)]
+        # Padding lowers the mean under border taps; statistics of the summed map see that exactly.
+        part = convolution_statistics(sums, np.zeros((1, *size, window.groups), np.float32), window)
+        total, positions = total + part.sum_x, positions + count * part.count
+    mean = total / positions  # [G, I*T]
+    return np.repeat(mean, outputs // window.groups, axis=0).reshape(outputs, inputs, taps)

@@ -1,0 +1,146 @@
+"""Find the Keras weights in a float ``.tflite``, by content.
+
+The converter renames, fuses and transposes, but it keeps the numbers. A constant belongs to a Keras weight when
+its canonical view ``W[O, I, T]`` is the Keras weight's, exactly; or, when the layout is unusual, when both hold
+the same sorted values and some order of axes makes the views equal; or when they differ by one factor for each
+output channel (a constant multiplication that the converter fused into the kernel).
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfptq.core.blocks import WeightView
+from tfptq.tflite.model import TFLiteModel
+
+#: Operators with a constant kernel: name -> (position of the kernel, position of the bias, position of the input).
+WEIGHTED_OPERATORS = {
+    "CONV_2D": (1, 2, 0),
+    "DEPTHWISE_CONV_2D": (1, 2, 0),
+    "FULLY_CONNECTED": (1, 2, 0),
+    "TRANSPOSE_CONV": (1, 3, 2),
+}
+#: Largest relative difference between a weight and a per-channel multiple of another.
+FACTOR_TOLERANCE = 1e-5
+
+#: A Keras weight: (name of the layer, name of the weight in it).
+WeightKey = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class WeightBinding:
+    """One use of a constant kernel by an operator.
+
+    Attributes:
+        operator: position of the operator.
+        kernel: tensor index of the kernel.
+        bias: tensor index of the bias, or -1.
+        input: tensor index of the activation that the kernel meets.
+        output: tensor index of the result.
+        view: way from the kernel in the file to the canonical view.
+        key: Keras weight that the kernel is, or None when it is nobody's.
+        row_factors: None, or float32 ``[O]``: the kernel is the Keras weight times this, per output channel.
+    """
+
+    operator: int
+    kernel: int
+    bias: int
+    input: int
+    output: int
+    view: WeightView
+    key: WeightKey | None = None
+    row_factors: np.ndarray | None = None
+
+
+def kernel_view(operator_name: str, shape: tuple[int, ...]) -> WeightView:
+    """Canonical view of a kernel in a ``.tflite`` file."""
+    if operator_name == "DEPTHWISE_CONV_2D":  # [1, kh, kw, C]
+        return WeightView(shape, (3,), (0,), (1, 2))
+    if operator_name == "FULLY_CONNECTED":  # [O, I]
+        return WeightView(shape, (0,), (1,), ())
+    return WeightView(shape, (0,), (3,), (1, 2))  # [O, kh, kw, I]
+
+
+def bind_weights(model: TFLiteModel, weights: Mapping[WeightKey, np.ndarray]) -> list[WeightBinding]:
+    """Bind every constant kernel in a model to the Keras weight it came from.
+
+    Args:
+        model: float model.
+        weights: Keras weights as canonical views ``[O, I, T]``.
+
+    Returns:
+        One binding for each operator with a constant float kernel, in execution order; ``key`` is None where no
+        Keras weight has these values.
+    """
+    finder = _Finder(weights)
+    bindings = []
+    for at, operator in enumerate(model.operators):
+        name = model.operator_name(operator)
+        if name not in WEIGHTED_OPERATORS:
+            continue
+        kernel_at, bias_at, input_at = WEIGHTED_OPERATORS[name]
+        kernel = operator.inputs[kernel_at]
+        if not (model.is_constant(kernel) and model.is_float(kernel)):
+            continue
+        bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
+        values = model.constant(kernel)
+        view, key, factors = finder.find(values, kernel_view(name, values.shape))
+        bindings.append(
+            WeightBinding(at, kernel, bias, operator.inputs[input_at], operator.outputs[0], view, key, factors)
+        )
+    return bindings
+
+
+class _Finder:
+    """Looks Keras weights up by their values."""
+
+    def __init__(self, weights: Mapping[WeightKey, np.ndarray]):
+        self._weights = {key: np.ascontiguousarray(view, np.float32) for key, view in weights.items()}
+        self._by_view: dict[tuple, WeightKey] = {}
+        self._by_values: dict[bytes, list[WeightKey]] = {}
+        for key, view in self._weights.items():
+            self._by_view.setdefault((view.shape, view.tobytes()), key)
+            self._by_values.setdefault(np.sort(view, axis=None).tobytes(), []).append(key)
+
+    def find(self, kernel: np.ndarray, view: WeightView):
+        """Return (view, key or None, row factors or None)."""
+        canonical = view.to_view(kernel)
+        key = self._by_view.get((canonical.shape, canonical.tobytes()))
+        if key is not None:
+            return view, key, None
+        for candidate in self._by_values.get(np.sort(kernel, axis=None).tobytes(), []):
+            other = self._other_layout(kernel, self._weights[candidate], view)
+            if other is not None:
+                return other, candidate, None
+        for candidate, weight in self._weights.items():
+            factors = _row_factors(canonical, weight)
+            if factors is not None:
+                return view, candidate, factors
+        return view, None, None
+
+    @staticmethod
+    def _other_layout(kernel: np.ndarray, weight: np.ndarray, view: WeightView) -> WeightView | None:
+        """Try every order of the input and tap axes; output axes are fixed by the operator."""
+        others = view.input_axes + view.tap_axes
+        for order in itertools.permutations(others):
+            for split in range(len(order) + 1):
+                other = WeightView(view.shape, view.output_axes, order[:split], order[split:])
+                if other.view_shape == weight.shape and np.array_equal(other.to_view(kernel), weight):
+                    return other
+        return None
+
+
+def _row_factors(canonical: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
+    """Factors f[O] with ``canonical == f * weight`` up to rounding, or None."""
+    if canonical.shape != weight.shape:
+        return None
+    a, b = canonical.reshape(len(canonical), -1), weight.reshape(len(weight), -1)
+    column = np.abs(b).argmax(axis=1)[:, None]
+    largest = np.take_along_axis(b, column, 1)
+    if not largest.all():
+        return None
+    factors = np.take_along_axis(a, column, 1) / largest
+    close = np.abs(a - factors * b) <= FACTOR_TOLERANCE * np.abs(factors * largest)
+    return factors[:, 0].astype(np.float32) if close.all() and factors.all() else None

@@ -1,0 +1,272 @@
+"""An editable ``.tflite`` model: a few verbs over the schema's object API.
+
+``TFLiteModel`` holds the unpacked flatbuffer (``ModelT``) and edits its main subgraph. Everything else in
+``tfptq.tflite`` is written in its verbs, so that indexes, buffers, operator codes and names stay consistent in
+one place.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+#: TensorType of the schema -> numpy dtype, for the types whose buffers we read or write.
+NUMPY_TYPES = {
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.INT8: np.int8,
+    schema.TensorType.UINT8: np.uint8,
+    schema.TensorType.INT16: np.int16,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT64: np.int64,
+    schema.TensorType.BOOL: np.bool_,
+}
+_TYPE_OF = {np.dtype(dtype): code for code, dtype in NUMPY_TYPES.items()}
+_OPERATOR_NAMES = {
+    value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
+}
+FILE_IDENTIFIER = b"TFL3"
+#: Constants are aligned as the schema demands (``force_align: 16``), which microcontrollers rely on.
+BUFFER_ALIGNMENT = 16
+
+
+class TFLiteModel:
+    """A model whose main subgraph can be edited.
+
+    Attributes:
+        root: the ``ModelT`` of the schema.
+        subgraph: the main ``SubGraphT``.
+    """
+
+    def __init__(self, data: bytes):
+        self.root = schema.ModelT.InitFromPackedBuf(data, 0)
+        self.subgraph = self.root.subgraphs[0]
+        for subgraph in self.root.subgraphs:
+            for operator in subgraph.operators:
+                operator.inputs = _index_list(operator.inputs)
+                operator.outputs = _index_list(operator.outputs)
+            subgraph.inputs, subgraph.outputs = _index_list(subgraph.inputs), _index_list(subgraph.outputs)
+        self._names = {_text(tensor.name) for subgraph in self.root.subgraphs for tensor in subgraph.tensors}
+
+    @property
+    def tensors(self) -> list:
+        """``TensorT`` objects of the main subgraph."""
+        return self.subgraph.tensors
+
+    @property
+    def operators(self) -> list:
+        """``OperatorT`` objects of the main subgraph, in execution order."""
+        return self.subgraph.operators
+
+    def name(self, index: int) -> str:
+        """Name of a tensor."""
+        return _text(self.tensors[index].name)
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Shape of a tensor; dynamic dimensions are 1."""
+        shape = self.tensors[index].shape
+        return () if shape is None else tuple(int(size) for size in shape)
+
+    def operator_name(self, operator) -> str:
+        """Name of an operator's kind, such as ``CONV_2D``."""
+        code = self.root.operatorCodes[operator.opcodeIndex]
+        return _OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    def is_constant(self, index: int) -> bool:
+        """Whether a tensor's values stand in the file."""
+        return index >= 0 and self.root.buffers[self.tensors[index].buffer].data is not None
+
+    def is_float(self, index: int) -> bool:
+        """Whether a tensor is float32."""
+        return index >= 0 and self.tensors[index].type == schema.TensorType.FLOAT32
+
+    def constant(self, index: int) -> np.ndarray:
+        """Values of a constant tensor, in its shape."""
+        tensor = self.tensors[index]
+        data = np.asarray(self.root.buffers[tensor.buffer].data, np.uint8)
+        return data.view(NUMPY_TYPES[tensor.type]).reshape(self.shape(index))
+
+    def producers(self) -> dict[int, int]:
+        """Tensor index -> position of the operator that writes it."""
+        return {out: at for at, operator in enumerate(self.operators) for out in operator.outputs}
+
+    def consumers(self) -> dict[int, list[int]]:
+        """Tensor index -> positions of the operators that read it."""
+        readers: dict[int, list[int]] = {}
+        for at, operator in enumerate(self.operators):
+            for index in dict.fromkeys(operator.inputs):
+                readers.setdefault(index, []).append(at)
+        return readers
+
+    def activations(self) -> Iterator[int]:
+        """Indexes of the float32 tensors that hold activations: inputs and results of operators."""
+        seen = dict.fromkeys(self.subgraph.inputs)
+        for operator in self.operators:
+            seen.update(dict.fromkeys(operator.outputs))
+        return (index for index in seen if self.is_float(index) and not self.is_constant(index))
+
+    def unique_name(self, wanted: str) -> str:
+        """A tensor name that no tensor of any subgraph has yet; it is taken from now on."""
+        name, number = wanted, 1
+        while name in self._names:
+            name, number = f"{wanted}_{number}", number + 1
+        self._names.add(name)
+        return name
+
+    def add_buffer(self, data: np.ndarray) -> int:
+        """Append a buffer with the bytes of an array."""
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        self.root.buffers.append(buffer)
+        return len(self.root.buffers) - 1
+
+    def add_constant(self, name: str, values: np.ndarray, quantization=None, tensor_type: int | None = None) -> int:
+        """Append a constant tensor.
+
+        Args:
+            name: wanted name; made unique.
+            values: its values.
+            quantization: ``QuantizationParametersT`` or None.
+            tensor_type: type code when ``values`` is packed (INT4); then ``values`` are the packed bytes and the
+                caller sets the shape.
+        """
+        values = np.asarray(values)
+        tensor = schema.TensorT()
+        tensor.name = self.unique_name(name)
+        tensor.shape = np.asarray(values.shape, np.int32)
+        tensor.type = _TYPE_OF[values.dtype] if tensor_type is None else tensor_type
+        tensor.buffer = self.add_buffer(values)
+        tensor.quantization = quantization
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def add_activation_like(self, index: int, name: str, tensor_type: int, quantization=None) -> int:
+        """Append an activation tensor with the shape of another."""
+        model = self.tensors[index]
+        tensor = schema.TensorT()
+        tensor.name = self.unique_name(name)
+        tensor.shape, tensor.shapeSignature, tensor.hasRank = model.shape, model.shapeSignature, model.hasRank
+        tensor.type, tensor.buffer, tensor.quantization = tensor_type, 0, quantization
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def new_operator(self, name: str, inputs: Sequence[int], outputs: Sequence[int], version: int = 1, options=None):
+        """Make an operator; the caller puts it into ``operators``.
+
+        Args:
+            name: kind, such as ``QUANTIZE``.
+            inputs: tensor indexes.
+            outputs: tensor indexes.
+            version: operator version.
+            options: ``...OptionsT`` object of the schema, or None.
+        """
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self.operator_code(name, version)
+        operator.inputs, operator.outputs = list(inputs), list(outputs)
+        if options is not None:
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+        return operator
+
+    def operator_code(self, name: str, version: int) -> int:
+        """Index of an operator code, appended when it is new."""
+        wanted = getattr(schema.BuiltinOperator, name)
+        for at, code in enumerate(self.root.operatorCodes):
+            if (max(code.builtinCode, code.deprecatedBuiltinCode), code.version) == (wanted, version):
+                return at
+        code = schema.OperatorCodeT()
+        # Old readers know only the deprecated field, which holds codes up to 127.
+        code.deprecatedBuiltinCode, code.builtinCode, code.version = min(wanted, 127), wanted, version
+        self.root.operatorCodes.append(code)
+        return len(self.root.operatorCodes) - 1
+
+    def raise_version(self, operator, least: int) -> None:
+        """Make sure that an operator has at least a version."""
+        code = self.root.operatorCodes[operator.opcodeIndex]
+        if code.version < least:
+            operator.opcodeIndex = self.operator_code(self.operator_name(operator), least)
+
+    def remove_unused(self) -> None:
+        """Drop the buffers, tensors and operator codes that nothing refers to any more."""
+        for subgraph in self.root.subgraphs:
+            self._remove_unused_tensors(subgraph)
+        self._remove_unused_buffers()
+        used = sorted({operator.opcodeIndex for subgraph in self.root.subgraphs for operator in subgraph.operators})
+        self.root.operatorCodes = [self.root.operatorCodes[at] for at in used]
+        for subgraph in self.root.subgraphs:
+            for operator in subgraph.operators:
+                operator.opcodeIndex = used.index(operator.opcodeIndex)
+
+    def _remove_unused_tensors(self, subgraph) -> None:
+        used = set(subgraph.inputs) | set(subgraph.outputs)
+        for operator in subgraph.operators:
+            used.update(operator.inputs, operator.outputs, _index_list(operator.intermediates))
+        new_index = {old: new for new, old in enumerate(sorted(used - {-1}))}
+        new_index[-1] = -1
+        position = self.root.subgraphs.index(subgraph)
+        subgraph.tensors[:] = [subgraph.tensors[old] for old in sorted(used - {-1})]
+        subgraph.inputs = [new_index[old] for old in subgraph.inputs]
+        subgraph.outputs = [new_index[old] for old in subgraph.outputs]
+        for operator in subgraph.operators:
+            operator.inputs = [new_index[old] for old in operator.inputs]
+            operator.outputs = [new_index[old] for old in operator.outputs]
+            if operator.intermediates is not None:
+                operator.intermediates = [new_index[old] for old in operator.intermediates]
+        for signature in self.root.signatureDefs or []:
+            if signature.subgraphIndex == position:
+                for entry in [*(signature.inputs or []), *(signature.outputs or [])]:
+                    entry.tensorIndex = new_index[entry.tensorIndex]
+
+    def _remove_unused_buffers(self) -> None:
+        used = {0} | {entry.buffer for entry in self.root.metadata or []}
+        used |= {tensor.buffer for subgraph in self.root.subgraphs for tensor in subgraph.tensors}
+        used |= set(_index_list(self.root.metadataBuffer))
+        new_index = {old: new for new, old in enumerate(sorted(used))}
+        self.root.buffers = [self.root.buffers[old] for old in sorted(used)]
+        for subgraph in self.root.subgraphs:
+            for tensor in subgraph.tensors:
+                tensor.buffer = new_index[tensor.buffer]
+        for entry in self.root.metadata or []:
+            entry.buffer = new_index[entry.buffer]
+        if self.root.metadataBuffer is not None:
+            self.root.metadataBuffer = [new_index[old] for old in _index_list(self.root.metadataBuffer)]
+
+    def to_bytes(self) -> bytes:
+        """Serialize."""
+        builder = flatbuffers.Builder(1 << 20)
+        buffers = self.root.buffers
+        self.root.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
+        try:
+            builder.Finish(self.root.Pack(builder), FILE_IDENTIFIER)
+        finally:
+            self.root.buffers = buffers
+        return bytes(builder.Output())
+
+
+class _AlignedBuffer:
+    """Packs a ``BufferT`` with the alignment of the schema, which the generated code does not keep."""
+
+    def __init__(self, buffer):
+        self._data = buffer.data
+
+    def Pack(self, builder):  # noqa: N802 (name of the object API)
+        vector = None
+        if self._data is not None and len(self._data):
+            data = np.asarray(self._data, np.uint8).tobytes()
+            builder.StartVector(1, len(data), BUFFER_ALIGNMENT)
+            builder.head -= len(data)
+            builder.Bytes[builder.head : builder.head + len(data)] = data
+            vector = builder.EndVector()
+        schema.BufferStart(builder)
+        if vector is not None:
+            schema.BufferAddData(builder, vector)
+        return schema.BufferEnd(builder)
+
+
+def _index_list(values) -> list[int]:
+    return [] if values is None else [int(value) for value in values]
+
+
+def _text(name) -> str:
+    return name.decode() if isinstance(name, bytes) else (name or "")

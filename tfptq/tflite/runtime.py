@@ -1,0 +1,63 @@
+"""Run a ``.tflite`` in LiteRT and look at the tensors inside.
+
+The wanted tensors are made outputs of the file. So the default (XNNPACK) kernels can be used, which run a float
+model many times faster than an interpreter that is told to preserve all tensors.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from tfptq.tflite.model import TFLiteModel
+
+
+class TensorRunner:
+    """Feeds batches to a float model and shows chosen tensors.
+
+    Args:
+        data: float ``.tflite``.
+        tensors: indexes of the wanted tensors in the main subgraph.
+        threads: number of threads; all cores by default.
+    """
+
+    def __init__(self, data: bytes, tensors: Iterable[int], threads: int | None = None):
+        model = TFLiteModel(data)
+        self.tensors = list(dict.fromkeys(tensors))
+        self._inputs = {model.name(index): index for index in model.subgraph.inputs}
+        written = set(model.producers())
+        # An input that is also an output would be copied by the runtime; it is read back as an input instead.
+        model.subgraph.outputs = [index for index in self.tensors if index in written] or model.subgraph.outputs
+        model.root.signatureDefs = None
+        self._interpreter = Interpreter(model_content=model.to_bytes(), num_threads=threads or os.cpu_count())
+        self._shapes: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the input tensors."""
+        return list(self._inputs)
+
+    def run(self, batch: Mapping[str, np.ndarray], observe: Callable[[int, np.ndarray], None]) -> None:
+        """Run one batch.
+
+        Args:
+            batch: name of the input tensor -> float32 array with a batch axis.
+
+            observe: called with ``(tensor index, values)`` for each wanted tensor. Values are views of the
+                runtime's memory: copy what shall last, and keep no reference (the next run would refuse).
+        """
+        resized = False
+        for name, values in batch.items():
+            index = self._inputs[name]
+            if self._shapes.get(index) != values.shape:
+                self._interpreter.resize_tensor_input(index, values.shape)
+                self._shapes[index] = values.shape
+                resized = True
+        if resized:
+            self._interpreter.allocate_tensors()
+        for name, values in batch.items():
+            self._interpreter.set_tensor(self._inputs[name], values)
+        self._interpreter.invoke()
+        for index in self.tensors:
+            observe(index, self._interpreter.tensor(index)())

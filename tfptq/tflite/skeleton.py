@@ -1,0 +1,93 @@
+"""The skeleton: the float ``.tflite`` of a model, with its kernels bound to the Keras weights they came from.
+
+The float model is converted once. Statistics are measured on the skeleton, and the emitter writes integers into
+it, so what is measured is what is deployed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from tfptq.core.statistics import Window
+from tfptq.tflite.convert import convert_float
+from tfptq.tflite.matching import WeightBinding, WeightKey, bind_weights
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.static_shapes import fix_reshapes
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """A float ``.tflite`` and what we know about it.
+
+    Attributes:
+        data: the file.
+        model: the same, unpacked; for reading only.
+        bindings: the uses of constant kernels, in execution order.
+        inputs: Keras input name -> tensor index.
+        outputs: tensor indexes of the model's outputs.
+    """
+
+    data: bytes
+    model: TFLiteModel
+    bindings: tuple[WeightBinding, ...]
+    inputs: dict[str, int]
+    outputs: tuple[int, ...]
+
+    def window(self, binding: WeightBinding) -> Window:
+        """Geometry of the operator of a binding, for statistics."""
+        return _window(self.model, binding)
+
+    def bias(self, binding: WeightBinding) -> np.ndarray | None:
+        """float32 ``[O]`` bias of the operator of a binding, or None."""
+        return self.model.constant(binding.bias).reshape(-1) if binding.bias >= 0 else None
+
+    def kernel(self, binding: WeightBinding) -> np.ndarray:
+        """float32 ``[O, I, T]`` kernel of a binding as it stands in the file."""
+        return binding.view.to_view(self.model.constant(binding.kernel))
+
+
+def build_skeleton(model: keras.Model, weights: Mapping[WeightKey, np.ndarray]) -> Skeleton:
+    """Convert a float Keras model and find its weights in the file.
+
+    Args:
+        model: canonical Keras model.
+        weights: its weights as canonical views ``[O, I, T]``.
+
+    Raises:
+        ValueError: the converter refuses the model.
+    """
+    editable = TFLiteModel(convert_float(model))
+    fix_reshapes(editable)
+    editable.remove_unused()
+    data = editable.to_bytes()
+    names = [tensor.name for tensor in model.inputs]
+    inputs = _input_tensors(editable, names)
+    return Skeleton(data, editable, tuple(bind_weights(editable, weights)), inputs, tuple(editable.subgraph.outputs))
+
+
+def _input_tensors(model: TFLiteModel, names: list[str]) -> dict[str, int]:
+    signatures = model.root.signatureDefs or []
+    entries = {entry.name.decode(): entry.tensorIndex for entry in signatures[0].inputs} if signatures else {}
+    if set(entries) == set(names):
+        return {name: entries[name] for name in names}
+    # The converter keeps the order of the inputs where it renames them.
+    return dict(zip(names, model.subgraph.inputs, strict=True))
+
+
+def _window(model: TFLiteModel, binding: WeightBinding) -> Window:
+    operator = model.operators[binding.operator]
+    name = model.operator_name(operator)
+    if name == "FULLY_CONNECTED":
+        return Window()
+    options, kernel = operator.builtinOptions, model.shape(binding.kernel)
+    channels = model.shape(binding.input)[3]
+    return Window(
+        kernel=kernel[1:3],
+        strides=(options.strideH, options.strideW),
+        dilations=(getattr(options, "dilationHFactor", 1), getattr(options, "dilationWFactor", 1)),
+        padding=("same", "valid")[options.padding],
+        groups=channels if name == "DEPTHWISE_CONV_2D" else channels // kernel[3],
+        transposed=name == "TRANSPOSE_CONV",
+    )
