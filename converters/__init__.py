@@ -1,0 +1,1 @@
+"""Programs on the command line: each parses flags, calls ``tfptq`` and prints."""

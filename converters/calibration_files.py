@@ -1,0 +1,134 @@
+"""Calibration samples from files: ``.npy``, ``.npz``, or a folder of images.
+
+When there are more samples than wanted, a random choice is taken, not the first ones: files are often sorted by class.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:  # it loads TensorFlow, which the flags need not wait for
+    from tfptq.data import InputSpec
+
+#: Preprocessing -> (offset, divisor) of the pixel values 0..255 for each colour channel.
+PREPROCESSING = {
+    "raw": ((0.0,), (1.0,)),
+    "unit": ((0.0,), (255.0,)),
+    "tf": ((127.5,), (127.5,)),
+    "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+_IMAGE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def load_calibration_data(
+    path: str | Path, inputs: "tuple[InputSpec, ...]", samples: int, seed: int, preprocessing: str | None = None
+) -> Any:
+    """Find calibration samples for a model.
+
+    Args:
+        path: a ``.npy`` file with an array ``[samples, ...]``; a ``.npz`` file with one such array for each input of
+            the model, under its name; or a folder that is searched for images.
+        inputs: what the model asks for.
+        samples: largest number of samples to use; 0 for all.
+        seed: seed of the choice, where there are more.
+        preprocessing: key of ``PREPROCESSING``, for images.
+
+    Returns:
+        A dataset that ``tfptq.quantize_keras_model`` takes.
+
+    Raises:
+        ValueError: unknown kind of file, no images, or images for a model that takes none.
+        OSError: no such file, or it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _image_folder(path, inputs, samples, seed, preprocessing)
+    if path.suffix not in (".npy", ".npz"):
+        raise ValueError(f"calibration data {path} is neither a .npy or .npz file nor an existing folder of images")
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"cannot read calibration data {path}: {error}") from error
+    if path.suffix == ".npy":
+        return _chosen({"": loaded}, samples, seed)[""]
+    with loaded:
+        arrays = _chosen({name: loaded[name] for name in loaded.files}, samples, seed)
+    unnamed = set(arrays) == {f"arr_{index}" for index in range(len(arrays))}
+    return [arrays[f"arr_{index}"] for index in range(len(arrays))] if unnamed else arrays
+
+
+def _choice(count: int, samples: int, seed: int) -> np.ndarray:
+    """Sorted indices of the samples to use."""
+    if samples in (0, count) or samples > count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, samples, replace=False))
+
+
+def _chosen(arrays: dict[str, np.ndarray], samples: int, seed: int) -> dict[str, np.ndarray]:
+    """The same choice of samples from each array; arrays of different lengths are left for ``tfptq`` to refuse."""
+    lengths = {len(array) if array.ndim else None for array in arrays.values()}
+    if len(lengths) != 1 or None in lengths or samples == 0 or samples >= min(lengths):
+        return arrays
+    indices = _choice(min(lengths), samples, seed)
+    return {name: array[indices] for name, array in arrays.items()}
+
+
+def _image_folder(
+    folder: Path, inputs: "tuple[InputSpec, ...]", samples: int, seed: int, preprocessing: str | None
+) -> Callable[[], Iterator[np.ndarray]]:
+    """A function that yields the images of a folder, as the model takes them, one by one."""
+    if preprocessing is None:
+        raise ValueError(
+            f"images need --preprocessing, which says how pixels 0..255 become inputs: {', '.join(PREPROCESSING)}"
+        )
+    height, width, channels = _image_shape(inputs)
+    offset, divisor = (np.array(values, np.float32) for values in PREPROCESSING[preprocessing])
+    if len(offset) not in (1, channels):
+        raise ValueError(f"--preprocessing={preprocessing} is for {len(offset)} channels; the model takes {channels}")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise ValueError(f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    chosen = [paths[index] for index in _choice(len(paths), samples, seed)]
+    read_image = _image_reader(height, width, _IMAGE_MODES[channels])
+
+    def generate() -> Iterator[np.ndarray]:
+        for path in chosen:
+            pixels = read_image(path).reshape(1, height, width, channels)
+            yield (pixels - offset) / divisor
+
+    return generate
+
+
+def _image_shape(inputs: "tuple[InputSpec, ...]") -> tuple[int, int, int]:
+    if len(inputs) != 1:
+        raise ValueError(
+            f"a folder of images serves models with one input; this one has {len(inputs)}: use a .npz file"
+        )
+    (spec,) = inputs
+    if len(spec.shape) != 3 or None in spec.shape or spec.shape[2] not in _IMAGE_MODES:
+        raise ValueError(
+            f"a folder of images serves inputs [batch, height, width, 1, 3 or 4] of fixed size; "
+            f"the input {spec.name!r} is {spec}: use a .npy file"
+        )
+    return spec.shape
+
+
+def _image_reader(height: int, width: int, mode: str) -> Callable[[Path], np.ndarray]:
+    """A function that reads an image file, crops it in the middle to the aspect of the input, and scales it."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ValueError("reading images needs Pillow; install it with: pip install pillow") from error
+
+    def read(path: Path) -> np.ndarray:
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image).convert(mode)
+        except OSError as error:
+            raise ValueError(f"cannot read the image {path}: {error}") from error
+        return np.asarray(ImageOps.fit(upright, (width, height), Image.Resampling.BILINEAR), np.float32)
+
+    return read

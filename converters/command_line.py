@@ -1,0 +1,94 @@
+"""What the programs have in common: flags, help, exit codes, errors in one line.
+
+Exit codes: 0 all is well, 1 the job failed, 2 the command line is wrong, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+# TensorFlow reads this when it is imported; without it, it reports CPU features and missing GPUs at every start.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+class UsageError(Exception):
+    """The command line asks for something that makes no sense."""
+
+
+def new_flags() -> flags.FlagValues:
+    """Flags that every program has. Each program owns its set, so that several can live in one process."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)
+    flags.DEFINE_boolean("help", False, "show this help", flag_values=values, short_name="h")
+    flags.DEFINE_boolean("traceback", False, "show where an error comes from, for bug reports", flag_values=values)
+    return values
+
+
+def run(
+    job: Callable[[list[str]], None],
+    values: flags.FlagValues,
+    usage: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse the command line and do the job.
+
+    Args:
+        job: takes the arguments that are not flags; raises ``UsageError``, ``ValueError`` or ``OSError`` for what
+            the user can mend. Other exceptions are bugs and keep their traceback.
+        values: flags of the program; parsed here.
+        usage: what the program does and how to call it, shown by ``--help``.
+        argv: command line, ``sys.argv`` unless given.
+
+    Returns:
+        The exit code.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    program = os.path.basename(argv[0])
+    values.unparse_flags()
+    try:
+        arguments = values(argv)[1:]
+        if values.help:
+            print(f"{usage.strip()}\n{values.get_help(include_special_flags=False)}")
+            return 0
+        job(arguments)
+    except (UsageError, flags.Error) as error:
+        return _fail(program, f"{error} (see {program} --help)", 2)
+    except (ValueError, OSError) as error:
+        if values.is_parsed() and values.traceback:
+            raise
+        return _fail(program, str(error), 1)
+    except KeyboardInterrupt:
+        return _fail(program, "interrupted", 130)
+    return 0
+
+
+def require(values: flags.FlagValues, *names: str) -> None:
+    """Refuse a command line without these flags.
+
+    Raises:
+        UsageError: naming those that are missing.
+    """
+    missing = [f"--{name}" for name in names if values[name].value is None]
+    if missing:
+        raise UsageError(f"missing {', '.join(missing)}")
+
+
+def one_path(arguments: list[str]) -> str:
+    """The single file that a program is called with.
+
+    Raises:
+        UsageError: none, or several.
+        FileNotFoundError: no such file.
+    """
+    if len(arguments) != 1:
+        raise UsageError(f"name one .tflite file; there are {len(arguments)}")
+    if not os.path.isfile(arguments[0]):
+        raise FileNotFoundError(f"no such file: {arguments[0]}")
+    return arguments[0]
+
+
+def _fail(program: str, message: str, code: int) -> int:
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return code

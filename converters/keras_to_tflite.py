@@ -1,0 +1,99 @@
+"""Quantize a trained Keras model into a .tflite file.
+
+    tfptq-keras-to-tflite --model=net.keras --calibration_data=samples.npy --output=net.tflite
+
+Calibration data are a few hundred typical inputs, as the model takes them: a .npy array [samples, ...], a .npz file
+with one such array for each input under its name, or a folder of images (with --preprocessing). The report goes to
+standard output.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from converters import command_line
+from converters.calibration_files import PREPROCESSING, load_calibration_data
+from converters.command_line import UsageError
+from tfptq.config import DEFAULT_PRESET, PRESETS, QuantizationConfig
+from tfptq.files import check_writable, write_atomically
+
+FLAGS = command_line.new_flags()
+flags.DEFINE_string("model", None, "the trained model, .keras or .h5", flag_values=FLAGS)
+flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
+flags.DEFINE_string("output", None, "the .tflite file to write", flag_values=FLAGS)
+flags.DEFINE_enum("preset", None, list(PRESETS), f"how to quantize; {DEFAULT_PRESET} unless given", flag_values=FLAGS)
+flags.DEFINE_string("config", None, "JSON file with a quantization config, in place of a preset", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "preprocessing",
+    None,
+    list(PREPROCESSING),
+    "for images, what the model expects: raw pixels 0..255, unit 0..1, tf -1..1, torch ImageNet mean and deviation",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "samples", 256, "use at most this many samples, chosen at random; 0 for all", lower_bound=0, flag_values=FLAGS
+)
+for _end in ("input", "output"):
+    flags.DEFINE_enum(
+        f"{_end}_type",
+        None,
+        ["float32", "int8", "uint8"],
+        f"type of the {_end}s of the file, in place of the one in the config",
+        flag_values=FLAGS,
+    )
+flags.DEFINE_string("report", None, "also write the report, to a .json or .txt file", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "seed of everything random", flag_values=FLAGS)
+flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    return command_line.run(_convert, FLAGS, __doc__, argv)
+
+
+def _convert(arguments: list[str]) -> None:
+    if arguments:
+        raise UsageError(f"unexpected argument {arguments[0]!r}")
+    command_line.require(FLAGS, "model", "calibration_data", "output")
+    _check_report_path(FLAGS.report)
+    config = _read_config()
+    for path in filter(None, (FLAGS.output, FLAGS.report)):
+        check_writable(path)
+
+    # Imported here, so that --help and wrong flags do not wait for TensorFlow.
+    from tfptq.data import input_specs
+    from tfptq.quantize import load_model, quantize_keras_model
+
+    model = load_model(FLAGS.model)
+    samples = load_calibration_data(
+        FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
+    )
+    result = quantize_keras_model(model, samples, config, seed=FLAGS.seed, progress=FLAGS.progress)
+    result.save(FLAGS.output)
+    if FLAGS.report:
+        is_json = FLAGS.report.endswith(".json")
+        write_atomically(FLAGS.report, (result.report.to_json() if is_json else result.report.render()) + "\n")
+    print(result.report.render())
+    print(f"\nwrote {FLAGS.output}")
+
+
+def _read_config() -> QuantizationConfig:
+    if FLAGS.preset and FLAGS.config:
+        raise UsageError("give --preset or --config, not both")
+    if FLAGS.config:
+        config = QuantizationConfig.from_json(Path(FLAGS.config).read_text(encoding="utf-8"))
+    else:
+        config = QuantizationConfig.from_preset(FLAGS.preset or DEFAULT_PRESET)
+    types = {name: FLAGS[name].value for name in ("input_type", "output_type") if FLAGS[name].value}
+    return config.replace(**types)
+
+
+def _check_report_path(path: str | None) -> None:
+    if path is not None and Path(path).suffix not in (".json", ".txt"):
+        raise UsageError(f"--report={path} must end in .json or .txt")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
