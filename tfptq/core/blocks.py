@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tfptq.config import Granularity, PerChannel, PerTensor
 from tfptq.core.affine import quantize_symmetric
 
 #: Largest integer multiplier ``r`` of the scale kind ``integer``.
@@ -127,6 +128,19 @@ def float_scales(values: np.ndarray, block_shape: tuple[int, int]) -> BlockScale
     """``BlockScales`` of the kind ``float`` from an array ``[V, H]``."""
     values = np.asarray(values, np.float32)
     return BlockScales("float", np.ones(1, np.float32), values, block_shape)
+
+
+def block_shape(granularity: Granularity, outputs: int, inputs: int) -> tuple[int, int]:
+    """Block shape ``(m, n)`` in channels that a granularity means for a weight ``[O, I, T]``.
+
+    Raises:
+        TypeError: not a granularity.
+    """
+    if isinstance(granularity, PerTensor):
+        return outputs, inputs
+    if isinstance(granularity, PerChannel):
+        return 1, inputs
+    raise TypeError(f"{granularity!r} is not a granularity")
 
 
 def block_maxima(view: np.ndarray, block_shape: tuple[int, int]) -> np.ndarray:

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfptq.config import PerChannel, PerTensor, QuantizationConfig
+from tfptq.core.affine import WEIGHT_BITS
+from tfptq.core.blocks import quantize_nearest
+from tfptq.core.weight_scales import block_sums, fit_scales, max_abs_scales, mse_scales
+
+
+def random_view(seed, outputs=6, inputs=5, taps=3, magnitude=1.0):
+    rng = np.random.default_rng(seed)
+    return (magnitude * rng.standard_t(4, (outputs, inputs, taps)) * rng.uniform(0.05, 1, (outputs, 1, 1))).astype("f4")
+
+
+def block_errors(view, scales, bits):
+    error = quantize_nearest(view, scales, bits).dequantize().astype(np.float64) - view
+    return block_sums((error**2).sum(axis=2), scales.block_shape)
+
+
+@given(
+    st.integers(0, 999),
+    st.integers(1, 7),
+    st.integers(1, 6),
+    st.sampled_from(WEIGHT_BITS),
+    st.sampled_from([1e-12, 1.0, 1e15]),
+)
+@settings(max_examples=40, deadline=None)
+def test_mse_is_never_worse_than_max_abs_in_any_block(seed, m, n, bits, magnitude):
+    view = random_view(seed, magnitude=magnitude)
+    start = block_errors(view, max_abs_scales(view, (m, n), bits), bits)
+    found = block_errors(view, mse_scales(view, (m, n), bits), bits)
+    assert (found <= start * (1 + 1e-4)).all()
+
+
+def test_mse_clips_an_outlier_at_low_bits():
+    view = np.random.default_rng(0).normal(size=(1, 500, 1))
+    view[0, 0, 0] = 8.0
+    assert mse_scales(view, (1, 500), 3).values()[0, 0] < 0.7 * max_abs_scales(view, (1, 500), 3).values()[0, 0]
+
+
+@given(st.integers(0, 99), st.sampled_from(WEIGHT_BITS), st.integers(1, 7), st.integers(1, 6))
+def test_max_abs_clips_nothing(seed, bits, m, n):
+    view = random_view(seed)
+    weight = quantize_nearest(view, max_abs_scales(view, (m, n), bits), bits)
+    assert (np.abs(weight.dequantize() - view) <= 0.5001 * weight.scale_per_weight).all()
+
+
+def test_dead_channels_take_the_largest_scale():
+    view = random_view(0)
+    view[2] = 0.0
+    scales = max_abs_scales(view, (1, 5), 8).values()[:, 0]
+    assert scales[2] == scales.max()
+    assert (mse_scales(view, (1, 5), 8).values() > 0).all()
+
+
+@pytest.mark.parametrize("scaler", ["float", "shift"])
+@pytest.mark.parametrize("weight_scale", ["max_abs", "mse"])
+@pytest.mark.parametrize("value", [0.0, 1e-38, 3e38])
+def test_constant_weights(scaler, weight_scale, value):
+    view = np.full((3, 2, 1), value, np.float32)
+    scales = fit_scales(view, QuantizationConfig(scaler=scaler, weight_scale=weight_scale))
+    assert np.isfinite(scales.values()).all() and (scales.values() > 0).all()
+    np.testing.assert_allclose(quantize_nearest(view, scales, 8).dequantize(), view, rtol=1e-2, atol=1e-18)
+
+
+def test_fit_scales_picks_by_config():
+    view = random_view(1)
+    assert fit_scales(view, QuantizationConfig(PerTensor())).count == 1
+    assert fit_scales(view, QuantizationConfig(PerChannel())).factors.shape == (6, 1)
+    assert fit_scales(view, QuantizationConfig(PerTensor(), scaler="shift")).kind == "shift"
+    searched = fit_scales(view, QuantizationConfig(PerChannel(), weight_scale="mse", weight_bits=3))
+    np.testing.assert_array_equal(searched.values(), mse_scales(view, (1, 5), 3).values())
+
+
+def test_weights_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        fit_scales(np.full((1, 1, 1), np.nan), QuantizationConfig())

@@ -1,0 +1,115 @@
+"""The bias of a quantized layer: correction of mean shifts, and int32 codes.
+
+Rounding a weight moves the mean of the layer's output; the bias can take that out. With the error-free output
+``z = W x + b`` and the mean ``E[x]`` over the calibration samples (Nagel et al., arXiv 1906.04721, section 4.2):
+
+    b' = b + (W - W^) E[x].
+
+Where the means of the float output and of the quantized input are both known, the same condition ``E[z^] = E[z]``
+has the closed form ``b' = E[z] - W^ E[x^]``, which takes out what earlier layers added as well.
+
+On the device the bias is int32 on the grid ``input_scale * S[c]``. A tiny ``S[c]`` under a large bias would overflow:
+``limit_scales_for_bias`` enlarges such scales before the weight is quantized.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from tfptq.core.blocks import BlockScales
+from tfptq.core.shift_scaler import limit_shifts_for_bias, smallest_scales_for_bias
+
+
+def correct_bias(bias: np.ndarray, view: np.ndarray, quantized: np.ndarray, input_mean: np.ndarray) -> np.ndarray:
+    """Take the mean shift of weight rounding out of a bias.
+
+    Args:
+        bias: float ``[O]``.
+        view: float weight ``[O, I, T]``.
+        quantized: dequantized weight ``[O, I, T]``.
+        input_mean: mean input under each weight: ``[I]``, ``[I, T]`` (padding lowers the mean of border taps), or
+            anything that broadcasts to ``[O, I, T]`` (depthwise: ``[O, 1, 1]`` or ``[O, 1, T]``).
+
+    Returns:
+        float32 ``[O]``.
+
+    Raises:
+        ValueError: the mean does not fit the weight.
+    """
+    error = np.asarray(view, np.float64) - quantized
+    return (bias + _expected_output(error, input_mean)).astype(np.float32)
+
+
+def bias_from_means(output_mean: np.ndarray, quantized: np.ndarray, input_mean: np.ndarray) -> np.ndarray:
+    """Bias that gives the quantized layer the mean output of the float one.
+
+    Args:
+        output_mean: float ``[O]``, mean of the float layer's output before its activation function.
+        quantized: dequantized weight ``[O, I, T]``.
+        input_mean: mean of the quantized layer's input, as for ``correct_bias``.
+
+    Returns:
+        float32 ``[O]``.
+
+    Raises:
+        ValueError: the mean does not fit the weight.
+    """
+    return (output_mean - _expected_output(np.asarray(quantized, np.float64), input_mean)).astype(np.float32)
+
+
+def quantize_bias(bias: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Round a bias to int32 codes.
+
+    Args:
+        bias: float ``[O]``.
+        scale: ``input_scale * S[c]``, positive, broadcastable to ``[O]``.
+
+    Raises:
+        ValueError: a code does not fit int32; ``limit_scales_for_bias`` on the weight's scales prevents it.
+    """
+    codes = np.rint(np.asarray(bias, np.float64) / np.asarray(scale, np.float64))
+    if not (np.abs(codes) <= 2**31 - 1).all():
+        channel = int(np.argmax(~(np.abs(codes) <= 2**31 - 1)))
+        raise ValueError(
+            f"bias {bias[channel]:g} of output channel {channel} does not fit int32 at its scale; "
+            "enlarge the weight's scales with limit_scales_for_bias before quantizing it"
+        )
+    return codes.astype(np.int32)
+
+
+def limit_scales_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: float) -> BlockScales:
+    """Enlarge weight scales where the int32 bias would overflow.
+
+    Args:
+        scales: scales of a weight, any kind.
+        bias: float ``[O]``.
+        input_scale: scale of the layer's input.
+
+    Returns:
+        Scales with all of ``bias / (input_scale * S[c])`` within 2**30, which leaves room for the accumulated
+        products. Rows with several float scales are left alone: their layers keep a float bias.
+    """
+    if scales.kind == "shift" and scales.base.shape == (1,) and scales.block_shape[0] == 1:
+        return limit_shifts_for_bias(scales, bias, input_scale)
+    if scales.kind == "float" and scales.factors.shape[1] > 1:
+        return scales
+    smallest = smallest_scales_for_bias(bias, input_scale)
+    rows = np.maximum.reduceat(smallest, np.arange(0, len(smallest), scales.block_shape[0]))  # [V]
+    growth = np.maximum(rows / scales.values().min(axis=1), 1.0)
+    if scales.kind == "float":
+        return dataclasses.replace(scales, factors=(scales.factors * growth[:, None]).astype(np.float32))
+    return dataclasses.replace(scales, base=(scales.base * growth).astype(np.float32))
+
+
+def _expected_output(weight: np.ndarray, input_mean: np.ndarray) -> np.ndarray:
+    """``W E[x]``, float64 ``[O]``."""
+    mean = np.asarray(input_mean, np.float64)
+    if mean.ndim == 1:
+        mean = mean[:, None]
+    try:
+        mean = np.broadcast_to(mean, weight.shape)
+    except ValueError:
+        raise ValueError(
+            f"an input mean of shape {np.shape(input_mean)} does not fit a weight {weight.shape}"
+        ) from None
+    return np.einsum("oit,oit->o", weight, mean)

@@ -1,0 +1,113 @@
+"""The shift scaler: channel-wise scales out of one layer scale and 4-bit shifts.
+
+Weight equalizing shift scaler (WES), arXiv 2008.05767. Each output channel is multiplied by a power of two before
+the layer is quantized with *one* scale ``s``, and the shift is undone inside the requantization, where a device
+shifts anyway. With ``r[c] = max|W[c]|`` and ``s = max(r) / (2**(b-1) - 1)``:
+
+    k[c] = min(15, floor(log2(max(r) / r[c]))),     S[c] = s * 2**-k[c].
+
+So every channel uses at least half of the code range unless it is more than 2**15 times smaller than the largest.
+A dead channel (``r[c] = 0``) keeps ``k = 0``: its codes are 0 anyway, and its bias gets the scale of the layer.
+
+With ``search=True`` the layer scale is searched too: candidates ``f * s``, for each of which every channel takes the
+better one of the shift above (derived for ``f * s``, so that nothing clips) and one more, which clips its largest
+weights; the layer scale with the least squared error over all weights wins. It is never worse than ``f = 1``.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
+from tfptq.core.blocks import LARGEST_SHIFT, BlockScales
+
+#: Largest bias code that scales are chosen for: leaves half of int32 to the accumulated products.
+BIAS_CODE_LIMIT = 2**30
+#: Candidates for the layer scale, as multiples of the max-abs scale. From 2 on the shifts only repeat.
+CANDIDATES = np.concatenate([[1.0], np.linspace(0.4, 1.6, 61)])
+
+
+def channel_shifts(maxima: np.ndarray, reference: float) -> np.ndarray:
+    """Shifts ``k`` with ``maxima * 2**k <= reference``, as large as 4 bits allow.
+
+    Args:
+        maxima: ``r``, float ``[O]``.
+        reference: largest value that the layer scale represents.
+
+    Returns:
+        int8 ``[O]`` in 0..15; 0 where ``maxima`` is 0 or above ``reference``.
+    """
+    alive = maxima > 0.0
+    # frexp is exact where log2 may round up to the next integer: reference / r = f * 2**e with f in [1/2, 1).
+    exponents = np.frexp(reference / np.where(alive, maxima, reference or 1.0).astype(np.float64))[1] - 1
+    return np.where(alive, np.clip(exponents, 0, LARGEST_SHIFT), 0).astype(np.int8)
+
+
+def shift_scales(view: np.ndarray, bits: int, search: bool = False) -> BlockScales:
+    """WES scales of a weight.
+
+    Args:
+        view: float ``[O, I, T]``, after BatchNorm folding.
+        bits: width of the codes.
+        search: look for the layer scale with the least squared weight error instead of max-abs.
+
+    Returns:
+        Scales of the kind ``shift``: ``base`` ``[1]``, ``factors`` ``-k`` as int8 ``[O, 1]``, blocks ``(1, I)``.
+    """
+    limit = weight_code_limit(bits)
+    maxima = np.abs(view).max(axis=(1, 2), initial=0.0).astype(np.float64)  # [O]
+    largest = maxima.max(initial=0.0) or 1.0
+    # Working in units of the largest weight keeps squares of any magnitude finite.
+    factor, shifts = 1.0, channel_shifts(maxima, largest)
+    if search:
+        factor, shifts = _search(view.astype(np.float64) / largest, maxima / largest, bits)
+    base = np.maximum(np.float32([factor * largest / limit]), SMALLEST_SCALE)
+    return BlockScales("shift", base, -shifts[:, None], (1, view.shape[1]))
+
+
+def limit_shifts_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: float) -> BlockScales:
+    """Take shifts back where the int32 bias, at ``input_scale * S[c]``, would overflow.
+
+    Args:
+        scales: WES scales with ``O`` rows.
+        bias: float ``[O]``.
+        input_scale: scale of the layer's input.
+
+    Returns:
+        Scales whose bias codes stay within ``BIAS_CODE_LIMIT``. ``S[c]`` changes in no other channel, unless a layer
+        scale too small for some bias had to grow, and a channel would need a shift above 15 to make up for it.
+        Weights must be quantized with these.
+    """
+    smallest = smallest_scales_for_bias(bias, input_scale)
+    # A power of two on the layer scale, put back by the shifts, leaves the other channels as they are.
+    growth = max(0, int(np.frexp(smallest.max(initial=0.0) / scales.base[0])[1]))
+    base = np.ldexp(scales.base, growth).astype(np.float32)
+    shifts = np.minimum(growth - scales.factors[:, 0].astype(np.int32), LARGEST_SHIFT)
+    limited = np.where(smallest > 0.0, np.minimum(shifts, channel_shifts(smallest, float(base[0]))), shifts)
+    return dataclasses.replace(scales, base=base, factors=-limited[:, None].astype(np.int8))
+
+
+def smallest_scales_for_bias(bias: np.ndarray, input_scale: float) -> np.ndarray:
+    """Smallest weight scale of each channel, float64 ``[O]``, that keeps the bias within ``BIAS_CODE_LIMIT``."""
+    return np.abs(bias).astype(np.float64) / (input_scale * BIAS_CODE_LIMIT)
+
+
+def _search(units: np.ndarray, maxima: np.ndarray, bits: int) -> tuple[float, np.ndarray]:
+    """Best multiple of the layer scale, and the shifts that go with it."""
+    best = (np.inf, 1.0, None)
+    for factor in CANDIDATES:
+        shifts = channel_shifts(maxima, factor)
+        more = np.minimum(shifts + 1, LARGEST_SHIFT).astype(np.int8)
+        errors = [_channel_errors(units, factor / weight_code_limit(bits), choice, bits) for choice in (shifts, more)]
+        error = np.minimum(*errors).sum()
+        if error < best[0]:
+            best = error, float(factor), np.where(errors[1] < errors[0], more, shifts)
+    return best[1:]
+
+
+def _channel_errors(units: np.ndarray, layer_scale: float, shifts: np.ndarray, bits: int) -> np.ndarray:
+    """Squared error of each channel, float64 ``[O]``."""
+    limit = weight_code_limit(bits)
+    scale = np.ldexp(layer_scale, -shifts.astype(np.int32))[:, None, None]
+    error = np.clip(np.rint(units / scale), -limit, limit) * scale - units
+    return np.einsum("oit,oit->o", error, error)

@@ -1,0 +1,94 @@
+"""Scales of weight blocks, from the weights alone.
+
+* Max-abs: ``S0[v, h] = max|W in block| / (2**(b-1) - 1)``; no weight is clipped.
+* MSE: for each block the candidate ``f * S0``, ``f`` from a grid that contains 1, with the least squared
+  rounding and clipping error. Errors are computed in units of ``S0``, so that magnitudes do not matter.
+
+A block of zeros takes the largest scale of the layer: its codes are 0 whatever the scale, but the bias of a dead
+channel is quantized with it, and a large scale can hold any bias its neighbours can.
+"""
+
+import numpy as np
+
+from tfptq.config import QuantizationConfig
+from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
+from tfptq.core.blocks import BlockScales, block_maxima, block_shape, float_scales
+from tfptq.core.shift_scaler import shift_scales
+
+#: Candidate scales, as multiples of the max-abs scale. Max-abs comes first: it wins ties.
+CANDIDATES = np.concatenate([[1.0], np.linspace(0.3, 1.2, 91)]).astype(np.float32)
+
+
+def fit_scales(view: np.ndarray, config: QuantizationConfig) -> BlockScales:
+    """Scales of a weight as its layer's config asks.
+
+    Args:
+        view: float ``[O, I, T]``.
+        config: config of the layer; granularity, scaler, weight_scale and weight_bits count.
+
+    Raises:
+        ValueError: the weights are not finite.
+    """
+    if not np.isfinite(view).all():
+        raise ValueError("the weights contain NaN or infinity")
+    if config.scaler == "shift":
+        return shift_scales(view, config.weight_bits, search=config.weight_scale == "mse")
+    shape = block_shape(config.granularity, view.shape[0], view.shape[1])
+    fit = mse_scales if config.weight_scale == "mse" else max_abs_scales
+    return fit(view, shape, config.weight_bits)
+
+
+def max_abs_scales(view: np.ndarray, shape: tuple[int, int], bits: int) -> BlockScales:
+    """Smallest scales that clip nothing.
+
+    Args:
+        view: float ``[O, I, T]``.
+        shape: block shape ``(m, n)`` in channels.
+        bits: width of the codes.
+    """
+    maxima = block_maxima(view, shape).astype(np.float64)
+    maxima[maxima == 0.0] = maxima.max(initial=0.0) or 1.0
+    scales = np.maximum(np.float32(maxima / weight_code_limit(bits)), SMALLEST_SCALE)
+    return float_scales(scales, shape)
+
+
+def mse_scales(view: np.ndarray, shape: tuple[int, int], bits: int, candidates: np.ndarray = CANDIDATES) -> BlockScales:
+    """Scales with the least squared weight error, never worse than max-abs.
+
+    Args:
+        view: float ``[O, I, T]``.
+        shape: block shape ``(m, n)`` in channels.
+        bits: width of the codes.
+        candidates: float ``[n]``, multiples of the max-abs scale; the first must be 1.
+    """
+    start = max_abs_scales(view, shape, bits)
+    units = (view / start.expand(*view.shape[:2])).astype(np.float32)  # weights in units of S0
+    errors = np.stack([block_sums(squared_error(units, factor, bits), shape) for factor in candidates])  # [n, V, H]
+    return float_scales(start.values() * candidates[errors.argmin(axis=0)], shape)
+
+
+def squared_error(units: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
+    """Squared error of each weight after rounding to the nearest code.
+
+    Args:
+        units: float32 ``[O, I, T]``.
+        scale: broadcastable to ``units``.
+        bits: width of the codes.
+
+    Returns:
+        float32 ``[O, I]``, summed over the taps.
+    """
+    limit = np.float32(weight_code_limit(bits))
+    rounded = np.divide(units, scale)
+    np.rint(rounded, out=rounded)
+    np.clip(rounded, -limit, limit, out=rounded)
+    rounded *= scale
+    rounded -= units
+    return np.einsum("oit,oit->oi", rounded, rounded)
+
+
+def block_sums(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Sums ``[V, H]`` over the blocks of ``values`` ``[O, I]``."""
+    m, n = shape
+    rows = np.add.reduceat(values, np.arange(0, values.shape[0], m), axis=0)
+    return np.add.reduceat(rows, np.arange(0, values.shape[1], n), axis=1)
