@@ -1,0 +1,125 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from converters import keras_to_tflite
+from tfptq.config import QuantizationConfig, override
+from tfptq.report import Report
+
+PROGRAM = Path(keras_to_tflite.__file__)
+
+
+def convert(files, output, *flags, model="net.keras", data="samples.npy"):
+    return keras_to_tflite.main(
+        [
+            "keras_to_tflite.py",
+            f"--model={files / model}",
+            f"--calibration_data={files / data}",
+            f"--output={output}",
+            "--samples=64",
+            *flags,
+        ]
+    )
+
+
+def accuracy(path, digits):
+    interpreter = Interpreter(model_path=str(path))
+    runner = interpreter.get_signature_runner()
+    (name,), (output,) = runner.get_input_details(), runner.get_output_details()
+    scores = np.concatenate([runner(**{name: image[None]})[output] for image in digits.x_test])
+    return np.mean(scores.argmax(axis=1) == digits.y_test)
+
+
+@pytest.mark.parametrize("model", ["net.keras", "net.h5"])
+def test_file_works_and_report_is_printed(files, digits, tmp_path, capfd, model):
+    assert convert(files, tmp_path / "net.tflite", model=model) == 0
+    out = capfd.readouterr().out
+    assert out.startswith("digits_dense: 2 layers quantized with w8a8_shift, 64 calibration samples, seed 0\n")
+    assert out.endswith(f"wrote {tmp_path / 'net.tflite'}\n")
+    assert accuracy(tmp_path / "net.tflite", digits) > 0.95
+
+
+def test_preset_types_and_json_report(files, tmp_path):
+    output, report = tmp_path / "net.tflite", tmp_path / "report.json"
+    flags = ("--preset=w8a8_channel", "--input_type=int8", "--output_type=uint8", f"--report={report}", "--seed=5")
+    assert convert(files, output, *flags) == 0
+    interpreter = Interpreter(model_path=str(output))
+    assert interpreter.get_input_details()[0]["dtype"] == np.int8
+    assert interpreter.get_output_details()[0]["dtype"] == np.uint8
+    parsed = Report.from_json(report.read_text())
+    assert parsed.preset == "w8a8_channel" and parsed.seed == 5 and parsed.file_bytes == output.stat().st_size
+
+
+def test_config_file_and_text_report(files, tmp_path):
+    config = QuantizationConfig.from_preset("w8a8_channel").replace(overrides=(override("probabilities", skip=True),))
+    (tmp_path / "config.json").write_text(config.to_json())
+    report = tmp_path / "report.txt"
+    assert convert(files, tmp_path / "net.tflite", f"--config={tmp_path / 'config.json'}", f"--report={report}") == 0
+    assert "1 layers quantized" in report.read_text() and "left in float:\n  probabilities" in report.read_text()
+
+
+def test_image_folder(files, tmp_path, digits, capfd):
+    from PIL import Image
+
+    for index, image in enumerate(digits.x_train[:20]):
+        pixels = np.rint(image[..., 0] * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    output = tmp_path / "net.tflite"
+    assert convert(Path("/"), output, "--preprocessing=unit", model=files / "net.keras", data=tmp_path) == 0
+    assert "20 calibration samples" in capfd.readouterr().out
+    assert accuracy(output, digits) > 0.95
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--preset=w9a9",), "value should be one of <w8a8_shift|"),
+        (("--preset=w8a8_layer", "--config=c.json"), "give --preset or --config, not both"),
+        (("--report=r.pdf",), "must end in .json or .txt"),
+        (("--samples=-1",), "must be a non-negative integer"),
+        (("extra",), "unexpected argument 'extra'"),
+        (("--colour",), "Unknown command line flag 'colour'"),
+    ],
+)
+def test_wrong_command_lines(files, tmp_path, capfd, flags, message):
+    assert convert(files, tmp_path / "net.tflite", *flags) == 2
+    out, err = capfd.readouterr()
+    assert message in err and err.count("\n") == 1 and out == ""
+
+
+def test_missing_flags(capfd):
+    assert keras_to_tflite.main(["keras_to_tflite.py", "--model=net.keras"]) == 2
+    assert "missing --calibration_data, --output" in capfd.readouterr().err
+
+
+def test_errors_are_one_line(files, tmp_path, capfd):
+    (tmp_path / "bad.json").write_text('{"weight_bits": 7}')
+    (tmp_path / "bad.keras").write_text("no zip")
+    np.save(tmp_path / "wide.npy", np.zeros((4, 9, 9, 1), np.float32))
+    output = tmp_path / "net.tflite"
+    cases = [
+        ({"flags": (f"--config={tmp_path / 'bad.json'}",)}, "weight_bits is 7"),
+        ({"flags": (f"--config={tmp_path / 'none.json'}",)}, "none.json"),
+        ({"model": "none.keras"}, "none.keras"),
+        ({"model": tmp_path / "bad.keras"}, "bad.keras"),
+        ({"data": "none.npy"}, "none.npy"),
+        ({"data": "samples.csv"}, "neither a .npy or .npz file nor an existing folder"),
+        ({"data": tmp_path / "wide.npy"}, "input 'image' is float32 of shape [4, 9, 9, 1]"),
+        ({"output": tmp_path / "no" / "net.tflite"}, "create it first"),
+    ]
+    for changes, message in cases:
+        arguments = {"output": output, "flags": (), **changes}
+        assert convert(files, arguments.pop("output"), *arguments.pop("flags"), **arguments) == 1
+        out, err = capfd.readouterr()
+        lines = [line for line in err.splitlines() if line.startswith("keras_to_tflite.py: ")]
+        assert len(lines) == 1 and message in lines[0], err
+        assert "Traceback" not in err and out == "" and not output.exists()
+
+
+def test_runs_as_a_script():
+    help_text = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True, check=True).stdout
+    assert help_text.startswith("Quantize a trained Keras model") and "--calibration_data" in help_text

@@ -1,0 +1,19 @@
+import pytest
+
+from converters import verify_tflite
+from tfptq.tflite.inspect import inspect
+
+
+def test_a_good_file(tflite_file, capfd):
+    assert verify_tflite.main(["tfptq-verify", str(tflite_file)]) == 0
+    assert capfd.readouterr().out
+    assert inspect(tflite_file)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.95])
+def test_a_cut_file(tflite_file, tmp_path, capfd, keep):
+    content = tflite_file.read_bytes()
+    (tmp_path / "cut.tflite").write_bytes(content[: int(keep * len(content))])
+    assert verify_tflite.main(["tfptq-verify", str(tmp_path / "cut.tflite")]) == 1
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith("tfptq-verify: ") and err.count("\n") == 1
