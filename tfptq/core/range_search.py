@@ -38,8 +38,8 @@ def least_squares_range(counts: Histogram, bits: int = 8) -> tuple[float, float]
         bits: width of the activation grid.
 
     Returns:
-        ``(minimum, maximum)``, 0 included, at most half a step wider than what was seen at either end;
-        ``expected_error`` of its grid is at most that of the full range's.
+        ``(minimum, maximum)``, 0 included, the real range of a grid and not longer than the full range's;
+        ``expected_error`` of this grid is at most that of the full range's.
     """
     if counts.low == counts.high == 0.0:
         return 0.0, 0.0

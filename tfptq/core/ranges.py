@@ -149,7 +149,7 @@ def activation_range(statistics: TensorStatistics, calibration: Calibration, bit
         bits: width of the grid that the range is for.
 
     Returns:
-        ``(minimum, maximum)``, finite, for ``activation_grid``; never wider than what was seen, and 0.
+        ``(minimum, maximum)``, finite, for ``activation_grid``; no longer than what was seen and 0.
 
     Raises:
         ValueError: nothing was observed.
