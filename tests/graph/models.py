@@ -59,3 +59,88 @@ def inverted_residual_network() -> keras.Model:
         x = layers.Add()([x, conv_bn(y, 4, 1)])
     x = layers.Dropout(0.3)(layers.Flatten()(x))
     return randomise(keras.Model(inputs, layers.Dense(5)(x), name="mobilenet"))
+
+
+def random_network(blocks: list[str], width: int, seed: int) -> keras.Model:
+    """A convolutional network out of named blocks, each of which keeps height and width."""
+    inputs = keras.Input((4, 4, 3), name="image")
+    x = layers.Conv2D(width, 3, padding="same", activation="relu")(inputs)
+    for block in blocks:
+        x = _BLOCKS[block](x)
+    head, tail = blocks[0], blocks[-1]
+    x = layers.Flatten()(x) if len(head) < len(tail) else layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Reshape((-1,))(x)
+    x = layers.Dense(6, activation="relu6")(x)
+    return randomise(keras.Model(inputs, layers.Dense(3)(x), name="random"), seed)
+
+
+def _residual(x):
+    y = layers.Conv2D(5, 3, padding="same")(x)
+    y = layers.Conv2D(x.shape[-1], 1)(layers.PReLU(shared_axes=[1, 2])(y))
+    return layers.ReLU()(layers.Add()([x, y]))
+
+
+def _inverted(x):
+    y = layers.ReLU(6.0)(layers.Conv2D(2 * x.shape[-1], 1)(x))
+    y = layers.DepthwiseConv2D(3, padding="same", activation="relu6")(y)
+    return keras.ops.add(layers.Conv2D(x.shape[-1], 1)(y), x)
+
+
+def _squeeze_excite(x):
+    channels = x.shape[-1]
+    gate = layers.Reshape((1, 1, channels))(layers.GlobalAveragePooling2D()(x))
+    gate = layers.Conv2D(channels, 1, activation="hard_sigmoid")(layers.Conv2D(2, 1, activation="relu")(gate))
+    return layers.Multiply()([x, gate])
+
+
+def _dense_gate(x):
+    gate = layers.Dense(x.shape[-1], activation="sigmoid")(keras.ops.mean(x, axis=[1, 2], keepdims=True))
+    return x * gate + 0.5
+
+
+def _concat(x):
+    y = layers.Conv2D(3, 3, padding="same")(layers.MaxPooling2D(2, 1, padding="same")(x))
+    return layers.LeakyReLU()(layers.Concatenate()([y, x, layers.AveragePooling2D(3, 1, padding="same")(y)]))
+
+
+def _norm(x):
+    return layers.BatchNormalization()(layers.ReLU()(x))
+
+
+def _transposed(x):
+    y = layers.Conv2DTranspose(4, 2, strides=2, activation="silu")(x)
+    return layers.Cropping2D(1)(layers.ZeroPadding2D(1)(layers.MaxPooling2D(2)(y)))
+
+
+def _grouped(x):
+    y = layers.Conv2D(2 * x.shape[-1], 1)(x)
+    return layers.Conv2D(4, 3, padding="same", groups=2)(y)
+
+
+def _barrier(x):
+    return layers.LayerNormalization()(x[:, ::-1])
+
+
+def _multiplier(x):
+    return layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(x)
+
+
+def _shared(x):
+    layer = layers.Conv2D(x.shape[-1], 3, padding="same")
+    return layers.Maximum()([layer(layers.ReLU()(layer(x))), x])
+
+
+_BLOCKS = {
+    "residual": _residual,
+    "inverted": _inverted,
+    "squeeze_excite": _squeeze_excite,
+    "dense_gate": _dense_gate,
+    "concat": _concat,
+    "norm": _norm,
+    "transposed": _transposed,
+    "grouped": _grouped,
+    "barrier": _barrier,
+    "multiplier": _multiplier,
+    "shared": _shared,
+}
+BLOCK_NAMES = sorted(_BLOCKS)

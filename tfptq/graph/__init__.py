@@ -1,6 +1,22 @@
-"""The Keras graph before quantization: the canonical model, and the check that it computes the same."""
+"""The Keras graph before quantization: the canonical model, its channel groups, and the check of float equality."""
 
 from tfptq.graph.canonicalise import canonicalise
+from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, channel_groups, equalizable
 from tfptq.graph.float_equality import FloatEqualityError, check_float_equal, largest_difference
+from tfptq.graph.move_channels import apply_permutations, scale_channels
+from tfptq.graph.rebuild import input_names
 
-__all__ = ["FloatEqualityError", "canonicalise", "check_float_equal", "largest_difference"]
+__all__ = [
+    "ChannelGroup",
+    "ChannelGroups",
+    "FloatEqualityError",
+    "Side",
+    "apply_permutations",
+    "canonicalise",
+    "channel_groups",
+    "check_float_equal",
+    "equalizable",
+    "input_names",
+    "largest_difference",
+    "scale_channels",
+]

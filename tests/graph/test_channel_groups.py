@@ -1,0 +1,141 @@
+import keras
+import pytest
+from keras import layers
+
+from tests.graph.models import inverted_residual_network, residual_network
+from tfptq.graph import Side, canonicalise, channel_groups, equalizable
+
+
+def only_group(model):
+    (group,) = channel_groups(model).groups
+    return group
+
+
+def names(sides):
+    return {side.layer for side in sides}
+
+
+def test_residual_network_has_one_group_per_stage_and_one_per_inner_convolution():
+    canonical = canonicalise(residual_network())
+    found = channel_groups(canonical)
+    convolutions = [layer.name for layer in canonical.layers if isinstance(layer, layers.Conv2D)]
+    stem, inner, outer, inner_2, outer_2, shortcut = convolutions
+    by_producers = {frozenset(names(group.producers)): group for group in found.groups}
+    assert set(by_producers) == {
+        frozenset({stem, outer}),
+        frozenset({inner}),
+        frozenset({inner_2}),
+        frozenset({outer_2, shortcut}),
+    }
+    assert names(by_producers[frozenset({stem, outer})].consumers) == {inner, inner_2, shortcut}
+    assert by_producers[frozenset({outer_2, shortcut})].consumers == (Side("logits", "input", (0,)),)
+
+
+def test_inverted_residuals_carry_the_depthwise_kernel_along():
+    canonical = canonicalise(inverted_residual_network())
+    depthwise = [layer.name for layer in canonical.layers if isinstance(layer, layers.DepthwiseConv2D)]
+    groups = channel_groups(canonical).groups
+    assert sorted(group.size for group in groups) == [4, 12, 12]
+    assert [names(group.per_channel) for group in groups if group.size == 12] == [{name} for name in depthwise]
+    (shared,) = [group for group in groups if group.size == 4]
+    assert len(shared.producers) == 3
+    (flat,) = [side for side in shared.consumers if len(side.offsets) > 1]
+    assert flat.offsets == tuple(range(0, 4 * 16, 4))
+
+
+def test_concatenation_keeps_groups_apart_and_gives_offsets():
+    inputs = keras.Input((4, 4, 3))
+    first, second = layers.Conv2D(2, 1, name="first")(inputs), layers.Conv2D(5, 1, name="second")(inputs)
+    x = layers.Concatenate()([first, layers.ReLU()(second), first])
+    groups = channel_groups(keras.Model(inputs, layers.Conv2D(4, 1, name="last")(x))).groups
+    consumers = {side.layer: group.consumers for group in groups for side in group.producers}
+    assert consumers == {"first": (Side("last", "input", (0, 7)),), "second": (Side("last", "input", (2,)),)}
+
+
+def test_inputs_and_outputs_of_the_model_keep_their_order():
+    inputs = keras.Input((4, 4, 3))
+    hidden = layers.Conv2D(4, 1, name="hidden")(inputs)
+    shown = layers.Conv2D(4, 1, name="shown")(hidden)
+    model = keras.Model(inputs, [shown, layers.Conv2D(2, 1, name="end")(shown)])
+    assert names(only_group(model).producers) == {"hidden"}
+
+
+@pytest.mark.parametrize(
+    "barrier",
+    [
+        layers.LayerNormalization(),
+        layers.Permute((1, 3, 2)),
+        layers.Lambda(lambda x: x[..., ::-1]),
+        layers.Conv2D(4, 3, groups=2),
+        layers.DepthwiseConv2D(3, depth_multiplier=2),
+        layers.Reshape((2, 2, 16)),
+        layers.Activation(lambda x: x + 1.0),
+        layers.BatchNormalization(axis=1),
+        layers.Rescaling([1.0, 2.0, 3.0, 4.0]),
+        layers.Normalization(mean=[1.0, 2.0, 3.0, 4.0], variance=[1.0, 1.0, 1.0, 1.0]),
+        lambda x: x * keras.ops.convert_to_tensor([1.0, 2.0, 3.0, 4.0]),
+        lambda x: keras.ops.concatenate(keras.ops.split(x, 2, axis=-1)[::-1], axis=-1),
+        lambda x: x[..., 1:],
+    ],
+)
+def test_barriers_pin_the_order(barrier):
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Conv2D(4, 1)(inputs)
+    x = barrier(x)
+    groups = channel_groups(keras.Model(inputs, layers.Dense(2)(layers.Dropout(0.1)(x)))).groups
+    assert groups == ()
+
+
+def test_adding_layouts_that_do_not_match_pins_them():
+    inputs = keras.Input((4, 4, 3))
+    parts = layers.Concatenate()([layers.Conv2D(2, 1)(inputs), layers.Conv2D(2, 1)(inputs)])
+    whole = layers.Conv2D(4, 1)(inputs)
+    assert channel_groups(keras.Model(inputs, layers.Conv2D(2, 1)(layers.Add()([parts, whole])))).groups == ()
+
+
+def test_unknown_spatial_size_pins_through_flattening_only():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 1, name="conv")(inputs)
+    pooled = keras.Model(inputs, layers.Dense(2)(layers.GlobalMaxPooling2D()(x)))
+    assert names(only_group(pooled).producers) == {"conv"}
+    reshaped = keras.Model(inputs, layers.Dense(2)(layers.Reshape((-1, 8))(x)))
+    assert channel_groups(reshaped).groups == ()
+
+
+def test_only_homogeneous_paths_are_equalizable():
+    def groups(between):
+        inputs = keras.Input((4, 4, 3))
+        x = between(layers.Conv2D(4, 1)(inputs))
+        return equalizable(keras.Model(inputs, layers.Conv2D(2, 1)(x))).groups
+
+    homogeneous = (
+        layers.ReLU(),
+        layers.LeakyReLU(),
+        layers.PReLU(),
+        layers.MaxPooling2D(),
+        layers.Activation("relu"),
+        lambda x: layers.Maximum()([x, layers.AveragePooling2D(3, 1, padding="same")(x)]),
+        lambda x: keras.ops.relu(-x),
+    )
+    others = (
+        layers.ReLU(6.0),
+        layers.ReLU(threshold=1.0),
+        layers.ELU(),
+        layers.Activation("relu6"),
+        layers.BatchNormalization(),
+        lambda x: layers.Multiply()([x, x]),
+        lambda x: x + 1.0,
+        lambda x: layers.Add()([x, keras.ops.mean(x, axis=-1, keepdims=True)]),
+    )
+    assert [len(groups(between)) for between in homogeneous] == [1] * len(homogeneous)
+    assert [len(groups(between)) for between in others] == [0] * len(others)
+
+
+def test_depthwise_layers_separate_scales():
+    inputs = keras.Input((4, 4, 3))
+    x = layers.DepthwiseConv2D(3, activation="relu", name="depthwise")(layers.Conv2D(4, 1, name="first")(inputs))
+    groups = equalizable(keras.Model(inputs, layers.Conv2D(2, 1, name="last")(x))).groups
+    assert [(names(group.producers), names(group.consumers)) for group in groups] == [
+        ({"first"}, {"depthwise"}),
+        ({"depthwise"}, {"last"}),
+    ]

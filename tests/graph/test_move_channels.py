@@ -1,0 +1,117 @@
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+from tests.graph.models import (
+    BLOCK_NAMES,
+    batch_for,
+    inverted_residual_network,
+    random_network,
+    randomise,
+    residual_network,
+)
+from tfptq.graph import (
+    apply_permutations,
+    canonicalise,
+    channel_groups,
+    check_float_equal,
+    equalizable,
+    scale_channels,
+)
+
+
+def permute_everything(canonical, seed):
+    groups = channel_groups(canonical)
+    random = np.random.default_rng(seed)
+    permutations = {group.index: random.permutation(group.size) for group in groups.groups}
+    permuted = apply_permutations(canonical, groups, permutations)
+    check_float_equal(canonical, permuted, batch_for(canonical), 5e-6)
+    return groups, permutations, permuted
+
+
+def scale_everything(canonical, seed):
+    groups = equalizable(canonical)
+    random = np.random.default_rng(seed)
+    scales = {group.index: 2.0 ** random.integers(-3, 4, group.size) for group in groups.groups}
+    scaled = scale_channels(canonical, groups, scales)
+    check_float_equal(canonical, scaled, batch_for(canonical), 5e-6)
+    return groups, scales, scaled
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(st.sampled_from(BLOCK_NAMES), min_size=1, max_size=4), st.sampled_from([2, 4, 6]), st.integers(0, 10**6)
+)
+def test_permutations_and_scales_keep_the_function_of_any_network(blocks, width, seed):
+    canonical = canonicalise(random_network(blocks, width, seed))
+    permute_everything(canonical, seed)
+    scale_everything(canonical, seed)
+
+
+@pytest.mark.parametrize("block", BLOCK_NAMES)
+def test_every_block_alone(block):
+    canonical = canonicalise(random_network([block], 4, 1))
+    groups, _, _ = permute_everything(canonical, 2)
+    assert groups.groups
+    scale_everything(canonical, 2)
+
+
+@pytest.mark.parametrize("network", [residual_network, inverted_residual_network])
+def test_orders_permute_the_canonical_kernels(network):
+    canonical = canonicalise(network())
+    groups, permutations, permuted = permute_everything(canonical, 0)
+    for group in groups.groups:
+        assert group.producers and group.consumers
+        for side in group.producers:
+            kernel, bias = canonical.get_layer(side.layer).get_weights()
+            moved, moved_bias = permuted.get_layer(side.layer).get_weights()
+            assert np.array_equal(moved_bias, bias[permutations[group.index]])
+            order = groups.input_order(side.layer, permutations)
+            assert np.array_equal(moved, kernel[..., order, :][..., permutations[group.index]])
+    for side in groups.groups[0].consumers:
+        order = groups.input_order(side.layer, permutations)
+        for offset in side.offsets:
+            found = order[offset : offset + groups.groups[0].size]
+            assert np.array_equal(found, offset + permutations[0])
+
+
+def test_the_model_given_is_not_changed():
+    canonical = canonicalise(residual_network())
+    before = canonical.get_weights()
+    permute_everything(canonical, 3)
+    assert all(np.array_equal(old, new) for old, new in zip(before, canonical.get_weights(), strict=True))
+
+
+def test_permutations_undo_each_other():
+    canonical = canonicalise(inverted_residual_network())
+    groups, permutations, permuted = permute_everything(canonical, 4)
+    inverse = {index: np.argsort(permutation) for index, permutation in permutations.items()}
+    back = apply_permutations(permuted, groups, inverse)
+    assert all(np.array_equal(a, b) for a, b in zip(canonical.get_weights(), back.get_weights(), strict=True))
+
+
+def test_dense_and_one_dimensional_layers():
+    inputs = keras.Input((8, 3))
+    x = layers.Conv1D(4, 3, activation="relu")(inputs)
+    x = layers.DepthwiseConv1D(3)(layers.MaxPooling1D(2)(x))
+    x = layers.Flatten()(layers.Conv1DTranspose(5, 2)(x))
+    x = layers.PReLU()(layers.Dense(6)(x))
+    canonical = canonicalise(randomise(keras.Model(inputs, layers.Dense(2)(x))))
+    assert len(permute_everything(canonical, 5)[0].groups) == 3
+    assert len(scale_everything(canonical, 5)[0].groups) == 4
+
+
+def test_bad_permutations_and_scales_are_refused():
+    canonical = canonicalise(residual_network())
+    groups = channel_groups(canonical)
+    with pytest.raises(ValueError, match="no channel group 99"):
+        apply_permutations(canonical, groups, {99: np.arange(3)})
+    with pytest.raises(ValueError, match="group 0 does not hold each of"):
+        apply_permutations(canonical, groups, {0: np.zeros(groups.groups[0].size, int)})
+    scalable = equalizable(canonical)
+    for factors in (np.zeros(scalable.groups[0].size), np.ones(1), np.full(scalable.groups[0].size, np.nan)):
+        with pytest.raises(ValueError, match="group 0 are not"):
+            scale_channels(canonical, scalable, {0: factors})

@@ -1,0 +1,308 @@
+"""Channel groups: which channel axes of a graph have to be permuted (or scaled) together.
+
+A *group* is a set of channel axes of one length whose order is free: permuting it everywhere at once leaves the
+function of the model as it is. Its *producers* are the layers whose outputs have these channels (rows of ``W[O, I, T]``
+and bias); its *consumers* read them (columns of ``W``); *per-channel* layers lie in between and have parameters for
+each channel (depthwise kernels, BatchNormalization, PReLU).
+
+Every tensor has a *layout*: the groups that lie side by side along its channel axis. The analysis goes through the
+calls in order and carries layouts from inputs to outputs:
+
+* a convolution or dense layer starts a new group;
+* elementwise calls, pooling and padding pass a layout on;
+* Add, Multiply, ... make the groups of their inputs one group (union-find);
+* Concatenate puts layouts side by side, Flatten repeats a layout H*W times;
+* anything else *pins* the groups that reach it: their order has to stay. Inputs and outputs of the model pin, too.
+
+The same analysis with narrower rules finds groups whose channels may be multiplied by positive numbers, for
+equalization across layers (Nagel et al., arXiv 1906.04721, section 4.1); there a depthwise layer ends one group and
+starts another, because it can take one scale in and give another one out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from tfptq.graph.channel_rules import (
+    Role,
+    activation_permutes,
+    activation_scales,
+    concatenates_channels,
+    repeats_of_channels,
+    role_for_permutation,
+    role_for_scale,
+)
+from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value
+from tfptq.graph.fold_batch_norm import output_channels
+from tfptq.graph.rebuild import read_graph
+
+
+@dataclass(frozen=True)
+class Side:
+    """One channel axis of a layer that has a group in it.
+
+    Attributes:
+        layer: name of the layer.
+        axis: ``"output"`` (rows of ``W[O, I, T]``) or ``"input"`` (columns).
+        offsets: where on that axis the channels of the group start; several after Flatten or Concatenate.
+    """
+
+    layer: str
+    axis: str
+    offsets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channel axes that move together.
+
+    Attributes:
+        index: number of the group.
+        size: number of channels.
+        producers: layers whose output channels are the group.
+        consumers: layers whose input channels hold the group.
+        per_channel: layers in between with parameters for each channel, with axis ``"output"``.
+    """
+
+    index: int
+    size: int
+    producers: tuple[Side, ...]
+    consumers: tuple[Side, ...]
+    per_channel: tuple[Side, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of channels in a layout: a group, or None for channels whose order is pinned."""
+
+    group: int | None
+    size: int
+
+
+@dataclass(frozen=True)
+class LayerChannels:
+    """The layouts of a layer's channel axes.
+
+    Attributes:
+        inputs: along the input channels; empty for per-channel layers.
+        outputs: along the output channels.
+    """
+
+    inputs: tuple[Segment, ...]
+    outputs: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class ChannelGroups:
+    """All free groups of a model.
+
+    Attributes:
+        groups: in the order in which they start; ``groups[k].index == k``.
+        layers: {layer name: layouts of its channel axes}, for every layer that has a group on an axis.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    layers: Mapping[str, LayerChannels]
+
+    def output_order(self, layer: str, permutations: Mapping[int, np.ndarray]) -> np.ndarray:
+        """Where each new output channel of ``layer`` comes from, so that ``new = old[order]``.
+
+        Args:
+            layer: name out of ``layers``.
+            permutations: {group index: permutation [size], new channel -> old channel}; missing groups stay.
+
+        Returns:
+            int64 ``[O]``.
+        """
+        return _order(self.layers[layer].outputs, permutations)
+
+    def input_order(self, layer: str, permutations: Mapping[int, np.ndarray]) -> np.ndarray:
+        """The same along the input channels, int64 ``[I]``."""
+        return _order(self.layers[layer].inputs, permutations)
+
+    def output_scale(self, layer: str, scales: Mapping[int, np.ndarray]) -> np.ndarray:
+        """The factor of each output channel of ``layer``, float64 ``[O]``, from {group index: factors [size]}."""
+        return _spread(self.layers[layer].outputs, scales, np.ones)
+
+    def input_scale(self, layer: str, scales: Mapping[int, np.ndarray]) -> np.ndarray:
+        """The same along the input channels, float64 ``[I]``."""
+        return _spread(self.layers[layer].inputs, scales, np.ones)
+
+
+def _order(layout: tuple[Segment, ...], permutations: Mapping[int, np.ndarray]) -> np.ndarray:
+    starts = np.repeat(_starts(layout), [segment.size for segment in layout])
+    return starts + _spread(layout, permutations, np.arange).astype(np.int64)
+
+
+def _spread(layout: tuple[Segment, ...], values: Mapping[int, np.ndarray], default) -> np.ndarray:
+    return np.concatenate([values.get(segment.group, default(segment.size)) for segment in layout])
+
+
+def _starts(layout: tuple[Segment, ...]) -> np.ndarray:
+    return np.cumsum([0, *(segment.size for segment in layout[:-1])])
+
+
+def channel_groups(model: keras.Model) -> ChannelGroups:
+    """Find the groups of channels that may be permuted together.
+
+    Args:
+        model: canonical model (``canonicalise``).
+    """
+    return analyse(read_graph(model), scaling=False)
+
+
+def equalizable(model: keras.Model) -> ChannelGroups:
+    """Find the groups of channels that may be multiplied by positive numbers in their producers.
+
+    Every layer between producers and consumers is positively homogeneous: ReLU, not ReLU6.
+
+    Args:
+        model: canonical model (``canonicalise``).
+
+    Returns:
+        Groups for ``scale_channels``. A depthwise layer is a consumer of one group and a producer of another.
+    """
+    return analyse(read_graph(model), scaling=True)
+
+
+def analyse(graph: FlatGraph, scaling: bool) -> ChannelGroups:
+    """The analysis behind ``channel_groups`` (``scaling=False``) and ``equalizable`` (``scaling=True``)."""
+    analysis = _Analysis(graph, scaling)
+    for call in graph.calls:
+        analysis.visit(call)
+    for value in graph.output_values:
+        analysis.pin(analysis.layouts[value])
+    return analysis.result()
+
+
+Layout = tuple[int, ...]  # Numbers of groups, side by side.
+
+
+class _Analysis:
+    """State of one pass over the calls; groups are numbers in a union-find forest."""
+
+    def __init__(self, graph: FlatGraph, scaling: bool):
+        self._graph, self._scaling = graph, scaling
+        self._parents: list[int] = []
+        self._sizes: list[int] = []
+        self._pinned: list[bool] = []
+        self._inputs: dict[Unit, Layout] = {}
+        self._outputs: dict[Unit, Layout] = {}
+        self.layouts: dict[Value, Layout] = {}
+        for call in graph.calls:
+            for value in call.inputs:
+                if value not in graph.producers:
+                    self.layouts[value] = self._new_pinned(value)
+        for value in graph.output_values - graph.producers.keys():
+            self.layouts[value] = self._new_pinned(value)
+
+    def visit(self, call: Call) -> None:
+        role = role_for_scale(call) if self._scaling else role_for_permutation(call)
+        inputs = [self.layouts[value] for value in call.inputs]
+        if role is Role.PRODUCER or (role is Role.DEPTHWISE and self._scaling):
+            self.layouts[call.output] = self._through_producer(call.unit, inputs[0])
+        elif role in (Role.DEPTHWISE, Role.PER_CHANNEL):
+            self._unite(self._outputs.setdefault(call.unit, inputs[0]), inputs[0])
+            self.layouts[call.output] = inputs[0]
+        elif role is Role.ELEMENTWISE:
+            self.layouts[call.output] = inputs[0]
+        elif role is Role.MERGE or (role is Role.CONCATENATE and not concatenates_channels(call)):
+            self.layouts[call.output] = self._through_merge(call, inputs)
+        elif role is Role.CONCATENATE:
+            self.layouts[call.output] = sum(inputs, ())
+        elif role is Role.RESHAPE and (repeats := repeats_of_channels(call.inputs[0], call.output)) is not None:
+            self.layouts[call.output] = inputs[0] * repeats
+        else:
+            self._through_barrier(call, inputs)
+
+    def _through_producer(self, unit: Unit, layout: Layout) -> Layout:
+        self._unite(self._inputs.setdefault(unit, layout), layout)  # All calls of a shared layer agree.
+        if unit not in self._outputs:
+            free = activation_scales(unit) if self._scaling else activation_permutes(unit)
+            self._outputs[unit] = (self._new(output_channels(unit), pinned=not free),)
+        return self._outputs[unit]
+
+    def _through_merge(self, call: Call, inputs: list[Layout]) -> Layout:
+        channels = call.output.shape[-1:]
+        if any(value.shape[-1:] not in (channels, (1,)) for value in call.inputs):
+            return self._through_barrier(call, inputs)
+        # A term with one channel is broadcast over all channels, whatever their order.
+        full = [layout for value, layout in zip(call.inputs, inputs, strict=True) if value.shape[-1:] == channels]
+        for layout in full[1:]:
+            self._unite(full[0], layout)
+        return full[0]
+
+    def _through_barrier(self, call: Call, inputs: list[Layout]) -> Layout:
+        for layout in inputs:
+            self.pin(layout)
+        for value in call.outputs:
+            self.layouts[value] = self._new_pinned(value)
+        return self.layouts[call.outputs[0]]
+
+    def _new(self, size: int, pinned: bool) -> int:
+        self._parents.append(len(self._parents))
+        self._sizes.append(size)
+        self._pinned.append(pinned)
+        return len(self._parents) - 1
+
+    def _new_pinned(self, value: Value) -> Layout:
+        size = value.shape[-1] if len(value.shape) > 1 else None
+        return () if size is None else (self._new(size, pinned=True),)
+
+    def _find(self, group: int) -> int:
+        while self._parents[group] != group:
+            group = self._parents[group]
+        return group
+
+    def pin(self, layout: Layout) -> None:
+        for group in layout:
+            self._pinned[self._find(group)] = True
+
+    def _unite(self, first: Layout, second: Layout) -> None:
+        """Make two layouts one; where their runs do not match, all their groups are pinned."""
+        if [self._sizes[group] for group in first] != [self._sizes[group] for group in second]:
+            self.pin(first + second)
+            return
+        for one, other in zip(first, second, strict=True):
+            one, other = self._find(one), self._find(other)
+            if one != other:
+                self._parents[max(one, other)] = min(one, other)
+                self._pinned[min(one, other)] |= self._pinned[max(one, other)]
+
+    def result(self) -> ChannelGroups:
+        roots = sorted({self._find(group) for group in range(len(self._parents))})
+        free = [root for root in roots if not self._pinned[root] and self._sizes[root] > 1]
+        numbers = {root: index for index, root in enumerate(free)}
+
+        def segments(layout: Layout) -> tuple[Segment, ...]:
+            return tuple(Segment(numbers.get(self._find(group)), self._sizes[group]) for group in layout)
+
+        layers = {
+            unit.name: LayerChannels(segments(self._inputs.get(unit, ())), segments(layout))
+            for unit, layout in self._outputs.items()
+        }
+        layers = {
+            name: channels
+            for name, channels in layers.items()
+            if any(segment.group is not None for segment in channels.inputs + channels.outputs)
+        }
+        sizes = [self._sizes[root] for root in free]
+        return ChannelGroups(tuple(_group(index, size, layers) for index, size in enumerate(sizes)), layers)
+
+
+def _group(index: int, size: int, layers: Mapping[str, LayerChannels]) -> ChannelGroup:
+    producers, consumers, per_channel = [], [], []
+    for name, channels in layers.items():
+        outputs, inputs = _offsets(channels.outputs, index), _offsets(channels.inputs, index)
+        if outputs:
+            (producers if channels.inputs else per_channel).append(Side(name, "output", outputs))
+        if inputs:
+            consumers.append(Side(name, "input", inputs))
+    return ChannelGroup(index, size, tuple(producers), tuple(consumers), tuple(per_channel))
+
+
+def _offsets(layout: tuple[Segment, ...], group: int) -> tuple[int, ...]:
+    starts = _starts(layout)
+    return tuple(int(start) for start, segment in zip(starts, layout, strict=False) if segment.group == group)

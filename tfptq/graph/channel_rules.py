@@ -1,0 +1,193 @@
+"""What each kind of layer or operation does with the channels of its input.
+
+Channels are the last axis. Two questions can be asked of a call:
+
+* *permutation*: does the output follow when the channels of the input are permuted?
+  ``f(x[..., p]) = f(x)[..., p]``
+* *scale*: does the output follow when each channel is multiplied by a positive number?
+  ``f(s * x) = s * f(x)`` (positive homogeneity)
+
+Scale is the narrower one: ReLU, max and average follow both, ReLU6 and sigmoid follow a permutation only.
+"""
+
+from enum import Enum, auto
+
+import keras
+import numpy as np
+from keras import layers
+from keras.src.ops import nn as nn_operations  # The operation classes behind keras.ops.
+from keras.src.ops import numpy as array_operations
+
+from tfptq.graph.flat_graph import Call, Unit, Value
+from tfptq.graph.fold_batch_norm import CONVOLUTIONS, DEPTHWISE, TRANSPOSED
+
+
+class Role(Enum):
+    """What a call does with channels."""
+
+    PRODUCER = auto()  #: mixes input channels into new output channels
+    DEPTHWISE = auto()  #: has a filter for each channel
+    PER_CHANNEL = auto()  #: has parameters for each channel
+    ELEMENTWISE = auto()  #: keeps channels apart and where they are; one tensor argument
+    MERGE = auto()  #: combines the same channel of several tensors
+    CONCATENATE = auto()  #: puts channels side by side
+    RESHAPE = auto()  #: keeps the order of elements in memory
+    BARRIER = auto()  #: anything else
+
+
+#: Activation functions that act on every element alone, or treat all channels alike.
+_ACTIVATIONS = frozenset(
+    {
+        *("linear", "relu", "leaky_relu", "relu6", "softmax", "celu", "elu", "selu", "softplus", "softsign"),
+        *("squareplus", "soft_shrink", "sparse_plus", "silu", "gelu", "tanh", "tanh_shrink", "sigmoid"),
+        *("sparse_sigmoid", "exponential", "hard_sigmoid", "hard_silu", "hard_tanh", "hard_shrink", "mish"),
+        *("log_softmax", "log_sigmoid"),
+    }
+)
+_HOMOGENEOUS_ACTIVATIONS = frozenset({"linear", "relu", "leaky_relu"})
+
+_PRODUCERS = frozenset({*CONVOLUTIONS, *TRANSPOSED, layers.Dense})
+_SPATIAL = frozenset(
+    {
+        *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),
+        *(layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D),
+        *(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D),
+        *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D),
+        *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
+        *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
+        *(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D),
+    }
+)
+_ACTIVATION_LAYERS = frozenset({layers.ReLU, layers.LeakyReLU, layers.ELU})
+_ELEMENTWISE_OPERATIONS = frozenset(
+    {
+        *(nn_operations.Relu, nn_operations.Relu6, nn_operations.LeakyRelu, nn_operations.Sigmoid, nn_operations.Silu),
+        *(nn_operations.HardSigmoid, nn_operations.HardSilu, nn_operations.Elu, nn_operations.Gelu),
+        *(nn_operations.Softplus, array_operations.Tanh, array_operations.Exp, array_operations.Square),
+        *(array_operations.Sqrt, array_operations.Absolute, array_operations.Abs, array_operations.Negative),
+    }
+)
+_HOMOGENEOUS_OPERATIONS = frozenset(
+    {nn_operations.Relu, nn_operations.LeakyRelu, array_operations.Absolute, array_operations.Abs}
+    | {array_operations.Negative}
+)
+_REDUCTIONS = frozenset({array_operations.Mean, array_operations.Max})
+_SUMS = frozenset({layers.Add, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum})
+_OPERATION_SUMS = frozenset(
+    {array_operations.Add, array_operations.Subtract, array_operations.Maximum, array_operations.Minimum}
+)
+_OPERATION_PRODUCTS = frozenset({array_operations.Multiply, array_operations.Divide, array_operations.TrueDivide})
+_RESHAPES = frozenset(
+    {layers.Flatten, layers.Reshape, array_operations.Reshape, array_operations.Squeeze, array_operations.ExpandDims}
+)
+
+
+def role_for_permutation(call: Call) -> Role:
+    """What a permutation of the input channels meets in ``call``."""
+    kind, unit = call.unit.kind, call.unit
+    if len(call.outputs) != 1 or not call.inputs or unit.config.get("data_format") == "channels_first":
+        return Role.BARRIER
+    if kind in _PRODUCERS:
+        return Role.PRODUCER if unit.config.get("groups", 1) == 1 else Role.BARRIER
+    if kind in DEPTHWISE:
+        plain = unit.config["depth_multiplier"] == 1 and activation_permutes(unit)
+        return Role.DEPTHWISE if plain else Role.BARRIER
+    if kind is layers.PReLU or (kind is layers.BatchNormalization and _is_last_axis(call, unit.config["axis"])):
+        return Role.PER_CHANNEL
+    if kind in _SUMS | {layers.Multiply}:
+        same_rank = len({len(value.shape) for value in call.inputs}) == 1
+        return Role.MERGE if same_rank else Role.BARRIER
+    if kind in _OPERATION_SUMS | _OPERATION_PRODUCTS:
+        return Role.MERGE if _constants_are_scalar(call) else Role.BARRIER
+    if kind in (layers.Concatenate, array_operations.Concatenate):
+        return Role.CONCATENATE
+    if kind in _RESHAPES:
+        return Role.RESHAPE
+    return Role.ELEMENTWISE if len(call.inputs) == 1 and _is_elementwise(call) else Role.BARRIER
+
+
+def role_for_scale(call: Call) -> Role:
+    """What a positive scale of each input channel meets in ``call``."""
+    role, kind, unit = role_for_permutation(call), call.unit.kind, call.unit
+    if role is Role.DEPTHWISE:
+        return role if activation_scales(unit) else Role.BARRIER
+    if role is Role.PER_CHANNEL:
+        return Role.ELEMENTWISE if kind is layers.PReLU else Role.BARRIER
+    if role is Role.MERGE:
+        # Sums follow a scale that all terms share; broadcast terms and constants do not have it.
+        channels = {value.shape[-1] for value in call.inputs}
+        sums = kind in _SUMS or (kind in _OPERATION_SUMS and len(call.inputs) == 2)
+        return role if sums and len(channels) == 1 else Role.BARRIER
+    if role is Role.ELEMENTWISE:
+        return role if _is_homogeneous(unit) else Role.BARRIER
+    return role
+
+
+def activation_permutes(unit: Unit) -> bool:
+    """Whether the activation function inside a layer treats all channels alike."""
+    return unit.config["activation"] in (None, *_ACTIVATIONS)
+
+
+def activation_scales(unit: Unit) -> bool:
+    """Whether the activation function inside a layer is positively homogeneous."""
+    return unit.config["activation"] in (None, *_HOMOGENEOUS_ACTIVATIONS)
+
+
+def concatenates_channels(call: Call) -> bool:
+    """Whether a concatenation is along the last axis."""
+    operation = call.unit.operation
+    axis = call.unit.config["axis"] if operation is None else operation.axis
+    return _is_last_axis(call, axis)
+
+
+def repeats_of_channels(source: Value, target: Value) -> int | None:
+    """How often the channel axis of ``source`` is laid out in the last axis of ``target`` by a reshape.
+
+    A reshape keeps the order in memory. When the last axis of the target is the product of trailing axes of the
+    source, each of its positions holds the channel ``position % C``.
+
+    Returns:
+        The number of copies, or None when the last axis is made up otherwise.
+    """
+    length = 1
+    for size in reversed(source.shape[1:]):
+        if size is None:
+            return None
+        length *= size
+        if length == target.shape[-1]:
+            return length // source.shape[-1]
+    return None
+
+
+def _is_last_axis(call: Call, axis: int) -> bool:
+    return axis in (-1, len(call.inputs[0].shape) - 1)
+
+
+def _is_elementwise(call: Call) -> bool:
+    kind, unit = call.unit.kind, call.unit
+    if kind is layers.Activation:
+        return activation_permutes(unit)
+    if kind is layers.Rescaling:
+        layer = layers.Rescaling.from_config(dict(unit.config))
+        return np.ndim(layer.scale) == np.ndim(layer.offset) == 0
+    if kind is layers.Softmax:
+        return unit.config["axis"] == -1
+    if kind in _REDUCTIONS:
+        axes, rank = unit.operation.axis, len(call.inputs[0].shape)
+        return axes is not None and all(axis % rank not in (0, rank - 1) for axis in axes)
+    return kind in _SPATIAL | _ACTIVATION_LAYERS | _ELEMENTWISE_OPERATIONS
+
+
+def _is_homogeneous(unit: Unit) -> bool:
+    if unit.kind is layers.Activation:
+        return activation_scales(unit)
+    if unit.kind is layers.ReLU:
+        return unit.config["max_value"] is None and not unit.config["threshold"]
+    if unit.kind is layers.LeakyReLU:
+        return True
+    return unit.kind in _SPATIAL | _REDUCTIONS | _HOMOGENEOUS_OPERATIONS
+
+
+def _constants_are_scalar(call: Call) -> bool:
+    leaves = keras.tree.flatten((call.args, dict(call.kwargs)))
+    return all(isinstance(leaf, (Value, int, float)) or np.size(leaf) == 1 for leaf in leaves)

@@ -1,0 +1,124 @@
+"""Apply permutations or scales to the channel groups of a model; the function of the model stays.
+
+A permutation ``p`` of a group (new channel ``j`` is old channel ``p[j]``) reorders the rows of its producers, the
+columns of its consumers and the per-channel parameters in between: ``W'[j, i] = W[p[j], q[i]]`` with ``p`` the order of
+the output side and ``q`` of the input side.
+
+Positive scales ``s`` of a group multiply the rows and biases of its producers and divide the columns of its consumers:
+``W'[o, i] = W[o, i] s[o] / t[i]``, ``b'[o] = b[o] s[o]`` with ``s`` of the output side and ``t`` of the input side.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from tfptq.graph.channel_groups import ChannelGroups
+from tfptq.graph.flat_graph import Unit
+from tfptq.graph.fold_batch_norm import DEPTHWISE, TRANSPOSED
+from tfptq.graph.rebuild import build_model, read_graph
+
+
+def apply_permutations(
+    model: keras.Model, groups: ChannelGroups, permutations: Mapping[int, np.ndarray]
+) -> keras.Model:
+    """Permute channel groups.
+
+    Args:
+        model: canonical model; it is not changed.
+        groups: ``channel_groups(model)``.
+        permutations: {group index: permutation [size], new channel -> old channel}; missing groups stay.
+
+    Returns:
+        A new model that computes the same function.
+
+    Raises:
+        ValueError: an unknown group, or something that is no permutation of its channels.
+    """
+    for index, permutation in permutations.items():
+        size = _group_size(groups, index)
+        if not np.array_equal(np.sort(permutation), np.arange(size)):
+            raise ValueError(f"permutation of channel group {index} does not hold each of 0..{size - 1} once")
+
+    def permute(unit: Unit) -> Unit:
+        outputs = groups.output_order(unit.name, permutations)
+        if "kernel" not in dict(unit.weights):
+            return _permute_parameters(unit, outputs)
+        inputs = groups.input_order(unit.name, permutations) if groups.layers[unit.name].inputs else None
+        return _permute_kernel(unit, outputs, inputs)
+
+    return _change_units(model, groups, permute)
+
+
+def scale_channels(model: keras.Model, groups: ChannelGroups, scales: Mapping[int, np.ndarray]) -> keras.Model:
+    """Multiply channel groups by positive numbers in their producers and divide them out in their consumers.
+
+    Args:
+        model: canonical model; it is not changed.
+        groups: ``equalizable(model)``.
+        scales: {group index: positive factors [size]}; missing groups stay.
+
+    Returns:
+        A new model that computes the same function, up to float32 rounding (exactly for powers of two).
+
+    Raises:
+        ValueError: an unknown group, a wrong number of factors, or a factor that is not finite and positive.
+    """
+    for index, factors in scales.items():
+        size = _group_size(groups, index)
+        if np.shape(factors) != (size,) or not np.all(np.isfinite(factors)) or np.any(np.asarray(factors) <= 0):
+            raise ValueError(f"scales of channel group {index} are not {size} finite positive numbers")
+
+    def scale(unit: Unit) -> Unit:
+        outputs, inputs = groups.output_scale(unit.name, scales), groups.input_scale(unit.name, scales)
+        return _scale_weights(unit, outputs, inputs)
+
+    return _change_units(model, groups, scale)
+
+
+def _group_size(groups: ChannelGroups, index: int) -> int:
+    if index not in range(len(groups.groups)):
+        raise ValueError(f"there is no channel group {index}; the model has {len(groups.groups)}")
+    return groups.groups[index].size
+
+
+def _change_units(model: keras.Model, groups: ChannelGroups, change: Callable[[Unit], Unit]) -> keras.Model:
+    graph = read_graph(model)
+    changed = {unit: change(unit) if unit.name in groups.layers else unit for unit in graph.units}
+    return build_model(graph.with_calls(replace(call, unit=changed[call.unit]) for call in graph.calls))
+
+
+def _permute_parameters(unit: Unit, order: np.ndarray) -> Unit:
+    """Reorder the last axis of every weight that has all channels there (PReLU may share one number)."""
+    weights = tuple(
+        (name, array[..., order] if array.shape[-1:] == order.shape else array) for name, array in unit.weights
+    )
+    return replace(unit, weights=weights)
+
+
+def _permute_kernel(unit: Unit, outputs: np.ndarray, inputs: np.ndarray | None) -> Unit:
+    kernel = unit.weight("kernel")
+    if unit.kind in DEPTHWISE:
+        kernel = kernel[..., outputs, :]  # [*taps, C, 1]
+    elif unit.kind in TRANSPOSED:
+        kernel = kernel[..., outputs, :][..., inputs]  # [*taps, O, I]
+    else:
+        kernel = kernel[..., inputs, :][..., outputs]  # [*taps, I, O]
+    return _with_weights(unit, kernel, lambda bias: bias[outputs])
+
+
+def _scale_weights(unit: Unit, outputs: np.ndarray, inputs: np.ndarray) -> Unit:
+    if unit.kind in DEPTHWISE:
+        factors = (outputs / inputs)[:, None]  # [C, 1]
+    elif unit.kind in TRANSPOSED:
+        factors = outputs[:, None] / inputs  # [O, I]
+    else:
+        factors = outputs / inputs[:, None]  # [I, O]
+    return _with_weights(unit, unit.weight("kernel") * factors, lambda bias: bias * outputs)
+
+
+def _with_weights(unit: Unit, kernel: np.ndarray, change_bias: Callable[[np.ndarray], np.ndarray]) -> Unit:
+    weights = [("kernel", kernel.astype(np.float32))]
+    weights += [("bias", change_bias(array).astype(np.float32)) for name, array in unit.weights if name == "bias"]
+    return replace(unit, weights=tuple(weights))
