@@ -1,0 +1,187 @@
+"""Rounding methods: never worse than nearest, near the optimum where that can be known, exact invariances."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfptq.core.adaround import AdaRoundOptions
+from tfptq.core.attention_round import AttentionRoundOptions
+from tfptq.core.blocks import BlockScales, block_maxima, float_scales, quantize_nearest
+from tfptq.core.coordinate_rounding import CoordinateOptions, coordinate_codes, descend, sequential_codes
+from tfptq.core.rounding import ROUNDING_METHODS, round_weight
+from tfptq.core.rounding_problem import rounding_problem
+from tfptq.core.statistics import Window, convolution_statistics, dense_statistics
+
+LEARNED = [method for method in ROUNDING_METHODS if method != "nearest"]
+OPTIONS = {"attention": AttentionRoundOptions(steps=60), "adaround": AdaRoundOptions(steps=200)}
+
+
+def _correlated_layer(outputs, inputs, seed=0, samples=400):
+    """Weights ``[O, I, 1]`` and statistics of a layer whose inputs are strongly correlated, by three factors."""
+    random = np.random.default_rng(seed)
+    few = random.normal(size=(samples, 3)) @ random.normal(size=(3, inputs))
+    x = (few + 0.2 * random.normal(size=(samples, inputs))).astype(np.float32)
+    weight = random.normal(size=(outputs, inputs))
+    return weight[:, :, None], dense_statistics(x, x @ weight.T.astype(np.float32)).centred()
+
+
+def _channel_scales(view, bits):
+    return float_scales(block_maxima(view, (1, view.shape[1])) / (2 ** (bits - 1) - 1), (1, view.shape[1]))
+
+
+@pytest.mark.parametrize("method", LEARNED)
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_beats_nearest_clearly_on_correlated_inputs(method, bits):
+    view, statistics = _correlated_layer(12, 24)
+    scales = _channel_scales(view, bits)
+    nearest = statistics.output_error(quantize_nearest(view, scales, bits).dequantize())
+    learned = round_weight(view, scales, bits, statistics, method, OPTIONS.get(method))
+    error = statistics.output_error(learned.dequantize())
+    assert np.abs(learned.codes).max() <= 2 ** (bits - 1) - 1
+    assert error.sum() < 0.6 * nearest.sum()
+
+
+def test_nearest_is_nearest():
+    view, statistics = _correlated_layer(5, 7)
+    scales = _channel_scales(view, 4)
+    rounded = round_weight(view, scales, 4, statistics, "nearest")
+    np.testing.assert_array_equal(rounded.codes, quantize_nearest(view, scales, 4).codes)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), bits=st.sampled_from([2, 3, 4, 8]), method=st.sampled_from(LEARNED))
+def test_no_row_is_worse_than_nearest(seed, bits, method):
+    view, statistics = _correlated_layer(4, 6, seed, samples=5)
+    scales = _channel_scales(view, bits)
+    options = {"attention": AttentionRoundOptions(steps=3, polish=0, start="gaussian")}.get(method, OPTIONS.get(method))
+    problem = rounding_problem(view, scales, bits, statistics)
+    rounded = round_weight(view, scales, bits, statistics, method, options, refine_scales=0)
+    codes = rounded.codes.reshape(problem.weight.shape)
+    assert (problem.objective(codes) <= problem.objective(problem.nearest()) + 1e-12).all()
+
+
+def test_coordinate_rounding_is_near_the_optimum():
+    view, statistics = _correlated_layer(20, 6, seed=3)
+    problem = rounding_problem(view, _channel_scales(view, 2), 2, statistics)
+    every = np.array(list(itertools.product((-1, 0, 1), repeat=6)))
+    optimum = np.min([problem.objective(np.broadcast_to(codes, (1, 20, 6))) for codes in every], axis=0)
+    ours = problem.objective(coordinate_codes(problem))
+    nearest = problem.objective(problem.nearest())
+    assert (ours >= optimum - 1e-9).all()
+    assert (ours - optimum).sum() < 0.1 * (nearest - optimum).sum()
+
+
+def test_descent_never_rises_and_blocks_change_nothing(monkeypatch):
+    view, statistics = _correlated_layer(6, 40)
+    problem = rounding_problem(view, _channel_scales(view, 3), 3, statistics)
+    codes = [problem.nearest()]
+    for _ in range(4):
+        codes.append(descend(problem, codes[-1], 1))
+    objectives = [problem.objective(step).sum() for step in codes]
+    assert objectives == sorted(objectives, reverse=True)
+    wide, sequential = coordinate_codes(problem), sequential_codes(problem)
+    monkeypatch.setattr("tfptq.core.coordinate_rounding.BLOCK", 7)
+    np.testing.assert_array_equal(coordinate_codes(problem), wide)
+    np.testing.assert_array_equal(sequential_codes(problem), sequential)
+
+
+@pytest.mark.parametrize("method", LEARNED)
+def test_depthwise_channels_are_separate_problems(method):
+    random = np.random.default_rng(4)
+    x = random.normal(size=(4, 8, 8, 3)).astype(np.float32).cumsum(axis=1)
+    z = random.normal(size=(4, 6, 6, 3)).astype(np.float32) + x[:, 1:-1, 1:-1]
+    view = random.normal(size=(3, 1, 9))
+    scales = _channel_scales(view, 4)
+    whole = convolution_statistics(x, z, Window((3, 3), groups=3)).centred()
+    together = round_weight(view, scales, 4, whole, method, OPTIONS.get(method))
+    for c in range(3):
+        alone = convolution_statistics(x[..., [c]], z[..., [c]], Window((3, 3))).centred()
+        scale = float_scales(scales.values()[[c]], (1, 1))
+        single = round_weight(view[[c]], scale, 4, alone, method, OPTIONS.get(method))
+        np.testing.assert_allclose(single.codes[0], together.codes[c], atol=0 if method == "coordinate" else 1)
+
+
+BLOCKS = {
+    "float": BlockScales("float", np.ones(1, np.float32), np.full((3, 2), 0.4, np.float32), (4, 5)),
+    "integer": BlockScales("integer", np.full(3, 0.1, np.float32), np.array([[4, 3], [5, 2], [4, 4]], np.int8), (4, 5)),
+    "shift": BlockScales("shift", np.full(3, 0.1, np.float32), np.array([[2, 1], [2, 2], [1, 2]], np.int8), (4, 5)),
+    "layer": BlockScales("shift", np.array([1.6], np.float32), -np.ones((10, 1), np.int8), (1, 9)),
+}
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_refined_scales_keep_their_kind_and_lower_the_objective(kind):
+    view, statistics = _correlated_layer(10, 9, seed=5)
+    scales = BLOCKS[kind]
+    fixed = round_weight(view, scales, 4, statistics, "coordinate", damping=0.0)
+    refined = round_weight(view, scales, 4, statistics, "coordinate", damping=0.0, refine_scales=3)
+    assert refined.scales.kind == scales.kind
+    if scales.kind != "float":
+        np.testing.assert_array_equal(refined.scales.factors, scales.factors)
+    assert refined.scales.base.shape == scales.base.shape
+    before, after = (statistics.output_error(weight.dequantize()).sum() for weight in (fixed, refined))
+    assert after < before
+
+
+def test_closed_form_scale_is_the_minimum():
+    view, statistics = _correlated_layer(4, 8, seed=6)
+    scales = _channel_scales(view, 3)
+    refined = round_weight(
+        view, scales, 3, statistics, "coordinate", CoordinateOptions(sweeps=50), damping=0.0, refine_scales=30
+    )
+    error = statistics.output_error(refined.dequantize())
+    for factor in (0.98, 1.02):
+        assert (statistics.output_error(refined.dequantize() * factor) >= error).all()
+
+
+def test_dead_inputs_and_dead_layers_round_to_nearest():
+    view = np.random.default_rng(7).normal(size=(3, 4, 1))
+    scales = _channel_scales(view, 4)
+    dead = dense_statistics(np.zeros((5, 4), np.float32), np.zeros((5, 3), np.float32)).centred()
+    for method in LEARNED:
+        codes = round_weight(view, scales, 4, dead, method, OPTIONS.get(method), refine_scales=1).codes
+        np.testing.assert_array_equal(codes, quantize_nearest(view, scales, 4).codes)
+
+
+@pytest.mark.parametrize("method", ROUNDING_METHODS)
+def test_same_seed_same_codes(method):
+    view, statistics = _correlated_layer(5, 7)
+    options = {"attention": AttentionRoundOptions(steps=40, start="gaussian")}.get(method, OPTIONS.get(method))
+    first, second = (round_weight(view, _channel_scales(view, 4), 4, statistics, method, options, seed=3) for _ in "ab")
+    np.testing.assert_array_equal(first.codes, second.codes)
+
+
+def test_attention_round_reaches_levels_beyond_the_neighbours():
+    x = np.random.default_rng(8).normal(size=(50, 1)).astype(np.float32).repeat(2, axis=1)
+    view = np.array([[[5.0], [0.1]]])  # the first weight is cut off at 3, the second has the same input
+    statistics = dense_statistics(x, x @ view[:, :, 0].T.astype(np.float32)).centred()
+    options = AttentionRoundOptions(tau=1.0, steps=500, start="nearest", polish=0)
+    scales = float_scales(np.ones((1, 1)), (1, 2))
+    rounded = round_weight(view, scales, 3, statistics, "attention", options, damping=0.0)
+    np.testing.assert_array_equal(rounded.codes, [[[3], [2]]])
+
+
+def test_errors():
+    view, statistics = _correlated_layer(3, 4)
+    scales = _channel_scales(view, 4)
+    with pytest.raises(ValueError, match="rounding is 'best'; it must be one of 'nearest'"):
+        round_weight(view, scales, 4, statistics, "best")
+    with pytest.raises(ValueError, match="pass AdaRoundOptions"):
+        round_weight(view, scales, 4, statistics, "adaround", AttentionRoundOptions())
+    with pytest.raises(ValueError, match="damping is -1"):
+        round_weight(view, scales, 4, statistics, damping=-1.0)
+    with pytest.raises(ValueError, match="not all finite"):
+        round_weight(view * np.nan, scales, 4, statistics)
+    with pytest.raises(ValueError, match="does not fit statistics"):
+        round_weight(view[:2], _channel_scales(view[:2], 4), 4, statistics)
+    for bad in (dict(tau=0.0), dict(steps=0), dict(start="float")):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            AttentionRoundOptions(**bad)
+    for bad in (dict(steps=0), dict(warm_up=1.0)):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            AdaRoundOptions(**bad)
+    with pytest.raises(ValueError, match="sweeps is -1"):
+        CoordinateOptions(sweeps=-1)

@@ -1,0 +1,94 @@
+"""AdaRound: learn for every weight whether to round it down or up. For comparison with Attention Round.
+
+``ŵ = s * clip(floor(w/s) + h(V), -n, n)`` with the rectified sigmoid ``h(V) = clip(σ(V) (ζ - γ) + γ, 0, 1)``,
+ζ = 1.1, γ = -0.1. Minimised, over V by Adam, is the layer's quadratic plus a regulariser that drives h to 0 or 1::
+
+    L + regulariser * Σ (1 - |2h - 1|^β)
+
+β falls from 20 to 2 along a cosine; during the first ``warm_up`` share of the steps there is no regulariser. L is
+counted in units of one code step of a weight of mean input power, so that one regulariser fits all layers. V starts
+where h reproduces w.
+
+Source: arXiv 2004.10568, equations 21 to 25.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tfptq.core.adam import minimise
+from tfptq.core.rounding_problem import RoundingProblem
+
+ZETA, GAMMA = 1.1, -0.1
+FIRST_BETA, LAST_BETA = 20.0, 2.0
+
+
+@dataclass(frozen=True)
+class AdaRoundOptions:
+    """Options of AdaRound.
+
+    Attributes:
+        steps: steps of Adam.
+        learning_rate: of Adam at the start; decays to 0.
+        regulariser: weight of the push towards 0 and 1.
+        warm_up: share of the steps without that push.
+    """
+
+    steps: int = 500
+    learning_rate: float = 0.1
+    regulariser: float = 1.0
+    warm_up: float = 0.2
+
+    def __post_init__(self):
+        if self.steps < 1 or self.learning_rate <= 0.0 or self.regulariser < 0.0:
+            raise ValueError(
+                f"steps is {self.steps}, learning_rate {self.learning_rate} and regulariser {self.regulariser}; "
+                "steps must be at least 1, the rate positive, the regulariser not negative"
+            )
+        if not 0.0 <= self.warm_up < 1.0:
+            raise ValueError(f"warm_up is {self.warm_up}; it must be at least 0 and below 1")
+
+
+def adaround_codes(problem: RoundingProblem, options: AdaRoundOptions) -> np.ndarray:
+    """Codes ``[G, P, K]`` of a problem by AdaRound."""
+    ratio = problem.weight / problem.scale
+    unit = np.mean(problem.scale**2 * np.diagonal(problem.gram, axis1=1, axis2=2)[:, None, :], axis=2)  # [G, P]
+    arrays = (ratio, problem.scale, problem.gram, problem.residual, 1.0 / unit[:, :, None])
+    up = _optimise(
+        *(tf.constant(array, tf.float32) for array in arrays),
+        *map(tf.constant, (float(problem.limit), options.learning_rate, options.regulariser, options.warm_up)),
+        tf.constant(options.steps),
+    ).numpy()
+    return np.clip(np.floor(ratio) + up, -problem.limit, problem.limit)
+
+
+_ARRAY = tf.TensorSpec([None, None, None], tf.float32)
+_SCALAR = tf.TensorSpec([], tf.float32)
+
+
+@functools.partial(tf.function, input_signature=[*[_ARRAY] * 5, *[_SCALAR] * 4, tf.TensorSpec([], tf.int32)])
+def _optimise(ratio, scale, gram, residual, unit, limit, learning_rate, regulariser, warm_up, steps):
+    """Adam over V ``[G, P, K]``. Returns 0 (down) or 1 (up) for each weight."""
+    floor = tf.floor(ratio)
+
+    def gradient(values, done, state):
+        sigmoid = tf.sigmoid(values)
+        stretched = sigmoid * (ZETA - GAMMA) + GAMMA
+        up = tf.clip_by_value(stretched, 0.0, 1.0)
+        codes = tf.clip_by_value(floor + up, -limit, limit)
+        error = scale * (codes - ratio)
+        slope = (tf.matmul(error, gram) - residual) * 2.0 * scale * unit
+        slope = tf.where(tf.equal(codes, floor + up), slope, 0.0)
+        decay = (done - warm_up) / (1.0 - warm_up)
+        beta = LAST_BETA + 0.5 * (FIRST_BETA - LAST_BETA) * (1.0 + tf.cos(math.pi * decay))
+        push = -2.0 * beta * tf.abs(2.0 * up - 1.0) ** (beta - 1.0) * tf.sign(2.0 * up - 1.0)
+        slope += tf.where(decay < 0.0, 0.0, regulariser) * push
+        inside = tf.equal(up, stretched)
+        return tf.where(inside, slope * (ZETA - GAMMA) * sigmoid * (1.0 - sigmoid), 0.0), state
+
+    start = (ratio - floor - GAMMA) / (ZETA - GAMMA)
+    values, _ = minimise(gradient, tf.math.log(start / (1.0 - start)), (), steps, learning_rate)
+    return tf.cast(values >= 0.0, tf.float32)

@@ -1,0 +1,164 @@
+"""Choose the integer codes of a weight: one interface for every rounding method.
+
+* ``nearest``: the next code to each weight. The data plays no part.
+* ``coordinate``: sequential rounding with error feedback, then coordinate descent (``coordinate_rounding``).
+* ``attention``: Attention Round, arXiv 2207.03088 (``attention_round``).
+* ``adaround``: AdaRound, arXiv 2004.10568 (``adaround``), for comparison.
+
+All minimise the quadratic of ``rounding_problem`` for given scales. Whatever the method, a row whose objective came
+out worse than nearest's gets nearest's codes.
+
+``refine_scales`` then improves the scales for the codes found, and the codes for the new scales, in turn. For given
+codes the objective is a small quadratic in the scales, so the best ones are the solution of a linear system:
+
+* ``float`` blocks: ``H`` unknowns for each row of blocks, coupled through A.
+* ``integer`` and ``shift`` blocks: one unknown base for each row of blocks (or for the layer); the integers stay.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tfptq.core.blocks import BlockScales, QuantizedWeight
+from tfptq.core.coordinate_rounding import CoordinateOptions, coordinate_codes, descend
+from tfptq.core.rounding_problem import RoundingProblem, rounding_problem
+from tfptq.core.statistics import CentredStatistics
+
+#: Names of the rounding methods.
+ROUNDING_METHODS = ("nearest", "coordinate", "attention", "adaround")
+#: Sweeps of coordinate descent after each refinement of the scales.
+_REFINEMENT_SWEEPS = 5
+
+
+def round_weight(
+    view: np.ndarray,
+    scales: BlockScales,
+    bits: int,
+    statistics: CentredStatistics,
+    method: str = "attention",
+    options: Any = None,
+    *,
+    damping: float = 0.01,
+    refine_scales: int = 0,
+    seed: int = 0,
+) -> QuantizedWeight:
+    """Round a weight so that the layer's output error is small.
+
+    Args:
+        view: float weights ``[O, I, T]``.
+        scales: scales of the blocks of ``view``.
+        bits: width of the codes.
+        statistics: of the layer's quantized inputs and float outputs.
+        method: one of ``ROUNDING_METHODS``.
+        options: ``CoordinateOptions``, ``AttentionRoundOptions`` or ``AdaRoundOptions`` for that method; None for
+            its defaults.
+        damping: pull towards the float weights, in units of the mean input power.
+        refine_scales: how often to refine the scales and then the codes; not with ``"nearest"``.
+        seed: for methods that draw random numbers.
+
+    Returns:
+        Codes and scales whose damped objective is, for each row, at most that of rounding to nearest.
+
+    Raises:
+        ValueError: unknown method, options of another one, or arguments that do not fit together.
+    """
+    problem = rounding_problem(view, scales, bits, statistics, damping)
+    codes = _codes(problem, method, options, seed)
+    if method != "nearest":
+        codes = _keep_better(problem, problem.nearest(), codes)
+        for _ in range(refine_scales):
+            scales, problem, codes = _refine(scales, problem, codes, view.shape)
+    return QuantizedWeight(codes.reshape(view.shape).astype(np.int8), scales, bits)
+
+
+def _codes(problem: RoundingProblem, method: str, options: Any, seed: int) -> np.ndarray:
+    if method == "nearest":
+        return problem.nearest()
+    if method == "coordinate":
+        return coordinate_codes(problem, _options(method, options, CoordinateOptions))
+    if method == "attention":
+        from tfptq.core.attention_round import AttentionRoundOptions, attention_codes  # imports TensorFlow
+
+        return attention_codes(problem, _options(method, options, AttentionRoundOptions), seed)
+    if method == "adaround":
+        from tfptq.core.adaround import AdaRoundOptions, adaround_codes  # imports TensorFlow
+
+        return adaround_codes(problem, _options(method, options, AdaRoundOptions))
+    raise ValueError(f"rounding is {method!r}; it must be one of {', '.join(map(repr, ROUNDING_METHODS))}")
+
+
+def _options(method: str, options: Any, kind: type) -> Any:
+    if options is None:
+        return kind()
+    if not isinstance(options, kind):
+        raise ValueError(f"options of rounding {method!r} are a {type(options).__name__}; pass {kind.__name__}")
+    return options
+
+
+def _keep_better(problem: RoundingProblem, codes: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Row by row the codes with the smaller objective; ``codes`` where they are equal."""
+    better = problem.objective(other) < problem.objective(codes)
+    return np.where(better[:, :, None], other, codes)
+
+
+def _refine(
+    scales: BlockScales, problem: RoundingProblem, codes: np.ndarray, shape: tuple[int, int, int]
+) -> tuple[BlockScales, RoundingProblem, np.ndarray]:
+    """One closed-form step of the scales, then coordinate descent of the codes; never worse."""
+    refined = _refined_scales(scales, problem, codes, shape)
+    scale = np.broadcast_to(refined.expand(*shape[:2]), shape).reshape(codes.shape).astype(np.float64)
+    moved = dataclasses.replace(problem, scale=scale)
+    if moved.objective(codes).sum() > problem.objective(codes).sum():
+        return scales, problem, codes
+    return refined, moved, descend(moved, codes, _REFINEMENT_SWEEPS)
+
+
+def _refined_scales(
+    scales: BlockScales, problem: RoundingProblem, codes: np.ndarray, shape: tuple[int, int, int]
+) -> BlockScales:
+    """Best float block scales, or best bases of integer and shift blocks, for given codes."""
+    rows, columns = scales.factors.shape
+    m, n = scales.block_shape
+    row_block = np.arange(shape[0]) // m  # [O] -> v
+    if scales.kind == "float":
+        column_block = np.repeat(np.arange(shape[1]) // n, shape[2])  # [K] -> h
+        values = _solve(problem, codes, row_block, rows, column_block, columns, scales.values())
+        return dataclasses.replace(scales, base=np.ones(1, np.float32), factors=values)
+    bases = len(scales.base)
+    unit = problem.scale / np.broadcast_to(scales.base, rows)[row_block].reshape(codes.shape[:2])[:, :, None]
+    group = row_block if bases == rows else np.zeros_like(row_block)
+    one = np.zeros(codes.shape[2], np.int64)
+    values = _solve(problem, codes * unit, group, bases, one, 1, scales.base[:, None])
+    return dataclasses.replace(scales, base=values[:, 0])
+
+
+def _solve(
+    problem: RoundingProblem,
+    codes: np.ndarray,
+    row_block: np.ndarray,
+    rows: int,
+    column_block: np.ndarray,
+    columns: int,
+    start: np.ndarray,
+) -> np.ndarray:
+    """Scales ``[V, H]``, float32, that minimise the objective for codes ``[G, P, K]``.
+
+    Row blocks whose system is singular or whose solution is not positive keep their ``start``.
+    """
+    member = np.equal.outer(column_block, np.arange(columns)).astype(np.float64)  # [K, H]
+    linear = np.zeros((rows, columns))
+    np.add.at(linear, row_block, ((codes * problem.cross) @ member).reshape(-1, columns))
+    quadratic = np.zeros((rows, columns, columns))
+    for h in range(columns):
+        part = (codes * member[:, h]) @ problem.gram * codes
+        np.add.at(quadratic[:, h], row_block, (part @ member).reshape(-1, columns))
+    values = start.astype(np.float64)
+    dead = np.diagonal(quadratic, axis1=1, axis2=2) <= 0.0  # blocks of zero codes: any scale will do
+    quadratic[dead[:, :, None] & np.eye(columns, dtype=bool)] = 1.0
+    linear[dead] = values[dead]
+    regular = np.linalg.cond(quadratic) < 1e12
+    values[regular] = np.linalg.solve(quadratic[regular], linear[regular][:, :, None])[:, :, 0]
+    bad = ~(values > 0.0).all(axis=1)
+    values[bad] = start[bad]
+    return values.astype(np.float32)

@@ -1,0 +1,90 @@
+"""The quadratic that learned rounding minimises, for one layer.
+
+Given the scales, a layer's output error (see ``statistics``) falls apart into one quadratic for each output
+channel, over codes ``q`` and with ``ŵ = S * q``::
+
+    f(ŵ) = ŵ A ŵᵀ - 2 ŵ·c          |q| <= 2**(bits-1) - 1
+
+``A`` is the covariance of the layer's quantized inputs and ``c`` that of its float output with them. What is
+minimised is the *damped* quadratic, which also keeps to the float weights ``w``::
+
+    f(ŵ) + λ |ŵ - w|²              λ = damping * mean(diag A)
+
+Directions that few samples excite would otherwise be fitted to noise; inputs that are always 0 are rounded to
+nearest.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfptq.core.affine import weight_code_limit
+from tfptq.core.blocks import BlockScales
+from tfptq.core.statistics import CentredStatistics
+
+#: Damping at least used, so that A is positive definite in float64 whatever the data.
+LEAST_DAMPING = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class RoundingProblem:
+    """One layer's quadratic, in the groups of ``statistics``. Arrays are float64.
+
+    Attributes:
+        weight: float weights w, ``[G, P, K]``.
+        scale: scale S of each weight, ``[G, P, K]``.
+        limit: largest magnitude of a code.
+        gram: damped A, ``[G, K, K]``.
+        cross: damped C, ``[G, P, K]``.
+    """
+
+    weight: np.ndarray
+    scale: np.ndarray
+    limit: int
+    gram: np.ndarray
+    cross: np.ndarray
+
+    def objective(self, codes: np.ndarray) -> np.ndarray:
+        """Damped ``f`` of each row, ``[G, P]``, above its value at the float weights; codes are ``[G, P, K]``.
+
+        Differences to the float weights are small, so little precision is lost to cancellation.
+        """
+        error = self.scale * codes - self.weight
+        return np.sum((error @ self.gram - 2.0 * self.residual) * error, axis=2)
+
+    @property
+    def residual(self) -> np.ndarray:
+        """``C - W A``, ``[G, P, K]``: half the downhill direction at the float weights."""
+        return self.cross - self.weight @ self.gram
+
+    def nearest(self) -> np.ndarray:
+        """Codes next to the float weights, float64 ``[G, P, K]``."""
+        return np.clip(np.rint(self.weight / self.scale), -self.limit, self.limit)
+
+
+def rounding_problem(
+    view: np.ndarray, scales: BlockScales, bits: int, statistics: CentredStatistics, damping: float = 0.01
+) -> RoundingProblem:
+    """Set up the quadratic of a layer.
+
+    Args:
+        view: float weights ``[O, I, T]``.
+        scales: scales of the blocks of ``view``.
+        bits: width of the codes.
+        statistics: of the layer's quantized inputs and float outputs.
+        damping: pull towards the float weights, in units of the mean input power.
+
+    Raises:
+        ValueError: negative damping, or weights that are not finite or do not fit the statistics.
+    """
+    if damping < 0.0:
+        raise ValueError(f"damping is {damping}; it must not be negative")
+    if not np.isfinite(view).all():
+        raise ValueError("the weights to be rounded are not all finite")
+    weight = statistics.group_view(np.asarray(view, np.float64))
+    scale = np.broadcast_to(scales.expand(*view.shape[:2]), view.shape).reshape(weight.shape).astype(np.float64)
+    power = np.diagonal(statistics.gram, axis1=1, axis2=2).mean(axis=1)  # [G]
+    floor = LEAST_DAMPING * power.mean() or 1.0
+    pull = np.maximum(max(damping, LEAST_DAMPING) * power, floor)[:, None, None]
+    gram = statistics.gram + pull * np.eye(weight.shape[2])
+    return RoundingProblem(weight, scale, weight_code_limit(bits), gram, statistics.cross + pull * weight)
