@@ -39,6 +39,7 @@ def main() -> int:
             for method in arguments.methods:
                 if arguments.again or method not in results["records"].get(model, {}):
                     failed += _measure(results, model, method, arguments.samples)
+    results["records"] = {model: results["records"][model] for model in MODELS if model in results["records"]}
     tables.write(PAGE, results)
     for line in failed:
         print("failed:", line, file=sys.stderr)

@@ -143,6 +143,13 @@ def float_operators(content: bytes) -> dict[str, int]:
     return dict(counts)
 
 
+def computed_tensors(content: bytes) -> list[str]:
+    """Names of the tensors that the first subgraph's operators make, in their order."""
+    graph = schema.ModelT.InitFromPackedBuf(content, 0)
+    main = graph.subgraphs[0]
+    return [main.tensors[i].name.decode() for operator in main.operators for i in operator.outputs]
+
+
 def _operator_name(graph, operator) -> str:
     code = graph.operatorCodes[operator.opcodeIndex]
     return _OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]

@@ -130,7 +130,7 @@ def _file(record: dict) -> list[str]:
     builtin = max(lsb[key] for key in lsb if key.endswith(("WITHOUT_DEFAULT_DELEGATES", "REF")))
     operators = ", ".join(f"{count} {name}" for name, count in record["float_operators"].items()) or "none"
     opened = f"{record['analyzer_lines']} lines"
-    judged = f"{record['validated_tensors']} tensors"
+    judged = f"{record['validate']['tensors']} tensors"
     return [operators, str(builtin), str(lsb["litert/AUTO"]), str(lsb["tf.lite/AUTO"]), opened, judged]
 
 

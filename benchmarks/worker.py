@@ -65,19 +65,18 @@ def _quantize(model: zoo.ZooModel, method: str) -> tuple[dict[str, Any], bytes]:
     network, calibration = model.keras_model, model.calibration  # read before the clock starts
     with measure.resources() as used:
         content, notes = METHODS[method](network, calibration)
-    _file_path(model, method).write_bytes(content)
+    file_path(model, method).write_bytes(content)
     return {"samples": len(calibration), "quantizing": used, **notes}, content
 
 
 def _against_baseline(model: zoo.ZooModel, content: bytes) -> dict[str, Any]:
     x = model.evaluation[0][:64]
     few = x[:8] if x[0].size > 100_000 else x  # the reference kernels are slow on large pictures
-    tensors = peers.validate(_made(model, "float"), content, few[:8])
-    baseline = _made(model, BASELINE)
+    tensors = peers.validate(made(model, "float"), content, few[:8])
+    baseline = made(model, BASELINE)
     return {
         "runtime_lsb": measure.runtime_differences(content, few),
-        "validated_tensors": len(tensors),
-        "validate_snr_db": tensors,
+        "validate": {"tensors": len(tensors), "lowest_snr_db": min(tensors.items(), key=lambda item: item[1])},
         "latency": {str(threads): measure.latency(content, baseline, x, threads) for threads in (1, 2)},
     }
 
@@ -91,13 +90,13 @@ def _float_outputs(model: zoo.ZooModel) -> np.ndarray:
     return np.load(cached)
 
 
-def _file_path(model: zoo.ZooModel, method: str) -> Path:
+def file_path(model: zoo.ZooModel, method: str) -> Path:
     return zoo.cache_folder() / f"{model.name}_{model.calibration_samples}_{method}.tflite"
 
 
-def _made(model: zoo.ZooModel, method: str) -> bytes:
+def made(model: zoo.ZooModel, method: str) -> bytes:
     """File of another method, from the cache or made now."""
-    path = _file_path(model, method)
+    path = file_path(model, method)
     if not path.exists():
         path.write_bytes(METHODS[method](model.keras_model, model.calibration)[0])
     return path.read_bytes()
