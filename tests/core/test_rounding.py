@@ -158,7 +158,7 @@ def test_attention_round_reaches_levels_beyond_the_neighbours():
     x = np.random.default_rng(8).normal(size=(50, 1)).astype(np.float32).repeat(2, axis=1)
     view = np.array([[[5.0], [0.1]]])  # the first weight is cut off at 3, the second has the same input
     statistics = dense_statistics(x, x @ view[:, :, 0].T.astype(np.float32)).centred()
-    options = AttentionRoundOptions(tau=1.0, steps=500, start="nearest", polish=0)
+    options = AttentionRoundOptions(tau=1.0, steps=300, learning_rate=0.1, start="nearest", polish=0)
     scales = float_scales(np.ones((1, 1)), (1, 2))
     rounded = round_weight(view, scales, 3, statistics, "attention", options, damping=0.0)
     np.testing.assert_array_equal(rounded.codes, [[[3], [2]]])
