@@ -1,0 +1,43 @@
+"""Layer wrappers that simulate quantization: TFMOT's names and argument order, on Keras 3.
+
+Importing this package registers its classes with Keras, so that saved simulations load.
+"""
+
+from tfptq.layers.quantize import (
+    quantize_annotate_layer,
+    quantize_annotate_model,
+    quantize_apply,
+    quantize_model,
+    quantize_scope,
+    strip,
+    wrappers,
+)
+from tfptq.layers.quantize_config import DefaultQuantizeConfig, QuantizeConfig
+from tfptq.layers.quantizers import ActivationQuantizer, Quantizer, WeightQuantizer
+from tfptq.layers.registry import WeightSpec, is_weighted, register, supports, weight_specs
+from tfptq.layers.slots import TensorSlot, WeightSlot
+from tfptq.layers.wrapper import QuantizeAnnotate, QuantizeWrapper
+
+__all__ = [
+    "ActivationQuantizer",
+    "DefaultQuantizeConfig",
+    "QuantizeAnnotate",
+    "QuantizeConfig",
+    "QuantizeWrapper",
+    "Quantizer",
+    "TensorSlot",
+    "WeightQuantizer",
+    "WeightSlot",
+    "WeightSpec",
+    "is_weighted",
+    "quantize_annotate_layer",
+    "quantize_annotate_model",
+    "quantize_apply",
+    "quantize_model",
+    "quantize_scope",
+    "register",
+    "strip",
+    "supports",
+    "weight_specs",
+    "wrappers",
+]

@@ -1,0 +1,196 @@
+"""Annotate layers and models, and turn annotations into wrappers. TFMOT's functions, on Keras 3.
+
+``quantize_apply(quantize_annotate_model(model, config))`` is the simulation model of the pipeline. The model is
+copied first (flat, float32, with its own weights), so the user's model never changes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from tfptq.config import QuantizationConfig, resolve_config
+from tfptq.core.weight_scales import fit_scales
+from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.layers.quantize_config import DefaultQuantizeConfig, QuantizeConfig
+from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
+from tfptq.layers.registry import is_weighted, supports
+from tfptq.layers.wrapper import QuantizeAnnotate, QuantizeWrapper
+
+Scheme = QuantizationConfig | str | None
+_CUSTOM_OBJECTS = (ActivationQuantizer, DefaultQuantizeConfig, QuantizeAnnotate, QuantizeWrapper, WeightQuantizer)
+
+
+def quantize_scope(*args: Mapping[str, Any]) -> keras.saving.CustomObjectScope:
+    """Scope in which Keras finds tfptq's classes, and the user's own, when it loads a model.
+
+    Args:
+        *args: dictionaries from class name to class, for QuantizeConfigs, Quantizers and layers of your own.
+
+    Example:
+        >>> with quantize_scope({"FourBitDense": FourBitDense}):
+        ...     model = keras.models.load_model("simulation.keras")
+    """
+    objects = {kind.__name__: kind for kind in _CUSTOM_OBJECTS}
+    for custom in args:
+        objects.update(custom)
+    return keras.saving.custom_object_scope(objects)
+
+
+def quantize_annotate_layer(
+    to_annotate: keras.Layer, quantize_config: QuantizeConfig | None = None
+) -> QuantizeAnnotate:
+    """Mark a layer for ``quantize_apply``.
+
+    Args:
+        to_annotate: layer, built or not.
+        quantize_config: how to quantize it; None for the default of its class.
+
+    Returns:
+        Layer that computes the same and is used in its place.
+
+    Raises:
+        ValueError: not a single layer, or one without a default when no ``quantize_config`` is given.
+    """
+    annotation = QuantizeAnnotate(to_annotate, quantize_config)
+    if quantize_config is None and not supports(to_annotate):
+        kind = type(to_annotate).__name__
+        raise ValueError(
+            f"layer {to_annotate.name!r} is a {kind}, which tfptq does not know how to quantize; pass a "
+            f"quantize_config, or teach it with tfptq.layers.register({kind}, specs_function)"
+        )
+    return annotation
+
+
+def quantize_annotate_model(to_annotate: keras.Model, config: Scheme = None) -> keras.Model:
+    """Mark all layers of a model that tfptq can quantize.
+
+    Args:
+        to_annotate: built Functional or Sequential model; it is not changed. Layers that are annotated already keep
+            their annotation.
+        config: how to quantize each layer (``config.for_layer(name)``): a ``QuantizationConfig`` or the name of a
+            preset. Layers that it skips stay as they are. None leaves it to ``quantize_apply``.
+
+    Returns:
+        Flat float32 functional model that computes the same.
+
+    Raises:
+        ValueError: the model has no known graph, or an override matches no layer.
+    """
+    model = _copy(to_annotate)
+    if config is not None:
+        config = resolve_config(config)
+        config.check_overrides(_quantizable_names(model))
+
+    def annotate(layer):
+        if not (isinstance(layer, keras.Layer) and supports(layer)):
+            return layer
+        if config is None:
+            return QuantizeAnnotate(layer)
+        layer_config = config.for_layer(layer.name)
+        return layer if layer_config.skip else QuantizeAnnotate(layer, DefaultQuantizeConfig(layer_config))
+
+    return _replace_layers(model, annotate)
+
+
+def quantize_apply(model: keras.Model, scheme: Scheme = None) -> keras.Model:
+    """Turn annotated layers into ``QuantizeWrapper``s.
+
+    Weight scales start at max-abs (with ``"shift"``, at the shifts that max-abs gives); inputs and outputs pass
+    through until their grids are assigned.
+
+    Args:
+        model: built Functional or Sequential model with annotated layers; it is not changed.
+        scheme: for layers that were annotated without a config of their own: a ``QuantizationConfig``, the name of a
+            preset, or None for the default preset. Layers that it skips lose their annotation.
+
+    Returns:
+        Flat float32 functional model, trainable, with the weights of ``model``.
+
+    Raises:
+        ValueError: no layer is annotated, the model has no known graph, or an override matches no layer.
+    """
+    config = resolve_config(scheme)
+    model = _copy(model)
+    annotations = [layer for layer in model.layers if isinstance(layer, QuantizeAnnotate)]
+    if not annotations:
+        raise ValueError(
+            f"no layer of {model.name!r} is annotated; use quantize_annotate_model or quantize_annotate_layer first, "
+            "or quantize_model for both steps"
+        )
+    config.check_overrides([annotation.layer.name for annotation in annotations])
+
+    def wrap(layer):
+        if not isinstance(layer, QuantizeAnnotate):
+            return layer
+        quantize_config = layer.quantize_config
+        if quantize_config is None:
+            layer_config = config.for_layer(layer.layer.name)
+            if layer_config.skip:
+                return layer.layer
+            quantize_config = DefaultQuantizeConfig(layer_config)
+        return QuantizeWrapper(layer.layer, quantize_config)
+
+    applied = _replace_layers(model, wrap)
+    for wrapper in wrappers(applied):
+        _set_initial_scales(wrapper)
+    return applied
+
+
+def quantize_model(to_quantize: keras.Model, config: Scheme = None) -> keras.Model:
+    """Annotate and apply in one step: ``quantize_apply(quantize_annotate_model(model, config))``."""
+    return quantize_apply(quantize_annotate_model(to_quantize, resolve_config(config)))
+
+
+def wrappers(model: keras.Model) -> list[QuantizeWrapper]:
+    """The wrappers of a model in graph order."""
+    return [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
+
+
+def strip(model: keras.Model) -> keras.Model:
+    """Plain float model whose weights are the fake-quantized ones; no wrapper is left.
+
+    Inputs and outputs are not quantized any more: the result computes in float with quantized weights.
+
+    Args:
+        model: model with wrappers; it is not changed.
+    """
+
+    def unwrap(layer):
+        if not isinstance(layer, QuantizeWrapper):
+            return layer
+        weights = [keras.ops.convert_to_numpy(slot.fake_quantized(training=False)) for slot in layer.weight_slots]
+        for slot, weight in zip(layer.weight_slots, weights, strict=True):
+            slot.variable.assign(weight)
+        return layer.layer
+
+    return _replace_layers(_copy(model), unwrap)
+
+
+def _copy(model: keras.Model) -> keras.Model:
+    return build_model(read_graph(model))
+
+
+def _replace_layers(model: keras.Model, function: Callable) -> keras.Model:
+    """Rebuild a flat model of our own with ``function(layer)`` in the place of each layer; it is used up."""
+
+    def replace(operation):
+        # The operations move to the new model; calls in the old one would make layer.output ambiguous.
+        operation._inbound_nodes.clear()
+        operation._outbound_nodes.clear()
+        return function(operation)
+
+    return keras.models.clone_model(model, clone_function=replace)
+
+
+def _quantizable_names(model: keras.Model) -> list[str]:
+    """Names of the layers that carry weights which can be quantized, annotated or not."""
+    layers = [layer.layer if isinstance(layer, QuantizeAnnotate) else layer for layer in model.layers]
+    return [layer.name for layer in layers if supports(layer) and is_weighted(layer)]
+
+
+def _set_initial_scales(wrapper: QuantizeWrapper) -> None:
+    for slot in wrapper.weight_slots:
+        if slot.view is not None and isinstance(slot.quantizer, WeightQuantizer):
+            kernel = keras.ops.convert_to_numpy(slot.variable)
+            slot.assign_scales(fit_scales(slot.view.to_view(kernel), slot.quantizer.config))

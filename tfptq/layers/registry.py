@@ -1,0 +1,179 @@
+"""From a Keras layer to the weights that can be quantized, each with its canonical view.
+
+For every class the registry holds one function from a built layer to its ``WeightSpec``s. A subclass inherits the
+function of its nearest registered base. ``register`` adds classes of the user's own.
+
+Canonical views ``W[O, I, T]`` (see ``tfptq.core.blocks``):
+
+==========================  =====================  =============  ============  ========
+layer                       kernel                 O              I             T
+==========================  =====================  =============  ============  ========
+Dense                       [I, O]                 last axis      first axis    none
+Conv1D, Conv2D              [k..., I/groups, O]    last axis      the one       k
+                                                                  before
+Conv1D/2DTranspose          [k..., O, I]           second last    last axis     k
+DepthwiseConv1D/2D          [k..., C, multiplier]  C, multiplier  none          k
+SeparableConv1D/2D          a depthwise kernel and a pointwise one, each as above
+EinsumDense                 by the equation        labels in the  labels that   none
+                                                   output         are summed
+MultiHeadAttention,         those of the EinsumDense layers inside
+GroupQueryAttention
+==========================  =====================  =============  ============  ========
+
+``Embedding`` is left out: its table is looked up, not multiplied with, so block scales have no consumer to be folded
+into. ``Conv3D`` is left out: LiteRT has no integer kernel for it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+
+from tfptq.core.blocks import WeightView
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSpec:
+    """One weight of a built layer.
+
+    Attributes:
+        name: unique in the layer: ``"kernel"``; ``"query/kernel"`` for a weight of an inner layer.
+        variable: the kernel.
+        bias: variable that is added to the outputs of this kernel, or None.
+        view: way from the kernel to ``[O, I, T]``.
+    """
+
+    name: str
+    variable: keras.Variable
+    bias: keras.Variable | None
+    view: WeightView
+
+
+SpecsFunction = Callable[[keras.Layer], Sequence[WeightSpec]]
+_FUNCTIONS: dict[type, SpecsFunction] = {}
+
+
+def register(layer_class: type, specs_function: SpecsFunction) -> None:
+    """Teach the registry a layer class, or replace what it knows.
+
+    Args:
+        layer_class: subclass of ``keras.Layer``.
+        specs_function: takes a built layer, returns its ``WeightSpec``s.
+
+    Raises:
+        TypeError: not a layer class, or not callable.
+
+    Example:
+        >>> register(MyDense, lambda layer: [
+        ...     WeightSpec("kernel", layer.kernel, layer.bias, WeightView(tuple(layer.kernel.shape), (1,), (0,)))])
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise TypeError(f"register() takes a subclass of keras.Layer first, not {layer_class!r}")
+    if not callable(specs_function):
+        raise TypeError(f"register() takes a function from a built layer to its WeightSpecs, not {specs_function!r}")
+    _FUNCTIONS[layer_class] = specs_function
+
+
+def _find(layer: keras.Layer) -> SpecsFunction | None:
+    return next((_FUNCTIONS[base] for base in type(layer).__mro__ if base in _FUNCTIONS), None)
+
+
+def supports(layer: keras.Layer) -> bool:
+    """Whether the class of ``layer``, or a base of it, is registered."""
+    return _find(layer) is not None
+
+
+def is_weighted(layer: keras.Layer) -> bool:
+    """Whether a built layer has a floating point weight with two axes or more, registered or not."""
+    return any(len(weight.shape) >= 2 and keras.backend.is_float_dtype(weight.dtype) for weight in layer.weights)
+
+
+def weight_specs(layer: keras.Layer) -> tuple[WeightSpec, ...]:
+    """The weights of a built layer that can be quantized.
+
+    Raises:
+        ValueError: the class is not registered, or the layer is not built.
+    """
+    function = _find(layer)
+    kind = type(layer).__name__
+    if function is None:
+        raise ValueError(
+            f"layer {layer.name!r} is a {kind}, which tfptq does not know how to quantize; teach it with "
+            f"tfptq.layers.register({kind}, specs_function), or leave the layer in float"
+        )
+    if not layer.built:
+        raise ValueError(f"layer {layer.name!r} ({kind}) has no weights yet; build it, or call it once")
+    return tuple(function(layer))
+
+
+def _spec(layer: keras.Layer, axes: tuple[tuple[int, ...], tuple[int, ...]], prefix: str = "") -> WeightSpec:
+    """Spec of ``layer.kernel`` with (output axes, input axes); negative axes count from the end."""
+    shape = tuple(layer.kernel.shape)
+    outputs, inputs = (tuple(axis % len(shape) for axis in group) for group in axes)
+    taps = tuple(axis for axis in range(len(shape)) if axis not in outputs + inputs)
+    return WeightSpec(f"{prefix}kernel", layer.kernel, layer.bias, WeightView(shape, outputs, inputs, taps))
+
+
+def _convolution(layer: keras.Layer) -> list[WeightSpec]:
+    return [_spec(layer, ((-1,), (-2,)))]
+
+
+def _transposed_convolution(layer: keras.Layer) -> list[WeightSpec]:
+    return [_spec(layer, ((-2,), (-1,)))]
+
+
+def _depthwise_convolution(layer: keras.Layer) -> list[WeightSpec]:
+    return [_spec(layer, ((-2, -1), ()))]
+
+
+def _separable_convolution(layer: keras.Layer) -> list[WeightSpec]:
+    depthwise, pointwise = layer.depthwise_kernel, layer.pointwise_kernel
+    last = len(depthwise.shape) - 1
+    taps = tuple(range(last - 1))
+    return [
+        WeightSpec("depthwise_kernel", depthwise, None, WeightView(tuple(depthwise.shape), (last - 1, last), (), taps)),
+        WeightSpec(
+            "pointwise_kernel", pointwise, layer.bias, WeightView(tuple(pointwise.shape), (last,), (last - 1,), taps)
+        ),
+    ]
+
+
+def einsum_axes(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Output and input axes of the kernel in an equation such as ``"abc,cde->abde"``.
+
+    Labels of the kernel that are in the output number output channels, in the order of the output (also where the
+    input has them too: each of their values has weights of its own). The others are summed over: input channels, in
+    the order of the input.
+    """
+    operands, output = equation.replace("...", "").replace(" ", "").split("->")
+    source, kernel = operands.split(",")
+    rows = sorted((label for label in kernel if label in output), key=output.index)
+    columns = sorted((label for label in kernel if label not in output), key=source.index)
+    return tuple(map(kernel.index, rows)), tuple(map(kernel.index, columns))
+
+
+def _einsum_dense(layer: keras.Layer) -> list[WeightSpec]:
+    return [_spec(layer, einsum_axes(layer.equation))]
+
+
+def _attention(layer: keras.Layer) -> list[WeightSpec]:
+    """The projections of an attention layer; each is an ``EinsumDense`` inside it."""
+    projections = [getattr(layer, f"_{name}_dense", None) for name in ("query", "key", "value", "gate", "output")]
+    return [
+        _spec(projection, einsum_axes(projection.equation), prefix=f"{projection.name}/")
+        for projection in projections
+        if projection is not None
+    ]
+
+
+for _classes, _function in (
+    ((keras.layers.Dense,), _convolution),  # [I, O]: a convolution without taps.
+    ((keras.layers.Conv1D, keras.layers.Conv2D), _convolution),
+    ((keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose), _transposed_convolution),
+    ((keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D), _depthwise_convolution),
+    ((keras.layers.SeparableConv1D, keras.layers.SeparableConv2D), _separable_convolution),
+    ((keras.layers.EinsumDense,), _einsum_dense),
+    ((keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention), _attention),
+):
+    for _layer_class in _classes:
+        register(_layer_class, _function)
