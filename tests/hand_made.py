@@ -1,0 +1,165 @@
+"""Small int8 ``.tflite`` files made by hand, so that tests of the file format need neither Keras nor the emitter."""
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
+from tfptq.tflite.metadata import BlockMetadata, TensorBlocks, attach
+
+CONFIG = '{"granularity": {"type": "PerTensor"}}'
+VIEWS = {
+    "CONV_2D": lambda shape: WeightView(shape, (0,), (3,), (1, 2)),
+    "TRANSPOSE_CONV": lambda shape: WeightView(shape, (0,), (3,), (1, 2)),
+    "DEPTHWISE_CONV_2D": lambda shape: WeightView(shape, (3,), (0,), (1, 2)),
+    "FULLY_CONNECTED": lambda shape: WeightView(shape, (0,), (1,), ()),
+}
+OPTIONS = {
+    "CONV_2D": schema.Conv2DOptionsT,
+    "TRANSPOSE_CONV": schema.TransposeConvOptionsT,
+    "DEPTHWISE_CONV_2D": schema.DepthwiseConv2DOptionsT,
+    "FULLY_CONNECTED": schema.FullyConnectedOptionsT,
+}
+VERSIONS = {"CONV_2D": 3, "TRANSPOSE_CONV": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4}
+
+
+def random_weight(rng, view, kind="shift", block=None, bits=8, shared_base=True):
+    """A ``QuantizedWeight`` with random codes and scales that has an exact int8 form.
+
+    ``block`` None is one row per output channel and one column: WES for ``shift``.
+    """
+    outputs, inputs, _ = view.view_shape
+    m, n = block or (1, inputs)
+    rows, columns = -(-outputs // m), -(-inputs // n)
+    if kind == "shift":
+        # With one column any shift will do; else code * 2**(difference of shifts) must stay inside int8.
+        low, high = (-15, 0) if columns == 1 else (-4, -4 + (8 - bits))
+        factors = rng.integers(low, high + 1, (rows, columns)).astype(np.int8)
+    elif kind == "integer":
+        factors = rng.integers(1, 17, (rows, columns)).astype(np.int8)
+    else:
+        factors = rng.uniform(0.001, 0.02, (rows, columns)).astype(np.float32)
+    base = np.ones(1) if kind == "float" else rng.uniform(0.001, 0.02, 1 if shared_base else rows)
+    limit = 2 ** (bits - 1) - 1
+    codes = rng.integers(-limit, limit + 1, view.view_shape).astype(np.int8)
+    return QuantizedWeight(codes, BlockScales(kind, base.astype(np.float32), factors, (m, n)), bits)
+
+
+class FileBuilder:
+    """A chain of int8 layers; each reads what the one before wrote."""
+
+    def __init__(self, input_shape, scale=0.05, zero_point=-3):
+        self.model = schema.ModelT(version=3, description="hand made", operatorCodes=[], metadata=[])
+        self.model.buffers = [schema.BufferT()]
+        self.graph = schema.SubGraphT(tensors=[], operators=[], name="main")
+        self.model.subgraphs = [self.graph]
+        self.blocks = []
+        self.last = self._tensor("input", input_shape, schema.TensorType.INT8, None, [scale], [zero_point])
+        self.graph.inputs = [self.last]
+
+    def _tensor(self, name, shape, kind, data, scale=None, zero_point=None, axis=0):
+        tensor = schema.TensorT(name=name, shape=np.asarray(shape, np.int32), type=kind, buffer=0)
+        if data is not None:
+            raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+            self.model.buffers.append(schema.BufferT(data=raw))
+            tensor.buffer = len(self.model.buffers) - 1
+        if scale is not None:
+            tensor.quantization = schema.QuantizationParametersT(
+                scale=np.asarray(scale, np.float32),
+                zeroPoint=np.asarray(zero_point, np.int64),
+                quantizedDimension=axis,
+            )
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def _operator_code(self, kind):
+        code = getattr(schema.BuiltinOperator, kind)
+        self.model.operatorCodes.append(schema.OperatorCodeT(code, None, VERSIONS[kind], code))
+        return len(self.model.operatorCodes) - 1
+
+    def layer(
+        self, kind, weight, view, bias=True, grid=(0.08, 5), output_shape=None, layout="int8", name=None, **options
+    ):
+        """Append a layer with a ``QuantizedWeight``.
+
+        Args:
+            kind: operator.
+            weight: codes and scales; must have an exact int8 form.
+            view: of the kernel in the file.
+            bias: int32 ``[O]``, True for a small random one, or None.
+            grid: (scale, zero point) of the output.
+            output_shape: needed for TRANSPOSE_CONV only.
+            layout: ``int8`` or ``int4``.
+            name: of the kernel.
+            options: of the operator.
+        """
+        name = name or f"layer_{len(self.blocks)}"
+        codes, scales = weight.int8_form()
+        stored = view.from_view(codes)
+        uniform = np.unique(scales).size == 1
+        file_scales = scales[:1] if uniform else scales
+        data, tensor_type = stored, schema.TensorType.INT8
+        if layout == "int4":
+            data, tensor_type = _packed(stored), schema.TensorType.INT4
+        axis = view.output_axes[0]
+        kernel = self._tensor(
+            f"{name}/kernel", view.shape, tensor_type, data, file_scales, [0] * len(file_scales), axis
+        )
+        inputs = [self.last, kernel]
+        if kind == "TRANSPOSE_CONV":
+            size = self._tensor(f"{name}/size", (4,), schema.TensorType.INT32, np.asarray(output_shape, np.int32))
+            inputs = [size, kernel, self.last]
+        if bias is not None:
+            inputs.append(self._bias(name, bias, scales, uniform))
+        elif kind == "FULLY_CONNECTED":
+            inputs.append(-1)
+        out = self._tensor(f"{name}/output", output_shape or (1,), schema.TensorType.INT8, None, *[[g] for g in grid])
+        operator = schema.OperatorT(opcodeIndex=self._operator_code(kind), inputs=inputs, outputs=[out])
+        operator.builtinOptions = OPTIONS[kind](**options)
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, OPTIONS[kind].__name__[:-1])
+        self.graph.operators.append(operator)
+        self.blocks.append(
+            TensorBlocks.from_quantized_weight(
+                weight, view=view, tensor=kernel, tensor_name=f"{name}/kernel", layer=name, layout=layout
+            )
+        )
+        self.last = out
+        return self
+
+    def _bias(self, name, bias, scales, uniform):
+        if bias is True:
+            bias = np.random.default_rng(len(self.blocks)).integers(-2000, 2000, scales.size)
+        input_scale = np.float32(self.graph.tensors[self.last].quantization.scale[0])
+        bias_scale = input_scale * (scales[:1] if uniform else scales)
+        kind = schema.TensorType.INT32
+        return self._tensor(
+            f"{name}/bias", (scales.size,), kind, bias.astype(np.int32), bias_scale, [0] * len(bias_scale)
+        )
+
+    def metadata(self):
+        return BlockMetadata(CONFIG, 7, {"tfptq": "0.1", "keras": "3"}, tuple(self.blocks))
+
+    def finish(self, metadata=True):
+        """The file as bytes; ``metadata`` True for its own, or a ``BlockMetadata``, or None."""
+        self.graph.outputs = [self.last]
+        if metadata is not None:
+            attach(self.model, self.metadata() if metadata is True else metadata)
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(self.model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+
+def _packed(codes):
+    """Two 4-bit codes per byte, the first in the low half."""
+    flat = codes.reshape(-1)
+    flat = np.append(flat, np.zeros(flat.size % 2, np.int8)).astype(np.uint8) & 15
+    return flat[0::2] | flat[1::2] << 4
+
+
+def conv_layer(builder, rng, kernel=(6, 3, 3, 4), kind="CONV_2D", layout="int8", **scales):
+    """Append a layer with a random kernel; strides and dilations of 1."""
+    view = VIEWS[kind](tuple(kernel))
+    options = {} if kind == "FULLY_CONNECTED" else {"strideW": 1, "strideH": 1}
+    if kind == "DEPTHWISE_CONV_2D":
+        options["depthMultiplier"] = 1
+    return builder.layer(kind, random_weight(rng, view, **scales), view, layout=layout, **options)

@@ -1,0 +1,201 @@
+"""Run the weighted layers of an emitted file in integers, as an NPU would, from nothing but the file.
+
+The executor is the proof that the block metadata suffices: it takes codes, scales and shifts from the file, sums int8
+products block by block in int32, and rescales with fixed-point multipliers (``requantization.py``). For the layouts
+``int8`` and ``int4`` the codes it computes equal those of LiteRT's reference kernels bit for bit, which
+``compare_with_stock`` shows layer by layer.
+"""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from tfptq.npu.convolution import convolution_sums, dense_sums, depthwise_sums, transposed_sums
+from tfptq.npu.layer import Layer, find_layers
+from tfptq.npu.requantization import Requantization, plan_requantization
+from tfptq.tflite.metadata import load_bytes, metadata_of
+from tfptq.tflite.model_reader import read_model
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRun:
+    """One run of one layer.
+
+    Attributes:
+        name: of the Keras layer.
+        operator: its kind.
+        rescales: multiplications and shifts that the NPU pays beyond multiply-accumulates: per output value one, and
+            one per block where a row has several.
+        multipliers: number of fixed-point multipliers the NPU holds for the layer.
+        output: int8 output codes.
+    """
+
+    name: str
+    operator: str
+    rescales: int
+    multipliers: int
+    output: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LayerComparison:
+    """A layer run by the executor and by the stock reference kernel on the same input codes.
+
+    Attributes:
+        run: of the executor.
+        mismatches: number of output codes that differ.
+        largest_difference: in codes.
+    """
+
+    run: LayerRun
+    mismatches: int
+    largest_difference: int
+
+    @property
+    def equal(self) -> bool:
+        """Whether all output codes are equal."""
+        return self.mismatches == 0
+
+
+class Executor:
+    """Integer executor of the weighted layers of a ``.tflite`` file.
+
+    Attributes:
+        layers: the layers, in order of execution.
+        skipped: layer name -> reason, for weights that the metadata describes and the executor cannot run.
+
+    Example:
+        >>> executor = Executor(result.tflite)
+        >>> executor.run_layer(0, codes).output
+    """
+
+    def __init__(self, file: bytes | str | os.PathLike):
+        """Read a file.
+
+        Args:
+            file: the file as bytes, or its path.
+
+        Raises:
+            FormatError: the file is damaged, or its tensors contradict its metadata.
+            ValueError: it carries no block metadata.
+        """
+        model = read_model(load_bytes(file))
+        metadata = metadata_of(model)
+        if metadata is None:
+            raise ValueError("the file carries no TFPTQ_BLOCKS metadata; the executor has nothing to go by")
+        self.layers, self.skipped = find_layers(model, metadata)
+        self._plans = [_plan(layer) for layer in self.layers]
+
+    def run_layer(self, index: int, input_codes: np.ndarray) -> LayerRun:
+        """Run one layer.
+
+        Args:
+            index: of the layer in ``layers``.
+            input_codes: int8 ``[N, H, W, C]``, or for FULLY_CONNECTED any shape with a multiple of ``I`` entries.
+
+        Returns:
+            The run, with output codes ``[N, OH, OW, O]`` or ``[P, O]``.
+
+        Raises:
+            OverflowError: an accumulator leaves int32.
+            ValueError: the input does not fit the layer.
+        """
+        layer, plan = self.layers[index], self._plans[index]
+        x = _checked_input(layer, input_codes)
+        accumulators = 0 if layer.bias is None else _bias_codes(layer, plan)
+        step = layer.blocks.block_shape[1]
+        for column in range(plan.columns):
+            channels = slice(column * step, (column + 1) * step)
+            accumulators = accumulators + plan.combine(_partial_sums(layer, x, channels), column)
+        output = plan.to_codes(accumulators, layer.output_grid[1], layer.code_range)
+        rescales = output.size * plan.rescales_per_output
+        return LayerRun(layer.name, layer.operator, rescales, plan.multipliers, output)
+
+
+def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerComparison]:
+    """Run every layer on the input codes that the stock reference kernels give it, and compare the outputs.
+
+    Args:
+        file: the file as bytes, or its path.
+        inputs: an array, a list of arrays in the order of the file's inputs, or a dict by input name; shapes and
+            types of the file's inputs.
+
+    Returns:
+        One comparison for each layer of ``Executor.layers``.
+    """
+    file = load_bytes(file)
+    executor = Executor(file)
+    interpreter = Interpreter(
+        model_content=file,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+    )
+    _invoke(interpreter, inputs)
+    comparisons = []
+    for index, layer in enumerate(executor.layers):
+        run = executor.run_layer(index, interpreter.get_tensor(layer.input))
+        stock = interpreter.get_tensor(layer.output).astype(np.int32)
+        difference = np.abs(run.output.reshape(stock.shape) - stock)
+        comparisons.append(LayerComparison(run, int((difference > 0).sum()), int(difference.max(initial=0))))
+    return comparisons
+
+
+def _invoke(interpreter: Interpreter, inputs) -> None:
+    details = interpreter.get_input_details()
+    if isinstance(inputs, dict):
+        inputs = [inputs[detail["name"]] for detail in details]
+    elif isinstance(inputs, np.ndarray):
+        inputs = [inputs]
+    for detail, values in zip(details, inputs, strict=True):
+        interpreter.resize_tensor_input(detail["index"], values.shape)
+    interpreter.allocate_tensors()
+    for detail, values in zip(details, inputs, strict=True):
+        interpreter.set_tensor(detail["index"], values)
+    interpreter.invoke()
+
+
+def _plan(layer: Layer) -> Requantization:
+    fan_in = layer.codes[0].size
+    single_rounding = layer.operator == "FULLY_CONNECTED"
+    return plan_requantization(layer.blocks, layer.input_grid[0], layer.output_grid[0], fan_in, single_rounding)
+
+
+def _bias_codes(layer: Layer, plan: Requantization) -> np.ndarray:
+    """Bias in the unit of the accumulator; that of a float operator is rounded to it."""
+    if layer.bias.dtype == np.int32:
+        return layer.bias.astype(np.int64)
+    return np.rint(layer.bias / (plan.unit * layer.input_grid[0])).astype(np.int64)
+
+
+def _checked_input(layer: Layer, codes: np.ndarray) -> np.ndarray:
+    """Input codes less their zero point, as int32."""
+    if codes.dtype != np.int8:
+        raise ValueError(f"{layer.name}: the input codes are {codes.dtype}; pass int8")
+    x = codes.astype(np.int32) - layer.input_grid[1]
+    if layer.operator == "FULLY_CONNECTED":
+        if x.size % layer.blocks.inputs:
+            raise ValueError(f"{layer.name}: {x.size} input codes are no multiple of {layer.blocks.inputs} channels")
+        return x.reshape(-1, layer.blocks.inputs)
+    inputs, outputs = layer.blocks.inputs, layer.blocks.outputs
+    channels = x.shape[-1]
+    if layer.operator == "DEPTHWISE_CONV_2D":
+        fits = channels and outputs % channels == 0
+    elif layer.operator == "CONV_2D":
+        fits = channels and channels % inputs == 0 and outputs % (channels // inputs) == 0
+    else:
+        fits = channels == inputs
+    if x.ndim != 4 or not fits:
+        raise ValueError(f"{layer.name}: input codes of shape {codes.shape} do not fit a kernel {layer.blocks.shape}")
+    return x
+
+
+def _partial_sums(layer: Layer, x: np.ndarray, channels: slice) -> np.ndarray:
+    if layer.operator == "FULLY_CONNECTED":
+        return dense_sums(x, layer.codes, channels)
+    if layer.operator == "DEPTHWISE_CONV_2D":
+        return depthwise_sums(x, layer.codes, layer.geometry)
+    if layer.operator == "TRANSPOSE_CONV":
+        return transposed_sums(x, layer.codes, layer.geometry, channels, layer.output_size)
+    return convolution_sums(x, layer.codes, layer.geometry, channels)

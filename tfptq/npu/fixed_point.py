@@ -1,0 +1,123 @@
+"""Fixed-point rescaling of 32-bit accumulators, as LiteRT's reference kernels round.
+
+A positive real multiplier ``M`` becomes a Q31 mantissa and an exponent, ``M ~ mantissa * 2**-31 * 2**exponent`` with
+``mantissa`` in ``[2**30, 2**31)``. An int32 ``x`` is multiplied with it in one of two ways:
+
+    double rounding     high = x * 2**max(exponent, 0) * mantissa / 2**31     (to nearest, ties upwards)
+                        y    = high / 2**max(-exponent, 0)                    (to nearest, ties away from zero)
+    single rounding     y    = x * mantissa / 2**(31 - exponent)              (to nearest, ties away from zero)
+
+The reference kernels of CONV_2D, DEPTHWISE_CONV_2D and TRANSPOSE_CONV round twice, in exactly these integers. That of
+FULLY_CONNECTED multiplies by ``M`` in double precision and rounds once; the Q31 mantissa can differ from it only where
+the real result lies within ``2**-32`` of its size of a tie, about once in ten million outputs.
+
+Since only the exponent tells ``M`` from ``M * 2**-k``, a device with one multiplier for a whole layer and a right
+shift per channel (WES, arXiv 2008.05767) computes the same as one with a multiplier per channel.
+"""
+
+import math
+
+import numpy as np
+
+#: Smallest exponent that is kept; below it every product of an int32 rounds to 0.
+LOWEST_EXPONENT = -31
+
+
+def quantize_multiplier(multiplier: float) -> tuple[int, int]:
+    """Split a non-negative real multiplier into a Q31 mantissa and an exponent.
+
+    Returns:
+        ``(mantissa, exponent)``. The exponent is not clipped here: ``rescale`` maps exponents below
+        ``LOWEST_EXPONENT`` to 0.
+
+    Raises:
+        ValueError: negative or not finite.
+    """
+    if not (math.isfinite(multiplier) and multiplier >= 0):
+        raise ValueError(f"the multiplier {multiplier} is not a finite number of at least 0")
+    fraction, exponent = math.frexp(multiplier)
+    mantissa = math.floor(fraction * 2**31 + 0.5)
+    if mantissa == 2**31:
+        return 2**30, exponent + 1
+    return mantissa, exponent
+
+
+def rescale(
+    accumulators: np.ndarray, mantissa: np.ndarray | int, exponent: np.ndarray | int, single_rounding: bool
+) -> np.ndarray:
+    """Multiply int32 accumulators by ``mantissa * 2**(exponent - 31)``.
+
+    Args:
+        accumulators: int64 ``[..., O]`` of values that fit int32.
+        mantissa: ``[O]`` or one for all.
+        exponent: ``[O]`` or one for all.
+        single_rounding: round once, or twice.
+
+    Returns:
+        int64 array of the shape of ``accumulators``.
+
+    Raises:
+        OverflowError: with double rounding, a value leaves int32 when shifted to the left, where a device would wrap.
+    """
+    exponent, mantissa = np.asarray(exponent, np.int64), np.asarray(mantissa, np.int64)
+    if single_rounding:
+        # Beyond 2**30 every accumulator but 0 saturates, whatever the exponent.
+        shift = 31 - np.clip(exponent, LOWEST_EXPONENT, 30)
+        rounded = rounding_shift_right(accumulators * mantissa, shift)
+    else:
+        shifted = check_int32(accumulators << np.clip(exponent, 0, 31))
+        high = _rounding_doubling_high(shifted, mantissa)
+        rounded = rounding_shift_right(high, np.clip(-exponent, 0, -LOWEST_EXPONENT))
+    return np.where(exponent < LOWEST_EXPONENT, 0, rounded)
+
+
+def check_int32(values: np.ndarray) -> np.ndarray:
+    """Return integers as they are if a 32-bit register holds them.
+
+    Raises:
+        OverflowError: it does not.
+    """
+    if values.size and (values.max() > 2**31 - 1 or values.min() < -(2**31)):
+        raise OverflowError(f"accumulators reach from {values.min()} to {values.max()} and overflow int32")
+    return values
+
+
+def rounding_shift_right(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    """Divide integers by ``2**shift`` to nearest, ties away from zero."""
+    mask = (np.int64(1) << np.asarray(shift, np.int64)) - 1
+    threshold = (mask >> 1) + (values < 0)
+    return (values >> shift) + ((values & mask) > threshold)
+
+
+def _rounding_doubling_high(values: np.ndarray, mantissa: np.ndarray) -> np.ndarray:
+    """``values * mantissa / 2**31`` to nearest, ties upwards.
+
+    The reference adds ``2**30`` (``1 - 2**30`` below zero) and truncates towards zero, which for a negative half
+    (-1/2, -3/2, ...) gives the larger neighbour.
+    """
+    product = values * mantissa
+    nudged = product + np.where(product >= 0, 2**30, 1 - 2**30)
+    return np.sign(nudged) * (np.abs(nudged) >> 31)
+
+
+def activation_range(kind: str, scale: float, zero_point: int) -> tuple[int, int]:
+    """Smallest and largest int8 code that a fused activation function lets through.
+
+    Args:
+        kind: ``"NONE"``, ``"RELU"``, ``"RELU6"`` or ``"RELU_N1_TO_1"``.
+        scale: of the output.
+        zero_point: of the output.
+
+    Raises:
+        ValueError: any other activation function.
+    """
+    bounds = {"NONE": (None, None), "RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
+    if kind not in bounds:
+        raise ValueError(f"the fused activation {kind} has no integer form here; there are {', '.join(bounds)}")
+
+    def code(real: float) -> int:
+        ratio = float(np.float32(real) / np.float32(scale))
+        return zero_point + int(math.copysign(math.floor(abs(ratio) + 0.5), ratio))
+
+    low, high = bounds[kind]
+    return (-128 if low is None else max(-128, code(low))), (127 if high is None else min(127, code(high)))

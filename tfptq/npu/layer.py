@@ -1,0 +1,196 @@
+"""Find the weighted layers of a ``.tflite`` file and gather what an integer device needs to run each.
+
+A layer is a CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED whose kernel the block metadata describes
+and whose activations are int8: the tensors of the operator itself, or, where the operator computes on floats, the
+int8 tensors on the other side of its DEQUANTIZE and QUANTIZE.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as tflite
+
+from tfptq.npu.convolution import Geometry
+from tfptq.npu.fixed_point import activation_range
+from tfptq.tflite.metadata import BlockMetadata, TensorBlocks
+from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor
+from tfptq.tflite.stored_codes import stored_codes
+
+#: Operator -> positions of input, kernel and bias among its inputs.
+OPERATORS = {
+    "CONV_2D": (0, 1, 2),
+    "DEPTHWISE_CONV_2D": (0, 1, 2),
+    "FULLY_CONNECTED": (0, 1, 2),
+    "TRANSPOSE_CONV": (2, 1, 3),
+}
+_ACTIVATIONS = {value: name for name, value in vars(tflite.ActivationFunctionType).items() if not name.startswith("_")}
+#: Operators that stand between a constant kernel and the operator that reads it.
+_UNPACKING = ("DEQUANTIZE", "MUL", "RESHAPE")
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One weighted layer.
+
+    Attributes:
+        name: of the Keras layer.
+        operator: kind of the operator.
+        position: of the operator in the subgraph.
+        blocks: metadata of the kernel.
+        codes: int8 codes ``[O, I, T]`` of the kernel, as the device multiplies them (without multipliers).
+        bias: int32 ``[O]``, or float32 ``[O]`` of a float operator, or None.
+        geometry: window of a convolution; None for FULLY_CONNECTED.
+        input: index of the int8 input tensor.
+        output: index of the int8 output tensor.
+        input_grid: ``(scale, zero point)``.
+        output_grid: ``(scale, zero point)``.
+        code_range: smallest and largest output code.
+        output_size: height and width of the output of a TRANSPOSE_CONV; None for others.
+    """
+
+    name: str
+    operator: str
+    position: int
+    blocks: TensorBlocks
+    codes: np.ndarray
+    bias: np.ndarray | None
+    geometry: Geometry | None
+    input: int
+    output: int
+    input_grid: tuple[float, int]
+    output_grid: tuple[float, int]
+    code_range: tuple[int, int]
+    output_size: tuple[int, int] | None
+
+
+class UnsupportedLayer(ValueError):  # noqa: N818 (it names what was met, and is caught, not shown)
+    """A layer that has no integer form; the message says why."""
+
+
+def find_layers(model: Model, metadata: BlockMetadata) -> tuple[list[Layer], dict[str, str]]:
+    """All layers of the main subgraph, in order of execution.
+
+    Returns:
+        The layers, and name -> reason of the described kernels that no layer here reads.
+    """
+    graph = model.subgraphs[0]
+    described = {blocks.tensor: blocks for blocks in metadata.tensors if blocks.subgraph == 0}
+    layers, skipped, reached = [], {}, set()
+    for position, operator in enumerate(graph.operators):
+        blocks = _kernel_blocks(graph, operator, described)
+        if blocks is None:
+            continue
+        reached.add(id(blocks))
+        try:
+            layers.append(_layer(model, position, operator, blocks))
+        except UnsupportedLayer as reason:
+            skipped[blocks.layer] = str(reason)
+    for blocks in metadata.tensors:
+        if id(blocks) not in reached:
+            skipped[blocks.layer] = f"no {', '.join(OPERATORS)} of the main subgraph reads {blocks.tensor_name!r}"
+    return layers, skipped
+
+
+def _kernel_blocks(graph: Subgraph, operator: Operator, described: dict[int, TensorBlocks]) -> TensorBlocks | None:
+    """Metadata of the kernel that an operator reads, directly or through the operators that unpack it."""
+    if operator.kind not in OPERATORS or len(operator.inputs) <= OPERATORS[operator.kind][1]:
+        return None
+    index = operator.inputs[OPERATORS[operator.kind][1]]
+    producers = {output: other for other in graph.operators for output in other.outputs}
+    for _ in _UNPACKING:
+        if index in described or index not in producers or producers[index].kind not in _UNPACKING:
+            break
+        index = producers[index].inputs[0]
+    return described.get(index)
+
+
+def _layer(model: Model, position: int, operator: Operator, blocks: TensorBlocks) -> Layer:
+    graph = model.subgraphs[0]
+    if operator.options is None or not operator.outputs:
+        raise UnsupportedLayer(f"the {operator.kind} lacks options or outputs")
+    source, _, bias = (operator.inputs[at] if at < len(operator.inputs) else -1 for at in OPERATORS[operator.kind])
+    into, out = _int8_source(graph, source), _int8_result(graph, operator.outputs[0])
+    output_grid = _grid(graph.tensors[out])
+    fused = _ACTIVATIONS.get(operator.options.fused_activation_function, "an unknown function")
+    try:
+        code_range = activation_range(fused, *output_grid)
+    except ValueError as error:
+        raise UnsupportedLayer(str(error)) from error
+    return Layer(
+        name=blocks.layer,
+        operator=operator.kind,
+        position=position,
+        blocks=blocks,
+        codes=blocks.view.to_view(stored_codes(blocks, model)),
+        bias=_bias(graph, bias, blocks),
+        geometry=_geometry(operator, blocks),
+        input=into,
+        output=out,
+        input_grid=_grid(graph.tensors[into]),
+        output_grid=output_grid,
+        code_range=code_range,
+        output_size=_transposed_size(graph, operator),
+    )
+
+
+def _int8_source(graph: Subgraph, index: int) -> int:
+    """The int8 tensor that an operator's input is, or is dequantized from."""
+    if index >= 0 and graph.tensors[index].type == "FLOAT32":
+        producer = next((other for other in graph.operators if index in other.outputs), None)
+        if producer is not None and producer.kind == "DEQUANTIZE" and producer.inputs:
+            index = producer.inputs[0]
+    return _require_int8(graph, index, "input")
+
+
+def _int8_result(graph: Subgraph, index: int) -> int:
+    """The int8 tensor that an operator's output is, or is quantized to."""
+    if graph.tensors[index].type == "FLOAT32":
+        reader = next((other for other in graph.operators if other.kind == "QUANTIZE" and index in other.inputs), None)
+        if reader is not None and reader.outputs:
+            index = reader.outputs[0]
+    return _require_int8(graph, index, "output")
+
+
+def _require_int8(graph: Subgraph, index: int, what: str) -> int:
+    if index < 0 or graph.tensors[index].type != "INT8" or graph.tensors[index].scale.size != 1:
+        found = "left out" if index < 0 else graph.tensors[index].type
+        raise UnsupportedLayer(f"the {what} is {found}; the executor needs int8 with one scale")
+    return index
+
+
+def _grid(tensor: Tensor) -> tuple[float, int]:
+    scale = float(tensor.scale[0])
+    if not (np.isfinite(scale) and scale > 0):
+        raise UnsupportedLayer(f"the scale of {tensor.name!r} is {scale}")
+    return scale, int(tensor.zero_point[0])
+
+
+def _bias(graph: Subgraph, index: int, blocks: TensorBlocks) -> np.ndarray | None:
+    if index < 0:
+        return None
+    tensor = graph.tensors[index]
+    if tensor.type not in ("INT32", "FLOAT32") or tensor.data is None or tensor.shape != (blocks.outputs,):
+        raise UnsupportedLayer(f"the bias {tensor.name!r} is no int32 or float32 constant of {blocks.outputs} entries")
+    return tensor.values()
+
+
+def _geometry(operator: Operator, blocks: TensorBlocks) -> Geometry | None:
+    if operator.kind == "FULLY_CONNECTED":
+        return None
+    if len(blocks.shape) != 4:
+        raise UnsupportedLayer(f"the kernel has the shape {blocks.shape}")
+    options = operator.options
+    dilation = (getattr(options, "dilation_h_factor", 1), getattr(options, "dilation_w_factor", 1))
+    stride = (options.stride_h, options.stride_w)
+    if min(*stride, *dilation) < 1 or options.padding not in (0, 1):
+        raise UnsupportedLayer(f"strides {stride}, dilations {dilation}, padding {options.padding} make no window")
+    return Geometry(blocks.shape[1:3], stride, dilation, ("SAME", "VALID")[options.padding])
+
+
+def _transposed_size(graph: Subgraph, operator: Operator) -> tuple[int, int] | None:
+    if operator.kind != "TRANSPOSE_CONV":
+        return None
+    size = graph.tensors[operator.inputs[0]]
+    if size.type != "INT32" or size.data is None or size.shape != (4,):
+        raise UnsupportedLayer("the output shape of the TRANSPOSE_CONV is not a constant")
+    return tuple(int(extent) for extent in size.values()[1:3])

@@ -1,0 +1,225 @@
+"""The description of one quantized weight tensor, and the rules that it must not break.
+
+Kernels are seen as ``W[O, I, T]`` (``tfptq.core.blocks``); ``docs/format.md`` states how codes and scales lie in the
+tensor: in the layouts ``int8`` and ``int4`` it holds ``q * r`` with a scale per output channel,
+
+* one column of blocks: ``r = 1``, ``s[o] = S[v, 0]``;
+* integer factors: ``r = factors``, ``s[o] = base[v]``;
+* shifts: ``r = 2**(factors - e)``, ``s[o] = base[v] * 2**e``, ``e[v]`` the smallest factor of the row.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfptq.core.affine import WEIGHT_BITS
+from tfptq.core.blocks import LARGEST_MULTIPLIER, LARGEST_SHIFT, BlockScales, QuantizedWeight, WeightView
+from tfptq.tflite.flatbuffer import FormatError
+
+LAYOUTS = ("int8", "int4", "native", "inline", "composite", "float32")
+SCALE_KINDS = ("float", "integer", "shift")
+GRANULARITIES = ("tensor", "channel", "block")
+
+
+@dataclass(frozen=True, eq=False)
+class TensorBlocks:
+    """How one weight tensor is quantized.
+
+    Attributes:
+        tensor: index of the tensor in its subgraph.
+        tensor_name: its name.
+        layer: name of the Keras layer.
+        bits: width of the codes.
+        scale_kind: ``"float"``, ``"integer"`` or ``"shift"``, see ``BlockScales``.
+        layout: one of ``LAYOUTS``; how the tensor holds the codes.
+        shape: shape in which the weighted operator reads the kernel.
+        output_axis: axis of the output channels.
+        input_axes: axes that together number the input channels, the last fastest; none: one input channel.
+        block_shape: ``(m, n)`` in channels.
+        base: float32 ``[V]`` or ``[1]``.
+        factors: ``[V, H]``; float32 for ``float``, int8 for the others.
+        subgraph: index of the subgraph.
+        codes: int8 array of ``shape`` in the layout ``float32``; None in all others, whose tensor holds the codes.
+        permutation: int64 ``[O]``, the original channel at each place, or None. Information only.
+    """
+
+    tensor: int
+    tensor_name: str
+    layer: str
+    bits: int
+    scale_kind: str
+    layout: str
+    shape: tuple[int, ...]
+    output_axis: int
+    input_axes: tuple[int, ...]
+    block_shape: tuple[int, int]
+    base: np.ndarray
+    factors: np.ndarray
+    subgraph: int = 0
+    codes: np.ndarray | None = None
+    permutation: np.ndarray | None = None
+
+    def __post_init__(self):
+        _check(self)
+
+    @classmethod
+    def from_quantized_weight(
+        cls,
+        weight: QuantizedWeight,
+        *,
+        view: WeightView,
+        tensor: int,
+        tensor_name: str,
+        layer: str,
+        layout: str,
+        subgraph: int = 0,
+    ) -> "TensorBlocks":
+        """Describe a ``QuantizedWeight`` that lies in a tensor.
+
+        Args:
+            weight: codes and scales.
+            view: the way from the kernel that the weighted operator reads to the canonical view of ``weight``.
+            tensor: see the attributes of the class, like all that follow.
+            tensor_name: name of the tensor.
+            layer: name of the Keras layer.
+            layout: how the tensor holds the codes.
+            subgraph: index of the subgraph.
+
+        Raises:
+            FormatError: the description contradicts itself.
+        """
+        outputs, inputs, _ = weight.codes.shape
+        scales, (m, n) = weight.scales, weight.scales.block_shape
+        return cls(
+            tensor=tensor,
+            tensor_name=tensor_name,
+            layer=layer,
+            bits=weight.bits,
+            scale_kind=scales.kind,
+            layout=layout,
+            shape=tuple(int(size) for size in view.shape),
+            output_axis=_the_output_axis(view, layer),
+            input_axes=tuple(view.input_axes),
+            block_shape=(min(m, outputs), min(n, inputs)),
+            base=np.asarray(scales.base, np.float32),
+            factors=np.asarray(scales.factors, np.float32 if scales.kind == "float" else np.int8),
+            subgraph=subgraph,
+            codes=view.from_view(weight.codes) if layout == "float32" else None,
+            permutation=None if weight.permutation is None else np.asarray(weight.permutation, np.int64),
+        )
+
+    @property
+    def view(self) -> WeightView:
+        """The way from an array of ``shape`` to the canonical ``[O, I, T]``."""
+        channels = (self.output_axis, *self.input_axes)
+        taps = tuple(axis for axis in range(len(self.shape)) if axis not in channels)
+        return WeightView(self.shape, (self.output_axis,), self.input_axes, taps)
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels ``O``."""
+        return self.shape[self.output_axis]
+
+    @property
+    def inputs(self) -> int:
+        """Number of input channels ``I``."""
+        return math.prod(self.shape[axis] for axis in self.input_axes)
+
+    @property
+    def is_shift_scaler(self) -> bool:
+        """Whether this is WES: one base for the layer and a shift for each output channel."""
+        rows_only = self.factors.shape[1] == 1 and self.block_shape[0] == 1
+        return self.scale_kind == "shift" and self.base.size == 1 and rows_only
+
+    @property
+    def granularity(self) -> str:
+        """``"tensor"`` (also for WES), ``"channel"`` or ``"block"``."""
+        if self.factors.size == 1 or self.is_shift_scaler:
+            return "tensor"
+        return "channel" if self.factors.shape[1] == 1 and self.block_shape[0] == 1 else "block"
+
+    def scales(self) -> BlockScales:
+        """The scales of the blocks."""
+        return BlockScales(self.scale_kind, self.base, self.factors, self.block_shape)
+
+    def multipliers(self) -> np.ndarray:
+        """Integers ``r[V, H]`` (int32) that the layouts ``int8`` and ``int4`` multiply the codes with."""
+        if self.factors.shape[1] == 1:
+            return np.ones(self.factors.shape, np.int32)
+        factors = self.factors.astype(np.int32)
+        return 1 << (factors - factors.min(axis=1, keepdims=True)) if self.scale_kind == "shift" else factors
+
+    def row_scales(self) -> np.ndarray:
+        """Scale of each output channel (float32 ``[O]``) in the layouts ``int8`` and ``int4``.
+
+        Raises:
+            ValueError: float scales that differ inside a row have no such form.
+        """
+        scales = self.scales()
+        if self.factors.shape[1] == 1:
+            rows = scales.values()[:, 0]
+        elif self.scale_kind == "float":
+            raise ValueError(f"{self.layer}: float scales of blocks inside a row have no scale per output channel")
+        else:
+            lowest = self.factors.astype(np.int32).min(axis=1) if self.scale_kind == "shift" else 0
+            rows = np.broadcast_to(np.ldexp(self.base, lowest), self.factors.shape[:1])
+        return np.repeat(rows, self.block_shape[0])[: self.outputs].astype(np.float32)
+
+
+def _the_output_axis(view: WeightView, layer: str) -> int:
+    if len(view.output_axes) != 1:
+        raise FormatError(f"{layer}: the kernel has the output axes {view.output_axes}; the format knows exactly one")
+    return view.output_axes[0]
+
+
+def _check(blocks: TensorBlocks) -> None:
+    """Refuse a ``TensorBlocks`` that contradicts itself. Allocates no more than the arrays it is given."""
+
+    def require(holds: bool, problem: str) -> None:
+        if not holds:
+            raise FormatError(f"block metadata of layer {blocks.layer!r}, tensor {blocks.tensor_name!r}: {problem}")
+
+    rank = len(blocks.shape)
+    require(blocks.bits in WEIGHT_BITS, f"{blocks.bits} bits; there are {WEIGHT_BITS}")
+    require(blocks.scale_kind in SCALE_KINDS, f"unknown scale kind {blocks.scale_kind!r}")
+    require(blocks.layout in LAYOUTS, f"unknown layout {blocks.layout!r}")
+    require(blocks.subgraph >= 0 and blocks.tensor >= 0, "negative index")
+    require(1 <= rank <= 8 and all(size >= 1 for size in blocks.shape), f"impossible shape {blocks.shape}")
+    axes = (blocks.output_axis, *blocks.input_axes)
+    require(len(set(axes)) == len(axes) and set(axes) <= set(range(rank)), f"axes {axes} in the shape {blocks.shape}")
+    (m, n), outputs, inputs = blocks.block_shape, blocks.outputs, blocks.inputs
+    require(1 <= m <= outputs and 1 <= n <= inputs, f"blocks of {m} x {n} in {outputs} x {inputs} channels")
+    rows, columns = -(-outputs // m), -(-inputs // n)
+    require(blocks.factors.shape == (rows, columns), f"factors {blocks.factors.shape}, expected {(rows, columns)}")
+    require(blocks.base.shape in ((1,), (rows,)), f"base of shape {blocks.base.shape}, expected 1 or {rows} entries")
+    _check_scales(blocks, require)
+    in_metadata = blocks.layout == "float32"
+    require((blocks.codes is not None) == in_metadata, "codes belong in the metadata for the layout float32 only")
+    if blocks.codes is not None:
+        require(blocks.codes.shape == blocks.shape, f"codes of shape {blocks.codes.shape}, expected {blocks.shape}")
+    blockwise_float = blocks.scale_kind == "float" and columns > 1
+    require(not (blockwise_float and blocks.layout in ("int8", "int4")), f"float blocks cannot lie in {blocks.layout}")
+    if blocks.permutation is not None:
+        right_length = blocks.permutation.shape == (outputs,)
+        require(
+            right_length and np.array_equal(np.sort(blocks.permutation), np.arange(outputs)),
+            f"the permutation is not one of {outputs} channels",
+        )
+
+
+def _check_scales(blocks: TensorBlocks, require) -> None:
+    factors = blocks.factors.astype(np.float64)
+    lowest, highest = {
+        "float": (0, np.inf),
+        "integer": (1, LARGEST_MULTIPLIER),
+        "shift": (-LARGEST_SHIFT, LARGEST_SHIFT),
+    }[blocks.scale_kind]
+    finite = np.isfinite(blocks.base).all() and np.isfinite(factors).all()
+    require(bool(finite and (blocks.base > 0).all()), "scales must be finite and positive")
+    require(bool((factors >= lowest).all() and (factors <= highest).all()), f"{blocks.scale_kind} factor out of range")
+    if blocks.scale_kind == "float":
+        require(blocks.base.shape == (1,) and blocks.base[0] == 1, "float factors go with the one base 1.0")
+    with np.errstate(over="ignore", under="ignore"):
+        values = blocks.scales().values()
+    require(bool(np.isfinite(values).all() and (values > 0).all()), "scales must be finite and positive")
