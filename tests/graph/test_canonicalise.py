@@ -1,9 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from graph_models import batch_for, conv_bn, inverted_residual_network, randomise, residual_network
 from keras import layers
 
-from tests.graph.models import batch_for, conv_bn, inverted_residual_network, randomise, residual_network
 from tfptq.graph import canonicalise, check_float_equal
 from tfptq.graph.rebuild import input_names
 

@@ -1,8 +1,8 @@
 import keras
 import pytest
+from graph_models import inverted_residual_network, residual_network
 from keras import layers
 
-from tests.graph.models import inverted_residual_network, residual_network
 from tfptq.graph import Side, canonicalise, channel_groups, equalizable
 
 

@@ -1,11 +1,11 @@
 import keras
 import numpy as np
 import pytest
+from graph_models import batch_for, randomise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from tests.graph.models import batch_for, randomise
 from tfptq.graph import canonicalise, check_float_equal
 
 

@@ -1,11 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from keras import layers
-
-from tests.graph.models import (
+from graph_models import (
     BLOCK_NAMES,
     batch_for,
     inverted_residual_network,
@@ -13,6 +9,10 @@ from tests.graph.models import (
     randomise,
     residual_network,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
 from tfptq.graph import (
     apply_permutations,
     canonicalise,
