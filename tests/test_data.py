@@ -114,6 +114,13 @@ def test_two_inputs(double, name):
     assert batch["ids"].dtype == np.int32 and list(batch) == ["x", "ids"]
 
 
+def test_known_samples_never_cost_a_pass(single):
+    assert calibration_data(single, X).known_samples == 10
+    data = calibration_data(single, one_by_one)
+    assert data.known_samples is None
+    assert data.num_samples == data.known_samples == 10
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any), st.integers(1, 12))
 def test_batches_are_regrouped_without_loss(lengths, batch_size):
@@ -207,7 +214,7 @@ def test_refuses_bad_integers_and_lengths(double):
         calibration_data(double, [X, IDS + 2**40])
     with pytest.raises(DataError, match="different numbers of samples: 'x' 10, 'ids' 9"):
         calibration_data(double, [X, IDS[:9]])
-    with pytest.raises(DataError, match="batch has different numbers of samples: 'x' 10, 'ids' 9"):
+    with pytest.raises(DataError, match="inputs have different numbers of samples: 'x' 10, 'ids' 9"):
         calibration_data(double, lambda: iter([[X, IDS[:9]]]))
     with pytest.raises(DataError, match=r"has 2 inputs \(x, ids\) .* gives 1 arrays.*dict by input name"):
         calibration_data(double, X)

@@ -73,13 +73,20 @@ class CalibrationData:
             of the sample size where an input leaves that open.
     """
 
-    def __init__(self, inputs: tuple[InputSpec, ...], open_pass: Callable[[], Iterator[Any]], batch_size: int):
+    def __init__(
+        self,
+        inputs: tuple[InputSpec, ...],
+        open_pass: Callable[[], Iterator[Any]],
+        batch_size: int,
+        known_samples: int | None = None,
+    ):
         """Wrap a source; ``calibration_data`` is the usual way to make one.
 
         Args:
             inputs: what the model asks for.
             open_pass: starts a new pass over the elements of the source.
             batch_size: samples in a batch.
+            known_samples: number of samples, if the source tells it.
 
         Raises:
             DataError: the first element is missing, or does not fit.
@@ -89,7 +96,7 @@ class CalibrationData:
         self.inputs = inputs
         self.batch_size = batch_size
         self._open_pass = open_pass
-        self._num_samples: int | None = None
+        self._num_samples = known_samples
         if next(iter(self), None) is None:
             raise DataError("the calibration dataset is empty; give at least one sample, better a few hundred")
 
@@ -110,6 +117,16 @@ class CalibrationData:
                 "calibration makes several passes, so each must give all samples"
             )
         self._num_samples = seen
+
+    @property
+    def known_samples(self) -> int | None:
+        """Number of samples, or None while no pass has been completed."""
+        return self._num_samples
+
+    @property
+    def known_samples(self) -> int | None:
+        """Number of samples if it is known without reading them: from the source, or from a complete pass."""
+        return self._num_samples
 
     @property
     def num_samples(self) -> int:
@@ -136,11 +153,15 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int = 32) -> 
             batch does not fit the model. Later batches are checked when they are read.
     """
     specs = input_specs(model)
-    return CalibrationData(specs, _source(specs, dataset, batch_size), batch_size)
+    if _is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
+        arrays = _arrays_by_name(specs, dataset)
+        length = _common_length(arrays)
+        return CalibrationData(specs, _sliced(arrays, length, batch_size), batch_size, length)
+    return CalibrationData(specs, _stream(dataset), batch_size)
 
 
-def _source(specs: tuple[InputSpec, ...], dataset: Any, batch_size: int) -> Callable[[], Iterator[Any]]:
-    """The function that starts a new pass over a dataset."""
+def _stream(dataset: Any) -> Callable[[], Iterator[Any]]:
+    """The function that starts a new pass over a dataset that is no array."""
     if isinstance(dataset, tf.data.Dataset):
         _refuse_endless(dataset.cardinality() == tf.data.INFINITE_CARDINALITY)
         return dataset.as_numpy_iterator
@@ -151,8 +172,6 @@ def _source(specs: tuple[InputSpec, ...], dataset: Any, batch_size: int) -> Call
         dataset = dataset.input_gen
     if callable(dataset):
         return _called(dataset)
-    if _is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
-        return _sliced(_arrays_by_name(specs, dataset), batch_size)
     if isinstance(dataset, Iterator):
         raise DataError(
             f"the calibration dataset is a {type(dataset).__name__}, which can be read only once; "
@@ -185,18 +204,22 @@ def _called(function: Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Any]
     return lambda: iter(function())
 
 
-def _sliced(arrays: dict[str, Any], batch_size: int) -> Callable[[], Iterator[Batch]]:
+def _sliced(arrays: dict[str, Any], length: int, batch_size: int) -> Callable[[], Iterator[Batch]]:
     """Passes over arrays that hold all samples, reading one batch at a time."""
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) != 1:
-        raise DataError(f"the calibration arrays have different numbers of samples: {_listing(lengths)}")
-    (length,) = set(lengths.values())
 
     def open_pass() -> Iterator[Batch]:
         for start in range(0, length, batch_size):
             yield {name: array[start : start + batch_size] for name, array in arrays.items()}
 
     return open_pass
+
+
+def _common_length(arrays: dict[str, Any]) -> int:
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise DataError(f"calibration inputs have different numbers of samples: {listing}")
+    return next(iter(lengths.values()))
 
 
 def _arrays_by_name(specs: tuple[InputSpec, ...], dataset: Any) -> dict[str, Any]:
@@ -252,9 +275,7 @@ def _checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
     """One element of a source as a batch of the right names, shapes and types."""
     named = _by_name(specs, element)
     batch = {spec.name: _checked_array(spec, _as_array(spec, named[spec.name])) for spec in specs}
-    lengths = {name: len(array) for name, array in batch.items()}
-    if len(set(lengths.values())) != 1:
-        raise DataError(f"a calibration batch has different numbers of samples: {_listing(lengths)}")
+    _common_length(batch)
     return batch
 
 
@@ -305,10 +326,6 @@ def _cast(spec: InputSpec, array: np.ndarray) -> np.ndarray:
 def _misfit(spec: InputSpec, array: Any) -> str:
     shape = ", ".join(map(str, array.shape))
     return f"calibration data for input {spec.name!r} is {array.dtype} of shape [{shape}]; the model asks for {spec}"
-
-
-def _listing(lengths: dict[str, int]) -> str:
-    return ", ".join(f"{name!r} {length}" for name, length in lengths.items())
 
 
 def _length(batch: Batch) -> int:
