@@ -120,11 +120,6 @@ class CalibrationData:
 
     @property
     def known_samples(self) -> int | None:
-        """Number of samples, or None while no pass has been completed."""
-        return self._num_samples
-
-    @property
-    def known_samples(self) -> int | None:
         """Number of samples if it is known without reading them: from the source, or from a complete pass."""
         return self._num_samples
 
