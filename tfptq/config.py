@@ -142,6 +142,11 @@ class QuantizationConfig:
     def _apply(self, item: LayerOverride) -> "QuantizationConfig":
         return dataclasses.replace(self, overrides=(), **dict(item.changes))
 
+    @property
+    def device_activation_bits(self) -> int:
+        """Width of the activations in the file: 4 to 7 bits are simulated in Keras, and 8 in the file."""
+        return max(self.activation_bits, 8)
+
     def replace(self, **changes) -> "QuantizationConfig":
         """Copy with other values.
 

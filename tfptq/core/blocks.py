@@ -176,6 +176,24 @@ class QuantizedWeight:
         """float32 ``[O, I, T]`` real weights."""
         return (self.codes * self.scale_per_weight).astype(np.float32)
 
+    def times_rows(self, row_factors: np.ndarray) -> "QuantizedWeight":
+        """The weight with each output channel multiplied by a number that is not 0.
+
+        Args:
+            row_factors: float ``[O]``; a negative one flips the signs of the codes.
+        """
+        outputs, m = len(self.codes), self.scales.block_shape[0]
+        row_of_block = np.repeat(np.arange(len(self.scales.factors)), m)[:outputs]
+        base = np.broadcast_to(self.scales.base, len(self.scales.factors))[row_of_block]
+        factors, magnitudes = self.scales.factors[row_of_block], np.abs(row_factors).astype(np.float32)
+        if self.scales.kind == "float":
+            base, factors = np.ones(1, np.float32), factors * (base * magnitudes)[:, None]
+        else:
+            base = base * magnitudes
+        scales = BlockScales(self.scales.kind, base, factors, (1, self.scales.block_shape[1]))
+        codes = self.codes * np.sign(row_factors).astype(np.int8)[:, None, None]
+        return QuantizedWeight(codes, scales, self.bits, self.permutation)
+
     def int8_form(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The same weights as an ordinary per-channel int8 layer, when that is exact.
 

@@ -35,15 +35,15 @@ def largest_difference(original: keras.Model, changed: keras.Model, batch: Any) 
     Raises:
         ValueError: the models have different numbers or shapes of outputs.
     """
-    expected = _outputs(_float32_reference(original), batch)
-    found = _outputs(changed, batch)
+    expected = model_outputs(_float32_reference(original), batch)
+    found = model_outputs(changed, batch)
     if [array.shape for array in expected] != [array.shape for array in found]:
         raise ValueError(
             f"the outputs of {original.name!r} and {changed.name!r} have different shapes: "
             f"{[array.shape for array in expected]} and {[array.shape for array in found]}"
         )
     names = _unique_names(original)
-    return {name: _relative_difference(*pair) for name, *pair in zip(names, expected, found, strict=True)}
+    return {name: relative_difference(*pair) for name, *pair in zip(names, expected, found, strict=True)}
 
 
 def check_float_equal(
@@ -96,14 +96,15 @@ def _first_outputs(graph: FlatGraph, batch: Any) -> list[np.ndarray]:
     """First output of every call, in the order of the calls."""
     first_outputs = [call.outputs[0] for call in graph.calls]
     observed = FlatGraph(graph.name, graph.input_configs, graph.inputs, first_outputs, graph.calls)
-    return _outputs(build_model(observed), batch)
+    return model_outputs(build_model(observed), batch)
 
 
 def _same(found: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
-    return found.shape == expected.shape and _relative_difference(expected, found) <= tolerance
+    return found.shape == expected.shape and relative_difference(expected, found) <= tolerance
 
 
-def _relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
+def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """Largest absolute difference of two arrays of one shape, relative to the range of ``expected``."""
     if not expected.size:
         return 0.0
     expected, found = expected.astype(np.float64), found.astype(np.float64)
@@ -117,7 +118,8 @@ def _float32_reference(model: keras.Model) -> keras.Model:
     return model if float32 else build_model(read_graph(model))
 
 
-def _outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
+def model_outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
+    """Outputs of a model in inference, flat; ``batch`` is as for ``largest_difference``."""
     function = graph_of(model)
     names = input_names(model)
     if isinstance(batch, Mapping) and set(batch) == set(names):

@@ -1,0 +1,1 @@
+"""The `.tflite` side: skeleton, emitter, metadata, inspection, verification."""

@@ -83,9 +83,7 @@ def measure(
     return Measurements(statistics, means, samples)
 
 
-def _mean_input(
-    skeleton: Skeleton, binding: WeightBinding, maps: Mapping[tuple, tuple[int, np.ndarray]]
-) -> np.ndarray:
+def _mean_input(skeleton: Skeleton, binding: WeightBinding, maps: Mapping[tuple, tuple[int, np.ndarray]]) -> np.ndarray:
     """Mean input under each weight, broadcastable to ``[O, I, T]``.
 
     Args:

@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.op_rules import RULES, data_inputs, least_version
+from tfptq.tflite.op_rules import RULES, SHAPE_READERS, data_inputs, least_version
 
 _INTEGER_TYPE = {8: schema.TensorType.INT8, 16: schema.TensorType.INT16}
 _BIAS_TYPE = {8: np.int32, 16: np.int64}
@@ -143,7 +143,8 @@ class Lowering:
     # Operators.
 
     def _keep_float(self, operator) -> None:
-        operator.inputs = [self._as_float(index) for index in operator.inputs]
+        if self.model.operator_name(operator) not in SHAPE_READERS:
+            operator.inputs = [self._as_float(index) for index in operator.inputs]
         self._operators.append(operator)
         for index in operator.outputs:
             if self.model.is_float(index):

@@ -23,9 +23,7 @@ NUMPY_TYPES = {
     schema.TensorType.BOOL: np.bool_,
 }
 _TYPE_OF = {np.dtype(dtype): code for code, dtype in NUMPY_TYPES.items()}
-_OPERATOR_NAMES = {
-    value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
-}
+_OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 FILE_IDENTIFIER = b"TFL3"
 #: Constants are aligned as the schema demands (``force_align: 16``), which microcontrollers rely on.
 BUFFER_ALIGNMENT = 16

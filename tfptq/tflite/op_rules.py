@@ -22,6 +22,10 @@ FIXED_OUTPUT_GRIDS = {
 }
 
 
+#: Operators that look at the shape of a tensor only; they read whichever form of it there is.
+SHAPE_READERS = ("SHAPE", "RANK")
+
+
 @dataclass(frozen=True)
 class IntegerRule:
     """How an operator runs on integers.
@@ -117,7 +121,7 @@ def reason_to_stay_float(model: TFLiteModel, operator, bits: int) -> str | None:
         bits: width of the activations, 8 or 16.
     """
     name = model.operator_name(operator)
-    if not any(model.is_float(index) for index in (*operator.inputs, *operator.outputs)):
+    if name in SHAPE_READERS or not any(model.is_float(index) for index in (*operator.inputs, *operator.outputs)):
         return None
     rule = RULES.get(name)
     if rule is None:

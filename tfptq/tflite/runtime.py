@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.model import NUMPY_TYPES, TFLiteModel
 
 
 class TensorRunner:
-    """Feeds batches to a float model and shows chosen tensors.
+    """Feeds batches to a model and shows chosen tensors.
 
     Args:
-        data: float ``.tflite``.
+        data: ``.tflite`` file.
         tensors: indexes of the wanted tensors in the main subgraph.
         threads: number of threads; all cores by default.
     """
@@ -31,6 +31,7 @@ class TensorRunner:
         model.subgraph.outputs = [index for index in self.tensors if index in written] or model.subgraph.outputs
         model.root.signatureDefs = None
         self._interpreter = Interpreter(model_content=model.to_bytes(), num_threads=threads or os.cpu_count())
+        self._grids = {index: _input_grid(model, index) for index in model.subgraph.inputs}
         self._shapes: dict[int, tuple[int, ...]] = {}
 
     @property
@@ -42,7 +43,7 @@ class TensorRunner:
         """Run one batch.
 
         Args:
-            batch: name of the input tensor -> float32 array with a batch axis.
+            batch: name of the input tensor -> real values with a batch axis; integer inputs get their codes.
 
             observe: called with ``(tensor index, values)`` for each wanted tensor. Values are views of the
                 runtime's memory: copy what shall last, and keep no reference (the next run would refuse).
@@ -57,7 +58,23 @@ class TensorRunner:
         if resized:
             self._interpreter.allocate_tensors()
         for name, values in batch.items():
-            self._interpreter.set_tensor(self._inputs[name], values)
+            self._interpreter.set_tensor(self._inputs[name], self._coded(self._inputs[name], values))
         self._interpreter.invoke()
         for index in self.tensors:
             observe(index, self._interpreter.tensor(index)())
+
+    def _coded(self, index: int, values: np.ndarray) -> np.ndarray:
+        grid = self._grids[index]
+        if grid is None:
+            return values
+        scale, zero_point, dtype = grid
+        limits = np.iinfo(dtype)
+        return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def _input_grid(model: TFLiteModel, index: int) -> tuple[float, int, type] | None:
+    """(scale, zero point, dtype) of a quantized input, or None."""
+    tensor = model.tensors[index]
+    if tensor.quantization is None or tensor.quantization.scale is None or model.is_float(index):
+        return None
+    return float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0]), NUMPY_TYPES[tensor.type]

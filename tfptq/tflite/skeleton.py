@@ -11,10 +11,12 @@ import keras
 import numpy as np
 
 from tfptq.core.statistics import Window
+from tfptq.graph.float_equality import FloatEqualityError, model_outputs, relative_difference
 from tfptq.tflite.convert import convert_float
 from tfptq.tflite.matching import WeightBinding, WeightKey, bind_weights
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.static_shapes import fix_reshapes
+from tfptq.tflite.runtime import TensorRunner
+from tfptq.tflite.simplify import simplify
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +61,47 @@ def build_skeleton(model: keras.Model, weights: Mapping[WeightKey, np.ndarray]) 
         ValueError: the converter refuses the model.
     """
     editable = TFLiteModel(convert_float(model))
-    fix_reshapes(editable)
-    editable.remove_unused()
+    simplify(editable)
     data = editable.to_bytes()
     names = [tensor.name for tensor in model.inputs]
     inputs = _input_tensors(editable, names)
     return Skeleton(data, editable, tuple(bind_weights(editable, weights)), inputs, tuple(editable.subgraph.outputs))
+
+
+def check_skeleton(
+    skeleton: Skeleton, model: keras.Model, batch: Mapping[str, np.ndarray], tolerance: float = 1e-4
+) -> float:
+    """Refuse a skeleton that does not compute what the Keras model does.
+
+    Args:
+        skeleton: float model.
+        model: the Keras model it was converted from.
+        batch: Keras input name -> array with a batch axis.
+        tolerance: largest difference, relative to the range of the output, that is let pass.
+
+    Returns:
+        The largest relative difference over all outputs.
+
+    Raises:
+        FloatEqualityError: the outputs differ.
+    """
+    expected = model_outputs(model, batch)
+    found: dict[int, np.ndarray] = {}
+    named = {skeleton.model.name(skeleton.inputs[name]): values for name, values in batch.items()}
+    runner = TensorRunner(skeleton.data, skeleton.outputs)
+    runner.run(named, lambda index, values: found.__setitem__(index, values.copy()))
+    # The converter may order the outputs in its own way: each expected output must be one of those found.
+    largest = max(min(_difference(value, other) for other in found.values()) for value in expected)
+    if not largest <= tolerance:
+        raise FloatEqualityError(
+            f"the float .tflite of {model.name!r} differs from the Keras model by {largest:.3g} of the output's range "
+            f"(tolerance {tolerance:g}); a layer computes something else after conversion"
+        )
+    return largest
+
+
+def _difference(expected: np.ndarray, found: np.ndarray) -> float:
+    return relative_difference(expected, found) if expected.shape == found.shape else np.inf
 
 
 def _input_tensors(model: TFLiteModel, names: list[str]) -> dict[str, int]:

@@ -209,17 +209,19 @@ def _check(blocks: TensorBlocks) -> None:
 
 
 def _check_scales(blocks: TensorBlocks, require) -> None:
-    factors = blocks.factors.astype(np.float64)
     lowest, highest = {
         "float": (0, np.inf),
         "integer": (1, LARGEST_MULTIPLIER),
         "shift": (-LARGEST_SHIFT, LARGEST_SHIFT),
     }[blocks.scale_kind]
-    finite = np.isfinite(blocks.base).all() and np.isfinite(factors).all()
-    require(bool(finite and (blocks.base > 0).all()), "scales must be finite and positive")
-    require(bool((factors >= lowest).all() and (factors <= highest).all()), f"{blocks.scale_kind} factor out of range")
+    base, factors = blocks.base, blocks.factors
+    # Comparisons with NaN are false, and raise the flag "invalid" for some NaNs.
+    with np.errstate(all="ignore"):
+        require(bool((base > 0).all() and (base < np.inf).all()), "scales must be finite and positive")
+        in_range = (factors >= lowest) & (factors <= highest)
+        require(bool(in_range.all()), f"{blocks.scale_kind} factor out of range")
     if blocks.scale_kind == "float":
         require(blocks.base.shape == (1,) and blocks.base[0] == 1, "float factors go with the one base 1.0")
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(all="ignore"):
         values = blocks.scales().values()
-    require(bool(np.isfinite(values).all() and (values > 0).all()), "scales must be finite and positive")
+    require(bool((values > 0).all() and (values < np.inf).all()), "scales must be finite and positive")

@@ -1,0 +1,198 @@
+"""Make the report of a quantization from what the pipeline knows at its end."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from tfptq.config import QuantizationConfig
+from tfptq.core.blocks import BlockScales
+from tfptq.fit import FittedWeight
+from tfptq.layers import is_weighted, supports
+from tfptq.report.report import FloatOperator, LayerReport, Report, SkippedLayer
+from tfptq.tflite.emit import IntegerPlan
+from tfptq.tflite.matching import WeightKey
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.runtime import TensorRunner
+from tfptq.tflite.skeleton import Skeleton
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the pipeline knows at its end.
+
+    Attributes:
+        model: canonical float Keras model.
+        skeleton: float ``.tflite``.
+        plan: operators on integers and on floats.
+        weights: float canonical views.
+        fitted: quantized weights.
+        tflite: the quantized file.
+        samples: a few samples, Keras input name -> array.
+    """
+
+    model: keras.Model
+    skeleton: Skeleton
+    plan: IntegerPlan
+    weights: Mapping[WeightKey, np.ndarray]
+    fitted: Mapping[WeightKey | int, FittedWeight]
+    tflite: bytes
+    samples: Mapping[str, np.ndarray]
+
+
+def build_report(
+    outcome: Outcome,
+    config: QuantizationConfig,
+    *,
+    seed: int,
+    num_samples: int,
+    float_differences: dict[str, float],
+    seconds: dict[str, float],
+) -> Report:
+    """Describe a quantization.
+
+    Args:
+        outcome: what the pipeline knows.
+        config: config that was used.
+        seed: seed that was used.
+        num_samples: number of calibration samples.
+        float_differences: step -> largest relative difference from the float model.
+        seconds: step -> wall time.
+    """
+    snrs = output_snrs(outcome.skeleton, outcome.tflite, outcome.plan, outcome.samples)
+    layers = tuple(_layer_report(outcome, key, item, snrs) for key, item in outcome.fitted.items())
+    return Report(
+        model_name=outcome.model.name,
+        preset=config.name,
+        samples=num_samples,
+        seed=seed,
+        file_bytes=len(outcome.tflite),
+        float_file_bytes=len(outcome.skeleton.data),
+        layers=layers,
+        skipped=_skipped_layers(outcome, config),
+        float_operators=tuple(FloatOperator(*entry) for entry in outcome.plan.float_operators),
+        warnings=tuple(_warnings(outcome)),
+        float_differences=float_differences,
+        seconds=dict(seconds),
+    )
+
+
+def output_snrs(
+    skeleton: Skeleton, tflite: bytes, plan: IntegerPlan, samples: Mapping[str, np.ndarray]
+) -> dict[int, float]:
+    """Signal-to-noise ratio in dB of every kernel's output in the quantized file against the float one.
+
+    Args:
+        skeleton: float model.
+        tflite: the quantized file; its tensors have the names of the skeleton's.
+        plan: gives the grids.
+        samples: Keras input name -> array.
+
+    Returns:
+        Skeleton tensor index -> ratio.
+    """
+    quantized = TFLiteModel(tflite)
+    index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
+    pairs = {}
+    for binding in skeleton.bindings:
+        name = skeleton.model.name(binding.output)
+        inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
+        if binding.output in plan.grids and inner is not None:
+            pairs[inner] = binding.output
+    expected = _run(skeleton.data, pairs.values(), skeleton, samples)
+    found = _run(tflite, pairs, skeleton, samples)
+    ratios = {}
+    for inner, outer in pairs.items():
+        values = found[inner]
+        if values.dtype != np.float32:
+            values = plan.grids[outer].dequantize(values)
+        ratios[outer] = _snr(expected[outer], values)
+    return ratios
+
+
+def _run(tflite: bytes, tensors, skeleton: Skeleton, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+    found: dict[int, np.ndarray] = {}
+    runner = TensorRunner(tflite, tensors)
+    names = dict(
+        zip((skeleton.model.name(index) for index in skeleton.model.subgraph.inputs), runner.input_names, strict=True)
+    )
+    batch = {names[skeleton.model.name(skeleton.inputs[name])]: values for name, values in samples.items()}
+    runner.run(batch, lambda index, values: found.__setitem__(index, values.copy()))
+    return found
+
+
+def _snr(expected: np.ndarray, found: np.ndarray) -> float:
+    noise = float(np.square(expected - found, dtype=np.float64).sum())
+    signal = float(np.square(expected, dtype=np.float64).sum())
+    if noise == 0.0:
+        return math.inf
+    return 10.0 * math.log10(signal / noise) if signal else -math.inf
+
+
+def granularity_name(scales: BlockScales) -> str:
+    """Short name of the granularity of a weight for tables."""
+    rows, columns = scales.factors.shape
+    if scales.kind == "shift" and scales.base.size == 1 and columns == 1:
+        return "tensor + shifts"
+    if (rows, columns) == (1, 1):
+        return "tensor"
+    if scales.block_shape[0] == 1 and columns == 1:
+        return "channel"
+    return f"block {scales.block_shape[0]}x{scales.block_shape[1]} {scales.kind}"
+
+
+def _layer_report(outcome: Outcome, key: WeightKey | int, item: FittedWeight, snrs: Mapping[int, float]) -> LayerReport:
+    skeleton, first = outcome.skeleton, item.bindings[0]
+    view = outcome.weights[key] if isinstance(key, tuple) else skeleton.kernel(first)
+    bias_bytes = 0 if skeleton.bias(first) is None else 4 * len(view)
+    ratios = [snrs[place.output] for place in item.bindings if place.output in snrs]
+    return LayerReport(
+        name=_layer_name(outcome, key),
+        type=_layer_type(outcome, key),
+        granularity=granularity_name(item.weight.scales),
+        bits=item.weight.bits,
+        layout="int8",
+        scales=item.weight.scales.count,
+        bytes_before=4 * view.size + bias_bytes,
+        bytes_after=view.size + bias_bytes + 4 * item.weight.scales.count,
+        weight_snr_db=_snr(view, item.weight.dequantize()),
+        output_snr_db=min(ratios, default=None),
+    )
+
+
+def _layer_name(outcome: Outcome, key: WeightKey | int) -> str:
+    if not isinstance(key, tuple):
+        return outcome.skeleton.model.name(key)
+    layer, weight = key
+    return layer if weight == "kernel" else f"{layer}/{weight}"
+
+
+def _layer_type(outcome: Outcome, key: WeightKey | int) -> str:
+    return type(outcome.model.get_layer(key[0])).__name__ if isinstance(key, tuple) else "constant of the converter"
+
+
+def _skipped_layers(outcome: Outcome, config: QuantizationConfig) -> tuple[SkippedLayer, ...]:
+    done = {key[0] for key in outcome.fitted if isinstance(key, tuple)}
+    skipped = []
+    for layer in outcome.model.layers:
+        if layer.name in done or not is_weighted(layer):
+            continue
+        if not supports(layer):
+            reason = f"tfptq has no quantization for {type(layer).__name__}"
+        elif config.for_layer(layer.name).skip:
+            reason = "the config skips it"
+        else:
+            reason = "the converter changed its weights beyond recognition"
+        skipped.append(SkippedLayer(layer.name, type(layer).__name__, reason))
+    return tuple(skipped)
+
+
+def _warnings(outcome: Outcome):
+    for key, item in outcome.fitted.items():
+        if not isinstance(key, tuple):
+            name = outcome.skeleton.model.name(key)
+            yield f"kernel {name!r} is no weight of a Keras layer; it is quantized per channel at 8 bits"
+        elif not item.weight.codes.any():
+            yield f"all weights of layer {key[0]!r} are 0"

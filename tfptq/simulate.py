@@ -1,0 +1,85 @@
+"""Put what was fitted into the Keras simulation: codes, biases and activation grids of the wrappers."""
+
+from collections.abc import Mapping
+
+import keras
+from ai_edge_litert import schema_py_generated as schema
+
+from tfptq.config import QuantizationConfig
+from tfptq.core.affine import ActivationGrid, activation_grid
+from tfptq.fit import FittedWeight
+from tfptq.layers import QuantizeWrapper, wrappers
+from tfptq.tflite.matching import WeightBinding, WeightKey
+from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS
+from tfptq.tflite.skeleton import Skeleton
+
+
+def assign_weights_to_wrappers(simulation: keras.Model, fitted: Mapping[WeightKey, FittedWeight]) -> None:
+    """Give the wrappers their codes, and their layers the corrected biases.
+
+    A weight that was not found in the skeleton keeps its max-abs scales.
+    """
+    for wrapper in wrappers(simulation):
+        for slot in wrapper.weight_slots:
+            item = fitted.get((wrapper.layer.name, slot.name))
+            if item is None:
+                continue
+            slot.assign(item.weight)
+            if slot.bias is not None:
+                slot.bias.assign_add(item.bias_shift.reshape(slot.bias.shape))
+
+
+def assign_grids_to_wrappers(
+    simulation: keras.Model,
+    skeleton: Skeleton,
+    fitted: Mapping[WeightKey, FittedWeight],
+    grids: Mapping[int, ActivationGrid],
+    config: QuantizationConfig,
+) -> None:
+    """Give the wrappers the grids of the tensors that their layers read and write in the file.
+
+    A layer that is used several times gets the widest of its grids.
+    """
+    for wrapper in wrappers(simulation):
+        inputs: dict[str, list[ActivationGrid]] = {}
+        outputs: list[ActivationGrid] = []
+        for slot in wrapper.weight_slots:
+            for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
+                inputs.setdefault(_input_slot(wrapper, slot.name), []).append(grids[binding.input])
+                written = _output_tensor(skeleton, wrapper, binding)
+                if written in grids and len(wrapper.weight_slots) == 1:
+                    outputs.append(grids[written])
+        for slot in wrapper.input_slots:
+            _assign_widest(slot, inputs.get(slot.name, []), config)
+        if wrapper.output_slots:
+            _assign_widest(wrapper.output_slots[0], outputs, config)
+
+
+def _assign_widest(slot, grids: list[ActivationGrid], config: QuantizationConfig) -> None:
+    if not grids:
+        return
+    widest = max(grids, key=lambda grid: grid.scale)
+    if config.activation_bits < 8:
+        widest = activation_grid(*widest.real_range, config.activation_bits)
+    slot.assign(widest)
+
+
+def _input_slot(wrapper: QuantizeWrapper, weight_name: str) -> str:
+    """Name of the input that a weight meets: ``query`` for ``query/kernel`` of an attention layer."""
+    prefix = weight_name.split("/")[0]
+    names = [slot.name for slot in wrapper.input_slots]
+    return prefix if prefix in names else (names[0] if len(names) == 1 else "")
+
+
+def _output_tensor(skeleton: Skeleton, wrapper: QuantizeWrapper, binding: WeightBinding) -> int | None:
+    """Tensor of the file that holds what the layer returns, or None when there is none of its own."""
+    function = getattr(wrapper.layer, "activation", None)
+    if function in (None, keras.activations.linear):
+        return binding.output
+    options = skeleton.model.operators[binding.operator].builtinOptions
+    if getattr(options, "fusedActivationFunction", 0) != schema.ActivationFunctionType.NONE:
+        return binding.output
+    readers = [skeleton.model.operators[at] for at in skeleton.model.consumers().get(binding.output, [])]
+    if len(readers) == 1 and skeleton.model.operator_name(readers[0]) in FIXED_OUTPUT_GRIDS:
+        return readers[0].outputs[0]
+    return None

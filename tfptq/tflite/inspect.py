@@ -1,0 +1,171 @@
+"""Show what is inside a ``.tflite`` file: its quantized weights, its operators, and where it came from."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+from tfptq.tflite.metadata import BlockMetadata, load_bytes, metadata_of
+from tfptq.tflite.model_reader import Model, Operator, Subgraph, read_model
+from tfptq.tflite.stored_codes import described_tensor
+
+
+@dataclass(frozen=True)
+class WeightRow:
+    """One quantized weight.
+
+    Attributes:
+        layer: name of the Keras layer.
+        tensor: name of the tensor.
+        operator: kind of the operator that reads the tensor; empty when none does.
+        shape: shape of the kernel.
+        bits: width of the codes.
+        granularity: ``"tensor"``, ``"channel"`` or ``"block"``.
+        scales: kind of the scales: ``"float"``, ``"integer"``, ``"shift"``, or ``"WES"`` for a layer scale and shifts.
+        count: number of scales.
+        block: ``(output channels, input channels)`` that share a scale.
+        layout: how the tensor holds the codes.
+        bytes: size of the constant.
+    """
+
+    layer: str
+    tensor: str
+    operator: str
+    shape: tuple[int, ...]
+    bits: int
+    granularity: str
+    scales: str
+    count: int
+    block: tuple[int, int]
+    layout: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class OperatorRow:
+    """How many operators of a kind compute on a type, such as ``INT8`` or ``INT8 -> FLOAT32``."""
+
+    operator: str
+    type: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What ``inspect`` found.
+
+    Attributes:
+        bytes: size of the file.
+        weights: quantized weights that the block metadata describes.
+        operators: operators of all subgraphs by kind and type, most frequent first.
+        config: the quantization config, or None when the file carries no block metadata.
+        seed: seed of the quantization, or None.
+        versions: package -> version.
+        schema_version: of the block metadata, or None.
+    """
+
+    bytes: int
+    weights: tuple[WeightRow, ...]
+    operators: tuple[OperatorRow, ...]
+    config: dict | None
+    seed: int | None
+    versions: dict[str, str]
+    schema_version: int | None
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """All of it as JSON text."""
+        return json.dumps(asdict(self), indent=indent)
+
+    def render(self) -> str:
+        """All of it as text tables."""
+        parts = [f"{self.bytes:,} bytes", _table(_OPERATOR_HEADER, [_operator_cells(row) for row in self.operators])]
+        if self.config is None:
+            return "\n\n".join([*parts, "no block metadata (TFPTQ_BLOCKS)"])
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(self.versions.items()))
+        parts += [
+            _table(_WEIGHT_HEADER, [_weight_cells(row) for row in self.weights]),
+            f"block metadata version {self.schema_version}, seed {self.seed}\nmade with {versions}",
+            "config " + json.dumps(self.config, sort_keys=True),
+        ]
+        return "\n\n".join(parts)
+
+
+def inspect(file: bytes | str | os.PathLike) -> Inspection:
+    """Look into a ``.tflite`` file.
+
+    Args:
+        file: the file as bytes, or its path. It need not come from tfptq.
+
+    Raises:
+        FormatError: the file or its block metadata is damaged or too new.
+        OSError: the path cannot be read.
+    """
+    data = load_bytes(file)
+    model = read_model(data)
+    metadata = metadata_of(model)
+    operators = Counter(
+        (operator.kind, _operator_type(graph, operator)) for graph in model.subgraphs for operator in graph.operators
+    )
+    return Inspection(
+        bytes=len(data),
+        weights=() if metadata is None else tuple(_weights(model, metadata)),
+        operators=tuple(OperatorRow(*key, count) for key, count in operators.most_common()),
+        config=None if metadata is None else json.loads(metadata.config),
+        seed=None if metadata is None else metadata.seed,
+        versions={} if metadata is None else dict(metadata.versions),
+        schema_version=None if metadata is None else metadata.schema_version,
+    )
+
+
+def _weights(model: Model, metadata: BlockMetadata):
+    readers = {
+        (number, index): operator.kind
+        for number, graph in enumerate(model.subgraphs)
+        for operator in reversed(graph.operators)
+        for index in operator.inputs
+    }
+    for blocks in metadata.tensors:
+        yield WeightRow(
+            layer=blocks.layer,
+            tensor=blocks.tensor_name,
+            operator=readers.get((blocks.subgraph, blocks.tensor), ""),
+            shape=blocks.shape,
+            bits=blocks.bits,
+            granularity=blocks.granularity,
+            scales="WES" if blocks.is_shift_scaler else blocks.scale_kind,
+            count=int(blocks.factors.size),
+            block=blocks.block_shape,
+            layout=blocks.layout,
+            bytes=int(described_tensor(blocks, model).data.size),
+        )
+
+
+def _operator_type(graph: Subgraph, operator: Operator) -> str:
+    """Type of the results; with the type of the first input where an operator converts."""
+    result = graph.tensors[operator.outputs[0]].type if operator.outputs else "nothing"
+    if operator.kind not in ("QUANTIZE", "DEQUANTIZE", "CAST") or not operator.inputs or operator.inputs[0] < 0:
+        return result
+    source = graph.tensors[operator.inputs[0]].type
+    return result if source == result else f"{source} -> {result}"
+
+
+_OPERATOR_HEADER = ("operator", "type", "count")
+_WEIGHT_HEADER = ("layer", "operator", "shape", "bits", "granularity", "scales", "count", "block", "layout", "bytes")
+
+
+def _operator_cells(row: OperatorRow) -> tuple[str, ...]:
+    return row.operator, row.type, str(row.count)
+
+
+def _weight_cells(row: WeightRow) -> tuple[str, ...]:
+    shape, block = "x".join(map(str, row.shape)), "x".join(map(str, row.block))
+    numbers = f"{row.count:,}", block, row.layout, f"{row.bytes:,}"
+    return row.layer, row.operator, shape, str(row.bits), row.granularity, row.scales, *numbers
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, tuple("-" * width for width in widths), *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
