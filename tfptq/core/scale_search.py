@@ -1,0 +1,258 @@
+"""Search for the block scales with the least layer output error (PTQ-SL, arXiv 2110.07809).
+
+**Float scales.** Candidates for a block are ``(alpha + i (beta - alpha)/n) S0``, ``S0`` its max-abs scale, and 1.0.
+Coordinate descent goes over the columns ``h`` of blocks; all rows ``v`` of blocks move at once, because a row block
+only moves its own outputs. The candidates are tried coarse to fine: every fourth one, then the neighbours of each
+block's best.
+
+**Integer and shift scales.** ``S[v, h] = s_v * r[v, h]`` with ``r`` in 1..16, or a power of two; ``r`` times the
+largest code stays within 127, so that the layer is exactly an int8 one. From the best float scales:
+
+1. ``s_v``: for each candidate every block takes the multiplier with the least error while its neighbours keep their
+   float scales; those with the least sums go on.
+2. ``r``: coordinate descent over columns with the true errors.
+3. ``s_v`` again for fixed ``r``, then ``r`` again. Each row block keeps the best of its results.
+
+Every row block starts at the better one of the max-abs and the weight-MSE scales, and in the end takes its start back
+if the search, which runs in float32, is not better in float64: the result is never worse than either start.
+"""
+
+import numpy as np
+
+from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
+from tfptq.core.block_errors import OBJECTIVES, BlockErrors
+from tfptq.core.blocks import LARGEST_MULTIPLIER, BlockScales, block_maxima, float_scales
+from tfptq.core.weight_scales import max_abs_scales, mse_scales
+
+#: Candidates of a float block scale, as multiples of max-abs: alpha, beta and n of the paper.
+ALPHA, BETA, STEPS = 0.3, 1.2, 100
+#: Every so many candidates are tried first.
+_STRIDE = 4
+#: Candidates of ``s_v``: multiples of the one that gives the row's largest block the largest multiplier.
+_BASES = np.geomspace(0.6, 2.5, 32)
+#: How many of them go through the whole search.
+_FINALISTS = 4
+#: Multiples of ``s_v`` tried while the multipliers stay.
+_BASE_STEPS = np.concatenate([np.linspace(0.7, 0.95, 6), np.linspace(0.96, 1.04, 9), np.linspace(1.05, 1.2, 4)])
+KINDS = ("float", "integer", "shift")
+
+
+def search_scales(
+    view: np.ndarray,
+    gram: np.ndarray,
+    block_shape: tuple[int, int],
+    bits: int,
+    kind: str = "float",
+    cross: np.ndarray | None = None,
+    objective: str = "output_error",
+    sweeps: int = 2,
+) -> BlockScales:
+    """Block scales with the least layer output error under nearest rounding.
+
+    Args:
+        view: float weight ``[O, I, T]``.
+        gram: covariance A of the layer's inputs, ``[G, K, K]`` for ``G`` groups of ``K = I*T`` inputs, or
+            ``[K, K]``. Depthwise layers have a group for each channel.
+        block_shape: ``(m, n)`` in channels.
+        bits: width of the codes.
+        kind: ``"float"``, ``"integer"`` or ``"shift"``.
+        cross: covariance C of the float output with the inputs, ``[G, O/G, K]``; None if they saw the same inputs.
+        objective: ``"output_error"`` or ``"cosine"``.
+        sweeps: passes of coordinate descent.
+
+    Returns:
+        Scales that are, for every row block, at least as good as max-abs and weight-MSE ones of that kind.
+
+    Raises:
+        ValueError: unknown kind or objective, or arrays whose shapes do not fit.
+    """
+    gram = gram[None] if gram.ndim == 2 else gram
+    _check(view, gram, cross, kind, objective)
+    arguments = (view, gram, cross, block_shape, bits, objective)
+    starts = start_scales(view, block_shape, bits, kind)
+    exact = BlockErrors(*arguments, dtype=np.float64)
+    start = _rowwise_best(starts, exact)
+    unrestricted = start if kind == "float" else _rowwise_best(start_scales(view, block_shape, bits, "float"), exact)
+    errors = BlockErrors(*arguments)
+    errors.set_scales(unrestricted.values())
+    largest = max_abs_scales(view, block_shape, bits).values()
+    found = float_scales(_descend_float(errors, unrestricted.values(), largest, sweeps), block_shape)
+    if kind != "float":
+        alive = block_maxima(view, block_shape) > 0.0
+        found = _search_multiples(errors, found.values(), alive, kind, block_shape, _multipliers(kind, bits), sweeps)
+    return _rowwise_best([start, found], exact)
+
+
+def scale_objective(
+    view: np.ndarray,
+    scales: BlockScales,
+    bits: int,
+    gram: np.ndarray,
+    cross: np.ndarray | None = None,
+    objective: str = "output_error",
+) -> np.ndarray:
+    """Objective of each row block under nearest rounding, float64 ``[V]``; up to positive factors and constants."""
+    gram = gram[None] if gram.ndim == 2 else gram
+    errors = BlockErrors(view, gram, cross, scales.block_shape, bits, objective, np.float64)
+    return errors.row_objective(scales.values())
+
+
+def start_scales(view: np.ndarray, block_shape: tuple[int, int], bits: int, kind: str) -> list[BlockScales]:
+    """Max-abs and weight-MSE scales; for the other kinds their smallest multiples that are not below them."""
+    starts = [max_abs_scales(view, block_shape, bits), mse_scales(view, block_shape, bits)]
+    if kind == "float":
+        return starts
+    alive = block_maxima(view, block_shape) > 0.0
+    multipliers = _multipliers(kind, bits)
+    projected = []
+    for scales in starts:
+        values = scales.values()
+        base = _largest_alive(values, alive) / multipliers[-1]
+        wanted = np.searchsorted(multipliers, values / base[:, None] * (1.0 - 1e-6))
+        multiples = multipliers[np.minimum(wanted, len(multipliers) - 1)]
+        projected.append(_block_scales(kind, base, multiples, block_shape))
+    return projected
+
+
+def _check(view: np.ndarray, gram: np.ndarray, cross: np.ndarray | None, kind: str, objective: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"scale kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective is {objective!r}; it must be one of {', '.join(map(repr, OBJECTIVES))}")
+    outputs, inputs, taps = view.shape
+    columns = inputs * taps
+    groups = gram.shape[0]
+    if gram.shape != (groups, columns, columns) or outputs % groups:
+        raise ValueError(f"a Gram matrix of shape {gram.shape} does not fit a weight view {view.shape} [O, I, T]")
+    if cross is not None and cross.shape != (groups, outputs // groups, columns):
+        raise ValueError(f"cross terms of shape {cross.shape} do not fit a weight view {view.shape} [O, I, T]")
+
+
+def _rowwise_best(choices: list[BlockScales], errors: BlockErrors) -> BlockScales:
+    """For each row block the scales with the least objective; the first of equals."""
+    costs = np.stack([errors.row_objective(scales.values()) for scales in choices])
+    best = costs.argmin(axis=0)  # [V]
+    rows = np.arange(len(best))
+    factors = np.stack([scales.factors for scales in choices])[best, rows]
+    base = choices[0].base
+    if choices[0].kind != "float":
+        base = np.stack([scales.base for scales in choices])[best, rows]
+    return BlockScales(choices[0].kind, base, factors, choices[0].block_shape)
+
+
+def _descend_float(errors: BlockErrors, values: np.ndarray, largest: np.ndarray, sweeps: int) -> np.ndarray:
+    """Coordinate descent over columns; returns float32 ``[V, H]``."""
+    values = values.copy()
+    factors = (ALPHA + np.arange(STEPS + 1) * (BETA - ALPHA) / STEPS).astype(np.float32)
+    coarse = np.arange(0, STEPS + 1, _STRIDE)
+    near = np.concatenate([np.arange(-_STRIDE + 1, 0), np.arange(1, _STRIDE)])
+    columns = values.shape[1]
+    for _ in range(sweeps if columns > 1 else 1):
+        before = values.copy()
+        for h in range(columns):
+            first = np.append(factors[coarse], np.float32(1.0))[:, None] * largest[:, h]
+            costs = errors.column_costs(h, first)
+            center = coarse[costs[: len(coarse)].argmin(axis=0)]  # [V]
+            second = factors[np.clip(center + near[:, None], 0, STEPS)] * largest[:, h]
+            costs = np.concatenate([errors.column_costs(h, second)[:-1], costs])
+            candidates = np.concatenate([second, first, values[None, :, h]])
+            _take_best(errors, values, h, candidates, costs)
+        if np.array_equal(values, before):
+            break
+    return values
+
+
+def _take_best(
+    errors: BlockErrors, values: np.ndarray, h: int, candidates: np.ndarray, costs: np.ndarray
+) -> np.ndarray:
+    """Move one column to its best candidates; the current one (the last) wins ties. Returns the choice ``[V]``."""
+    best = len(costs) - 1 - costs[::-1].argmin(axis=0)
+    values[:, h] = candidates[best, np.arange(values.shape[0])]
+    errors.set_column(h, values[:, h])
+    return best
+
+
+def _multipliers(kind: str, bits: int) -> np.ndarray:
+    """Multipliers whose products with every code fit int8, ascending."""
+    largest = 127 // weight_code_limit(bits)
+    if kind == "integer":
+        return np.arange(1, min(LARGEST_MULTIPLIER, largest) + 1)
+    return 2 ** np.arange(largest.bit_length())
+
+
+def _largest_alive(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Largest scale ``[V]`` of the blocks that are not all 0; rows without one take that of the layer."""
+    rows = np.where(alive, values, 0.0).max(axis=1)
+    return np.where(rows > 0.0, rows, values.max())
+
+
+def _block_scales(kind: str, base: np.ndarray, multiples: np.ndarray, block_shape: tuple[int, int]) -> BlockScales:
+    base = np.maximum(base.astype(np.float32), SMALLEST_SCALE)
+    factors = multiples if kind == "integer" else np.log2(multiples)
+    return BlockScales(kind, base, factors.astype(np.int8), block_shape)
+
+
+def _search_multiples(
+    errors: BlockErrors,
+    values: np.ndarray,
+    alive: np.ndarray,
+    kind: str,
+    block_shape: tuple[int, int],
+    multipliers: np.ndarray,
+    sweeps: int,
+) -> BlockScales:
+    """Integer or shift scales near the float scales ``[V, H]``, which ``errors`` has taken."""
+    if values.shape[1] == 1:
+        return _block_scales(kind, values[:, 0], np.ones_like(values), block_shape)
+    bases = _best_bases(errors, values, _largest_alive(values, alive) / multipliers[-1], multipliers)
+    finished = []
+    for base in bases:
+        index = _nearest(values / base[:, None], multipliers)
+        index = _descend_multiples(errors, base, index, multipliers, sweeps)
+        base = _refine_base(errors, base, multipliers[index])
+        index = _descend_multiples(errors, base, index, multipliers, sweeps)
+        finished.append(_block_scales(kind, base, multipliers[index], block_shape))
+    return _rowwise_best(finished, errors)
+
+
+def _nearest(ratios: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+    """Index of the multiplier nearest to each ratio on a logarithmic scale."""
+    return np.searchsorted(np.sqrt(multipliers[1:] * multipliers[:-1]), ratios)
+
+
+def _near_indices(index: np.ndarray, reach: int, multipliers: np.ndarray) -> np.ndarray:
+    """Indices ``[n, V]`` around ``index`` ``[V]``."""
+    return np.clip(index + np.arange(-reach, reach + 1)[:, None], 0, len(multipliers) - 1)
+
+
+def _best_bases(errors: BlockErrors, values: np.ndarray, base: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+    """Bases ``[finalists, V]`` with the least sums over the blocks of their errors at the best multiplier each."""
+    bases = base * _BASES[:, None]  # [n, V]
+    total = np.zeros_like(bases)
+    for h in range(values.shape[1]):
+        near = [_near_indices(_nearest(values[:, h] / choice, multipliers), 1, multipliers) for choice in bases]
+        candidates = multipliers[np.stack(near)] * bases[:, None, :]  # [n, 3, V]
+        costs = errors.column_costs(h, candidates.reshape(-1, len(base)))[:-1]
+        total += costs.reshape(candidates.shape).min(axis=1)
+    return np.take_along_axis(bases, total.argsort(axis=0, kind="stable")[:_FINALISTS], axis=0)
+
+
+def _descend_multiples(
+    errors: BlockErrors, base: np.ndarray, index: np.ndarray, multipliers: np.ndarray, sweeps: int
+) -> np.ndarray:
+    """Coordinate descent over columns for fixed bases; returns the new indices ``[V, H]``."""
+    index = index.copy()
+    values = base[:, None] * multipliers[index]
+    errors.set_scales(values)
+    for h in list(range(index.shape[1])) * sweeps:
+        near = _near_indices(index[:, h], 3, multipliers)
+        candidates = np.concatenate([base * multipliers[near], values[None, :, h]])
+        best = _take_best(errors, values, h, candidates, errors.column_costs(h, candidates[:-1]))
+        index[:, h] = np.concatenate([near, index[None, :, h]])[best, np.arange(len(base))]
+    return index
+
+
+def _refine_base(errors: BlockErrors, base: np.ndarray, multiples: np.ndarray) -> np.ndarray:
+    """Best multiple of each base while the multipliers stay."""
+    costs = [errors.row_objective(step * base[:, None] * multiples) for step in _BASE_STEPS]
+    return base * _BASE_STEPS[np.argmin(costs, axis=0)]
