@@ -121,7 +121,7 @@ class WeightQuantizer(Quantizer):
         Raises:
             ValueError: the kernel has another shape than the view.
         """
-        view = self._view(tensor_shape)
+        view = self.view_of(tensor_shape)
         base_shape, factors_shape, _ = self._storage(view)
         factors_dtype = "float32" if self.config.scaler == "float" else "int8"
         shapes = {"base": (base_shape, "float32"), "factors": (factors_shape, factors_dtype)}
@@ -149,7 +149,7 @@ class WeightQuantizer(Quantizer):
         Raises:
             ValueError: the scales do not fit.
         """
-        base_shape, factors_shape, block = self._storage(self._view(tensor_shape))
+        base_shape, factors_shape, block = self._storage(self.view_of(tensor_shape))
         expected = (self.config.scaler, factors_shape, block)
         found = (scales.kind, scales.factors.shape, scales.block_shape)
         if expected != found or scales.base.shape not in ((1,), base_shape):
@@ -165,7 +165,7 @@ class WeightQuantizer(Quantizer):
         base, factors = (ops.convert_to_numpy(weights[key]) for key in ("base", "factors"))
         if not base.any():
             return None
-        return BlockScales(self.config.scaler, base, factors, self._storage(self._view(tensor_shape))[2])
+        return BlockScales(self.config.scaler, base, factors, self._storage(self.view_of(tensor_shape))[2])
 
     def quantized_weight(self, kernel: np.ndarray, weights: Variables) -> QuantizedWeight:
         """Nearest codes of a kernel with its stored scales.
@@ -176,7 +176,7 @@ class WeightQuantizer(Quantizer):
         scales = self.scales(weights, kernel.shape)
         if scales is None:
             raise ValueError("the weight has no scales yet; assign a QuantizedWeight, or use quantize_apply")
-        return quantize_nearest(self._view(kernel.shape).to_view(kernel), scales, self.bits)
+        return quantize_nearest(self.view_of(kernel.shape).to_view(kernel), scales, self.bits)
 
     def get_config(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -192,7 +192,8 @@ class WeightQuantizer(Quantizer):
             view = WeightView(**{key: tuple(axes) for key, axes in view.items()})
         return cls(weight.weight_bits, weight.granularity, weight.scaler, view)
 
-    def _view(self, tensor_shape) -> WeightView:
+    def view_of(self, tensor_shape: tuple[int, ...]) -> WeightView:
+        """Way from a kernel of this shape to ``[O, I, T]``."""
         shape = tuple(tensor_shape)
         if self.view is None:
             last = len(shape) - 1
@@ -213,7 +214,7 @@ class WeightQuantizer(Quantizer):
 
     def _scale_tensor(self, tensor_shape: tuple[int, ...], weights: Variables) -> Any:
         """float32 scale of every weight, in the layout of the kernel, or broadcastable to it."""
-        view = self._view(tensor_shape)
+        view = self.view_of(tensor_shape)
         outputs, inputs, taps = view.view_shape
         _, _, (m, n) = self._storage(view)
         base, factors = (ops.convert_to_tensor(weights[key]) for key in ("base", "factors"))

@@ -77,6 +77,10 @@ class _LayerWrapper(keras.layers.Wrapper):
                 self.layer.build(**shapes)
         return super().__call__(*args, **kwargs)
 
+    def compute_output_spec(self, *args, **kwargs):
+        """What the layer says: quantization changes no shape, and tracing it for every layer is slow."""
+        return self.layer.compute_output_spec(*args, **kwargs)
+
     def compute_mask(self, *args, **kwargs):
         """Mask that the wrapped layer computes."""
         return self.layer.compute_mask(*args, **kwargs)
