@@ -156,10 +156,10 @@ def _packed(codes):
     return flat[0::2] | flat[1::2] << 4
 
 
-def conv_layer(builder, rng, kernel=(6, 3, 3, 4), kind="CONV_2D", layout="int8", **scales):
+def conv_layer(builder, rng, kernel=(6, 3, 3, 4), operator="CONV_2D", layout="int8", **scales):
     """Append a layer with a random kernel; strides and dilations of 1."""
-    view = VIEWS[kind](tuple(kernel))
-    options = {} if kind == "FULLY_CONNECTED" else {"strideW": 1, "strideH": 1}
-    if kind == "DEPTHWISE_CONV_2D":
+    view = VIEWS[operator](tuple(kernel))
+    options = {} if operator == "FULLY_CONNECTED" else {"strideW": 1, "strideH": 1}
+    if operator == "DEPTHWISE_CONV_2D":
         options["depthMultiplier"] = 1
-    return builder.layer(kind, random_weight(rng, view, **scales), view, layout=layout, **options)
+    return builder.layer(operator, random_weight(rng, view, **scales), view, layout=layout, **options)

@@ -116,7 +116,9 @@ def activation_range(kind: str, scale: float, zero_point: int) -> tuple[int, int
         raise ValueError(f"the fused activation {kind} has no integer form here; there are {', '.join(bounds)}")
 
     def code(real: float) -> int:
-        ratio = float(np.float32(real) / np.float32(scale))
+        # The kernels divide in float32. Beyond 255 steps every code saturates.
+        ratio = min(max(real / scale, -256.0), 256.0)
+        ratio = float(np.float32(real) / np.float32(scale)) if abs(ratio) < 256 else ratio
         return zero_point + int(math.copysign(math.floor(abs(ratio) + 0.5), ratio))
 
     low, high = bounds[kind]

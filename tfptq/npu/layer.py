@@ -5,6 +5,7 @@ and whose activations are int8: the tensors of the operator itself, or, where th
 int8 tensors on the other side of its DEQUANTIZE and QUANTIZE.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,11 +97,11 @@ def _kernel_blocks(graph: Subgraph, operator: Operator, described: dict[int, Ten
     if operator.kind not in OPERATORS or len(operator.inputs) <= OPERATORS[operator.kind][1]:
         return None
     index = operator.inputs[OPERATORS[operator.kind][1]]
-    producers = {output: other for other in graph.operators for output in other.outputs}
     for _ in _UNPACKING:
-        if index in described or index not in producers or producers[index].kind not in _UNPACKING:
+        producer = graph.producers.get(index)
+        if index in described or producer is None or producer.kind not in _UNPACKING or not producer.inputs:
             break
-        index = producers[index].inputs[0]
+        index = producer.inputs[0]
     return described.get(index)
 
 
@@ -136,7 +137,7 @@ def _layer(model: Model, position: int, operator: Operator, blocks: TensorBlocks
 def _int8_source(graph: Subgraph, index: int) -> int:
     """The int8 tensor that an operator's input is, or is dequantized from."""
     if index >= 0 and graph.tensors[index].type == "FLOAT32":
-        producer = next((other for other in graph.operators if index in other.outputs), None)
+        producer = graph.producers.get(index)
         if producer is not None and producer.kind == "DEQUANTIZE" and producer.inputs:
             index = producer.inputs[0]
     return _require_int8(graph, index, "input")
@@ -145,7 +146,7 @@ def _int8_source(graph: Subgraph, index: int) -> int:
 def _int8_result(graph: Subgraph, index: int) -> int:
     """The int8 tensor that an operator's output is, or is quantized to."""
     if graph.tensors[index].type == "FLOAT32":
-        reader = next((other for other in graph.operators if other.kind == "QUANTIZE" and index in other.inputs), None)
+        reader = next((other for other in graph.consumers.get(index, []) if other.kind == "QUANTIZE"), None)
         if reader is not None and reader.outputs:
             index = reader.outputs[0]
     return _require_int8(graph, index, "output")
@@ -159,10 +160,10 @@ def _require_int8(graph: Subgraph, index: int, what: str) -> int:
 
 
 def _grid(tensor: Tensor) -> tuple[float, int]:
-    scale = float(tensor.scale[0])
-    if not (np.isfinite(scale) and scale > 0):
-        raise UnsupportedLayer(f"the scale of {tensor.name!r} is {scale}")
-    return scale, int(tensor.zero_point[0])
+    scale, zero_point = tensor.scale[0].item(), int(tensor.zero_point[0])
+    if not (0 < scale < math.inf and -128 <= zero_point <= 127):
+        raise UnsupportedLayer(f"{tensor.name!r} has the scale {scale} and the zero point {zero_point}")
+    return scale, zero_point
 
 
 def _bias(graph: Subgraph, index: int, blocks: TensorBlocks) -> np.ndarray | None:

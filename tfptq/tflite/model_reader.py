@@ -7,7 +7,7 @@ The schema below lists the fields read, with their places in LiteRT's schema (``
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from types import SimpleNamespace
 
 import numpy as np
@@ -126,6 +126,20 @@ class Subgraph:
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    @cached_property
+    def producers(self) -> dict[int, Operator]:
+        """Tensor index -> operator that writes it."""
+        return {index: operator for operator in self.operators for index in operator.outputs}
+
+    @cached_property
+    def consumers(self) -> dict[int, list[Operator]]:
+        """Tensor index -> operators that read it."""
+        readers: dict[int, list[Operator]] = {}
+        for operator in self.operators:
+            for index in dict.fromkeys(operator.inputs):
+                readers.setdefault(index, []).append(operator)
+        return readers
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,7 +101,8 @@ def _check_scales(blocks: TensorBlocks, tensor: Tensor, model: Model) -> str:
     """Compare the scales in the file with those of the metadata; returns what holds."""
     _require(not tensor.zero_point.any(), tensor, "a zero point is not 0")
     if blocks.layout == "float32":
-        expected = (blocks.codes * _scale_per_weight(blocks)).astype(np.float32)
+        with np.errstate(all="ignore"):
+            expected = (blocks.codes * _scale_per_weight(blocks)).astype(np.float32)
         _require(np.array_equal(tensor.values(), expected), tensor, "the values are not codes times scales")
         return "values are codes times scales"
     if blocks.layout == "native":
@@ -113,7 +114,7 @@ def _check_scales(blocks: TensorBlocks, tensor: Tensor, model: Model) -> str:
     if tensor.scale.size > 1:
         axis = tensor.quantized_dimension
         _require(axis == blocks.output_axis, tensor, f"scales along axis {axis}, expected {blocks.output_axis}")
-    differ = np.flatnonzero(np.broadcast_to(tensor.scale, expected.shape) != expected)
+    differ = np.flatnonzero(_bits(np.broadcast_to(tensor.scale, expected.shape)) != _bits(expected))
     if differ.size:
         channel = int(differ[0])
         found = tensor.scale[channel % tensor.scale.size]
@@ -122,6 +123,11 @@ def _check_scales(blocks: TensorBlocks, tensor: Tensor, model: Model) -> str:
             f"{channel}: {found!r} in the file, {expected[channel]!r} by the metadata"
         )
     return f"{tensor.scale.size} scales equal the metadata"
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """Bit patterns of float32 values, which unlike the values can be compared whatever they are."""
+    return np.ascontiguousarray(values, np.float32).view(np.uint32)
 
 
 def _scale_per_weight(blocks: TensorBlocks) -> np.ndarray:
@@ -144,7 +150,7 @@ def _check_native_scales(blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) 
 def _check_unpacked_scales(blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
     """Scale of the tensor times the constant of the MUL behind its DEQUANTIZE."""
     _require(tensor.scale.size == 1, tensor, f"{tensor.scale.size} scales, expected one for the whole tensor")
-    dequantize = _reader(graph, graph.tensors.index(tensor), "DEQUANTIZE", tensor)
+    dequantize = _reader(graph, blocks.tensor, "DEQUANTIZE", tensor)
     multiply = _reader(graph, dequantize.outputs[0], "MUL", tensor)
     constants = [graph.tensors[at] for at in multiply.inputs if at >= 0 and graph.tensors[at].data is not None]
     _require(len(constants) == 1 and constants[0].type == "FLOAT32", tensor, "the MUL has no float32 constant")
@@ -155,14 +161,15 @@ def _check_unpacked_scales(blocks: TensorBlocks, tensor: Tensor, graph: Subgraph
     )
     same_size = int(np.prod(unpacked, dtype=object)) == int(np.prod(tensor.shape, dtype=object))
     _require(aligned and same_size, tensor, f"scales {factor.shape} do not broadcast over {unpacked}")
-    found = np.broadcast_to(factor * tensor.scale[0], unpacked).reshape(blocks.shape)
+    with np.errstate(all="ignore"):
+        found = np.broadcast_to(factor * tensor.scale[0], unpacked).reshape(blocks.shape)
     expected = _scale_per_weight(blocks)
     _require(np.array_equal(found, expected), tensor, "the block scales differ from the metadata")
     return f"{factor.size} block scales equal the metadata"
 
 
 def _reader(graph: Subgraph, index: int, kind: str, tensor: Tensor) -> Operator:
-    found = [operator for operator in graph.operators if operator.kind == kind and index in operator.inputs]
+    found = [operator for operator in graph.consumers.get(index, []) if operator.kind == kind]
     _require(len(found) == 1 and bool(found[0].outputs), tensor, f"expected one {kind} to read it, found {len(found)}")
     return found[0]
 
@@ -172,7 +179,7 @@ def _check_biases(blocks: TensorBlocks, kernel: Tensor, model: Model) -> list[st
     if blocks.layout not in ("int8", "int4"):
         return []
     graph, statements = model.subgraphs[blocks.subgraph], []
-    for operator in graph.operators:
+    for operator in graph.consumers.get(blocks.tensor, []):
         source, at, bias = (_input(operator, place) for place in _WEIGHTED.get(operator.kind, (-1, -1, -1)))
         if at != blocks.tensor or bias < 0 or source < 0 or graph.tensors[source].type not in ("INT8", "INT16"):
             continue
@@ -192,6 +199,7 @@ def _check_bias(bias: Tensor, source: Tensor, kernel: Tensor) -> None:
     )
     _require(not bias.zero_point.any(), bias, "a zero point is not 0")
     _require(source.scale.size == 1, source, f"{source.scale.size} scales in an activation, expected one")
-    expected = source.scale * kernel.scale  # float32, like s_x * s_w in the specification
-    same = bias.scale.shape == expected.shape and np.array_equal(bias.scale, expected)
+    with np.errstate(all="ignore"):
+        expected = source.scale * kernel.scale  # float32, like s_x * s_w in the specification
+    same = bias.scale.shape == expected.shape and np.array_equal(_bits(bias.scale), _bits(expected))
     _require(same, bias, f"the bias scales are not those of {source.name!r} times those of {kernel.name!r}")

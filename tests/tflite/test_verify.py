@@ -1,0 +1,272 @@
+import struct
+
+import flatbuffers
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from hand_made import CONFIG, VIEWS, FileBuilder, conv_layer, random_weight
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tfptq.core.blocks import BlockScales, QuantizedWeight
+from tfptq.npu import Executor
+from tfptq.tflite.inspect import inspect
+from tfptq.tflite.metadata import BlockMetadata, FormatError, TensorBlocks
+from tfptq.tflite.verify import VerificationError, verify
+
+
+def network():
+    rng = np.random.default_rng(0)
+    builder = FileBuilder((1, 5, 5, 3))
+    conv_layer(builder, rng, (4, 3, 3, 3))
+    conv_layer(builder, rng, (1, 3, 3, 4), "DEPTHWISE_CONV_2D", "int4", bits=4)
+    view = VIEWS["FULLY_CONNECTED"]((6, 100))
+    weight = random_weight(rng, view, "integer", (2, 30), 4, shared_base=False)
+    builder.layer("FULLY_CONNECTED", weight, view)
+    view = VIEWS["FULLY_CONNECTED"]((2, 6))
+    return builder.layer("FULLY_CONNECTED", random_weight(rng, view, "float", (2, 6)), view)
+
+
+def test_a_good_file_passes(tmp_path):
+    path = tmp_path / "good.tflite"
+    path.write_bytes(network().finish())
+    result = verify(path)
+    assert {check.tensor for check in result.checks} == {f"layer_{index}/kernel" for index in range(4)}
+    assert "layer_1/kernel: int4 tensor with 4-bit codes, 4 scales equal the metadata, bias" in result.render()
+
+
+def tensor_named(builder, name):
+    return next(tensor for tensor in builder.graph.tensors if tensor.name == name)
+
+
+def set_codes(builder, name, position, value):
+    buffer = builder.model.buffers[tensor_named(builder, name).buffer]
+    buffer.data = buffer.data.copy()
+    buffer.data.view(np.int8)[position] = value
+
+
+def set_quantization(field, position, value):
+    def change(builder, name):
+        getattr(tensor_named(builder, name).quantization, field)[position] = value
+
+    return change
+
+
+def nudge_scale(builder, name):
+    scales = tensor_named(builder, name).quantization.scale
+    scales[-1] = np.nextafter(scales[-1], np.float32(1))
+
+
+def set_axis(builder, name):
+    # A kernel with as many inputs as outputs, so that the file itself stays consistent.
+    tensor_named(builder, name).quantization.quantizedDimension = 3
+
+
+def set_field(field, value):
+    return lambda builder, name: setattr(tensor_named(builder, name), field, value)
+
+
+DAMAGES = {
+    "renamed": ("layer_0/kernel", set_field("name", "other"), "layer_0.*name 'other'"),
+    "other type": ("layer_0/kernel", set_field("type", schema.TensorType.UINT8), "layer_0.*UINT8"),
+    "other shape": ("layer_0/kernel", set_field("shape", [4, 9, 1, 3]), r"layer_0.*\(4, 9, 1, 3\)"),
+    "other scale": ("layer_0/kernel", nudge_scale, "layer_0/kernel.*1 scales differ.*output channel 3"),
+    "one scale": ("layer_3/kernel", nudge_scale, "layer_3/kernel.*2 scales differ.*output channel 0"),
+    "nan scale": ("layer_0/kernel", set_quantization("scale", 1, np.nan), "layer_0/kernel.*1 scales differ"),
+    "zero point": ("layer_0/kernel", set_quantization("zeroPoint", 2, 1), "layer_0/kernel.*zero point"),
+    "code -128": ("layer_0/kernel", lambda b, n: set_codes(b, n, 7, -128), "layer_0.*not between -127 and 127"),
+    "code -8": ("layer_1/kernel", lambda b, n: set_codes(b, n, 3, 0x08), "layer_1.*not between -7 and 7"),
+    "not a multiple": ("layer_2/kernel", lambda b, n: set_codes(b, n, slice(0, 30), 113), "layer_2.*multiple"),
+    "bias scale": ("layer_0/bias", nudge_scale, "layer_0/bias.*bias scales"),
+    "bias zero point": ("layer_2/bias", set_quantization("zeroPoint", 0, 3), "layer_2/bias.*zero point"),
+    "bias type": ("layer_2/bias", set_field("type", schema.TensorType.FLOAT32), "layer_2/bias.*FLOAT32"),
+    "input scale": ("input", set_quantization("scale", 0, 0.051), "layer_0/bias.*those of 'input'"),
+    "not a constant": ("layer_0/kernel", set_field("buffer", 0), "layer_0.*not a constant"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_disagreement_is_found_and_named(damage):
+    name, change, message = DAMAGES[damage]
+    builder = network()
+    change(builder, name)
+    with pytest.raises(VerificationError, match=message):
+        verify(builder.finish())
+
+
+def test_wrong_axis_is_found():
+    builder = FileBuilder((1, 5, 5, 4))
+    conv_layer(builder, np.random.default_rng(0), (4, 3, 3, 4))
+    set_axis(builder, "layer_0/kernel")
+    with pytest.raises(VerificationError, match="scales along axis 3, expected 0"):
+        verify(builder.finish())
+
+
+def test_descriptions_of_absent_tensors_are_found():
+    builder = network()
+    first = builder.blocks[0]
+    values = {name: getattr(first, name) for name in first.__dataclass_fields__}
+    for change in ({"tensor": 999}, {"tensor": 2**32 - 1}, {"subgraph": 1}):
+        metadata = BlockMetadata(CONFIG, 0, {}, (TensorBlocks(**{**values, **change}),))
+        with pytest.raises(VerificationError, match="does not exist"):
+            verify(network().finish(metadata))
+
+
+def test_files_without_metadata_are_refused():
+    with pytest.raises(VerificationError, match="carries no block metadata"):
+        verify(network().finish(None))
+
+
+def test_huge_shapes_in_the_metadata_allocate_nothing():
+    scales = BlockScales("float", np.ones(1, np.float32), np.ones((1, 1), np.float32), (2**31, 2**31))
+    values = {"bits": 8, "scale_kind": "float", "layout": "int8", "block_shape": scales.block_shape}
+    blocks = TensorBlocks(
+        tensor=1, tensor_name="layer_0/kernel", layer="x", shape=(2**31, 2**31), output_axis=0, input_axes=(1,),
+        base=scales.base, factors=scales.factors, **values,
+    )  # fmt: skip
+    file = network().finish(BlockMetadata(CONFIG, 0, {}, (blocks,)))
+    with pytest.raises(VerificationError, match="shape"):
+        verify(file)
+
+
+# Layouts other than int8 and int4.
+
+
+def unpacked_file(change=lambda factor: factor, layout="inline"):
+    """Constant(INT4) -> DEQUANTIZE -> MUL(block scales), or one FLOAT32 constant."""
+    rng = np.random.default_rng(0)
+    view = VIEWS["FULLY_CONNECTED"]((4, 6))
+    weight = random_weight(rng, view, "float", (2, 3), 4)
+    builder = FileBuilder((1, 6))
+    kinds = schema.TensorType
+    if layout == "float32":
+        kernel = builder._tensor("kernel", (4, 6), kinds.FLOAT32, change(weight.dequantize().reshape(4, 6)))
+    else:
+        codes = weight.codes.reshape(2, 2, 2, 3)
+        kernel = builder._tensor("kernel", codes.shape, kinds.INT8, codes, [1.0], [0])
+        dequantized = builder._tensor("kernel/float", codes.shape, kinds.FLOAT32, None)
+        scales = weight.scales.values().reshape(2, 1, 2, 1)
+        factor = builder._tensor("kernel/scales", scales.shape, kinds.FLOAT32, change(scales))
+        product = builder._tensor("kernel/product", codes.shape, kinds.FLOAT32, None)
+        steps = (("DEQUANTIZE", [kernel], dequantized), ("MUL", [dequantized, factor], product))
+        for name, inputs, output in steps:
+            code = getattr(schema.BuiltinOperator, name)
+            builder.model.operatorCodes.append(schema.OperatorCodeT(code, None, 1, code))
+            builder.graph.operators.append(schema.OperatorT(len(builder.model.operatorCodes) - 1, inputs, [output]))
+    builder.blocks.append(
+        TensorBlocks.from_quantized_weight(
+            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=layout
+        )
+    )
+    return builder.finish()
+
+
+@pytest.mark.parametrize("layout", ["inline", "composite", "float32"])
+def test_scales_outside_the_tensor(layout):
+    assert "kernel: " in verify(unpacked_file(layout=layout)).render()
+    with pytest.raises(VerificationError, match="'kernel'"):
+        verify(unpacked_file(lambda values: np.nextafter(values, np.float32(9)), layout))
+
+
+def native_file(size=32, change=0.0):
+    rng = np.random.default_rng(0)
+    view = VIEWS["FULLY_CONNECTED"]((4, 64))
+    weight = random_weight(rng, view, "float", (1, 32), 4)
+    exact = weight.scales.factors.astype(np.float16)
+    weight = QuantizedWeight(
+        weight.codes, BlockScales("float", np.ones(1, np.float32), exact.astype(np.float32), (1, 32)), 4
+    )
+    builder = FileBuilder((1, 64))
+    scales = builder._tensor("scales", exact.shape, schema.TensorType.FLOAT16, exact + np.float16(change))
+    codes = weight.codes.reshape(-1).view(np.uint8) & 15
+    kernel = builder._tensor("kernel", (4, 64), schema.TensorType.INT4, codes[0::2] | codes[1::2] << 4)
+    details = schema.BlockwiseQuantizationT(scales=scales, zeroPoints=-1, blockSize=size)
+    builder.graph.tensors[kernel].quantization = schema.QuantizationParametersT(
+        detailsType=schema.QuantizationDetails.BlockwiseQuantization, details=details
+    )
+    builder.blocks.append(
+        TensorBlocks.from_quantized_weight(
+            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout="native"
+        )
+    )
+    return builder.finish()
+
+
+def test_native_blocks():
+    assert "8 block scales equal the metadata" in verify(native_file()).render()
+    with pytest.raises(VerificationError, match="block size 16"):
+        verify(native_file(size=16))
+    with pytest.raises(VerificationError, match="block scales differ"):
+        verify(native_file(change=0.01))
+
+
+# Hostile files.
+
+GOOD = network().finish()
+
+
+def survive(file):
+    """Every entry point ends, and in nothing but a value or a ValueError that says what is wrong."""
+    for function in (inspect, verify, Executor):
+        try:
+            function(file)
+        except ValueError as error:
+            assert str(error)
+
+
+def test_rubbish_is_refused():
+    for file in (b"", b"\0" * 100, GOOD[:100], b"PK" + GOOD[2:], GOOD[:4] + b"TPQB" + GOOD[8:]):
+        with pytest.raises(FormatError):
+            verify(file)
+
+
+def test_truncations_are_survived():
+    for length in range(0, len(GOOD), 23):
+        survive(GOOD[:length])
+
+
+def test_words_set_to_extremes_are_survived():
+    extremes = (0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+    for position in range(0, len(GOOD) - 3, 4):
+        value = extremes[position // 4 % 4]
+        survive(GOOD[:position] + struct.pack("<I", value) + GOOD[position + 4 :])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4))
+def test_mutations_are_survived(changes):
+    file = bytearray(GOOD)
+    for position, data in changes:
+        file[position : position + len(data)] = data
+    survive(bytes(file[: len(GOOD)]))
+
+
+def pack(model):
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+STRUCTURE = {
+    "index 77": lambda model: setattr(model.subgraphs[0].operators[0], "inputs", [0, 77]),
+    "operator codes": lambda model: setattr(model.subgraphs[0].operators[0], "opcodeIndex", 9),
+    "inputs of a subgraph": lambda model: setattr(model.subgraphs[0], "inputs", [-1]),
+    "buffers of the tensor": lambda model: setattr(model.subgraphs[0].tensors[0], "buffer", 1000),
+    "buffers of the metadata": lambda model: setattr(model.metadata[0], "buffer", 1000),
+    "unknown type": lambda model: setattr(model.subgraphs[0].tensors[0], "type", 99),
+    "no subgraph": lambda model: setattr(model, "subgraphs", []),
+    "schema version": lambda model: setattr(model, "version", 4),
+    r"shape \(-1": lambda model: setattr(model.subgraphs[0].tensors[0], "shape", [-1]),
+    "needs 432": lambda model: setattr(model.subgraphs[0].tensors[1], "shape", [4, 6, 6, 3]),
+    "leaves the file": lambda model: model.buffers.append(schema.BufferT(offset=1 << 20, size=1 << 60)),
+    "2 metadata entries": lambda model: model.metadata.append(model.metadata[0]),
+    "has 3 scales": lambda model: setattr(model.subgraphs[0].tensors[0].quantization, "scale", [1.0, 1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("problem", STRUCTURE)
+def test_structural_damage_is_named(problem):
+    model = schema.ModelT.InitFromPackedBuf(GOOD)
+    STRUCTURE[problem](model)
+    with pytest.raises(FormatError, match=problem):
+        verify(pack(model))
