@@ -94,9 +94,9 @@ def quantize_keras_model(
     steps = Progress(progress)
     original = load_model(model)
     with steps.step("canonicalise"):
-        data = calibration_data(original, dataset)
-        batch = next(iter(data))
         canonical = canonicalise(original)
+        data = calibration_data(canonical, dataset)
+        batch = next(iter(data))
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
         simulation = quantize_apply(quantize_annotate_model(canonical, config))
         weights = kernel_views(simulation)
