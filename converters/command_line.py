@@ -3,14 +3,12 @@
 Exit codes: 0 all is well, 1 the job failed, 2 the command line is wrong, 130 interrupted.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
-
-# TensorFlow reads this when it is imported; without it, it reports CPU features and missing GPUs at every start.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 class UsageError(Exception):
@@ -87,6 +85,25 @@ def one_path(arguments: list[str]) -> str:
     if not os.path.isfile(arguments[0]):
         raise FileNotFoundError(f"no such file: {arguments[0]}")
     return arguments[0]
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keep TensorFlow from reporting CPU features and missing GPUs on standard error when it is imported.
+
+    It writes some of these lines before it looks at ``TF_CPP_MIN_LOG_LEVEL``, past Python's ``sys.stderr``; so the
+    file descriptor itself is turned away meanwhile. Exceptions pass through and are shown afterwards.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _fail(program: str, message: str, code: int) -> int:

@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _inspect(arguments: list[str]) -> None:
     path = command_line.one_path(arguments)
-    from tfptq.tflite.inspect import inspect
-
+    with command_line.quiet_import():
+        from tfptq.tflite.inspect import inspect
     result = inspect(path)
     print(result.to_json() if FLAGS.json else result.render())
 

@@ -62,9 +62,9 @@ def _convert(arguments: list[str]) -> None:
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)
 
-    # Imported here, so that --help and wrong flags do not wait for TensorFlow.
-    from tfptq.data import input_specs
-    from tfptq.quantize import load_model, quantize_keras_model
+    with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
+        from tfptq.data import input_specs
+        from tfptq.quantize import load_model, quantize_keras_model
 
     model = load_model(FLAGS.model)
     samples = load_calibration_data(

@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _verify(arguments: list[str]) -> None:
     path = command_line.one_path(arguments)
-    from tfptq.tflite.verify import verify
-
+    with command_line.quiet_import():
+        from tfptq.tflite.verify import verify
     result = verify(path)
     print(result.to_json() if FLAGS.json else result.render())
 

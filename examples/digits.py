@@ -31,7 +31,7 @@ def load_data():
 
 
 def build_model() -> keras.Model:
-    """A convolution, two separable ones with a residual sum, and a dense layer."""
+    """A convolution, three separable ones, the first with a residual sum, and a dense layer."""
 
     def separable(x, filters: int):
         x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
@@ -40,10 +40,11 @@ def build_model() -> keras.Model:
         return layers.BatchNormalization(momentum=0.9)(x)
 
     inputs = keras.Input((8, 8, 1), name="image")
-    x = layers.Conv2D(24, 3, strides=2, padding="same", use_bias=False)(inputs)
+    x = layers.Conv2D(64, 3, strides=2, padding="same", use_bias=False)(inputs)
     x = layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.9)(x))
-    x = layers.Add()([x, separable(x, 24)])
-    x = layers.ReLU(6.0)(separable(x, 48))
+    x = layers.Add()([x, separable(x, 64)])
+    x = layers.ReLU(6.0)(separable(x, 128))
+    x = layers.ReLU(6.0)(separable(x, 256))
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, layers.Dense(10, activation="softmax")(x), name="digits")
 

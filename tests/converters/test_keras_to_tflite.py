@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_image_folder(files, tmp_path, digits, capfd):
         (("--preset=w9a9",), "value should be one of <w8a8_shift|"),
         (("--preset=w8a8_layer", "--config=c.json"), "give --preset or --config, not both"),
         (("--report=r.pdf",), "must end in .json or .txt"),
-        (("--samples=-1",), "must be a non-negative integer"),
+        (("--samples=-1",), "-1 is not a non-negative integer"),
         (("extra",), "unexpected argument 'extra'"),
         (("--colour",), "Unknown command line flag 'colour'"),
     ],
@@ -121,5 +122,8 @@ def test_errors_are_one_line(files, tmp_path, capfd):
 
 
 def test_runs_as_a_script():
-    help_text = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True, check=True).stdout
-    assert help_text.startswith("Quantize a trained Keras model") and "--calibration_data" in help_text
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[1])}
+    command = [sys.executable, PROGRAM, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.startswith("Quantize a trained Keras model") and "--calibration_data" in done.stdout
+    assert done.stderr == ""
