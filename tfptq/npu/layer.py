@@ -13,17 +13,11 @@ from ai_edge_litert import schema_py_generated as tflite
 
 from tfptq.npu.convolution import Geometry
 from tfptq.npu.fixed_point import activation_range
+from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor
 from tfptq.tflite.stored_codes import stored_codes
 
-#: Operator -> positions of input, kernel and bias among its inputs.
-OPERATORS = {
-    "CONV_2D": (0, 1, 2),
-    "DEPTHWISE_CONV_2D": (0, 1, 2),
-    "FULLY_CONNECTED": (0, 1, 2),
-    "TRANSPOSE_CONV": (2, 1, 3),
-}
 _ACTIVATIONS = {value: name for name, value in vars(tflite.ActivationFunctionType).items() if not name.startswith("_")}
 #: Operators that stand between a constant kernel and the operator that reads it.
 _UNPACKING = ("DEQUANTIZE", "MUL", "RESHAPE")
@@ -88,15 +82,17 @@ def find_layers(model: Model, metadata: BlockMetadata) -> tuple[list[Layer], dic
             skipped[blocks.layer] = str(reason)
     for blocks in metadata.tensors:
         if id(blocks) not in reached:
-            skipped[blocks.layer] = f"no {', '.join(OPERATORS)} of the main subgraph reads {blocks.tensor_name!r}"
+            skipped[blocks.layer] = (
+                f"no {', '.join(WEIGHTED_OPERATORS)} of the main subgraph reads {blocks.tensor_name!r}"
+            )
     return layers, skipped
 
 
 def _kernel_blocks(graph: Subgraph, operator: Operator, described: dict[int, TensorBlocks]) -> TensorBlocks | None:
     """Metadata of the kernel that an operator reads, directly or through the operators that unpack it."""
-    if operator.kind not in OPERATORS or len(operator.inputs) <= OPERATORS[operator.kind][1]:
+    if operator.kind not in WEIGHTED_OPERATORS or len(operator.inputs) <= WEIGHTED_OPERATORS[operator.kind][0]:
         return None
-    index = operator.inputs[OPERATORS[operator.kind][1]]
+    index = operator.inputs[WEIGHTED_OPERATORS[operator.kind][0]]
     for _ in _UNPACKING:
         producer = graph.producers.get(index)
         if index in described or producer is None or producer.kind not in _UNPACKING or not producer.inputs:
@@ -109,7 +105,8 @@ def _layer(model: Model, position: int, operator: Operator, blocks: TensorBlocks
     graph = model.subgraphs[0]
     if operator.options is None or not operator.outputs:
         raise UnsupportedLayer(f"the {operator.kind} lacks options or outputs")
-    source, _, bias = (operator.inputs[at] if at < len(operator.inputs) else -1 for at in OPERATORS[operator.kind])
+    places = WEIGHTED_OPERATORS[operator.kind]
+    _, bias, source = (operator.inputs[at] if at < len(operator.inputs) else -1 for at in places)
     into, out = _int8_source(graph, source), _int8_result(graph, operator.outputs[0])
     output_grid = _grid(graph.tensors[out])
     fused = _ACTIVATIONS.get(operator.options.fused_activation_function, "an unknown function")

@@ -11,17 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.metadata import FormatError, TensorBlocks, load_bytes, metadata_of
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor, read_model
 from tfptq.tflite.stored_codes import described_tensor, stored_codes
 
-#: Operator -> positions of input, kernel and bias among its inputs.
-_WEIGHTED = {
-    "CONV_2D": (0, 1, 2),
-    "DEPTHWISE_CONV_2D": (0, 1, 2),
-    "FULLY_CONNECTED": (0, 1, 2),
-    "TRANSPOSE_CONV": (2, 1, 3),
-}
 #: How many times the size of the file all described weights together may have; tensors may share a buffer.
 _MOST_SHARING = 16
 
@@ -180,7 +174,8 @@ def _check_biases(blocks: TensorBlocks, kernel: Tensor, model: Model) -> list[st
         return []
     graph, statements = model.subgraphs[blocks.subgraph], []
     for operator in graph.consumers.get(blocks.tensor, []):
-        source, at, bias = (_input(operator, place) for place in _WEIGHTED.get(operator.kind, (-1, -1, -1)))
+        places = WEIGHTED_OPERATORS.get(operator.kind, (-1, -1, -1))
+        at, bias, source = (_input(operator, place) for place in places)
         if at != blocks.tensor or bias < 0 or source < 0 or graph.tensors[source].type not in ("INT8", "INT16"):
             continue
         _check_bias(graph.tensors[bias], graph.tensors[source], kernel)

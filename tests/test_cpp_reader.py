@@ -1,0 +1,147 @@
+"""The C++ reader against the Python reader, on files with every kind of blocks and on damaged files."""
+
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hand_made import VIEWS, FileBuilder, random_weight
+
+from tfptq.core.blocks import QuantizedWeight
+from tfptq.tflite.metadata import BlockMetadata, TensorBlocks, encode, read
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPILER = shutil.which("g++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cpp") / "print_blocks"
+    source = ROOT / "cpp" / "print_blocks.cc"
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-O1"]
+    subprocess.run([COMPILER, *flags, "-o", path, source], check=True)
+    return path
+
+
+def run(program, *paths):
+    return subprocess.run([program, *map(str, paths)], capture_output=True, timeout=60)
+
+
+def file_with_all_kinds(**changes):
+    rng = np.random.default_rng(0)
+    view, blocks = VIEWS["CONV_2D"]((6, 3, 3, 5)), []
+    cases = [
+        ("shift", None, "int8"),
+        ("shift", (2, 3), "int8"),
+        ("integer", (4, 2), "int4"),
+        ("float", (6, 5), "int8"),
+        ("float", (1, 5), "native"),
+        ("float", (4, 4), "inline"),
+        ("float", (2, 3), "float32"),
+    ]
+    for tensor, (kind, block, layout) in enumerate(cases):
+        weight = random_weight(rng, view, kind, block, 4, shared_base=tensor % 2 == 0)
+        weight = QuantizedWeight(weight.codes, weight.scales, 4, rng.permutation(6) if tensor == 1 else None)
+        named = {"tensor": tensor, "tensor_name": f"tensor {tensor}", "layer": f"layer_{tensor}"}
+        blocks.append(TensorBlocks.from_quantized_weight(weight, view=view, layout=layout, **named))
+    values = {"config": '{"a": 1}', "seed": 2**64 - 1, "versions": {"tfptq": "1", "keras": "3"}, **changes}
+    return FileBuilder((1, 4)).finish(BlockMetadata(tensors=tuple(blocks), **values))
+
+
+def printed(metadata):
+    """What the program has to print."""
+    lines = [f"schema version {metadata.schema_version}", f"config {metadata.config}", f"seed {metadata.seed}"]
+    lines += [f"version {name} {version}" for name, version in sorted(metadata.versions.items())]
+    for blocks in metadata.tensors:
+        kind, layout, granularity = blocks.scale_kind.title(), blocks.layout.title(), blocks.granularity.title()
+        lines += [
+            f"tensor {blocks.subgraph}:{blocks.tensor} {blocks.tensor_name}",
+            f"  layer {blocks.layer}",
+            f"  {blocks.bits} bits, granularity {granularity}, scales {kind}, layout {layout}",
+            f"  shape {' '.join(map(str, blocks.shape))}, output axis {blocks.output_axis}, "
+            f"input axes {' '.join(map(str, blocks.input_axes))}",
+            f"  blocks of {blocks.block_shape[0]} x {blocks.block_shape[1]} channels",
+        ]
+        for row, (values, factors) in enumerate(zip(blocks.scales().values(), blocks.factors, strict=True)):
+            cells = [f"{float(value):.9g}" for value in values]
+            if blocks.scale_kind != "float":
+                cells = [f"{cell} ({factor})" for cell, factor in zip(cells, factors, strict=True)]
+            lines.append(f"  row {row}: {' '.join(cells)}")
+        if blocks.permutation is not None:
+            lines.append(f"  permutation {' '.join(map(str, blocks.permutation))}")
+        if blocks.codes is not None:
+            lines.append(f"  codes {' '.join(map(str, blocks.codes.ravel()))}")
+    return "\n".join(lines) + "\n"
+
+
+@needs_compiler
+def test_prints_what_python_reads(program, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(file_with_all_kinds())
+    result = run(program, path)
+    assert result.stderr == b""
+    assert result.stdout.decode() == printed(read(path))
+    assert result.returncode == 0
+
+
+@needs_compiler
+def test_says_why_it_cannot(program, tmp_path):
+    files = {
+        "plain": (FileBuilder((1, 4)).finish(None), "carries no block metadata"),
+        "newer": (file_with_all_kinds(schema_version=2), "schema version 2; this reader knows 1 to 1"),
+        "rubbish": (b"this is no model", "file identifier"),
+        "short": (b"TFL3", "too few bytes"),
+    }
+    for name, (content, reason) in files.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        result = run(program, path)
+        assert result.returncode == 1
+        assert reason in result.stderr.decode()
+    assert "cannot be opened" in run(program, tmp_path / "absent").stderr.decode()
+    assert run(program).returncode == 2
+
+
+@needs_compiler
+def test_agrees_with_python_on_damaged_files(program, tmp_path):
+    """Both readers accept or refuse the same mutations, and the program neither crashes nor hangs."""
+    good = file_with_all_kinds()
+    start = good.index(b"TPQB") - 4
+    length = len(encode(read(good)))
+    rng = np.random.default_rng(0)
+    paths, accepted = [], []
+    for number in range(400):
+        file = bytearray(good)
+        for position in rng.integers(start, start + length - 4, rng.integers(1, 4)):
+            extreme = struct.pack("<I", int(rng.choice([0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])))
+            one_bit = bytes([file[position] ^ (1 << int(rng.integers(8)))])
+            change = extreme if rng.random() < 0.3 else one_bit
+            file[position : position + len(change)] = change
+        paths.append(tmp_path / f"{number}.tflite")
+        paths[-1].write_bytes(file)
+        try:
+            accepted.append(read(bytes(file)) is not None)
+        except ValueError:
+            accepted.append(False)
+    result = run(program, *paths)
+    assert result.returncode == 1
+    refused = {
+        line.split(": ")[0]
+        for line in result.stderr.decode(errors="replace").splitlines()
+        if line.startswith(str(tmp_path))
+    }
+    for path, good_for_python in zip(paths, accepted, strict=True):
+        # Python also checks the text (UTF-8, JSON), so it may refuse more; never less.
+        assert not (good_for_python and str(path) in refused), path.name
+    assert 10 < sum(accepted) < 390
+
+
+def test_committed_headers_are_generated_from_the_schema():
+    code = "import generate_reader as g; print(all(p.read_text() == text for p, text in g.headers().items()))"
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'cpp'}"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.stdout == "True\n", result.stderr
