@@ -89,7 +89,9 @@ inline void Check(const TensorBlocks& tensor) {
   for (const float base : tensor.base) require(std::isfinite(base) && base > 0, "scales must be finite and positive");
   const int lowest = tensor.scale_kind == ScaleKind::Shift ? -15 : 1;
   const int highest = tensor.scale_kind == ScaleKind::Shift ? 15 : 16;
-  for (const int8_t factor : tensor.integer_factors) require(factor >= lowest && factor <= highest, "factor out of range");
+  for (const int8_t factor : tensor.integer_factors) {
+    require(factor >= lowest && factor <= highest, "factor out of range");
+  }
   for (uint64_t row = 0; row < rows; ++row) {
     for (uint64_t column = 0; column < columns; ++column) {
       const float scale = Scale(tensor, row, column);
@@ -145,7 +147,9 @@ inline std::optional<BlockMetadata> ReadBlocks(Bytes file) {
   const Buffer& buffer = model.buffers[found[0]->buffer];
   if (buffer.offset <= 1) return DecodeBlocks(buffer.data);
   // In files above 2 GB the buffers lie behind the message.
-  if (buffer.offset > file.size || buffer.size > file.size - buffer.offset) throw FormatError("a buffer leaves the file");
+  if (buffer.offset > file.size || buffer.size > file.size - buffer.offset) {
+    throw FormatError("a buffer leaves the file");
+  }
   return DecodeBlocks({file.data + buffer.offset, static_cast<size_t>(buffer.size)});
 }
 

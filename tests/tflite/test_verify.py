@@ -227,8 +227,8 @@ def test_truncations_are_survived():
 
 def test_words_set_to_extremes_are_survived():
     extremes = (0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-    for position in range(0, len(GOOD) - 3, 4):
-        value = extremes[position // 4 % 4]
+    for position in range(0, len(GOOD) - 3, 8):
+        value = extremes[position // 8 % 4]
         survive(GOOD[:position] + struct.pack("<I", value) + GOOD[position + 4 :])
 
 

@@ -1,0 +1,20 @@
+"""The executor on a file that the whole pipeline made: every layer of a trained network, bit for bit."""
+
+import numpy as np
+
+import tfptq
+from tfptq.npu import Executor, compare_with_stock
+
+
+def test_every_layer_of_an_emitted_file_equals_the_stock_kernels(digits, digits_convnet):
+    result = tfptq.quantize_keras_model(digits_convnet, digits.x_train[:64], "w8a8_shift", progress=False)
+    described = tfptq.inspect(result.tflite).weights
+    executor = Executor(result.tflite)
+    assert executor.skipped == {}
+    comparisons = compare_with_stock(result.tflite, digits.x_test[:20])
+    assert [comparison.run.name for comparison in comparisons] == [row.layer for row in described]
+    for comparison in comparisons:
+        assert comparison.equal, comparison.run.name
+        assert comparison.run.multipliers == 1
+        assert np.unique(comparison.run.output).size > 10
+    assert len(tfptq.verify(result.tflite).checks) >= 2 * len(described)
