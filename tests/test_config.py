@@ -72,7 +72,7 @@ def test_bad_json(text, message):
         ({"weight_scale": "guess"}, "weight_scale is 'guess'"),
         ({"input_type": "int4"}, "input_type is 'int4'"),
         ({"output_type": "float16"}, "output_type is 'float16'"),
-        ({"scaler": "shift", "granularity": PerChannel()}, r"needs granularity=PerTensor\(\)"),
+        ({"scaler": "shift", "granularity": PerChannel()}, r"needs PerTensor\(\)"),
         ({"overrides": ("stem",)}, "build its members with override"),
         ({"overrides": (override("stem", weight_bits=1),)}, "weight_bits is 1"),
         ({"colour": 1}, "config field is 'colour'"),

@@ -13,9 +13,11 @@ _CONTENTS = {
     "tfptq.config": (
         "Calibration",
         "LayerOverride",
+        "PerBlock",
         "PerChannel",
         "PerTensor",
         "QuantizationConfig",
+        "Rounding",
         "override",
     ),
     "tfptq.data": ("CalibrationData", "calibration_data"),

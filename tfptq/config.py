@@ -34,8 +34,25 @@ class PerChannel:
     """One scale for each output channel."""
 
 
-Granularity = PerTensor | PerChannel
-_GRANULARITIES = {cls.__name__: cls for cls in (PerTensor, PerChannel)}
+@dataclass(frozen=True)
+class PerBlock:
+    """One scale for each block of output x input channels (PTQ-SL).
+
+    Attributes:
+        output_channels: height ``m`` of a block; the last block of a layer may be smaller.
+        input_channels: width ``n`` of a block. Depthwise layers have one input channel.
+    """
+
+    output_channels: int
+    input_channels: int
+
+    def __post_init__(self):
+        _between("PerBlock.output_channels", self.output_channels, 1, 2**20)
+        _between("PerBlock.input_channels", self.input_channels, 1, 2**20)
+
+
+Granularity = PerTensor | PerChannel | PerBlock
+_GRANULARITIES = {cls.__name__: cls for cls in (PerTensor, PerChannel, PerBlock)}
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,54 @@ class Calibration:
         _between("calibration.bins", self.bins, 256, 65536)
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """How weights are rounded to codes.
+
+    Attributes:
+        method: ``"nearest"``; or on statistics of the layer: ``"coordinate"`` (sequential rounding with error feedback
+            and coordinate descent), ``"attention"`` (Attention Round), ``"adaround"``.
+        steps: steps of Adam for ``"attention"`` and ``"adaround"``.
+        learning_rate: of Adam; None for the method's default.
+        tau: width of the attention, in units of the scale, for ``"attention"``.
+        start: first offsets for ``"attention"``: ``"coordinate"``, ``"nearest"`` or ``"gaussian"``.
+        refine_scales: how often scales and codes are refined in turn after rounding.
+        damping: pull towards the float weights, in units of the mean input power.
+    """
+
+    method: str = "nearest"
+    steps: int = 500
+    learning_rate: float | None = None
+    tau: float = 0.5
+    start: str = "coordinate"
+    refine_scales: int = 0
+    damping: float = 0.01
+
+    def __post_init__(self):
+        _one_of("rounding.method", self.method, ("nearest", "coordinate", "attention", "adaround"))
+        _one_of("rounding.start", self.start, ("coordinate", "nearest", "gaussian"))
+        _between("rounding.steps", self.steps, 1, 1_000_000)
+        _between("rounding.tau", self.tau, 1e-3, 1e3)
+        _between("rounding.refine_scales", self.refine_scales, 0, 100)
+        _between("rounding.damping", self.damping, 0.0, 1e3)
+        if self.learning_rate is not None:
+            _between("rounding.learning_rate", self.learning_rate, 1e-8, 10.0)
+
+
+#: How the codes of a kernel may lie in the file; see ``tfptq.tflite.layouts``.
+LAYOUTS = ("size", "speed", "int8", "int4", "native", "inline", "composite")
+
 #: Fields of ``QuantizationConfig`` that may differ from layer to layer.
-LAYER_FIELDS = ("granularity", "scaler", "weight_bits", "weight_scale", "bias_correction", "skip")
+LAYER_FIELDS = (
+    "granularity",
+    "scaler",
+    "weight_bits",
+    "weight_scale",
+    "rounding",
+    "bias_correction",
+    "layout",
+    "skip",
+)
 
 
 @dataclass(frozen=True)
@@ -92,12 +155,19 @@ class QuantizationConfig:
     """Everything that decides how a model is quantized.
 
     Attributes:
-        granularity: which weights share a scale: ``PerTensor()`` or ``PerChannel()``.
-        scaler: ``"float"`` scales, or ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for
-            each output channel (WES).
+        granularity: which weights share a scale: ``PerTensor()``, ``PerChannel()`` or ``PerBlock(m, n)``.
+        scaler: ``"float"`` scales; ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for each
+            output channel (WES), with ``PerBlock``, a scale for each row of blocks and a shift for each block;
+            ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer 1..16 for each block.
         weight_bits: 2, 3, 4, 5, 6 or 8.
         activation_bits: 8 on every device; 4 to 7 are simulated in Keras only.
-        weight_scale: ``"max_abs"`` or ``"mse"`` (search the scale with the least squared weight error).
+        weight_scale: ``"max_abs"``, ``"mse"`` (search the scales with the least squared weight error), ``"output"``
+            (search those with the least error of the layer's output, PTQ-SL) or ``"cosine"`` (the same with cosine
+            similarity).
+        rounding: how weights are rounded to codes.
+        reorder: reorder channels across layers, so that similar ones share a block.
+        edge_bits: width of the weights of the first and the last layer, at least; None treats them as all others.
+        layout: how codes lie in the file: ``"size"`` or ``"speed"`` choose for each layer, or a layout's name.
         calibration: how activation ranges are found.
         bias_correction: take the mean shift that weight rounding causes out of the bias.
         skip: leave the layer in float.
@@ -112,6 +182,10 @@ class QuantizationConfig:
     weight_bits: int = 8
     activation_bits: int = 8
     weight_scale: str = "max_abs"
+    rounding: Rounding = Rounding()
+    reorder: bool = False
+    edge_bits: int | None = 8
+    layout: str = "size"
     calibration: Calibration = Calibration()
     bias_correction: bool = True
     skip: bool = False
@@ -125,19 +199,36 @@ class QuantizationConfig:
             raise ValueError(
                 f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
             )
-        _one_of("scaler", self.scaler, ("float", "shift"))
+        _one_of("scaler", self.scaler, ("float", "integer", "shift"))
+        _one_of("layout", self.layout, LAYOUTS)
+        _one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
         _one_of("weight_bits", self.weight_bits, WEIGHT_BITS)
         _one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
-        _one_of("weight_scale", self.weight_scale, ("max_abs", "mse"))
+        _one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output", "cosine"))
         for field in ("input_type", "output_type"):
             _one_of(field, getattr(self, field), ("float32", "int8", "uint8"))
-        if self.scaler == "shift" and isinstance(self.granularity, PerChannel):
-            raise ValueError("scaler='shift' needs granularity=PerTensor(): the shifts stand in for channel scales")
+        if isinstance(self.rounding, str):
+            object.__setattr__(self, "rounding", Rounding(self.rounding))
+        self._check_scaler()
         object.__setattr__(self, "overrides", tuple(self.overrides))
         for item in self.overrides:
             if not isinstance(item, LayerOverride):
                 raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
             self._apply(item)
+
+    def _check_scaler(self) -> None:
+        if self.scaler == "shift" and isinstance(self.granularity, PerChannel):
+            raise ValueError(
+                "scaler='shift' needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)"
+            )
+        if self.scaler == "integer":
+            if not isinstance(self.granularity, PerBlock):
+                raise ValueError("scaler='integer' needs granularity=PerBlock(m, n): integers tell blocks apart")
+            if self.weight_bits > 4:
+                raise ValueError(
+                    f"scaler='integer' needs weight_bits <= 4 and not {self.weight_bits}: code times integer must fit "
+                    "int8; give layers of more bits granularity=PerChannel(), scaler='float' by an override"
+                )
 
     def _apply(self, item: LayerOverride) -> "QuantizationConfig":
         return dataclasses.replace(self, overrides=(), **dict(item.changes))
@@ -254,6 +345,8 @@ def _decode(values: dict[str, Any]) -> dict[str, Any]:
             kind = fields.pop("type")
             _one_of("granularity.type", kind, _GRANULARITIES)
             decoded["granularity"] = _GRANULARITIES[kind](**fields)
+        if isinstance(decoded.get("rounding"), dict):
+            decoded["rounding"] = Rounding(**decoded["rounding"])
         if "calibration" in decoded:
             decoded["calibration"] = Calibration(**decoded["calibration"])
         if "overrides" in decoded:

@@ -1,0 +1,164 @@
+"""Statistics of the quantized prefix: what each kernel reads once all kernels before it are quantized.
+
+``QuantizedPrefix`` holds the float model twice. In one copy the kernels are replaced by dequantized codes as they
+are fitted, in order. ``statistics`` of a kernel pair the inputs x̂ of that copy with the outputs z of the other.
+
+The prefix is not run from the start for each kernel: the activations that cross a cut are stored once for all
+samples, and the next kernels start from there. A cut is only made where its activations fit into the memory allowed,
+so early layers with large feature maps, whose prefix is short, are run again instead.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
+from tfptq.tflite.matching import WeightBinding
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.runtime import TensorRunner
+from tfptq.tflite.segments import crossing, segment, unfuse_activations
+from tfptq.tflite.skeleton import Skeleton
+
+#: A cut is moved although it costs more memory than the last one when so many operators would be run again.
+LONGEST_RERUN = 6
+
+Batch = Mapping[int, np.ndarray]
+
+
+class QuantizedPrefix:
+    """Walks through a skeleton in execution order.
+
+    Args:
+        skeleton: float model.
+        batches: re-iterable stream of Keras input name -> array with a batch axis.
+        samples: number of samples in a pass.
+        max_memory: bytes that stored activations may take.
+    """
+
+    def __init__(self, skeleton: Skeleton, batches: Iterable[Mapping[str, np.ndarray]], samples: int, max_memory: int):
+        self._skeleton = skeleton
+        self._samples = samples
+        self._max_memory = max_memory
+        self._float, self._quantized = TFLiteModel(skeleton.data), TFLiteModel(skeleton.data)
+        positions = [binding.operator for binding in skeleton.bindings]
+        self._moved = unfuse_activations(self._float, positions)
+        unfuse_activations(self._quantized, positions)
+        self._cut = 0
+        self._stored: list[tuple[Batch, Batch]] | None = None
+        self._batches = batches
+
+    def statistics(self, places: Iterable[WeightBinding]) -> LayerStatistics:
+        """Statistics of a kernel, over all its uses.
+
+        Args:
+            places: its uses. Outputs of a use with row factors are divided by them, so that all uses compute the same.
+        """
+        total = None
+        for place in places:
+            self._move_cut(self._moved[place.operator])
+            part = self._statistics(place)
+            total = part if total is None else total + part
+        return total
+
+    def replace(self, place: WeightBinding, weight: np.ndarray, bias: np.ndarray | None) -> None:
+        """Put a dequantized kernel, and a bias, into the quantized copy.
+
+        Args:
+            place: use of a kernel.
+            weight: float32 ``[O, I, T]``.
+            bias: float32 ``[O]``, or None to keep what is there.
+        """
+        model = self._quantized
+        operator = model.operators[self._moved[place.operator]]
+        kernel = place.view.from_view(weight).astype(np.float32)
+        operator.inputs[operator.inputs.index(place.kernel)] = model.add_constant("quantized_kernel", kernel)
+        if bias is not None and place.bias >= 0:
+            operator.inputs[operator.inputs.index(place.bias)] = model.add_constant(
+                "corrected_bias", bias.astype(np.float32)
+            )
+
+    def _statistics(self, place: WeightBinding) -> LayerStatistics:
+        at = self._moved[place.operator]
+        before = self._float.operators[at].outputs[0]
+        float_runner = _Segment(self._float, self._cut, at + 1, [before])
+        quantized_runner = _Segment(self._quantized, self._cut, at, [place.input])
+        total, first = None, 0
+        for float_batch, quantized_batch in self._inputs():
+            z = float_runner.run(float_batch)[before]
+            x = quantized_runner.run(quantized_batch)[place.input]
+            if place.row_factors is not None:
+                z = z / place.row_factors
+            part, first = self._batch_statistics(place, x, z, first)
+            total = part if total is None else total + part
+        return total
+
+    def _batch_statistics(
+        self, place: WeightBinding, x: np.ndarray, z: np.ndarray, first: int
+    ) -> tuple[LayerStatistics, int]:
+        window = self._skeleton.window(place)
+        outputs, inputs, taps = place.view.view_shape
+        positions = int(np.prod(z.shape[1:-1], dtype=np.int64))
+        step = position_step(positions, self._samples, inputs * taps)
+        count = first + positions * len(z)
+        if x.ndim == 4 and z.ndim == 4:
+            return convolution_statistics(x, z, window, step, first), count
+        return dense_statistics(x.reshape(len(z) * positions, inputs), z, step, first), count
+
+    def _inputs(self) -> Iterator[tuple[Batch, Batch]]:
+        """What crosses the cut, batch by batch, in the float and in the quantized copy."""
+        if self._stored is not None:
+            yield from self._stored
+            return
+        for batch in self._batches:
+            named = {self._skeleton.inputs[name]: values for name, values in batch.items()}
+            yield named, named
+
+    def _move_cut(self, stop: int) -> None:
+        """Store the activations at the best cut up to ``stop``, if there is a better one than now."""
+        candidates = {cut: self._stored_bytes(cut) for cut in range(self._cut + 1, stop + 1)}
+        if not candidates:
+            return
+        best = min(candidates, key=lambda cut: (candidates[cut], -cut))
+        cheaper = candidates[best] <= self._stored_bytes(self._cut)
+        if candidates[best] > self._max_memory or not (cheaper or stop - self._cut > LONGEST_RERUN):
+            return
+        tensors = crossing(self._float, best)
+        runners = [_Segment(model, self._cut, best, tensors) for model in (self._float, self._quantized)]
+        self._stored = [
+            tuple(runner.run(batch) for runner, batch in zip(runners, pair, strict=True)) for pair in self._inputs()
+        ]
+        self._cut = best
+
+    def _stored_bytes(self, cut: int) -> int:
+        """Bytes of both copies of what crosses a cut, for all samples."""
+        sizes = [int(np.prod(self._float.shape(index), dtype=np.int64)) for index in crossing(self._float, cut)]
+        return 2 * 4 * sum(sizes) * self._samples
+
+
+class _Segment:
+    """Runs a part of a model; tensors keep their indexes in the whole model."""
+
+    def __init__(self, model: TFLiteModel, start: int, stop: int, outputs: list[int]):
+        inside = {index for operator in model.operators[start:stop] for index in operator.outputs}
+        self._outputs = outputs
+        self._written = [index for index in outputs if index in inside]
+        self._name = model.name
+        if self._written:
+            self._runner = TensorRunner(*_with_named_outputs(model, start, stop, self._written))
+
+    def run(self, batch: Batch) -> dict[int, np.ndarray]:
+        """Values of the outputs; those that the segment does not write are taken from ``batch``."""
+        results = {index: batch[index] for index in self._outputs if index not in self._written}
+        if self._written:
+            found: list[np.ndarray] = []
+            by_name = {self._name(index): values for index, values in batch.items()}
+            wanted = {name: by_name[name] for name in self._runner.input_names}
+            self._runner.run(wanted, lambda index, values: found.append(values.copy()))
+            results.update(zip(self._written, found, strict=True))
+        return results
+
+
+def _with_named_outputs(model: TFLiteModel, start: int, stop: int, outputs: list[int]) -> tuple[bytes, list[int]]:
+    """A segment and the indexes of its outputs in it, in their order."""
+    data = segment(model, start, stop, outputs)
+    return data, TFLiteModel(data).subgraph.outputs

@@ -1,0 +1,82 @@
+"""Cut a model into segments that run on their own.
+
+A *cut* before an operator separates those that ran from those that will. The activations that cross it (written
+before, read after) are all that the rest of the model needs: stored, they spare running the first part again.
+"""
+
+from collections.abc import Iterable
+
+from ai_edge_litert import schema_py_generated as schema
+
+from tfptq.tflite.model import TFLiteModel
+
+_ACTIVATION_OPERATORS = {
+    schema.ActivationFunctionType.RELU: "RELU",
+    schema.ActivationFunctionType.RELU6: "RELU6",
+    schema.ActivationFunctionType.RELU_N1_TO_1: "RELU_N1_TO_1",
+    schema.ActivationFunctionType.TANH: "TANH",
+}
+
+
+def unfuse_activations(model: TFLiteModel, positions: Iterable[int]) -> dict[int, int]:
+    """Split fused activation functions off some operators, so that what comes before them can be seen.
+
+    Args:
+        model: float model, edited in place.
+        positions: positions of operators.
+
+    Returns:
+        Old position of each operator -> its new one. The result of a split operator becomes a new tensor; the old
+        one is what the activation function writes.
+    """
+    wanted = set(positions)
+    operators, moved = [], {}
+    for at, operator in enumerate(model.operators):
+        moved[at] = len(operators)
+        operators.append(operator)
+        function = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
+        if at in wanted and function in _ACTIVATION_OPERATORS:
+            output = operator.outputs[0]
+            name = f"{model.name(output)}/before_activation"
+            inner = model.add_activation_like(output, name, schema.TensorType.FLOAT32)
+            operator.outputs, operator.builtinOptions.fusedActivationFunction = [inner], 0
+            operators.append(model.new_operator(_ACTIVATION_OPERATORS[function], [inner], [output]))
+    model.operators[:] = operators
+    return moved
+
+
+def crossing(model: TFLiteModel, cut: int) -> list[int]:
+    """Activations that cross the cut before the operator at position ``cut``, inputs of the model among them."""
+    written = set(model.subgraph.inputs)
+    for operator in model.operators[:cut]:
+        written.update(operator.outputs)
+    read = set(model.subgraph.outputs)
+    for operator in model.operators[cut:]:
+        read.update(operator.inputs)
+    return sorted(index for index in written & read if not model.is_constant(index))
+
+
+def segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -> bytes:
+    """The operators from ``start`` to before ``stop`` as a model of its own.
+
+    Args:
+        model: float model; not changed.
+        start: position of the first operator.
+        stop: position after the last one.
+        outputs: tensors to show, written in the segment.
+
+    Returns:
+        ``.tflite`` whose inputs are the activations that cross the cut at ``start`` and are read in the segment.
+    """
+    part = TFLiteModel(model.to_bytes())
+    part.root.signatureDefs = None
+    written: set[int] = set()
+    read: set[int] = set()
+    for operator in part.operators[start:stop]:
+        read.update(index for index in operator.inputs if index >= 0)
+        written.update(operator.outputs)
+    part.operators[:] = part.operators[start:stop]
+    part.subgraph.inputs = sorted(index for index in read - written if not part.is_constant(index))
+    part.subgraph.outputs = list(outputs)
+    part.remove_unused()
+    return part.to_bytes()
