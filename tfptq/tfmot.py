@@ -9,12 +9,12 @@ moving-average ranges. Scales are fitted by ``fit_weight_scales(model)``, and ag
 TFMOT's ``LastValueQuantizer``; before that, kernels pass through.
 
 Example:
-    >>> from tensorflow_model_optimization.python.core.quantization.keras import quantize
+    >>> quantization = tensorflow_model_optimization.quantization.keras
     >>> config = DefaultQuantizeConfig(QuantizationConfig.from_preset("w8a8_shift"))
     >>> annotated = tf_keras.models.clone_model(
-    ...     model, clone_function=lambda layer: quantize.quantize_annotate_layer(layer, config))
-    >>> with quantize.quantize_scope(CUSTOM_OBJECTS):
-    ...     simulation = quantize.quantize_apply(annotated)
+    ...     model, clone_function=lambda layer: quantization.quantize_annotate_layer(layer, config))
+    >>> with quantization.quantize_scope(CUSTOM_OBJECTS):
+    ...     simulation = quantization.quantize_apply(annotated)
     >>> fit_weight_scales(simulation)
 """
 
@@ -26,7 +26,6 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
-from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import QuantizeWrapper
 
 from tfptq import layers as keras3
 from tfptq.config import Granularity, QuantizationConfig
@@ -215,7 +214,7 @@ def quantized_weights(model: tf_keras.Model) -> dict[str, QuantizedWeight]:
 def _quantized_kernels(model: tf_keras.Model):
     """Yields (name of the layer, kernel, quantizer, variables of the quantizer)."""
     for layer in model.layers:
-        if isinstance(layer, QuantizeWrapper):
+        if isinstance(layer, tfmot.quantization.keras.QuantizeWrapper):
             for kernel, quantizer, variables in layer._weight_vars:
                 if isinstance(quantizer, WeightQuantizer):
                     yield layer.layer.name, kernel, quantizer, variables
