@@ -11,7 +11,9 @@ that exist, with nothing left to round.
 
 Clipping errors count ``CLIPPING_WEIGHT`` times in the choice: they pull in one direction and hit the same few
 features in every sample, so that the next layer adds them up, whereas rounding errors average out. As a grid is
-only taken when its plain ``J`` is not above that of the full range, the choice is never worse than min-max.
+only taken when its plain ``J`` is not above that of the full range, the choice is never worse than min-max. (With
+activations alone at 8 bits, MobileNetV2, ResNet-20 and MobileNetV1 gave about the same output SNR for weights 1 to 16
+and kept most answers at 4.)
 
 **Least divergence.** The measured distribution ``P`` (clipped mass moved onto the end bins) is compared with ``Q``,
 the same histogram reduced to ``2**bits`` levels and spread again over its nonempty bins: KL(P || Q). The two ends move
@@ -28,6 +30,8 @@ CLIPPING_WEIGHT = 4.0
 #: The smallest scale tried is the full range's times two to this power.
 _NARROWEST = -7.0
 _COARSE, _FINE, _DIVERGENCE_CANDIDATES = 29, 25, 64
+#: Zero points are first tried at this distance.
+_STRIDE = 4
 
 
 def least_squares_range(counts: Histogram, bits: int = 8) -> tuple[float, float]:
@@ -46,9 +50,15 @@ def least_squares_range(counts: Histogram, bits: int = 8) -> tuple[float, float]
     full = activation_grid(min(counts.low, 0.0), max(counts.high, 0.0), bits)
     moments = _Moments(counts)
     step = _NARROWEST / (_COARSE - 1)
-    coarse = _best_grid(moments, full, full.scale * np.exp2(np.linspace(0.0, _NARROWEST, _COARSE)))
-    fine = coarse.scale * np.exp2(np.linspace(-step, step, _FINE))
-    return _best_grid(moments, full, np.append(np.minimum(fine, full.scale), full.scale)).real_range
+    least, most = full.code_range
+    # A range that ends at 0 stays one-sided, as for the full grid; 16-bit grids are symmetric.
+    fixed = bits == 16 or full.zero_point in (least, most)
+    zero_points = np.array([]) if fixed else np.arange(least, most + 1, _STRIDE)
+    coarse = _best_grid(moments, full, full.scale * np.exp2(np.linspace(0.0, _NARROWEST, _COARSE)), zero_points)
+    fine = np.minimum(coarse.scale * np.exp2(np.linspace(-step, step, _FINE)), full.scale)
+    near = np.arange(-_STRIDE, _STRIDE + 1) + coarse.zero_point
+    zero_points = np.array([]) if fixed else near[(near >= least) & (near <= most)]
+    return _best_grid(moments, full, fine, zero_points).real_range
 
 
 def expected_error(counts: Histogram, grid: ActivationGrid) -> float:
@@ -56,16 +66,14 @@ def expected_error(counts: Histogram, grid: ActivationGrid) -> float:
     return float(sum(_Moments(counts).errors(np.array([grid.scale]), np.array([grid.zero_point]), grid))[0, 0])
 
 
-def _best_grid(moments: "_Moments", full: ActivationGrid, scales: np.ndarray) -> ActivationGrid:
-    """Best grid with one of these scales; the full one is among them."""
-    scales = np.maximum(scales.astype(np.float32), SMALLEST_SCALE).astype(np.float64)
-    least, most = full.code_range
-    # A range that ends at 0 stays one-sided, as for the full grid; 16-bit grids are symmetric.
-    one_sided = full.bits == 16 or full.zero_point in (least, most)
-    zero_points = np.array([full.zero_point]) if one_sided else np.arange(least, most + 1)
+def _best_grid(
+    moments: "_Moments", full: ActivationGrid, scales: np.ndarray, zero_points: np.ndarray
+) -> ActivationGrid:
+    """Best grid out of these scales and zero points, together with those of the full range."""
+    scales = np.maximum(np.append(scales, full.scale).astype(np.float32), SMALLEST_SCALE).astype(np.float64)
+    zero_points = np.append(zero_points, full.zero_point).astype(np.int64)
     rounding, clipping = moments.errors(scales, zero_points, full)  # [scales, zero points]
-    start = (int(np.argmax(scales == full.scale)), int(np.argmax(zero_points == full.zero_point)))
-    allowed = rounding + clipping <= (rounding + clipping)[start]
+    allowed = rounding + clipping <= (rounding + clipping)[-1, -1]
     cost = np.where(allowed, rounding + CLIPPING_WEIGHT * clipping, np.inf)
     scale, zero_point = np.unravel_index(np.argmin(cost), cost.shape)
     return ActivationGrid(float(scales[scale]), int(zero_points[zero_point]), full.bits)
@@ -101,11 +109,13 @@ class _Moments:
         """Running sums ``[scales, n + 1]`` of the squared distance to the nearest multiple of each step."""
         turns = self.edges / steps
         nearest = np.rint(turns)
-        primitive = steps**3 * (nearest / 12.0 + (turns - nearest) ** 3 / 3.0)
-        narrow = self.width < 1e-6  # too narrow for a difference of primitives
-        mean = np.diff(primitive, axis=1) / np.where(narrow, 1.0, self.width)
-        at_center = (self.center - steps * np.rint(self.center / steps)) ** 2
-        return _running_sum(self.mass * np.where(narrow, at_center, mean))
+        turns -= nearest
+        primitive = (nearest / 12.0 + turns * turns * turns / 3.0) * steps**3
+        errors = np.diff(primitive, axis=1) / np.maximum(self.width, 1e-6)
+        narrow = np.flatnonzero(self.width < 1e-6)  # too narrow for a difference of primitives
+        center = self.center[narrow]
+        errors[:, narrow] = (center - steps * np.rint(center / steps)) ** 2
+        return _running_sum(self.mass * errors)
 
     def _locate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bin of each point, and the fraction of the bin below it."""
