@@ -71,6 +71,7 @@ class CalibrationData:
         inputs: what the model asks for.
         batch_size: samples in a batch; the last batch of a pass may be smaller, and so may one before a change
             of the sample size where an input leaves that open.
+        fill: repeat samples in such a batch until it is full, for models that take no other.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class CalibrationData:
         open_pass: Callable[[], Iterator[Any]],
         batch_size: int,
         known_samples: int | None = None,
+        fill: bool = False,
     ):
         """Wrap a source; ``calibration_data`` is the usual way to make one.
 
@@ -87,6 +89,7 @@ class CalibrationData:
             open_pass: starts a new pass over the elements of the source.
             batch_size: samples in a batch.
             known_samples: number of samples, if the source tells it.
+            fill: whether all batches shall be full.
 
         Raises:
             DataError: the first element is missing, or does not fit.
@@ -95,6 +98,7 @@ class CalibrationData:
             raise DataError(f"batch_size is {batch_size}; it must be at least 1")
         self.inputs = inputs
         self.batch_size = batch_size
+        self.fill = fill
         self._open_pass = open_pass
         self._num_samples = known_samples
         if next(iter(self), None) is None:
@@ -110,13 +114,17 @@ class CalibrationData:
         seen = 0
         for batch in _rebatch(pieces, self.batch_size):
             seen += _length(batch)
-            yield batch
+            yield _filled(batch, self.batch_size) if self.fill else batch
         if self._num_samples not in (None, seen):
             raise DataError(
                 f"the calibration dataset gave {self._num_samples} samples in one pass and {seen} in the next; "
                 "calibration makes several passes, so each must give all samples"
             )
         self._num_samples = seen
+
+    def in_full_batches(self, batch_size: int) -> "CalibrationData":
+        """The same samples for a model that takes exactly ``batch_size`` at once; the last ones may be repeated."""
+        return CalibrationData(self.inputs, self._open_pass, batch_size, self._num_samples, fill=True)
 
     @property
     def known_samples(self) -> int | None:
@@ -325,6 +333,12 @@ def _misfit(spec: InputSpec, array: Any) -> str:
 
 def _length(batch: Batch) -> int:
     return len(next(iter(batch.values())))
+
+
+def _filled(batch: Batch, size: int) -> Batch:
+    """A batch with its samples repeated, in turn, until there are ``size``."""
+    order = np.arange(size) % _length(batch)
+    return batch if _length(batch) == size else {name: array[order] for name, array in batch.items()}
 
 
 def _rebatch(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:

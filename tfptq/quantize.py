@@ -10,21 +10,23 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.data import calibration_data
 from tfptq.files import write_atomically
-from tfptq.fit import FittedWeight, fit_weights
+from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses
 from tfptq.graph import canonicalise, check_float_equal
-from tfptq.layers import quantize_annotate_model, quantize_apply, wrappers
+from tfptq.layers import quantize_annotate_model, quantize_apply, supports, wrappers
 from tfptq.progress import Progress
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
 from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers
-from tfptq.tflite.calibrate import measure
+from tfptq.tflite.calibrate import Measurements, measure
 from tfptq.tflite.describe import describe
-from tfptq.tflite.emit import KernelPlan, emit, plan_integers
+from tfptq.tflite.emit import IntegerPlan, KernelPlan, emit, plan_integers
 from tfptq.tflite.matching import WeightKey
 from tfptq.tflite.metadata import attach
+from tfptq.tflite.prefix import DEFAULT_MAX_MEMORY, QuantizedPrefix
 from tfptq.tflite.skeleton import Skeleton, build_skeleton, check_skeleton
 
 #: Samples that the per-layer output SNR of the report is measured on.
@@ -63,6 +65,8 @@ def quantize_keras_model(
     *,
     seed: int = 0,
     progress: bool = True,
+    checkpoint_dir: str | os.PathLike | None = None,
+    max_memory: int = DEFAULT_MAX_MEMORY,
 ) -> QuantizationResult:
     """Quantize a trained Keras model into a ``.tflite`` file.
 
@@ -74,6 +78,10 @@ def quantize_keras_model(
         config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
         seed: seed of everything random. Same inputs, config and seed give the same bytes.
         progress: show progress bars when the standard error stream is a terminal.
+        checkpoint_dir: folder that keeps each finished weight. A run that was killed goes on from there when it is
+            started again with the same arguments, and ends with the same bytes.
+        max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
+            costs time.
 
     Returns:
         The file, the Keras simulation, the report and the config.
@@ -96,24 +104,40 @@ def quantize_keras_model(
     with steps.step("canonicalise"):
         canonical = canonicalise(original)
         data = calibration_data(canonical, dataset)
+        fixed_batch = canonical.inputs[0].shape[0]
+        if fixed_batch is not None:
+            data = data.in_full_batches(fixed_batch)
         batch = next(iter(data))
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
-        simulation = quantize_apply(quantize_annotate_model(canonical, config))
+        layer_config = config.with_pinned_edges([layer.name for layer in canonical.layers if supports(layer)])
+        simulation = quantize_apply(quantize_annotate_model(canonical, layer_config))
         weights = kernel_views(simulation)
     with steps.step("convert"):
         skeleton = build_skeleton(canonical, weights)
+        if skeleton.batch_size not in (None, fixed_batch):
+            data = data.in_full_batches(skeleton.batch_size)
+            batch = next(iter(data))
         differences["convert"] = check_skeleton(skeleton, canonical, batch)
+    skipped = skipped_operators(skeleton, layer_config)
     with steps.step("calibrate", total=data.known_samples) as advance:
         measurements = measure(skeleton, data, config.calibration, advance)
-        ranges = measurements.ranges(config.calibration, config.device_activation_bits)
-        plan = plan_integers(skeleton.model, ranges, config.device_activation_bits, skipped_operators(skeleton, config))
+        plan = plan_activations(skeleton, measurements, config, skipped)
     bindings = tuple(binding for binding in skeleton.bindings if binding.operator in set(plan.operators))
-    with steps.step("fit", total=len(bindings)) as advance:
-        fitted = fit_weights(
-            skeleton, bindings, weights, measurements, plan.grids, lambda key: config.for_layer(key[0]), advance
+    with steps.step("fit", total=len(uses(bindings))) as advance:
+        task = FittingTask(
+            skeleton, weights, measurements, plan.grids, lambda key: layer_config.for_layer(key[0]), seed
         )
-        assign_weights_to_wrappers(simulation, fitted)
-        assign_grids_to_wrappers(simulation, skeleton, fitted, plan.grids, config)
+        on_statistics = any(needs_statistics(task.config(key)) for key in uses(bindings))
+        prefix = QuantizedPrefix(skeleton, data, measurements.samples, max_memory) if on_statistics else None
+        checkpoint = open_checkpoint(checkpoint_dir, skeleton, config, seed, batch, measurements.samples)
+        fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
+    if on_statistics:
+        with steps.step("calibrate again", total=data.known_samples) as advance:
+            # Coarse weights move the activations: the ranges in the file are those of the quantized weights.
+            fitted_skeleton = skeleton.with_kernels(kernel_plans(skeleton, fitted))
+            plan = plan_activations(fitted_skeleton, measure(fitted_skeleton, data, config.calibration, advance), config, skipped)
+    assign_weights_to_wrappers(simulation, fitted)
+    assign_grids_to_wrappers(simulation, skeleton, fitted, plan.grids, config)
     with steps.step("emit"):
         kernels = kernel_plans(skeleton, fitted)
         types = {"input_type": config.input_type, "output_type": config.output_type}
@@ -127,7 +151,7 @@ def quantize_keras_model(
             outcome,
             config,
             seed=seed,
-            num_samples=measurements.samples,
+            num_samples=data.num_samples,
             float_differences=differences,
             seconds=steps.seconds,
         )
@@ -169,14 +193,33 @@ def skipped_operators(skeleton: Skeleton, config: QuantizationConfig) -> dict[in
     }
 
 
+def plan_activations(
+    skeleton: Skeleton, measurements: Measurements, config: QuantizationConfig, skipped: dict[int, str]
+) -> IntegerPlan:
+    """Integer operators and activation grids from measurements."""
+    bits = config.device_activation_bits
+    return plan_integers(skeleton.model, measurements.ranges(config.calibration, bits), bits, skipped)
+
+
+def open_checkpoint(
+    folder: str | os.PathLike | None,
+    skeleton: Skeleton,
+    config: QuantizationConfig,
+    seed: int,
+    batch: dict[str, np.ndarray],
+    samples: int,
+) -> Checkpoint | None:
+    """The checkpoint folder of this job, or None when there is no folder."""
+    if folder is None:
+        return None
+    data = [batch[name] for name in sorted(batch)]
+    return Checkpoint(folder, fingerprint(skeleton.data, config.to_json(), str(seed), str(samples), *data))
+
+
 def kernel_plans(skeleton: Skeleton, fitted: dict[WeightKey | int, FittedWeight]) -> list[KernelPlan]:
     """What the emitter shall write, for every use of every fitted weight."""
-    plans = []
-    for item in fitted.values():
-        for binding in item.bindings:
-            bias, factors = skeleton.bias(binding), binding.row_factors
-            shift = item.bias_shift if factors is None else item.bias_shift * factors
-            if bias is None and shift.any():
-                bias = np.zeros(len(shift), np.float32)
-            plans.append(KernelPlan(binding, item.weight, None if bias is None else bias + shift))
-    return plans
+    return [
+        KernelPlan(binding, item.weight, item.bias_of(skeleton, binding))
+        for item in fitted.values()
+        for binding in item.bindings
+    ]

@@ -190,6 +190,9 @@ def _skipped_layers(outcome: Outcome, config: QuantizationConfig) -> tuple[Skipp
 
 
 def _warnings(outcome: Outcome):
+    batch_size = outcome.skeleton.batch_size
+    if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
+        yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
     for key, item in outcome.fitted.items():
         if not isinstance(key, tuple):
             name = outcome.skeleton.model.name(key)

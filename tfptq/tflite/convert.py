@@ -1,4 +1,8 @@
-"""Float Keras model -> float ``.tflite``: the skeleton that the emitter fills with integers."""
+"""Float Keras model -> float ``.tflite``: the skeleton that the emitter fills with integers.
+
+The batch stays dynamic where the converter can do that. It cannot for the loops of recurrent layers, whose lists of
+states need a known size; models with such layers are converted for one sample at a time.
+"""
 
 import contextlib
 import io
@@ -10,8 +14,14 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
 
+#: The operator that the converter names when the states of a loop have a dynamic batch.
+STATE_LIST = "TensorListReserve"
+
+
 def convert_float(model: keras.Model) -> bytes:
     """Convert a Keras model to a float ``.tflite`` with the stock converter, quietly.
+
+    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers.
 
     Args:
         model: Keras 3 model.
@@ -22,6 +32,15 @@ def convert_float(model: keras.Model) -> bytes:
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.
     """
+    try:
+        return _convert(model)
+    except ValueError as error:
+        if STATE_LIST not in str(error) or any(tensor.shape[0] is not None for tensor in model.inputs):
+            raise
+    return _convert(_with_batch_of_one(model))
+
+
+def _convert(model: keras.Model) -> bytes:
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     with _quiet():
         try:
@@ -31,6 +50,15 @@ def convert_float(model: keras.Model) -> bytes:
                 f"the TFLite converter cannot convert the model {model.name!r}: {error}. "
                 "Replace the layers it names, or set their computation outside of the model."
             ) from error
+
+
+def _with_batch_of_one(model: keras.Model) -> keras.Model:
+    """The same model, sharing its weights, for batches of one sample."""
+    inputs = keras.tree.map_structure(
+        lambda tensor: keras.Input(batch_shape=(1, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name),
+        model.input,
+    )
+    return keras.Model(inputs, model(inputs), name=model.name)
 
 
 @contextlib.contextmanager

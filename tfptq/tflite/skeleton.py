@@ -4,8 +4,10 @@ The float model is converted once. Statistics are measured on the skeleton, and 
 it, so what is measured is what is deployed.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -37,6 +39,15 @@ class Skeleton:
     inputs: dict[str, int]
     outputs: tuple[int, ...]
 
+    @property
+    def batch_size(self) -> int | None:
+        """Number of samples that the file takes at once, or None for any."""
+        for index in self.inputs.values():
+            signature = self.model.tensors[index].shapeSignature
+            if signature is None or signature[0] != -1:
+                return self.model.shape(index)[0]
+        return None
+
     def window(self, binding: WeightBinding) -> Window:
         """Geometry of the operator of a binding, for statistics."""
         return _window(self.model, binding)
@@ -44,6 +55,22 @@ class Skeleton:
     def bias(self, binding: WeightBinding) -> np.ndarray | None:
         """float32 ``[O]`` bias of the operator of a binding, or None."""
         return self.model.constant(binding.bias).reshape(-1) if binding.bias >= 0 else None
+
+    def with_kernels(self, plans: Iterable["KernelPlan"]) -> "Skeleton":
+        """The same model with dequantized kernels and corrected biases in it.
+
+        Args:
+            plans: kernels to replace; all operators and tensors keep their indexes.
+        """
+        model = TFLiteModel(self.data)
+        for plan in plans:
+            binding = plan.binding
+            kernel = binding.view.from_view(plan.weight_in_file.dequantize())
+            model.replace_constant(binding.kernel, kernel)
+            if binding.bias >= 0 and plan.bias is not None:
+                model.replace_constant(binding.bias, plan.bias.reshape(model.shape(binding.bias)))
+        data = model.to_bytes()
+        return dataclasses.replace(self, data=data, model=model)
 
     def kernel(self, binding: WeightBinding) -> np.ndarray:
         """float32 ``[O, I, T]`` kernel of a binding as it stands in the file."""
