@@ -257,6 +257,24 @@ class QuantizationConfig:
                 config = config._apply(item)
         return config
 
+    def with_pinned_edges(self, layer_names: list[str]) -> "QuantizationConfig":
+        """The config with ``edge_bits`` applied to the first and the last of some layers.
+
+        Pinned layers get a scale per channel where others have blocks. Overrides of the user win over the pins.
+
+        Args:
+            layer_names: names of the weighted layers, in the order of computation.
+        """
+        if self.edge_bits is None or self.edge_bits <= self.weight_bits or not layer_names:
+            return self
+        changes: dict[str, Any] = {"weight_bits": self.edge_bits}
+        if isinstance(self.granularity, PerBlock):
+            changes.update(granularity=PerChannel(), scaler="float")
+        if self.layout not in ("size", "speed"):
+            changes["layout"] = "int8"
+        pins = tuple(override(name, **changes) for name in dict.fromkeys((layer_names[0], layer_names[-1])))
+        return self.replace(overrides=(*pins, *self.overrides))
+
     def check_overrides(self, layer_names: list[str]) -> None:
         """Refuse overrides that match no layer.
 

@@ -135,7 +135,9 @@ def quantize_keras_model(
         with steps.step("calibrate again", total=data.known_samples) as advance:
             # Coarse weights move the activations: the ranges in the file are those of the quantized weights.
             fitted_skeleton = skeleton.with_kernels(kernel_plans(skeleton, fitted))
-            plan = plan_activations(fitted_skeleton, measure(fitted_skeleton, data, config.calibration, advance), config, skipped)
+            plan = plan_activations(
+                fitted_skeleton, measure(fitted_skeleton, data, config.calibration, advance), config, skipped
+            )
     assign_weights_to_wrappers(simulation, fitted)
     assign_grids_to_wrappers(simulation, skeleton, fitted, plan.grids, config)
     with steps.step("emit"):

@@ -3,6 +3,7 @@
 One stream over the data; memory does not grow with the number of samples.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -23,12 +24,14 @@ class Measurements:
 
     Attributes:
         statistics: tensor index -> statistics of its values, for every float activation tensor.
+        inputs: tensor indexes of the model's inputs.
         input_means: position of an operator -> mean input under each weight of its kernel, float64, in a shape
             that broadcasts to the canonical view ``[O, I, T]``.
         samples: number of samples seen.
     """
 
     statistics: dict[int, TensorStatistics]
+    inputs: frozenset[int]
     input_means: dict[int, np.ndarray]
     samples: int
 
@@ -39,7 +42,12 @@ class Measurements:
             calibration: how ranges are chosen.
             bits: width of the grids the ranges are for.
         """
-        return {index: activation_range(value, calibration, bits) for index, value in self.statistics.items()}
+        # Inputs are data on a lattice of their own (pixels, say): clipping them gains nothing.
+        everything = dataclasses.replace(calibration, method="min_max")
+        return {
+            index: activation_range(value, everything if index in self.inputs else calibration, bits)
+            for index, value in self.statistics.items()
+        }
 
 
 def measure(
@@ -80,7 +88,7 @@ def measure(
         samples += size
         advance(size)
     means = {binding.operator: _mean_input(skeleton, binding, maps[binding.input]) for binding in skeleton.bindings}
-    return Measurements(statistics, means, samples)
+    return Measurements(statistics, frozenset(model.subgraph.inputs), means, samples)
 
 
 def _mean_input(skeleton: Skeleton, binding: WeightBinding, maps: Mapping[tuple, tuple[int, np.ndarray]]) -> np.ndarray:

@@ -8,7 +8,7 @@ samples, and the next kernels start from there. A cut is only made where its act
 so early layers with large feature maps, whose prefix is short, are run again instead.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from tfptq.tflite.skeleton import Skeleton
 
 #: A cut is moved although it costs more memory than the last one when so many operators would be run again.
 LONGEST_RERUN = 6
+#: Bytes that stored activations may take, unless the caller says otherwise.
+DEFAULT_MAX_MEMORY = 1 << 30
 
 Batch = Mapping[int, np.ndarray]
 
@@ -96,7 +98,7 @@ class QuantizedPrefix:
         self, place: WeightBinding, x: np.ndarray, z: np.ndarray, first: int
     ) -> tuple[LayerStatistics, int]:
         window = self._skeleton.window(place)
-        outputs, inputs, taps = place.view.view_shape
+        _, inputs, taps = place.view.view_shape
         positions = int(np.prod(z.shape[1:-1], dtype=np.int64))
         step = position_step(positions, self._samples, inputs * taps)
         count = first + positions * len(z)

@@ -7,7 +7,6 @@ it, so what is measured is what is deployed.
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from tfptq.core.statistics import Window
 from tfptq.graph.float_equality import FloatEqualityError, model_outputs, relative_difference
 from tfptq.tflite.convert import convert_float
+from tfptq.tflite.emit import KernelPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey, bind_weights
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
@@ -56,7 +56,7 @@ class Skeleton:
         """float32 ``[O]`` bias of the operator of a binding, or None."""
         return self.model.constant(binding.bias).reshape(-1) if binding.bias >= 0 else None
 
-    def with_kernels(self, plans: Iterable["KernelPlan"]) -> "Skeleton":
+    def with_kernels(self, plans: Iterable[KernelPlan]) -> "Skeleton":
         """The same model with dequantized kernels and corrected biases in it.
 
         Args:
