@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from tfptq.core.affine import weight_code_limit
 from tfptq.core.block_errors import BlockErrors
 from tfptq.core.blocks import quantize_nearest
-from tfptq.core.scale_search import KINDS, scale_objective, search_scales, start_scales
+from tfptq.core.scale_search import KINDS, scale_objective, search_scales
+from tfptq.core.weight_scales import start_scales
 
 
 def problem(seed, outputs=8, inputs=6, taps=1, groups=1, magnitude=1.0):

@@ -89,9 +89,10 @@ def limit_scales_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: fl
         Scales with all of ``bias / (input_scale * S[c])`` within 2**30, which leaves room for the accumulated
         products. Rows with several float scales are left alone: their layers keep a float bias.
     """
-    if scales.kind == "shift" and scales.base.shape == (1,) and scales.block_shape[0] == 1:
+    one_column = scales.factors.shape[1] == 1
+    if scales.kind == "shift" and scales.base.shape == (1,) and scales.block_shape[0] == 1 and one_column:
         return limit_shifts_for_bias(scales, bias, input_scale)
-    if scales.kind == "float" and scales.factors.shape[1] > 1:
+    if scales.kind == "float" and not one_column:
         return scales
     smallest = smallest_scales_for_bias(bias, input_scale)
     rows = np.maximum.reduceat(smallest, np.arange(0, len(smallest), scales.block_shape[0]))  # [V]

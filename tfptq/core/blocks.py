@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfptq.config import Granularity, PerChannel, PerTensor
+from tfptq.config import Granularity, PerBlock, PerChannel, PerTensor
 from tfptq.core.affine import quantize_symmetric
 
 #: Largest integer multiplier ``r`` of the scale kind ``integer``.
@@ -140,6 +140,8 @@ def block_shape(granularity: Granularity, outputs: int, inputs: int) -> tuple[in
         return outputs, inputs
     if isinstance(granularity, PerChannel):
         return 1, inputs
+    if isinstance(granularity, PerBlock):
+        return min(granularity.output_channels, outputs), min(granularity.input_channels, inputs)
     raise TypeError(f"{granularity!r} is not a granularity")
 
 

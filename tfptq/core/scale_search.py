@@ -19,10 +19,10 @@ if the search, which runs in float32, is not better in float64: the result is ne
 
 import numpy as np
 
-from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
 from tfptq.core.block_errors import OBJECTIVES, BlockErrors
-from tfptq.core.blocks import LARGEST_MULTIPLIER, BlockScales, block_maxima, float_scales
-from tfptq.core.weight_scales import max_abs_scales, mse_scales
+from tfptq.core.blocks import BlockScales, block_maxima, float_scales
+from tfptq.core.scale_multiples import largest_alive, multipliers_of, nearest_multiplier, scales_of_multiples
+from tfptq.core.weight_scales import max_abs_scales, start_scales
 
 #: Candidates of a float block scale, as multiples of max-abs: alpha, beta and n of the paper.
 ALPHA, BETA, STEPS = 0.3, 1.2, 100
@@ -79,7 +79,7 @@ def search_scales(
     found = float_scales(_descend_float(errors, unrestricted.values(), largest, sweeps), block_shape)
     if kind != "float":
         alive = block_maxima(view, block_shape) > 0.0
-        found = _search_multiples(errors, found.values(), alive, kind, block_shape, _multipliers(kind, bits), sweeps)
+        found = _search_multiples(errors, found.values(), alive, kind, block_shape, multipliers_of(kind, bits), sweeps)
     return _rowwise_best([start, found], exact)
 
 
@@ -95,23 +95,6 @@ def scale_objective(
     gram = gram[None] if gram.ndim == 2 else gram
     errors = BlockErrors(view, gram, cross, scales.block_shape, bits, objective, np.float64)
     return errors.row_objective(scales.values())
-
-
-def start_scales(view: np.ndarray, block_shape: tuple[int, int], bits: int, kind: str) -> list[BlockScales]:
-    """Max-abs and weight-MSE scales; for the other kinds their smallest multiples that are not below them."""
-    starts = [max_abs_scales(view, block_shape, bits), mse_scales(view, block_shape, bits)]
-    if kind == "float":
-        return starts
-    alive = block_maxima(view, block_shape) > 0.0
-    multipliers = _multipliers(kind, bits)
-    projected = []
-    for scales in starts:
-        values = scales.values()
-        base = _largest_alive(values, alive) / multipliers[-1]
-        wanted = np.searchsorted(multipliers, values / base[:, None] * (1.0 - 1e-6))
-        multiples = multipliers[np.minimum(wanted, len(multipliers) - 1)]
-        projected.append(_block_scales(kind, base, multiples, block_shape))
-    return projected
 
 
 def _check(view: np.ndarray, gram: np.ndarray, cross: np.ndarray | None, kind: str, objective: str) -> None:
@@ -172,26 +155,6 @@ def _take_best(
     return best
 
 
-def _multipliers(kind: str, bits: int) -> np.ndarray:
-    """Multipliers whose products with every code fit int8, ascending."""
-    largest = 127 // weight_code_limit(bits)
-    if kind == "integer":
-        return np.arange(1, min(LARGEST_MULTIPLIER, largest) + 1)
-    return 2 ** np.arange(largest.bit_length())
-
-
-def _largest_alive(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """Largest scale ``[V]`` of the blocks that are not all 0; rows without one take that of the layer."""
-    rows = np.where(alive, values, 0.0).max(axis=1)
-    return np.where(rows > 0.0, rows, values.max())
-
-
-def _block_scales(kind: str, base: np.ndarray, multiples: np.ndarray, block_shape: tuple[int, int]) -> BlockScales:
-    base = np.maximum(base.astype(np.float32), SMALLEST_SCALE)
-    factors = multiples if kind == "integer" else np.log2(multiples)
-    return BlockScales(kind, base, factors.astype(np.int8), block_shape)
-
-
 def _search_multiples(
     errors: BlockErrors,
     values: np.ndarray,
@@ -203,21 +166,16 @@ def _search_multiples(
 ) -> BlockScales:
     """Integer or shift scales near the float scales ``[V, H]``, which ``errors`` has taken."""
     if values.shape[1] == 1:
-        return _block_scales(kind, values[:, 0], np.ones_like(values), block_shape)
-    bases = _best_bases(errors, values, _largest_alive(values, alive) / multipliers[-1], multipliers)
+        return scales_of_multiples(kind, values[:, 0], np.ones_like(values), block_shape)
+    bases = _best_bases(errors, values, largest_alive(values, alive) / multipliers[-1], multipliers)
     finished = []
     for base in bases:
-        index = _nearest(values / base[:, None], multipliers)
+        index = nearest_multiplier(values / base[:, None], multipliers)
         index = _descend_multiples(errors, base, index, multipliers, sweeps)
         base = _refine_base(errors, base, multipliers[index])
         index = _descend_multiples(errors, base, index, multipliers, sweeps)
-        finished.append(_block_scales(kind, base, multipliers[index], block_shape))
+        finished.append(scales_of_multiples(kind, base, multipliers[index], block_shape))
     return _rowwise_best(finished, errors)
-
-
-def _nearest(ratios: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """Index of the multiplier nearest to each ratio on a logarithmic scale."""
-    return np.searchsorted(np.sqrt(multipliers[1:] * multipliers[:-1]), ratios)
 
 
 def _near_indices(index: np.ndarray, reach: int, multipliers: np.ndarray) -> np.ndarray:
@@ -230,7 +188,9 @@ def _best_bases(errors: BlockErrors, values: np.ndarray, base: np.ndarray, multi
     bases = base * _BASES[:, None]  # [n, V]
     total = np.zeros_like(bases)
     for h in range(values.shape[1]):
-        near = [_near_indices(_nearest(values[:, h] / choice, multipliers), 1, multipliers) for choice in bases]
+        near = [
+            _near_indices(nearest_multiplier(values[:, h] / choice, multipliers), 1, multipliers) for choice in bases
+        ]
         candidates = multipliers[np.stack(near)] * bases[:, None, :]  # [n, 3, V]
         costs = errors.column_costs(h, candidates.reshape(-1, len(base)))[:-1]
         total += costs.reshape(candidates.shape).min(axis=1)

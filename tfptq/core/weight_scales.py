@@ -3,6 +3,8 @@
 * Max-abs: ``S0[v, h] = max|W in block| / (2**(b-1) - 1)``; no weight is clipped.
 * MSE: for each block the candidate ``f * S0``, ``f`` from a grid that contains 1, with the least squared
   rounding and clipping error. Errors are computed in units of ``S0``, so that magnitudes do not matter.
+* Integer and shift scales (``scale_multiples``): the smallest multiples that cover the max-abs scales, or of many
+  ``s_v`` those whose multiples nearest to the best float scales have the least squared error in each row of blocks.
 
 A block of zeros takes the largest scale of the layer: its codes are 0 whatever the scale, but the bias of a dead
 channel is quantized with it, and a large scale can hold any bias its neighbours can.
@@ -10,13 +12,22 @@ channel is quantized with it, and a large scale can hold any bias its neighbours
 
 import numpy as np
 
-from tfptq.config import QuantizationConfig
+from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
 from tfptq.core.blocks import BlockScales, block_maxima, block_shape, float_scales
+from tfptq.core.scale_multiples import (
+    covering_scales,
+    largest_alive,
+    multipliers_of,
+    nearest_multiplier,
+    scales_of_multiples,
+)
 from tfptq.core.shift_scaler import shift_scales
 
 #: Candidate scales, as multiples of the max-abs scale. Max-abs comes first: it wins ties.
 CANDIDATES = np.concatenate([[1.0], np.linspace(0.3, 1.2, 91)]).astype(np.float32)
+#: Candidates of ``s_v``, as multiples of the one that gives a row's largest scale the largest multiplier.
+_BASE_STEPS = np.geomspace(0.75, 1.5, 16)
 
 
 def fit_scales(view: np.ndarray, config: QuantizationConfig) -> BlockScales:
@@ -24,18 +35,36 @@ def fit_scales(view: np.ndarray, config: QuantizationConfig) -> BlockScales:
 
     Args:
         view: float ``[O, I, T]``.
-        config: config of the layer; granularity, scaler, weight_scale and weight_bits count.
+        config: config of the layer; granularity, scaler, weight_scale and weight_bits count. Scales by output error
+            or cosine need statistics (``scale_search``); from the weights alone they are those by weight error.
 
     Raises:
         ValueError: the weights are not finite.
     """
     if not np.isfinite(view).all():
         raise ValueError("the weights contain NaN or infinity")
-    if config.scaler == "shift":
-        return shift_scales(view, config.weight_bits, search=config.weight_scale == "mse")
+    search = config.weight_scale != "max_abs"
+    if config.scaler == "shift" and isinstance(config.granularity, PerTensor):
+        return shift_scales(view, config.weight_bits, search)
     shape = block_shape(config.granularity, view.shape[0], view.shape[1])
-    fit = mse_scales if config.weight_scale == "mse" else max_abs_scales
-    return fit(view, shape, config.weight_bits)
+    return start_scales(view, shape, config.weight_bits, config.scaler)[int(search)]
+
+
+def start_scales(view: np.ndarray, shape: tuple[int, int], bits: int, kind: str) -> list[BlockScales]:
+    """Max-abs scales, and those with the least weight error, of one kind.
+
+    Args:
+        view: float ``[O, I, T]``.
+        shape: block shape ``(m, n)`` in channels.
+        bits: width of the codes.
+        kind: ``"float"``, ``"integer"`` or ``"shift"``.
+    """
+    starts = [max_abs_scales(view, shape, bits), mse_scales(view, shape, bits)]
+    if kind == "float":
+        return starts
+    alive = block_maxima(view, shape) > 0.0
+    covering = [covering_scales(scales, alive, kind, bits) for scales in starts]
+    return [covering[0], mse_multiples(view, starts[1], covering, alive, bits)]
 
 
 def max_abs_scales(view: np.ndarray, shape: tuple[int, int], bits: int) -> BlockScales:
@@ -65,6 +94,40 @@ def mse_scales(view: np.ndarray, shape: tuple[int, int], bits: int, candidates: 
     units = (view / start.expand(*view.shape[:2])).astype(np.float32)  # weights in units of S0
     errors = np.stack([block_sums(squared_error(units, factor, bits), shape) for factor in candidates])  # [n, V, H]
     return float_scales(start.values() * candidates[errors.argmin(axis=0)], shape)
+
+
+def mse_multiples(
+    view: np.ndarray, wanted: BlockScales, starts: list[BlockScales], alive: np.ndarray, bits: int
+) -> BlockScales:
+    """Integer or shift scales with the least squared weight error in each row of blocks.
+
+    For each of many ``s_v`` every block takes the multiple nearest to its wanted scale.
+
+    Args:
+        view: float ``[O, I, T]``.
+        wanted: best float scales.
+        starts: scales of the kind asked for; no row of the result is worse than any of them.
+        alive: which blocks are not all 0, ``[V, H]``.
+        bits: width of the codes.
+    """
+    kind, shape, values = starts[0].kind, wanted.block_shape, wanted.values()
+    candidates = list(starts)
+    if values.shape[1] > 1:
+        multipliers = multipliers_of(kind, bits)
+        for step in _BASE_STEPS:
+            base = step * largest_alive(values, alive) / multipliers[-1]
+            index = nearest_multiplier(values / base[:, None], multipliers)
+            candidates.append(scales_of_multiples(kind, base, multipliers[index], shape))
+    units = max_abs_scales(view, view.shape[:2], bits)  # one number, to keep squares of any magnitude finite
+    weights, unit = (view / units.values()).astype(np.float32), units.values()
+    errors = [
+        block_sums(squared_error(weights, item.expand(*view.shape[:2]) / unit, bits), shape).sum(axis=1)
+        for item in candidates
+    ]
+    best, rows = np.argmin(errors, axis=0), np.arange(len(values))
+    base = np.stack([item.base for item in candidates])[best, rows]
+    factors = np.stack([item.factors for item in candidates])[best, rows]
+    return BlockScales(kind, base, factors, shape)
 
 
 def squared_error(units: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:

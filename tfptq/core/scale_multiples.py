@@ -1,0 +1,69 @@
+"""Integer and shift scales: the scales of a row of blocks as multiples of one, ``S[v, h] = s_v * r[v, h]``.
+
+``r`` is in 1..16 (``integer``) or a power of two (``shift``), and ``r`` times the largest code stays within 127, so
+that the layer is exactly an int8 one. A row with one block has nothing to tell apart: its multiplier is 1.
+"""
+
+import numpy as np
+
+from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
+from tfptq.core.blocks import LARGEST_MULTIPLIER, BlockScales
+
+
+def multipliers_of(kind: str, bits: int) -> np.ndarray:
+    """Multipliers ``r`` whose products with every code of ``bits`` bits fit int8, ascending."""
+    largest = 127 // weight_code_limit(bits)
+    if kind == "integer":
+        return np.arange(1, min(LARGEST_MULTIPLIER, largest) + 1)
+    return 2 ** np.arange(largest.bit_length())
+
+
+def scales_of_multiples(
+    kind: str, base: np.ndarray, multiples: np.ndarray, block_shape: tuple[int, int]
+) -> BlockScales:
+    """``BlockScales`` of ``integer`` or ``shift`` kind.
+
+    Args:
+        kind: ``"integer"`` or ``"shift"``.
+        base: ``s_v``, float ``[V]``.
+        multiples: ``r``, integers ``[V, H]``.
+        block_shape: ``(m, n)`` in channels.
+    """
+    base = np.maximum(base.astype(np.float32), SMALLEST_SCALE)
+    factors = multiples if kind == "integer" else np.log2(multiples)
+    return BlockScales(kind, base, factors.astype(np.int8), block_shape)
+
+
+def largest_alive(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Largest scale of the blocks that are not all 0, ``[V]``; rows without one take that of the layer.
+
+    Args:
+        values: float scales ``[V, H]``.
+        alive: which blocks are not all 0, ``[V, H]``.
+    """
+    rows = np.where(alive, values, 0.0).max(axis=1)
+    return np.where(rows > 0.0, rows, values.max())
+
+
+def nearest_multiplier(ratios: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+    """Index of the multiplier nearest to each ratio on a logarithmic scale."""
+    return np.searchsorted(np.sqrt(multipliers[1:] * multipliers[:-1]), ratios)
+
+
+def covering_scales(scales: BlockScales, alive: np.ndarray, kind: str, bits: int) -> BlockScales:
+    """The smallest multiples that are not below given float scales, so that nothing more is clipped.
+
+    Each row's largest scale gets the largest multiplier, which leaves the most to the others.
+
+    Args:
+        scales: of the kind ``float``.
+        alive: which blocks are not all 0, ``[V, H]``.
+        kind: ``"integer"`` or ``"shift"``.
+        bits: width of the codes.
+    """
+    values, multipliers = scales.values(), multipliers_of(kind, bits)
+    if values.shape[1] == 1:
+        return scales_of_multiples(kind, values[:, 0], np.ones_like(values), scales.block_shape)
+    base = largest_alive(values, alive) / multipliers[-1]
+    wanted = np.searchsorted(multipliers, values / base[:, None] * (1.0 - 1e-6))
+    return scales_of_multiples(kind, base, multipliers[np.minimum(wanted, len(multipliers) - 1)], scales.block_shape)
