@@ -97,7 +97,7 @@ def loaded_files(name: str, folder: Path) -> list[str]:
 def needed_labels(target: Target, owners: dict[str, list[str]]) -> dict[str, str]:
     """Label that a target must depend on -> the import that makes it so."""
     needed = {}
-    for source in target.srcs:
+    for source in filter(lambda path: (ROOT / path).is_file(), target.srcs):
         for name in imported(source):
             files, root = loaded_files(name, (ROOT / source).parent), name.split(".")[0]
             labels = {f":{owner}" for file in files for owner in owners[file] if owner != target.name}
