@@ -21,7 +21,7 @@ import numpy as np
 from tfptq.core.rounding_problem import RoundingProblem
 
 #: Weights handled between two matrix products.
-BLOCK = 32
+BLOCK = 64
 
 
 @dataclass(frozen=True)

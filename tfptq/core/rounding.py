@@ -39,7 +39,7 @@ def round_weight(
     method: str = "attention",
     options: Any = None,
     *,
-    damping: float = 0.01,
+    damping: float = 0.2,
     refine_scales: int = 0,
     seed: int = 0,
 ) -> QuantizedWeight:

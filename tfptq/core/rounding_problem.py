@@ -63,7 +63,7 @@ class RoundingProblem:
 
 
 def rounding_problem(
-    view: np.ndarray, scales: BlockScales, bits: int, statistics: CentredStatistics, damping: float = 0.01
+    view: np.ndarray, scales: BlockScales, bits: int, statistics: CentredStatistics, damping: float = 0.2
 ) -> RoundingProblem:
     """Set up the quadratic of a layer.
 
