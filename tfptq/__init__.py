@@ -13,6 +13,7 @@ _CONTENTS = {
     "tfptq.config": (
         "Calibration",
         "LayerOverride",
+        "MixedPrecision",
         "PerBlock",
         "PerChannel",
         "PerTensor",

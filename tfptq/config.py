@@ -112,6 +112,35 @@ class Rounding:
             _between("rounding.learning_rate", self.learning_rate, 1e-8, 10.0)
 
 
+@dataclass(frozen=True)
+class MixedPrecision:
+    """Weight bits for each layer, by the lossy coding length of its weights.
+
+    Give a budget (``average_bits`` or ``budget_bytes``), or neither: then layers are clustered by k-means.
+
+    Attributes:
+        bits: widths to choose from.
+        average_bits: average over the weights of the layers that are not pinned.
+        budget_bytes: bytes of the packed codes of all layers, pinned ones included.
+        eps: distortion of the coding length, in units of a layer's root mean square weight.
+    """
+
+    bits: tuple[int, ...] = WEIGHT_BITS
+    average_bits: float | None = None
+    budget_bytes: int | None = None
+    eps: float = 0.1
+
+    def __post_init__(self):
+        object.__setattr__(self, "bits", tuple(self.bits))
+        for width in self.bits:
+            _one_of("mixed_precision.bits", width, WEIGHT_BITS)
+        _between("mixed_precision.eps", self.eps, 1e-6, 10.0)
+        if self.average_bits is not None and self.budget_bytes is not None:
+            raise ValueError("mixed_precision takes average_bits or budget_bytes, not both")
+        if self.average_bits is not None:
+            _between("mixed_precision.average_bits", self.average_bits, min(self.bits), max(self.bits))
+
+
 #: How the codes of a kernel may lie in the file; see ``tfptq.tflite.layouts``.
 LAYOUTS = ("size", "speed", "int8", "int4", "native", "inline", "composite")
 
@@ -166,6 +195,8 @@ class QuantizationConfig:
             similarity).
         rounding: how weights are rounded to codes.
         reorder: reorder channels across layers, so that similar ones share a block.
+        mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
+            override names.
         edge_bits: width of the weights of the first and the last layer, at least; None treats them as all others.
         layout: how codes lie in the file: ``"size"`` or ``"speed"`` choose for each layer, or a layout's name.
         calibration: how activation ranges are found.
@@ -184,6 +215,7 @@ class QuantizationConfig:
     weight_scale: str = "max_abs"
     rounding: Rounding = Rounding()
     reorder: bool = False
+    mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
     layout: str = "size"
     calibration: Calibration = Calibration()
@@ -209,6 +241,8 @@ class QuantizationConfig:
             _one_of(field, getattr(self, field), ("float32", "int8", "uint8"))
         if isinstance(self.rounding, str):
             object.__setattr__(self, "rounding", Rounding(self.rounding))
+        if self.mixed_precision is not None and self.scaler == "integer" and max(self.mixed_precision.bits) > 4:
+            raise ValueError("mixed_precision with scaler='integer' needs bits of 4 and less: (2, 3, 4)")
         self._check_scaler()
         object.__setattr__(self, "overrides", tuple(self.overrides))
         for item in self.overrides:
@@ -256,6 +290,13 @@ class QuantizationConfig:
             if fnmatch.fnmatchcase(layer_name, item.pattern):
                 config = config._apply(item)
         return config
+
+    def overrides_field(self, layer_name: str, field: str) -> bool:
+        """Whether an override sets a field for a layer."""
+        return any(
+            fnmatch.fnmatchcase(layer_name, item.pattern) and any(name == field for name, _ in item.changes)
+            for item in self.overrides
+        )
 
     def with_pinned_edges(self, layer_names: list[str]) -> "QuantizationConfig":
         """The config with ``edge_bits`` applied to the first and the last of some layers.
@@ -323,11 +364,15 @@ class QuantizationConfig:
         return PRESETS[name].replace(name=name)
 
 
+_LEARNED_4_BIT = QuantizationConfig(PerChannel(), weight_bits=4, weight_scale="output", rounding=Rounding("attention"))
 #: Ready-made configs.
 PRESETS: dict[str, QuantizationConfig] = {
     "w8a8_shift": QuantizationConfig(PerTensor(), scaler="shift"),
     "w8a8_channel": QuantizationConfig(PerChannel()),
     "w8a8_layer": QuantizationConfig(PerTensor()),
+    "w4a8_channel": _LEARNED_4_BIT,
+    "w4a8_block": _LEARNED_4_BIT.replace(granularity=PerBlock(16, 16), scaler="integer", reorder=True),
+    "w4a8_mixed": _LEARNED_4_BIT.replace(mixed_precision=MixedPrecision(average_bits=4.0)),
 }
 DEFAULT_PRESET = "w8a8_shift"
 
@@ -365,6 +410,8 @@ def _decode(values: dict[str, Any]) -> dict[str, Any]:
             decoded["granularity"] = _GRANULARITIES[kind](**fields)
         if isinstance(decoded.get("rounding"), dict):
             decoded["rounding"] = Rounding(**decoded["rounding"])
+        if isinstance(decoded.get("mixed_precision"), dict):
+            decoded["mixed_precision"] = MixedPrecision(**decoded["mixed_precision"])
         if "calibration" in decoded:
             decoded["calibration"] = Calibration(**decoded["calibration"])
         if "overrides" in decoded:

@@ -17,6 +17,7 @@ from tfptq.files import write_atomically
 from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses
 from tfptq.graph import canonicalise, check_float_equal
 from tfptq.layers import quantize_annotate_model, quantize_apply, supports, wrappers
+from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
@@ -110,6 +111,7 @@ def quantize_keras_model(
         batch = next(iter(data))
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
         layer_config = config.with_pinned_edges([layer.name for layer in canonical.layers if supports(layer)])
+        layer_config, _ = choose_bits(layer_config, canonical)
         simulation = quantize_apply(quantize_annotate_model(canonical, layer_config))
         weights = kernel_views(simulation)
     with steps.step("convert"):

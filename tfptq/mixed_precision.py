@@ -1,0 +1,84 @@
+"""Bits for each layer from the lossy coding length of its weights (Attention Round, arXiv 2207.03088).
+
+The outcome is an ordinary config with one override for each layer, so that everything after this step knows nothing
+of mixed precision.
+"""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from tfptq.config import QuantizationConfig, override
+from tfptq.core.bit_assignment import assign_bits, cluster_bits, packed_bytes
+from tfptq.core.coding_length import coding_rate
+from tfptq.layers import supports, weight_specs
+
+
+@dataclass(frozen=True)
+class LayerBits:
+    """What mixed precision decided for one layer.
+
+    Attributes:
+        layer: name.
+        weights: number of weights.
+        rate: coding length in bits per weight.
+        bits: width that the layer got.
+        pinned: whether the width was given, by ``edge_bits`` or by an override.
+    """
+
+    layer: str
+    weights: int
+    rate: float
+    bits: int
+    pinned: bool
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the packed codes."""
+        return packed_bytes(self.weights, self.bits)
+
+
+def choose_bits(config: QuantizationConfig, model: keras.Model) -> tuple[QuantizationConfig, tuple[LayerBits, ...]]:
+    """Replace ``mixed_precision`` of a config by widths of single layers.
+
+    Args:
+        config: config with pinned edges. Layers whose ``weight_bits`` an override sets keep them.
+        model: canonical Keras model.
+
+    Returns:
+        A config without ``mixed_precision`` but with an override for each layer, and the table of decisions; an
+        unchanged config and an empty table when there is nothing to do.
+
+    Raises:
+        ValueError: the budget cannot be met.
+    """
+    settings = config.mixed_precision
+    if settings is None:
+        return config, ()
+    views = _layer_views(model, config)
+    pinned = {name: config.for_layer(name).weight_bits for name in views if config.overrides_field(name, "weight_bits")}
+    rates = {name: _rate(parts, settings.eps) for name, parts in views.items()}
+    sizes = {name: sum(part.size for part in parts) for name, parts in views.items()}
+    if settings.average_bits is None and settings.budget_bytes is None:
+        bits = cluster_bits(rates, settings.bits, pinned)
+    else:
+        budget = {"average_bits": settings.average_bits, "budget_bytes": settings.budget_bytes}
+        bits = assign_bits(rates, sizes, settings.bits, pinned=pinned, **budget)
+    table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in views)
+    chosen = tuple(override(row.layer, weight_bits=row.bits) for row in table if not row.pinned)
+    return config.replace(mixed_precision=None, overrides=(*chosen, *config.overrides)), table
+
+
+def _layer_views(model: keras.Model, config: QuantizationConfig) -> dict[str, list[np.ndarray]]:
+    """Canonical views of the weights of each layer that is quantized."""
+    return {
+        layer.name: [spec.view.to_view(keras.ops.convert_to_numpy(spec.variable)) for spec in weight_specs(layer)]
+        for layer in model.layers
+        if supports(layer) and not config.for_layer(layer.name).skip
+    }
+
+
+def _rate(parts: list[np.ndarray], eps: float) -> float:
+    """Coding length per weight of a layer with one or several weights."""
+    return sum(coding_rate(part, eps) * part.size for part in parts) / sum(part.size for part in parts)
