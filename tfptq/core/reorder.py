@@ -18,7 +18,7 @@ of each block. Groups take turns for
 some rounds. Each new order is kept only if it lowers the full objective, so the result is never worse than the start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,13 +81,19 @@ class Reordering:
     after: np.ndarray
 
 
-def reorder(layers: list[BlockedLayer], sizes: dict[str, int], rounds: int = 3) -> Reordering:
+def reorder(
+    layers: list[BlockedLayer],
+    sizes: dict[str, int],
+    rounds: int = 3,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Reordering:
     """Find an order of the channels of each group that lowers the block noise.
 
     Args:
         layers: all layers that a group touches.
         sizes: number of channels of each group.
         rounds: how often each group may take its turn; the search ends when a round changes nothing.
+        advance: called with the number of groups that had their turn.
 
     Raises:
         ValueError: a segment names an unknown group or leaves its axis.
@@ -97,8 +103,11 @@ def reorder(layers: list[BlockedLayer], sizes: dict[str, int], rounds: int = 3) 
     permutations = {group: np.arange(size) for group, size in sizes.items()}
     before = np.array([layer_noise(layer, permutations) for layer in layers])
     for _ in range(rounds):
-        improved = [_improve(group, layers, permutations) for group in sizes]
-        if not any(improved):
+        improved = False
+        for group in sizes:
+            improved |= _improve(group, layers, permutations)
+            advance(1)
+        if not improved:
             break
     after = np.array([layer_noise(layer, permutations) for layer in layers])
     return Reordering(permutations, before, after)
