@@ -93,6 +93,22 @@ def bind_weights(model: TFLiteModel, weights: Mapping[WeightKey, np.ndarray]) ->
     return bindings
 
 
+def replace_kernel(model: TFLiteModel, operator, kernel: np.ndarray, bias: np.ndarray) -> None:
+    """Give an operator another float kernel and bias; tensors that other operators read stay as they are.
+
+    Args:
+        model: float model, edited in place.
+        operator: one of its operators with a constant kernel.
+        kernel: float32, in the layout of the file.
+        bias: float32 ``[O]``; an operator without a bias gets one.
+    """
+    kernel_at, bias_at, _ = WEIGHTED_OPERATORS[model.operator_name(operator)]
+    name = model.name(operator.outputs[0])
+    operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
+    operator.inputs[kernel_at] = model.add_constant(f"{name}/kernel", kernel.astype(np.float32))
+    operator.inputs[bias_at] = model.add_constant(f"{name}/bias", bias.astype(np.float32))
+
+
 class _Finder:
     """Looks Keras weights up by their values."""
 

@@ -119,10 +119,6 @@ class TFLiteModel:
         self.root.buffers.append(buffer)
         return len(self.root.buffers) - 1
 
-    def replace_constant(self, index: int, values: np.ndarray) -> None:
-        """Give a constant tensor other values of the same shape and type; tensors that share its buffer keep theirs."""
-        self.tensors[index].buffer = self.add_buffer(np.asarray(values, NUMPY_TYPES[self.tensors[index].type]))
-
     def add_constant(self, name: str, values: np.ndarray, quantization=None, tensor_type: int | None = None) -> int:
         """Append a constant tensor.
 

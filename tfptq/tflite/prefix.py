@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
-from tfptq.tflite.matching import WeightBinding
+from tfptq.tflite.matching import WeightBinding, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import crossing, segment, unfuse_activations
@@ -62,22 +62,16 @@ class QuantizedPrefix:
             total = part if total is None else total + part
         return total
 
-    def replace(self, place: WeightBinding, weight: np.ndarray, bias: np.ndarray | None) -> None:
-        """Put a dequantized kernel, and a bias, into the quantized copy.
+    def replace(self, place: WeightBinding, weight: np.ndarray, bias: np.ndarray) -> None:
+        """Put a dequantized kernel and its bias into the quantized copy.
 
         Args:
             place: use of a kernel.
             weight: float32 ``[O, I, T]``.
-            bias: float32 ``[O]``, or None to keep what is there.
+            bias: float32 ``[O]``.
         """
-        model = self._quantized
-        operator = model.operators[self._moved[place.operator]]
-        kernel = place.view.from_view(weight).astype(np.float32)
-        operator.inputs[operator.inputs.index(place.kernel)] = model.add_constant("quantized_kernel", kernel)
-        if bias is not None and place.bias >= 0:
-            operator.inputs[operator.inputs.index(place.bias)] = model.add_constant(
-                "corrected_bias", bias.astype(np.float32)
-            )
+        operator = self._quantized.operators[self._moved[place.operator]]
+        replace_kernel(self._quantized, operator, place.view.from_view(weight), bias)
 
     def _statistics(self, place: WeightBinding) -> LayerStatistics:
         at = self._moved[place.operator]

@@ -15,7 +15,7 @@ from tfptq.core.statistics import Window
 from tfptq.graph.float_equality import FloatEqualityError, model_outputs, relative_difference
 from tfptq.tflite.convert import convert_float
 from tfptq.tflite.emit import KernelPlan
-from tfptq.tflite.matching import WeightBinding, WeightKey, bind_weights
+from tfptq.tflite.matching import WeightBinding, WeightKey, bind_weights, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.simplify import simplify
@@ -60,15 +60,12 @@ class Skeleton:
         """The same model with dequantized kernels and corrected biases in it.
 
         Args:
-            plans: kernels to replace; all operators and tensors keep their indexes.
+            plans: kernels to replace, with a bias each; operators and activations keep their indexes.
         """
         model = TFLiteModel(self.data)
         for plan in plans:
-            binding = plan.binding
-            kernel = binding.view.from_view(plan.weight_in_file.dequantize())
-            model.replace_constant(binding.kernel, kernel)
-            if binding.bias >= 0 and plan.bias is not None:
-                model.replace_constant(binding.bias, plan.bias.reshape(model.shape(binding.bias)))
+            kernel = plan.binding.view.from_view(plan.weight_in_file.dequantize())
+            replace_kernel(model, model.operators[plan.binding.operator], kernel, plan.bias)
         data = model.to_bytes()
         return dataclasses.replace(self, data=data, model=model)
 

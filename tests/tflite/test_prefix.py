@@ -1,0 +1,128 @@
+"""Statistics of the quantized prefix, and the segments they are measured on."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfptq.layers import weight_specs
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.prefix import QuantizedPrefix
+from tfptq.tflite.runtime import TensorRunner
+from tfptq.tflite.segments import crossing, segment, unfuse_activations
+from tfptq.tflite.skeleton import build_skeleton
+
+
+@pytest.fixture(scope="module")
+def skeleton():
+    """A small residual network with a depthwise, a strided and a dense kernel."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3), name="image")
+    stem = layers.Conv2D(6, 3, padding="same", activation="relu6", name="stem", bias_initializer="normal")(inputs)
+    branch = layers.DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise")(stem)
+    branch = layers.Conv2D(6, 1, name="project")(branch)
+    joined = layers.Add()([stem, branch])
+    down = layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", name="down")(joined)
+    outputs = layers.Dense(4, name="logits")(layers.GlobalAveragePooling2D()(down))
+    model = keras.Model(inputs, outputs)
+    weights = {
+        (layer.name, "kernel"): _view(layer) for layer in model.layers if hasattr(layer, "kernel") and layer.weights
+    }
+    return build_skeleton(model, weights)
+
+
+def _view(layer):
+    (spec,) = weight_specs(layer)
+    return spec.view.to_view(np.asarray(spec.variable))
+
+
+@pytest.fixture(scope="module")
+def batches():
+    images = np.random.default_rng(1).normal(size=(12, 8, 8, 3)).astype(np.float32)
+    return [{"image": images[start : start + 4]} for start in range(0, 12, 4)]
+
+
+def _run(data, tensors, named):
+    found = {}
+    TensorRunner(data, tensors).run(named, lambda index, values: found.__setitem__(index, values.copy()))
+    return found
+
+
+def test_all_kernels_are_bound(skeleton):
+    assert [binding.key[0] for binding in skeleton.bindings] == ["stem", "depthwise", "project", "down", "logits"]
+
+
+def test_unfusing_keeps_the_function(skeleton, batches):
+    model = TFLiteModel(skeleton.data)
+    fused = len(model.operators)
+    moved = unfuse_activations(model, range(fused))
+    assert len(model.operators) > fused
+    assert all(
+        model.operator_name(model.operators[new]) == skeleton.model.operator_name(skeleton.model.operators[old])
+        for old, new in moved.items()
+    )
+    named = {skeleton.model.name(skeleton.inputs["image"]): batches[0]["image"]}
+    (expected,) = _run(skeleton.data, skeleton.outputs, named).values()
+    (found,) = _run(model.to_bytes(), model.subgraph.outputs, named).values()
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_segments_in_a_row_are_the_model(skeleton, batches):
+    model, name = skeleton.model, skeleton.model.name
+    values = {skeleton.inputs["image"]: batches[0]["image"]}
+    expected = _run(skeleton.data, skeleton.outputs, {name(index): array for index, array in values.items()})
+    for cut in range(len(model.operators)):
+        stop = cut + 1
+        needed = crossing(model, stop)
+        written = [index for index in model.operators[cut].outputs if index in needed]
+        data = segment(model, cut, stop, written)
+        runner = TensorRunner(data, range(0))
+        named = {read: array for read, array in ((name(i), a) for i, a in values.items()) if read in runner.input_names}
+        outputs = TFLiteModel(data).subgraph.outputs
+        results = _run(data, outputs, named)
+        values.update(zip(written, (results[index] for index in outputs), strict=True))
+        values = {index: array for index, array in values.items() if index in needed}
+    np.testing.assert_allclose(values[skeleton.outputs[0]], expected[skeleton.outputs[0]], rtol=1e-6, atol=1e-6)
+
+
+def test_float_weights_explain_the_outputs_exactly(skeleton, batches):
+    prefix = QuantizedPrefix(skeleton, batches, 12, 1 << 20)
+    for binding in skeleton.bindings:
+        statistics = prefix.statistics([binding]).centred()
+        kernel = skeleton.kernel(binding)
+        assert statistics.output_snr(kernel) > 50.0
+        np.testing.assert_allclose(statistics.best_bias(kernel), _bias(skeleton, binding), atol=2e-4)
+
+
+@pytest.mark.parametrize("max_memory", [0, 20_000, 1 << 30])
+def test_memory_does_not_change_the_statistics(skeleton, batches, max_memory):
+    reference = _coarse_walk(skeleton, batches, 1 << 30)
+    found = _coarse_walk(skeleton, batches, max_memory)
+    for one, other in zip(reference, found, strict=True):
+        np.testing.assert_allclose(one.gram, other.gram, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(one.cross, other.cross, rtol=1e-4, atol=1e-4)
+
+
+def test_later_kernels_see_the_error_of_earlier_ones(skeleton, batches):
+    clean = QuantizedPrefix(skeleton, batches, 12, 1 << 20)
+    for binding in skeleton.bindings:
+        last = clean.statistics([binding]).centred()
+    coarse = _coarse_walk(skeleton, batches, 1 << 20)[-1].centred()
+    kernel = skeleton.kernel(skeleton.bindings[-1])
+    assert coarse.output_snr(kernel) < last.output_snr(kernel) - 10.0
+
+
+def _bias(skeleton, binding):
+    bias = skeleton.bias(binding)
+    return np.zeros(len(skeleton.kernel(binding)), np.float32) if bias is None else bias
+
+
+def _coarse_walk(skeleton, batches, max_memory):
+    """Statistics of all kernels while each is rounded to few levels."""
+    prefix, walked = QuantizedPrefix(skeleton, batches, 12, max_memory), []
+    for binding in skeleton.bindings:
+        walked.append(prefix.statistics([binding]))
+        kernel = skeleton.kernel(binding)
+        step = np.abs(kernel).max() / 3
+        prefix.replace(binding, np.rint(kernel / step) * step, _bias(skeleton, binding))
+    return walked
