@@ -4,7 +4,8 @@
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -19,6 +20,7 @@ from tfptq.graph import canonicalise, check_float_equal
 from tfptq.layers import quantize_annotate_model, quantize_apply, supports, wrappers
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
+from tfptq.reordering import reorder_channels
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
 from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers
@@ -112,8 +114,14 @@ def quantize_keras_model(
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
         layer_config = config.with_pinned_edges([layer.name for layer in canonical.layers if supports(layer)])
         layer_config, _ = choose_bits(layer_config, canonical)
-        simulation = quantize_apply(quantize_annotate_model(canonical, layer_config))
-        weights = kernel_views(simulation)
+    reordered = None
+    if config.reorder:
+        with steps.step("reorder") as advance:
+            reordered = reorder_channels(canonical, layer_config, advance=advance)
+            differences["reorder"] = max(check_float_equal(canonical, reordered.model, batch).values())
+            canonical = reordered.model
+    simulation = quantize_apply(quantize_annotate_model(canonical, layer_config))
+    weights = kernel_views(simulation)
     with steps.step("convert"):
         skeleton = build_skeleton(canonical, weights)
         if skeleton.batch_size not in (None, fixed_batch):
@@ -133,6 +141,8 @@ def quantize_keras_model(
         prefix = QuantizedPrefix(skeleton, data, measurements.samples, max_memory) if on_statistics else None
         checkpoint = open_checkpoint(checkpoint_dir, skeleton, config, seed, batch, measurements.samples)
         fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
+        if reordered is not None:
+            fitted = with_permutations(fitted, reordered.output_orders)
     if on_statistics:
         with steps.step("calibrate again", total=data.known_samples) as advance:
             # Coarse weights move the activations: the ranges in the file are those of the quantized weights.
@@ -150,7 +160,8 @@ def quantize_keras_model(
         tflite = emitted.model.to_bytes()
     with steps.step("report"):
         samples = {name: values[:REPORT_SAMPLES] for name, values in batch.items()}
-        outcome = Outcome(canonical, skeleton, plan, weights, fitted, tflite, samples)
+        moved = {} if reordered is None else reordered.layers
+        outcome = Outcome(canonical, skeleton, plan, weights, fitted, tflite, samples, moved)
         report = build_report(
             outcome,
             config,
@@ -218,6 +229,18 @@ def open_checkpoint(
         return None
     data = [batch[name] for name in sorted(batch)]
     return Checkpoint(folder, fingerprint(skeleton.data, config.to_json(), str(seed), str(samples), *data))
+
+
+def with_permutations(
+    fitted: dict[WeightKey | int, FittedWeight], orders: Mapping[str, np.ndarray]
+) -> dict[WeightKey | int, FittedWeight]:
+    """Note with each weight the order in which reordering put its layer's output channels."""
+    return {
+        key: replace(item, weight=replace(item.weight, permutation=orders[key[0]]))
+        if isinstance(key, tuple) and key[0] in orders
+        else item
+        for key, item in fitted.items()
+    }
 
 
 def kernel_plans(skeleton: Skeleton, fitted: dict[WeightKey | int, FittedWeight]) -> list[KernelPlan]:

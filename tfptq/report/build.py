@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -11,12 +11,16 @@ from tfptq.config import QuantizationConfig
 from tfptq.core.blocks import BlockScales
 from tfptq.fit import FittedWeight
 from tfptq.layers import is_weighted, supports
-from tfptq.report.report import FloatOperator, LayerReport, Report, SkippedLayer
+from tfptq.reordering import ReorderedLayer
+from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
 from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.matching import WeightKey
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.skeleton import Skeleton
+
+#: Number of layers whose blocks the report pictures, and most pixels along a side.
+PICTURES, PICTURE_SIZE = 4, 96
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,7 @@ class Outcome:
         fitted: quantized weights.
         tflite: the quantized file.
         samples: a few samples, Keras input name -> array.
+        reordered: layer -> what reordering of channels did to it; empty without reordering.
     """
 
     model: keras.Model
@@ -40,6 +45,7 @@ class Outcome:
     fitted: Mapping[WeightKey | int, FittedWeight]
     tflite: bytes
     samples: Mapping[str, np.ndarray]
+    reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
 
 
 def build_report(
@@ -76,6 +82,7 @@ def build_report(
         warnings=tuple(_warnings(outcome)),
         float_differences=float_differences,
         seconds=dict(seconds),
+        pictures=block_pictures(outcome.reordered),
     )
 
 
@@ -131,6 +138,26 @@ def _snr(expected: np.ndarray, found: np.ndarray) -> float:
     return 10.0 * math.log10(signal / noise) if signal else -math.inf
 
 
+def block_pictures(reordered: Mapping[str, ReorderedLayer]) -> tuple[BlockPicture, ...]:
+    """Pictures of the layers that reordering helped most, the best first."""
+    gains = {name: layer.noise_before / layer.noise_after for name, layer in reordered.items() if layer.noise_after}
+    best = sorted((name for name, gain in gains.items() if gain > 1.0), key=lambda name: -gains[name])
+    return tuple(
+        BlockPicture(
+            name, *(_pixels(values) for values in (reordered[name].maxima_before, reordered[name].maxima_after))
+        )
+        for name in best[:PICTURES]
+    )
+
+
+def _pixels(maxima: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    """Block maxima with at most ``PICTURE_SIZE`` rows and columns; neighbours share a pixel where there are more."""
+    for axis in (0, 1):
+        step = -(-maxima.shape[axis] // PICTURE_SIZE)
+        maxima = np.maximum.reduceat(maxima, np.arange(0, maxima.shape[axis], step), axis=axis)
+    return tuple(tuple(float(f"{value:.4g}") for value in row) for row in maxima)
+
+
 def granularity_name(scales: BlockScales) -> str:
     """Short name of the granularity of a weight for tables."""
     rows, columns = scales.factors.shape
@@ -148,6 +175,7 @@ def _layer_report(outcome: Outcome, key: WeightKey | int, item: FittedWeight, sn
     view = outcome.weights[key] if isinstance(key, tuple) else skeleton.kernel(first)
     bias_bytes = 0 if skeleton.bias(first) is None else 4 * len(view)
     ratios = [snrs[place.output] for place in item.bindings if place.output in snrs]
+    reordered = outcome.reordered.get(key[0]) if isinstance(key, tuple) else None
     return LayerReport(
         name=_layer_name(outcome, key),
         type=_layer_type(outcome, key),
@@ -159,6 +187,8 @@ def _layer_report(outcome: Outcome, key: WeightKey | int, item: FittedWeight, sn
         bytes_after=view.size + bias_bytes + 4 * item.weight.scales.count,
         weight_snr_db=_snr(view, item.weight.dequantize()),
         output_snr_db=min(ratios, default=None),
+        noise_before=None if reordered is None else reordered.noise_before,
+        noise_after=None if reordered is None else reordered.noise_after,
     )
 
 

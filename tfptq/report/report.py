@@ -27,6 +27,9 @@ class LayerReport:
         bytes_after: the same in the quantized file.
         weight_snr_db: signal-to-noise ratio of the weights.
         output_snr_db: signal-to-noise ratio of the layer's output in the quantized model; None if not measured.
+        noise_before: expected noise of the layer's blocks, relative to its weights, before reordering of channels
+            (``tfptq.reordering``); None without reordering or blocks.
+        noise_after: the same after reordering.
     """
 
     name: str
@@ -39,6 +42,24 @@ class LayerReport:
     bytes_after: int
     weight_snr_db: float
     output_snr_db: float | None = None
+    noise_before: float | None = None
+    noise_after: float | None = None
+
+
+@dataclass(frozen=True)
+class BlockPicture:
+    """Largest magnitudes in the blocks of one layer, before and after reordering of channels.
+
+    Attributes:
+        layer: name of the Keras layer.
+        before: rows (blocks of output channels) of columns (blocks of input channels). Large layers are shown in
+            fewer pixels than blocks.
+        after: the same after reordering.
+    """
+
+    layer: str
+    before: tuple[tuple[float, ...], ...]
+    after: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,7 @@ class Report:
         float_differences: step that must not change the model -> largest difference of its outputs from those
             of the original, relative to the range of the output.
         seconds: step -> wall time.
+        pictures: blocks of the layers that reordering of channels helped most.
     """
 
     model_name: str
@@ -103,6 +125,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     float_differences: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    pictures: tuple[BlockPicture, ...] = ()
 
     def render(self) -> str:
         """The report as a text table, a summary first."""
@@ -112,6 +135,12 @@ class Report:
 
     def __str__(self) -> str:
         return self.render()
+
+    def to_html(self) -> str:
+        """The report as one HTML page that needs no other file and no network."""
+        from tfptq.report.page import render_page
+
+        return render_page(self)
 
     def to_json(self, indent: int | None = 2) -> str:
         """Strict JSON text; ``from_json`` gives an equal report back. Infinity becomes the text ``"inf"``."""
