@@ -49,10 +49,9 @@ class Progress:
             ``advance(units=1)``, to be called when units of work are done.
         """
         start = time.perf_counter()
-        with tqdm(desc=name, total=total, file=self._stream, disable=not self.enabled, dynamic_ncols=True) as bar:
-
-            def advance(units: int = 1) -> None:
-                bar.update(units)
-
-            yield advance
+        if self.enabled:
+            with tqdm(desc=name, total=total, file=self._stream, dynamic_ncols=True) as bar:
+                yield lambda units=1: bar.update(units)
+        else:
+            yield lambda units=1: None
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
