@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfptq.config import PerChannel, PerTensor, QuantizationConfig
+from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.affine import WEIGHT_BITS, ActivationGrid, activation_grid, weight_code_limit
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.core.weight_scales import fit_scales
@@ -16,6 +16,9 @@ KINDS = {
     "layer": QuantizationConfig(PerTensor()),
     "channel": QuantizationConfig(PerChannel()),
     "shift": QuantizationConfig(PerTensor(), scaler="shift"),
+    "block_float": QuantizationConfig(PerBlock(4, 3)),
+    "block_integer": QuantizationConfig(PerBlock(4, 3), scaler="integer", weight_bits=4),
+    "block_shift": QuantizationConfig(PerBlock(2, 3), scaler="shift", weight_bits=4),
 }
 
 
@@ -35,7 +38,7 @@ def weight_quantizer(config, view=None):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_fake_quantized_kernel_equals_the_numpy_codes(kind, bits, shape, seed):
-    config = KINDS[kind].replace(weight_bits=bits)
+    config = KINDS[kind].replace(weight_bits=min(bits, 4) if kind == "block_integer" else bits)
     rng = np.random.default_rng(seed)
     kernel = (rng.normal(0, 1, shape) * np.exp2(rng.integers(-12, 4, shape[2]))).astype(np.float32)
     quantizer = weight_quantizer(config)
@@ -50,6 +53,7 @@ def test_fake_quantized_kernel_equals_the_numpy_codes(kind, bits, shape, seed):
 @settings(max_examples=60, deadline=None)
 @given(kind=st.sampled_from(sorted(KINDS)), bits=st.sampled_from(WEIGHT_BITS), seed=st.integers(0, 2**32 - 1))
 def test_codes_survive_being_dequantized(kind, bits, seed):
+    bits = min(bits, 4) if kind == "block_integer" else bits
     config, shape = KINDS[kind].replace(weight_bits=bits), (3, 3, 4, 6)
     rng = np.random.default_rng(seed)
     limit = weight_code_limit(bits)
@@ -69,6 +73,14 @@ def random_scales(rng, kind):
     if kind == "shift":
         base = rng.uniform(1e-6, 1e3, 1).astype(np.float32)
         return BlockScales("shift", base, -rng.integers(0, 16, (6, 1)).astype(np.int8), (1, 4))
+    if kind.startswith("block"):  # Ragged: 6 outputs and 4 inputs.
+        block = (2, 3) if kind == "block_shift" else (4, 3)
+        grid = (-(-6 // block[0]), 2)
+        base = rng.uniform(1e-6, 1e3, grid[0]).astype(np.float32)
+        if kind == "block_float":
+            return BlockScales("float", np.ones(1, np.float32), rng.uniform(1e-6, 1e3, grid).astype(np.float32), block)
+        low, high = (1, 17) if kind == "block_integer" else (-15, 16)
+        return BlockScales(kind.removeprefix("block_"), base, rng.integers(low, high, grid).astype(np.int8), block)
     rows, block = (1, (6, 4)) if kind == "layer" else (6, (1, 4))
     return BlockScales("float", np.ones(1, np.float32), rng.uniform(1e-6, 1e3, (rows, 1)).astype(np.float32), block)
 
