@@ -15,6 +15,7 @@ declares. Nothing is kept between batches, so memory does not grow with the numb
 of every pass is checked. Calibration makes several passes, so a stream must be able to start again.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ import numpy as np
 import tensorflow as tf
 
 Batch = dict[str, np.ndarray]
+#: Input values in a batch, and samples in it, unless the caller says otherwise.
+VALUES_PER_BATCH = 1 << 20
+SMALLEST_BATCH, LARGEST_BATCH = 4, 32
 
 
 class DataError(ValueError):
@@ -140,13 +144,14 @@ class CalibrationData:
         return self._num_samples
 
 
-def calibration_data(model: keras.Model, dataset: Any, batch_size: int = 32) -> CalibrationData:
+def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = None) -> CalibrationData:
     """Normalise a dataset for a model.
 
     Args:
         model: Keras model with defined inputs.
         dataset: samples in any of the forms that the module's description lists.
-        batch_size: samples in each batch of the result, however the dataset itself is batched.
+        batch_size: samples in each batch of the result, however the dataset itself is batched; None takes fewer the
+            larger the inputs are, so that the activations of a batch stay within a few hundred MiB.
 
     Returns:
         A stream of dicts, input name -> array ``[batch, ...]``.
@@ -156,6 +161,9 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int = 32) -> 
             batch does not fit the model. Later batches are checked when they are read.
     """
     specs = input_specs(model)
+    if batch_size is None:
+        values = sum(math.prod(size or 1 for size in spec.shape) for spec in specs)
+        batch_size = min(max(VALUES_PER_BATCH // values, SMALLEST_BATCH), LARGEST_BATCH)
     if _is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
         arrays = _arrays_by_name(specs, dataset)
         length = _common_length(arrays)
