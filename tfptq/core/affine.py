@@ -114,3 +114,9 @@ def _float32_scale(scale: float) -> float:
     if scale == 0.0:
         return 1.0
     return float(max(np.float32(scale), SMALLEST_SCALE))
+
+
+def symmetric_range(minimum: float, maximum: float) -> tuple[float, float]:
+    """The least range around another whose int8 grid has the zero point 0."""
+    bound = max(-float(minimum), float(maximum))
+    return -bound * 128.0 / 127.0, bound

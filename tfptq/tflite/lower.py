@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfptq.core.affine import ActivationGrid, activation_grid
+from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import RULES, SHAPE_READERS, data_inputs, least_version
@@ -155,10 +155,11 @@ class Lowering:
         joint = self.grids[operator.outputs[0]] if RULES[name].share == "join" else None
         for at in data_inputs(self.model, operator):
             index = operator.inputs[at]
+            symmetric = at in RULES[name].symmetric
             if self.model.is_constant(index):
-                operator.inputs[at] = self._constant(index, joint)
+                operator.inputs[at] = self._constant(index, joint, symmetric)
             else:
-                operator.inputs[at] = self._as_integer(index, joint)
+                operator.inputs[at] = self._as_integer(index, self._symmetric(index) if symmetric else joint)
         if name in WEIGHTED_OPERATORS:
             self._place_kernel(operator, WEIGHTED_OPERATORS[name])
         self.model.raise_version(operator, least_version(name, self.bits))
@@ -229,11 +230,17 @@ class Lowering:
             self._float[index] = new
         return self._float[index]
 
-    def _constant(self, index: int, grid: ActivationGrid | None) -> int:
+    def _symmetric(self, index: int) -> ActivationGrid:
+        """The grid of an activation, or one that covers it with the zero point 0."""
+        grid = self.grids[index]
+        return activation_grid(*symmetric_range(*grid.real_range), self.bits) if grid.zero_point else grid
+
+    def _constant(self, index: int, grid: ActivationGrid | None, symmetric: bool) -> int:
         """An integer copy of a float constant that stands where an activation could."""
         values = self.model.constant(index)
         if grid is None:
-            grid = activation_grid(float(values.min()), float(values.max()), self.bits)
+            low, high = float(values.min()), float(values.max())
+            grid = activation_grid(*(symmetric_range(low, high) if symmetric else (low, high)), self.bits)
         quantization = quantization_parameters([grid.scale], [grid.zero_point])
         return self.model.add_constant(f"{self.model.name(index)}_int{self.bits}", grid.quantize(values), quantization)
 

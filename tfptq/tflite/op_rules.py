@@ -37,12 +37,14 @@ class IntegerRule:
             sharing would cost an input accuracy.
         version: least operator version for int8.
         version_16: least operator version for int16, or None when there is no 16x8 kernel.
+        symmetric: positions of the inputs that need the zero point 0.
     """
 
     data: tuple[int, ...] | None = (0,)
     share: str = "no"
     version: int = 2
     version_16: int | None = None
+    symmetric: tuple[int, ...] = ()
 
 
 RULES: dict[str, IntegerRule] = {
@@ -51,7 +53,8 @@ RULES: dict[str, IntegerRule] = {
     "DEPTHWISE_CONV_2D": IntegerRule((0,), "no", 3, 5),
     "FULLY_CONNECTED": IntegerRule((0,), "no", 5, 7),
     "TRANSPOSE_CONV": IntegerRule((2,), "no", 3, 3),
-    "BATCH_MATMUL": IntegerRule((0, 1), "no", 2, 3),
+    # XNNPACK in TF 2.21 takes the second factor's zero point for 0 (also in the converter's own files).
+    "BATCH_MATMUL": IntegerRule((0, 1), "no", 2, 3, symmetric=(1,)),
     # Element by element.
     "ADD": IntegerRule(None, "no", 2, 3),
     "SUB": IntegerRule(None, "no", 2, 5),
@@ -97,7 +100,7 @@ RULES: dict[str, IntegerRule] = {
     "SPLIT": IntegerRule((1,), "chain", 2, 4),
     "SPLIT_V": IntegerRule((0,), "chain", 2, 2),
     "GATHER": IntegerRule((0,), "chain", 2, 4),
-    "DEPTH_TO_SPACE": IntegerRule((0,), "chain", 2),
+    "DEPTH_TO_SPACE": IntegerRule((0,), "chain", 1),
     "SPACE_TO_DEPTH": IntegerRule((0,), "chain", 2),
     "SPACE_TO_BATCH_ND": IntegerRule((0,), "chain", 2, 4),
     "BATCH_TO_SPACE_ND": IntegerRule((0,), "chain", 2, 4),
