@@ -1,6 +1,5 @@
 """Block metadata of an emitted file, from the fitted weights."""
 
-from collections.abc import Mapping
 from importlib.metadata import version
 
 from tfptq.config import QuantizationConfig
@@ -22,19 +21,21 @@ def describe(emitted: EmittedModel, plans: list[KernelPlan], config: Quantizatio
         config: config of the whole model.
         seed: seed of everything random.
     """
-    index_of = {emitted.model.name(index): index for index in range(len(emitted.model.tensors))}
-    tensors: Mapping[str, TensorBlocks] = {}
+    place_of = emitted.model.places()
+    tensors: dict[str, TensorBlocks] = {}
     for plan in plans:
-        name = emitted.kernel_names[plan.binding.kernel]
+        name = emitted.kernel_names[plan.binding.operator]
         if name in tensors:
             continue
+        subgraph, index = place_of[name]
         tensors[name] = TensorBlocks.from_quantized_weight(
             plan.weight_in_file,
             view=plan.binding.view,
-            tensor=index_of[name],
+            tensor=index,
             tensor_name=name,
             layer=name if plan.binding.key is None else plan.binding.key[0],
-            layout="int8",
+            layout=plan.layout,
+            subgraph=subgraph,
         )
     versions = {"tfptq": __version__, **{package: version(package) for package in RECORDED_PACKAGES}}
     return BlockMetadata(config.to_json(indent=None), seed, versions, tuple(tensors.values()))

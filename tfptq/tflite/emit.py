@@ -9,9 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfptq.core.affine import ActivationGrid
-from tfptq.core.blocks import QuantizedWeight, WeightView
+from tfptq.core.blocks import QuantizedWeight
 from tfptq.tflite.activations import Range, assign_grids
-from tfptq.tflite.lower import KernelConstant, Lowering, quantization_parameters
+from tfptq.tflite.layouts.choose import INT4_VERSIONS, INTEGER_LAYOUTS
+from tfptq.tflite.layouts.constants import add_integer_kernel, add_native_kernel, with_half_scales
+from tfptq.tflite.layouts.unpacking import add_unpacking, unpacking, wrap_in_composite
+from tfptq.tflite.lower import KernelConstant, Lowering
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import SHAPE_READERS, reason_to_stay_float
@@ -25,17 +28,21 @@ class KernelPlan:
         binding: where the kernel stands.
         weight: its codes and scales.
         bias: float32 ``[O]`` real bias, or None.
+        layout: how the file holds the codes, see ``tfptq.tflite.layouts``. The operator of a layout that computes in
+            float must not be among the integer operators of the plan.
     """
 
     binding: WeightBinding
     weight: QuantizedWeight
     bias: np.ndarray | None
+    layout: str = "int8"
 
     @property
     def weight_in_file(self) -> QuantizedWeight:
-        """The weight with the factors that the converter fused into this use of it."""
+        """The weight with the factors that the converter fused into this use of it, and scales as the layout has."""
         factors = self.binding.row_factors
-        return self.weight if factors is None else self.weight.times_rows(factors)
+        weight = self.weight if factors is None else self.weight.times_rows(factors)
+        return with_half_scales(weight) if self.layout == "native" else weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +68,8 @@ class EmittedModel:
 
     Attributes:
         model: the quantized model, still editable (metadata is attached to it).
-        kernel_names: skeleton index of a kernel -> name of the tensor that holds its codes.
+        kernel_names: position of a skeleton's operator -> name of the tensor that holds the codes of its kernel; the
+            name is unique over all subgraphs.
     """
 
     model: TFLiteModel
@@ -126,38 +134,83 @@ def emit(
     """
     model = TFLiteModel(skeleton)
     operators = [model.operators[at] for at in plan.operators]
+    written = _Kernels(model)
     constants: dict[int, KernelConstant] = {}
-    written: dict[int, tuple[int, np.ndarray]] = {}
+    in_float: dict[int, KernelPlan] = {}
     for item in kernels:
-        kernel = item.binding.kernel
-        if kernel not in written:
-            written[kernel] = write_int8_kernel(model, kernel, item.binding.view, item.weight_in_file)
-        constants[id(model.operators[item.binding.operator])] = KernelConstant(*written[kernel], item.bias)
+        operator = model.operators[item.binding.operator]
+        if item.layout in INTEGER_LAYOUTS:
+            constants[id(operator)] = written.integer(operator, item)
+        else:
+            in_float[id(operator)] = item
     Lowering(model, plan.grids, constants, plan.bits, input_type, output_type).run(operators)
-    names = {kernel: model.name(index) for kernel, (index, _) in written.items()}
+    placed = []
+    for operator in model.operators:
+        item = in_float.get(id(operator))
+        placed += [operator] if item is None else written.in_float(operator, item)
+    model.operators[:] = placed
     model.remove_unused()
-    return EmittedModel(model, names)
+    return EmittedModel(model, written.names)
 
 
-def write_int8_kernel(
-    model: TFLiteModel, kernel: int, view: WeightView, weight: QuantizedWeight
-) -> tuple[int, np.ndarray]:
-    """Write a weight as an ordinary int8 constant that takes over the float kernel's name.
+class _Kernels:
+    """Writes kernels into a model. A kernel that several operators read is written once, but for ``composite``.
 
-    Returns:
-        Index of the new tensor and float32 ``[O]`` scales.
-
-    Raises:
-        ValueError: the weight has no exact int8 form.
+    Attributes:
+        names: position of an operator in the skeleton -> name of the tensor of codes.
     """
-    form = weight.int8_form()
-    if form is None:
-        raise ValueError(f"the blocks of {model.name(kernel)!r} have no exact int8 form; choose another layout")
-    codes, scales = form
-    stored = scales if len(np.unique(scales)) > 1 else scales[:1]
-    quantization = quantization_parameters(stored, np.zeros(len(stored), np.int64), view.output_axes[0])
-    name = model.name(kernel)
-    model.tensors[kernel].name = model.unique_name(f"{name}_float")
-    index = model.add_constant(name, view.from_view(codes), quantization)
-    model.tensors[index].name = name
-    return index, scales
+
+    def __init__(self, model: TFLiteModel):
+        self.names: dict[int, str] = {}
+        self._model = model
+        self._float_names: dict[int, str] = {}
+        self._written: dict[tuple[int, str], tuple] = {}
+
+    def integer(self, operator, item: KernelPlan) -> KernelConstant:
+        """Write a kernel for integers."""
+        key, weight = (item.binding.kernel, item.layout), item.weight_in_file
+        if key not in self._written:
+            name = self._name(item.binding.kernel)
+            index, scales = add_integer_kernel(self._model, name, weight, item.binding.view, item.layout)
+            self._written[key] = self._model.name(index), index, scales
+        self.names[item.binding.operator], index, scales = self._written[key]
+        if item.layout == "int4":
+            self._model.raise_version(operator, INT4_VERSIONS[self._model.operator_name(operator)])
+        return KernelConstant(index, scales, item.bias)
+
+    def in_float(self, operator, item: KernelPlan) -> list:
+        """Write a kernel for a float operator; returns the operators that take the operator's place."""
+        kernel_at, bias_at, _ = WEIGHTED_OPERATORS[self._model.operator_name(operator)]
+        if item.bias is not None:
+            operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
+            name = f"{self._model.name(item.binding.output)}/bias"
+            operator.inputs[bias_at] = self._model.add_constant(name, item.bias.astype(np.float32))
+        if item.layout == "composite":
+            return [self._composite(operator, item, kernel_at)]
+        key, before = (item.binding.kernel, item.layout), []
+        if key not in self._written:
+            before, *self._written[key] = self._unpacked(item)
+        self.names[item.binding.operator], operator.inputs[kernel_at] = self._written[key]
+        return [*before, operator]
+
+    def _unpacked(self, item: KernelPlan) -> tuple[list, str, int]:
+        """Write a kernel in the layout native or inline: operators before the reader, name of codes, kernel."""
+        name, weight, view = self._name(item.binding.kernel), item.weight_in_file, item.binding.view
+        if item.layout == "native":
+            index = add_native_kernel(self._model, name, weight, view)
+            return [], self._model.name(index), index
+        before, index = add_unpacking(self._model, name, unpacking(weight, view))
+        return before, self._model.name(before[0].inputs[0]), index
+
+    def _composite(self, operator, item: KernelPlan, kernel_at: int):
+        name, weight = self._name(item.binding.kernel), item.weight_in_file
+        parts = unpacking(weight, item.binding.view)
+        composite, codes_name = wrap_in_composite(self._model, operator, kernel_at, name, parts, weight)
+        self.names[item.binding.operator] = codes_name
+        return composite
+
+    def _name(self, kernel: int) -> str:
+        """The name of the float kernel, which gives it up."""
+        if kernel not in self._float_names:
+            self._float_names[kernel] = self._model.release_name(kernel)
+        return self._float_names[kernel]

@@ -112,6 +112,21 @@ class TFLiteModel:
         self._names.add(name)
         return name
 
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Name of each tensor -> (subgraph, index in it)."""
+        return {
+            _text(tensor.name): (number, index)
+            for number, subgraph in enumerate(self.root.subgraphs)
+            for index, tensor in enumerate(subgraph.tensors)
+        }
+
+    def release_name(self, index: int) -> str:
+        """Take the name away from a tensor that is about to be replaced; returns the name, which is free now."""
+        name = self.name(index)
+        self.tensors[index].name = self.unique_name(f"{name}_replaced")
+        self._names.discard(name)
+        return name
+
     def add_buffer(self, data: np.ndarray) -> int:
         """Append a buffer with the bytes of an array."""
         buffer = schema.BufferT()
@@ -200,10 +215,13 @@ class TFLiteModel:
         used = set(subgraph.inputs) | set(subgraph.outputs)
         for operator in subgraph.operators:
             used.update(operator.inputs, operator.outputs, _index_list(operator.intermediates))
+        used |= {blocks.scales for index in used - {-1} if (blocks := _blockwise(subgraph.tensors[index]))}
         new_index = {old: new for new, old in enumerate(sorted(used - {-1}))}
         new_index[-1] = -1
         position = self.root.subgraphs.index(subgraph)
         subgraph.tensors[:] = [subgraph.tensors[old] for old in sorted(used - {-1})]
+        for blocks in filter(None, map(_blockwise, subgraph.tensors)):
+            blocks.scales = new_index[blocks.scales]
         subgraph.inputs = [new_index[old] for old in subgraph.inputs]
         subgraph.outputs = [new_index[old] for old in subgraph.outputs]
         for operator in subgraph.operators:
@@ -260,6 +278,12 @@ class _AlignedBuffer:
         if vector is not None:
             schema.BufferAddData(builder, vector)
         return schema.BufferEnd(builder)
+
+
+def _blockwise(tensor):
+    """The ``BlockwiseQuantizationT`` of a tensor, whose scales are another tensor, or None."""
+    details = None if tensor.quantization is None else tensor.quantization.details
+    return details if isinstance(details, schema.BlockwiseQuantizationT) else None
 
 
 def _index_list(values) -> list[int]:
