@@ -43,7 +43,7 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "absl-py>=1.4",
-        "ai-edge-litert>=2.0",
+        "ai-edge-litert>=2.3",
         "flatbuffers>=24.3",
         "numpy>=1.26",
         "tensorflow>=2.16",

@@ -109,12 +109,20 @@ def needed_labels(target: Target, owners: dict[str, list[str]]) -> dict[str, str
     return needed
 
 
+def neighbours(source: str, owners: dict[str, list[str]]) -> list[str]:
+    """Targets that have sources in the folder of ``source``, or else in the nearest folder above it."""
+    for folder in Path(source).parents:
+        beside = [other for other in owners if Path(other).parent == folder and other != TEST_ENTRY_POINT]
+        if beside:
+            return sorted({name for other in beside for name in owners[other]})
+    return []
+
+
 def test_every_source_is_in_a_target(owners):
     complaints = []
     for source in sources_in_tree():
         if source not in owners:
-            folder = source.rpartition("/")[0]
-            near = sorted({name for other in owners if other.rpartition("/")[0] == folder for name in owners[other]})
+            near = neighbours(source, owners)
             place = f"the srcs of target {' or '.join(map(repr, near))}" if near else "a new target"
             complaints.append(f"{source} is missing; add it to {place}")
     assert not complaints, "BUILD:\n" + "\n".join(complaints)
