@@ -1,0 +1,146 @@
+"""The report as one HTML page: summary, layers, what needs attention, pictures of blocks. No script, no other file."""
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import numpy as np
+
+from tfptq.report.picture import data_url, heat_map, png
+from tfptq.report.report import BlockPicture, LayerReport, Report
+from tfptq.report.table import format_bytes, format_decibels
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c1e26; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+p.note { color: #5a5f6e; margin: .2rem 0 .8rem; max-width: 50rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #dfe2ea; text-align: right; white-space: nowrap; }
+th { border-bottom: 2px solid #9aa0b0; } th.text, td.text { text-align: left; } tfoot td { font-weight: 600; }
+figure { margin: 1.4rem 0; } figcaption { font-weight: 600; margin-bottom: .4rem; }
+.pair { display: flex; flex-wrap: wrap; gap: 2rem; } .pair div { font-size: .85rem; color: #5a5f6e; }
+.pair img { display: block; image-rendering: pixelated; border: 1px solid #9aa0b0; margin-top: .2rem; }
+"""
+#: Longest side of a picture on the page, and largest side of one block in it.
+_PICTURE_SIDE, _BLOCK_SIDE = 384, 32
+
+
+def render_page(report: Report) -> str:
+    """HTML text of a report."""
+    sections = [
+        _summary(report),
+        _layers(report.layers),
+        _reordering(report.layers),
+        *map(_picture, report.pictures),
+        _listing("Left in float", (f"{item.name} ({item.type}): {item.reason}" for item in report.skipped)),
+        _listing(
+            "Float operators in the file",
+            (f"{item.operator} → {item.tensor}: {item.reason}" for item in report.float_operators),
+        ),
+        _listing("Warnings", report.warnings),
+    ]
+    body = "\n".join(section for section in sections if section)
+    title = escape(f"{report.model_name}, quantized with {report.preset}")
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _summary(report: Report) -> str:
+    ratio = report.float_file_bytes / max(report.file_bytes, 1)
+    rows = [
+        ("Layers quantized", str(len(report.layers))),
+        (
+            "File",
+            f"{format_bytes(report.file_bytes)}, {ratio:.2f}x smaller than {format_bytes(report.float_file_bytes)}",
+        ),
+        ("Calibration", f"{report.samples} samples, seed {report.seed}"),
+    ]
+    rows += [
+        (f"Float graph after {name!r}", f"unchanged within {value:.1e} of the output range")
+        for name, value in report.float_differences.items()
+    ]
+    if report.seconds:
+        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds.items())
+        rows.append(("Time", f"{sum(report.seconds.values()):.1f} s: {steps}"))
+    return _table((), rows, text_columns={0, 1})
+
+
+def _layers(layers: Sequence[LayerReport]) -> str:
+    if not layers:
+        return ""
+    head = ("Layer", "Type", "Granularity", "Bits", "Layout", "Scales", "Float", "Quantized", "Weights dB", "Output dB")
+    rows = [
+        (
+            *(layer.name, layer.type, layer.granularity, str(layer.bits), layer.layout, str(layer.scales)),
+            *(format_bytes(layer.bytes_before), format_bytes(layer.bytes_after)),
+            *(format_decibels(layer.weight_snr_db), format_decibels(layer.output_snr_db)),
+        )
+        for layer in layers
+    ]
+    sums = [sum(getattr(layer, name) for layer in layers) for name in ("scales", "bytes_before", "bytes_after")]
+    total = ("Total", "", "", "", "", str(sums[0]), format_bytes(sums[1]), format_bytes(sums[2]), "", "")
+    return "<h2>Layers</h2>\n" + _table(head, rows, {0, 1, 2, 4}, total)
+
+
+def _reordering(layers: Sequence[LayerReport]) -> str:
+    found = [layer for layer in layers if layer.noise_before is not None and layer.noise_after is not None]
+    if not found:
+        return ""
+    rows = [
+        (
+            layer.name,
+            f"{layer.noise_before:.3g}",
+            f"{layer.noise_after:.3g}",
+            _gain(layer.noise_before, layer.noise_after),
+        )
+        for layer in found
+    ]
+    before, after = (sum(getattr(layer, name) for layer in found) for name in ("noise_before", "noise_after"))
+    total = ("Sum", f"{before:.3g}", f"{after:.3g}", _gain(before, after))
+    note = (
+        "Expected noise of rounding each block, relative to the layer's weights. Their sum is what reordering lowers."
+    )
+    head = ("Layer", "Noise before", "Noise after", "Gain dB")
+    return f'<h2>Reordered channels</h2>\n<p class="note">{note}</p>\n' + _table(head, rows, {0}, total)
+
+
+def _gain(before: float, after: float) -> str:
+    return f"{10.0 * math.log10(before / after):+.2f}" if before > 0.0 and after > 0.0 else "-"
+
+
+def _picture(picture: BlockPicture) -> str:
+    before, after = (np.array(values, np.float64) for values in (picture.before, picture.after))
+    high = max(before.max(), after.max())
+    side = min(_BLOCK_SIDE, max(1, _PICTURE_SIDE // max(before.shape)))
+    size = f'width="{side * before.shape[1]}" height="{side * before.shape[0]}"'
+    images = "".join(
+        f'<div>{title}<img {size} alt="block maxima {title}" src="{data_url(png(heat_map(values, 0.0, high)))}"></div>'
+        for title, values in (("before", before), ("after", after))
+    )
+    caption = f"{escape(picture.layer)}: largest weight in each block, 0 (dark) to {high:.3g} (light)"
+    note = "Rows are blocks of output channels, columns are blocks of input channels."
+    return (
+        f'<figure><figcaption>{caption}</figcaption><p class="note">{note}</p><div class="pair">{images}</div></figure>'
+    )
+
+
+def _listing(title: str, lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<h2>{title}</h2>\n<ul>{items}</ul>" if items else ""
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: set[int], total: Sequence[str] = ()
+) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        kinds = ("text" if column in text_columns else "number" for column in range(len(cells)))
+        marked = (f'<{tag} class="{kind}">{escape(cell)}</{tag}>' for kind, cell in zip(kinds, cells, strict=True))
+        return f"<tr>{''.join(marked)}</tr>\n"
+
+    parts = [f"<thead>\n{row(head, 'th')}</thead>\n" if head else ""]
+    parts.append(f"<tbody>\n{''.join(row(cells, 'td') for cells in rows)}</tbody>\n")
+    parts.append(f"<tfoot>\n{row(total, 'td')}</tfoot>\n" if total else "")
+    return f'<div class="scroll"><table>\n{"".join(parts)}</table></div>'
