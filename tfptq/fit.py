@@ -23,6 +23,7 @@ from tfptq.core.scale_search import search_scales
 from tfptq.core.statistics import CentredStatistics
 from tfptq.core.weight_scales import fit_scales
 from tfptq.tflite.calibrate import Measurements
+from tfptq.tflite.layouts.constants import half_scales
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.skeleton import Skeleton
@@ -85,11 +86,13 @@ class FittingTask:
         """Config of a weight."""
         return self.config_of(key) if isinstance(key, tuple) else UNMATCHED_CONFIG
 
-    def guarded(self, scales: BlockScales, places: tuple[WeightBinding, ...]) -> BlockScales:
-        """Scales under which the int32 bias of no use overflows."""
+    def guarded(self, scales: BlockScales, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> BlockScales:
+        """Scales that the file can hold, and under which the int32 bias of no use overflows."""
+        if self.config(key).layout == "native":
+            return half_scales(scales)
         for place in places:
             bias = self.skeleton.bias(place)
-            if bias is not None:
+            if bias is not None and place.input in self.grids:
                 factors = 1.0 if place.row_factors is None else np.abs(place.row_factors)
                 scales = limit_scales_for_bias(scales, bias / factors, self.grids[place.input].scale)
         return scales
@@ -148,7 +151,7 @@ def fit_weights(
 def _fit_on_means(task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> FittedWeight:
     """Quantize a weight from its values and its mean inputs."""
     view, config = task.view(key, places), task.config(key)
-    scales = task.guarded(fit_scales(view, config), places)
+    scales = task.guarded(fit_scales(view, config), key, places)
     weight = quantize_nearest(view, scales, config.weight_bits)
     shift = np.zeros(len(view), np.float32)
     if config.bias_correction:
@@ -164,7 +167,7 @@ def _fit_on_prefix(
     """Quantize a weight from statistics of the quantized prefix."""
     view, config = task.view(key, places), task.config(key)
     statistics = prefix.statistics(places).centred()
-    scales = task.guarded(_searched_scales(view, config, statistics), places)
+    scales = task.guarded(_searched_scales(view, config, statistics), key, places)
     weight = _rounded(view, scales, config, statistics, task.seed)
     shift = np.zeros(len(view), np.float32)
     if config.bias_correction:

@@ -27,6 +27,7 @@ from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers
 from tfptq.tflite.calibrate import Measurements, measure
 from tfptq.tflite.describe import describe
 from tfptq.tflite.emit import IntegerPlan, KernelPlan, emit, plan_integers
+from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layout
 from tfptq.tflite.matching import WeightKey
 from tfptq.tflite.metadata import attach
 from tfptq.tflite.prefix import DEFAULT_MAX_MEMORY, QuantizedPrefix
@@ -128,11 +129,14 @@ def quantize_keras_model(
             data = data.in_full_batches(skeleton.batch_size)
             batch = next(iter(data))
         differences["convert"] = check_skeleton(skeleton, canonical, batch)
-    skipped = skipped_operators(skeleton, layer_config)
+    layouts = plan_layouts(skeleton.model, skeleton.bindings, lambda key: layer_config.for_layer(key[0]))
+    in_float = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
+    skipped = {**skipped_operators(skeleton, layer_config), **in_float}
     with steps.step("calibrate", total=data.known_samples) as advance:
         measurements = measure(skeleton, data, config.calibration, advance)
         plan = plan_activations(skeleton, measurements, config, skipped)
-    bindings = tuple(binding for binding in skeleton.bindings if binding.operator in set(plan.operators))
+    quantized = {*plan.operators, *in_float}
+    bindings = tuple(binding for binding in skeleton.bindings if binding.operator in quantized)
     with steps.step("fit", total=len(uses(bindings))) as advance:
         task = FittingTask(
             skeleton, weights, measurements, plan.grids, lambda key: layer_config.for_layer(key[0]), seed
@@ -146,14 +150,14 @@ def quantize_keras_model(
     if on_statistics:
         with steps.step("calibrate again", total=data.known_samples) as advance:
             # Coarse weights move the activations: the ranges in the file are those of the quantized weights.
-            fitted_skeleton = skeleton.with_kernels(kernel_plans(skeleton, fitted))
+            fitted_skeleton = skeleton.with_kernels(kernel_plans(skeleton, fitted, layouts))
             plan = plan_activations(
                 fitted_skeleton, measure(fitted_skeleton, data, config.calibration, advance), config, skipped
             )
     assign_weights_to_wrappers(simulation, fitted)
     assign_grids_to_wrappers(simulation, skeleton, fitted, plan.grids, config)
     with steps.step("emit"):
-        kernels = kernel_plans(skeleton, fitted)
+        kernels = kernel_plans(skeleton, fitted, layouts)
         types = {"input_type": config.input_type, "output_type": config.output_type}
         emitted = emit(skeleton.data, plan, kernels, **types)
         attach(emitted.model.root, describe(emitted, kernels, config, seed))
@@ -161,7 +165,7 @@ def quantize_keras_model(
     with steps.step("report"):
         samples = {name: values[:REPORT_SAMPLES] for name, values in batch.items()}
         moved = {} if reordered is None else reordered.layers
-        outcome = Outcome(canonical, skeleton, plan, weights, fitted, tflite, samples, moved)
+        outcome = Outcome(canonical, skeleton, plan, weights, fitted, kernels, tflite, samples, moved)
         report = build_report(
             outcome,
             config,
@@ -243,10 +247,20 @@ def with_permutations(
     }
 
 
-def kernel_plans(skeleton: Skeleton, fitted: dict[WeightKey | int, FittedWeight]) -> list[KernelPlan]:
-    """What the emitter shall write, for every use of every fitted weight."""
-    return [
-        KernelPlan(binding, item.weight, item.bias_of(skeleton, binding))
-        for item in fitted.values()
-        for binding in item.bindings
-    ]
+def kernel_plans(
+    skeleton: Skeleton, fitted: dict[WeightKey | int, FittedWeight], layouts: Mapping[int, str]
+) -> list[KernelPlan]:
+    """What the emitter shall write, for every use of every fitted weight.
+
+    Args:
+        skeleton: float model.
+        fitted: quantized weights.
+        layouts: position of an operator -> planned layout; the kernels of others are nobody's and become int8.
+    """
+    plans = []
+    for key, item in fitted.items():
+        for binding in item.bindings:
+            layer = key[0] if isinstance(key, tuple) else skeleton.model.name(key)
+            layout = settle_layout(layer, layouts.get(binding.operator, "int8"), item.weight)
+            plans.append(KernelPlan(binding, item.weight, item.bias_of(skeleton, binding), layout))
+    return plans

@@ -45,7 +45,8 @@ def assign_grids_to_wrappers(
         outputs: list[ActivationGrid] = []
         for slot in wrapper.weight_slots:
             for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
-                inputs.setdefault(_input_slot(wrapper, slot.name), []).append(grids[binding.input])
+                if binding.input in grids:
+                    inputs.setdefault(_input_slot(wrapper, slot.name), []).append(grids[binding.input])
                 written = _output_tensor(skeleton, wrapper, binding)
                 if written in grids and len(wrapper.weight_slots) == 1:
                     outputs.append(grids[written])

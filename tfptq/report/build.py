@@ -1,7 +1,7 @@
 """Make the report of a quantization from what the pipeline knows at its end."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -13,7 +13,8 @@ from tfptq.fit import FittedWeight
 from tfptq.layers import is_weighted, supports
 from tfptq.reordering import ReorderedLayer
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
-from tfptq.tflite.emit import IntegerPlan
+from tfptq.tflite.emit import IntegerPlan, KernelPlan
+from tfptq.tflite.layouts.sizes import COSTS, stored_bytes
 from tfptq.tflite.matching import WeightKey
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
@@ -33,6 +34,7 @@ class Outcome:
         plan: operators on integers and on floats.
         weights: float canonical views.
         fitted: quantized weights.
+        kernels: how each use of them was written.
         tflite: the quantized file.
         samples: a few samples, Keras input name -> array.
         reordered: layer -> what reordering of channels did to it; empty without reordering.
@@ -43,6 +45,7 @@ class Outcome:
     plan: IntegerPlan
     weights: Mapping[WeightKey, np.ndarray]
     fitted: Mapping[WeightKey | int, FittedWeight]
+    kernels: Sequence[KernelPlan]
     tflite: bytes
     samples: Mapping[str, np.ndarray]
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
@@ -106,7 +109,7 @@ def output_snrs(
     for binding in skeleton.bindings:
         name = skeleton.model.name(binding.output)
         inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
-        if binding.output in plan.grids and inner is not None:
+        if inner is not None and (binding.output in plan.grids or quantized.is_float(inner)):
             pairs[inner] = binding.output
     expected = _run(skeleton.data, pairs.values(), skeleton, samples)
     found = _run(tflite, pairs, skeleton, samples)
@@ -176,15 +179,16 @@ def _layer_report(outcome: Outcome, key: WeightKey | int, item: FittedWeight, sn
     bias_bytes = 0 if skeleton.bias(first) is None else 4 * len(view)
     ratios = [snrs[place.output] for place in item.bindings if place.output in snrs]
     reordered = outcome.reordered.get(key[0]) if isinstance(key, tuple) else None
+    written = next(kernel for kernel in outcome.kernels if kernel.binding is first)
     return LayerReport(
         name=_layer_name(outcome, key),
         type=_layer_type(outcome, key),
         granularity=granularity_name(item.weight.scales),
         bits=item.weight.bits,
-        layout="int8",
+        layout=written.layout,
         scales=item.weight.scales.count,
         bytes_before=4 * view.size + bias_bytes,
-        bytes_after=view.size + bias_bytes + 4 * item.weight.scales.count,
+        bytes_after=stored_bytes(written.layout, written.weight_in_file, first.view) + bias_bytes,
         weight_snr_db=_snr(view, item.weight.dequantize()),
         output_snr_db=min(ratios, default=None),
         noise_before=None if reordered is None else reordered.noise_before,
@@ -223,6 +227,10 @@ def _warnings(outcome: Outcome):
     batch_size = outcome.skeleton.batch_size
     if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
+    for layout, cost in COSTS.items():
+        count = sum(kernel.layout == layout for kernel in outcome.kernels)
+        if count:
+            yield f"{count} of {len(outcome.kernels)} kernels {cost}"
     for key, item in outcome.fitted.items():
         if not isinstance(key, tuple):
             name = outcome.skeleton.model.name(key)

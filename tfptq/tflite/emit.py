@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from tfptq.core.affine import ActivationGrid
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.tflite.activations import Range, assign_grids
 from tfptq.tflite.layouts.choose import INT4_VERSIONS, INTEGER_LAYOUTS
-from tfptq.tflite.layouts.constants import add_integer_kernel, add_native_kernel, with_half_scales
+from tfptq.tflite.layouts.constants import add_integer_kernel, add_native_kernel, half_scales
 from tfptq.tflite.layouts.unpacking import add_unpacking, unpacking, wrap_in_composite
 from tfptq.tflite.lower import KernelConstant, Lowering
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding
@@ -42,7 +42,7 @@ class KernelPlan:
         """The weight with the factors that the converter fused into this use of it, and scales as the layout has."""
         factors = self.binding.row_factors
         weight = self.weight if factors is None else self.weight.times_rows(factors)
-        return with_half_scales(weight) if self.layout == "native" else weight
+        return replace(weight, scales=half_scales(weight.scales)) if self.layout == "native" else weight
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfptq.core.blocks import QuantizedWeight, WeightView, float_scales
+from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView, float_scales
 from tfptq.tflite.lower import quantization_parameters
 from tfptq.tflite.model import TFLiteModel
 
@@ -61,20 +61,19 @@ def add_integer_kernel(
     return add_codes(model, name, view.from_view(codes), quantization, layout == "int4"), scales
 
 
-def with_half_scales(weight: QuantizedWeight) -> QuantizedWeight:
-    """The weight with block scales rounded to float16 numbers, as the layout ``native`` holds them.
+def half_scales(scales: BlockScales) -> BlockScales:
+    """Block scales rounded to float16 numbers, as the layout ``native`` holds them.
 
     Raises:
         ValueError: a scale leaves the range in which float16 is precise.
     """
-    values = weight.scales.values()
+    values = scales.values()
     if values.min() < _SMALLEST_HALF or values.max() > _LARGEST_HALF:
         raise ValueError(
             f"block scales from {values.min():.3g} to {values.max():.3g} do not fit float16, which the layout 'native' "
             "uses; choose the layout 'inline' or 'composite'"
         )
-    half = values.astype(np.float16).astype(np.float32)
-    return QuantizedWeight(weight.codes, float_scales(half, weight.scales.block_shape), weight.bits, weight.permutation)
+    return float_scales(values.astype(np.float16).astype(np.float32), scales.block_shape)
 
 
 def add_native_kernel(model: TFLiteModel, name: str, weight: QuantizedWeight, view: WeightView) -> int:
@@ -83,7 +82,7 @@ def add_native_kernel(model: TFLiteModel, name: str, weight: QuantizedWeight, vi
     Args:
         model: model to write to.
         name: name of the tensor.
-        weight: codes and float16 scales, see ``with_half_scales``.
+        weight: codes and float16 scales, see ``half_scales``.
         view: way from the kernel ``[O, I]`` to the canonical view.
 
     Returns:
