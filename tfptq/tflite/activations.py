@@ -7,7 +7,7 @@ that grid.
 
 from collections.abc import Mapping
 
-from tfptq.core.affine import ActivationGrid, activation_grid
+from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS, RULES, data_inputs
 
@@ -30,8 +30,10 @@ def assign_grids(
         bits: width, 8 or 16.
 
     Returns:
-        Tensor index -> grid. Two tensors of a ``"chain"`` operator always have the same grid; an input of a
-        ``"join"`` operator may have another grid than its output, and then needs a requantization.
+        Tensor index -> grid; the model's inputs and outputs are among them, as they may be integers in any case.
+        Two tensors of a ``"chain"`` operator always have the same grid. An input of a ``"join"`` operator may have
+        another grid than its output, and then needs a requantization; so may an input that needs the zero point 0,
+        when its grid is fixed.
     """
     groups = _Groups(ranges)
     for operator in integer_operators:
@@ -48,7 +50,12 @@ def assign_grids(
     readers = model.consumers()
     for operator in by_share["join"]:
         _join(model, operator, groups, readers)
-    tensors = {
+    for operator in integer_operators:
+        for at in RULES[model.operator_name(operator)].symmetric:
+            if not model.is_constant(operator.inputs[at]):
+                groups.make_symmetric(operator.inputs[at])
+    interface = {index for index in (*model.subgraph.inputs, *model.subgraph.outputs) if index in ranges}
+    tensors = interface | {
         index
         for operator in integer_operators
         for index in (*operator.outputs, *(operator.inputs[at] for at in data_inputs(model, operator)))
@@ -94,6 +101,10 @@ class _Groups:
         self._ranges[a] = (min(low_a, low_b), max(high_a, high_b))
         if b in self._fixed:
             self._fixed.setdefault(a, self._fixed[b])
+
+    def make_symmetric(self, index: int) -> None:
+        root = self._root(index)
+        self._ranges[root] = symmetric_range(*self._ranges[root])
 
     def fix(self, index: int, grid: ActivationGrid) -> None:
         self._fixed[self._root(index)] = grid

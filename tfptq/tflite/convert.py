@@ -13,7 +13,6 @@ import keras
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
-
 #: The operator that the converter names when the states of a loop have a dynamic batch.
 STATE_LIST = "TensorListReserve"
 
