@@ -1,0 +1,60 @@
+"""Run ``.tflite`` files on the stock runtimes: tf.lite and LiteRT, with each of their operator resolvers."""
+
+import ai_edge_litert.interpreter as litert
+import numpy as np
+import tensorflow as tf
+
+#: runtime -> (interpreter, resolvers). AUTO has XNNPACK, BUILTIN the optimized kernels, REF the reference kernels.
+RUNTIMES = {
+    "tf.lite": (tf.lite.Interpreter, tf.lite.experimental.OpResolverType),
+    "litert": (litert.Interpreter, litert.OpResolverType),
+}
+RESOLVERS = {"AUTO": "AUTO", "BUILTIN": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "REF": "BUILTIN_REF"}
+
+
+def run(data, inputs, resolver="AUTO", runtime="litert"):
+    """Run a batch through the signature of a file.
+
+    ``inputs`` holds real values by input name; integer inputs get their codes. Integer outputs are codes.
+    """
+    interpreter, resolvers = RUNTIMES[runtime]
+    options = {"experimental_op_resolver_type": getattr(resolvers, RESOLVERS[resolver])}
+    runner = interpreter(model_content=data, **options).get_signature_runner()
+    details = runner.get_input_details()
+    codes = {name: encoded(values, details[name]) for name, values in inputs.items()}
+    return {name: values.copy() for name, values in runner(**codes).items()}
+
+
+def details(data):
+    """(input details, output details) of the signature, each by name."""
+    runner = litert.Interpreter(model_content=data).get_signature_runner()
+    return runner.get_input_details(), runner.get_output_details()
+
+
+def encoded(values, detail):
+    """Real values as the type that an input has."""
+    if detail["dtype"] == np.float32:
+        return values
+    scale, zero_point = detail["quantization"]
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
+
+
+def decoded(values, detail):
+    """What an output holds as real values."""
+    if detail["dtype"] == np.float32:
+        return values
+    scale, zero_point = detail["quantization"]
+    return ((values.astype(np.float32) - zero_point) * np.float32(scale)).astype(np.float32)
+
+
+def run_decoded(data, inputs, resolver="AUTO", runtime="litert"):
+    """As ``run``, with real values out."""
+    outputs = details(data)[1]
+    return {name: decoded(values, outputs[name]) for name, values in run(data, inputs, resolver, runtime).items()}
+
+
+def signal_to_noise(expected, found):
+    """Ratio in decibels."""
+    noise = np.square(np.float64(expected) - found).sum()
+    return 10 * np.log10(np.square(np.float64(expected)).sum() / noise) if noise else np.inf
