@@ -317,7 +317,7 @@ class QuantizationConfig:
         return self.replace(overrides=(*pins, *self.overrides))
 
     def check_overrides(self, layer_names: list[str]) -> None:
-        """Refuse overrides that match no layer.
+        """Refuse overrides that match no layer, and to skip all layers.
 
         Raises:
             ValueError: naming the pattern and the layers there are.
@@ -328,6 +328,8 @@ class QuantizationConfig:
                     f"the override pattern {item.pattern!r} matches no weighted layer; there are: "
                     + ", ".join(layer_names)
                 )
+        if all(self.for_layer(name).skip for name in layer_names):
+            raise ValueError("the config skips all weighted layers; leave at least one to quantize")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary for JSON."""

@@ -191,7 +191,13 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
-    return keras.models.load_model(path, compile=False)
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
+            "keras.Model itself"
+        ) from error
 
 
 def kernel_views(simulation: keras.Model) -> dict[WeightKey, np.ndarray]:
