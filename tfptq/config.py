@@ -328,7 +328,7 @@ class QuantizationConfig:
                     f"the override pattern {item.pattern!r} matches no weighted layer; there are: "
                     + ", ".join(layer_names)
                 )
-        if all(self.for_layer(name).skip for name in layer_names):
+        if layer_names and all(self.for_layer(name).skip for name in layer_names):
             raise ValueError("the config skips all weighted layers; leave at least one to quantize")
 
     def to_dict(self) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def quantize_keras_model(
             data = data.in_full_batches(fixed_batch)
         batch = next(iter(data))
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
-        layer_config = config.with_pinned_edges([layer.name for layer in canonical.layers if supports(layer)])
+        layer_config = config.with_pinned_edges(quantizable_layers(canonical))
         layer_config, _ = choose_bits(layer_config, canonical)
     reordered = None
     if config.reorder:
@@ -198,6 +198,22 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
             f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
             "keras.Model itself"
         ) from error
+
+
+def quantizable_layers(model: keras.Model) -> list[str]:
+    """Names of the layers that can be quantized, in the order of computation.
+
+    Raises:
+        ValueError: there is none.
+    """
+    names = [layer.name for layer in model.layers if supports(layer)]
+    if not names:
+        kinds = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.weights)
+        raise ValueError(
+            f"the model {model.name!r} has no layer that tfptq can quantize, only {kinds}; teach it one with "
+            "tfptq.layers.register"
+        )
+    return names
 
 
 def kernel_views(simulation: keras.Model) -> dict[WeightKey, np.ndarray]:
