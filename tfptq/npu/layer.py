@@ -189,6 +189,12 @@ def _transposed_size(graph: Subgraph, operator: Operator) -> tuple[int, int] | N
     if operator.kind != "TRANSPOSE_CONV":
         return None
     size = graph.tensors[operator.inputs[0]]
-    if size.type != "INT32" or size.data is None or size.shape != (4,):
-        raise UnsupportedLayer("the output shape of the TRANSPOSE_CONV is not a constant")
-    return tuple(int(extent) for extent in size.values()[1:3])
+    if size.type != "INT32" or size.shape != (4,):
+        raise UnsupportedLayer("the output shape of the TRANSPOSE_CONV is not four int32 numbers")
+    if size.data is not None:
+        return tuple(int(extent) for extent in size.values()[1:3])
+    # With an open batch size the shape is computed, and only its batch differs from that of the output tensor.
+    output = graph.tensors[operator.outputs[0]].shape
+    if len(output) != 4:
+        raise UnsupportedLayer(f"the TRANSPOSE_CONV writes a tensor of shape {output}")
+    return output[1:3]
