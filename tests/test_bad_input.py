@@ -1,0 +1,183 @@
+"""Bad input is refused before work begins, by a message that says what was found and what to do."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tfptq
+
+
+@pytest.fixture(scope="module")
+def model():
+    inputs = keras.Input((4, 4, 2), name="image")
+    return keras.Model(inputs, layers.Dense(2, name="head")(layers.Flatten()(inputs)), name="network")
+
+
+def images(samples=8, shape=(4, 4, 2), dtype=np.float32):
+    return np.random.default_rng(0).normal(size=(samples, *shape)).astype(dtype)
+
+
+def refused(error, message, model, data, config=None):
+    with pytest.raises(error, match=message):
+        tfptq.quantize_keras_model(model, data, config, progress=False)
+
+
+# Data.
+
+
+@pytest.mark.parametrize("empty", [images(0), lambda: iter(()), []], ids=["array", "function", "list"])
+def test_empty_dataset(model, empty):
+    refused(ValueError, "calibration dataset (is empty; give at least one sample|gives 0 arrays)", model, empty)
+
+
+def test_wrong_shape(model):
+    message = r"input 'image' is float32 of shape \[8, 5, 4, 2\]; the model asks for .*\[batch, 4, 4, 2\]; .*reshape"
+    refused(ValueError, message, model, images(shape=(5, 4, 2)))
+
+
+def test_one_sample_without_a_batch_axis(model):
+    refused(ValueError, r"input 'image'.*sample\[None\]", model, images()[0])
+
+
+def test_wrong_dtype(model):
+    refused(ValueError, "input 'image'.*<U.*convert it to numbers", model, np.full((8, 4, 4, 2), "pixel"))
+
+
+def test_values_that_an_integer_input_cannot_hold():
+    inputs = keras.Input((3,), dtype="int32", name="tokens")
+    model = keras.Model(inputs, layers.Dense(2)(layers.Embedding(5, 4)(inputs)))
+    refused(ValueError, "input 'tokens' is float32 and holds values that int32 cannot", model, images(shape=(3,)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_data_that_is_not_finite(model, value):
+    data = images()
+    data[3, 0, 0, 0] = value
+    refused(ValueError, "input 'image' holds NaN, infinity.*drop those samples", model, data)
+
+
+def test_data_that_is_not_finite_late_in_the_stream(model):
+    data = images(80)
+    data[70, 0, 0, 0] = np.nan
+    refused(ValueError, "input 'image' holds NaN", model, data)
+
+
+def test_unknown_input_names(model):
+    refused(ValueError, "input 'image' is missing, 'picture' is no input", model, {"picture": images()})
+
+
+def test_a_dataset_of_no_known_kind(model):
+    refused(ValueError, "calibration dataset is a int; pass a numpy array", model, 3)
+
+
+# Models.
+
+
+def test_weights_that_are_not_finite(model):
+    broken = keras.models.clone_model(model)
+    kernel = np.ones((32, 2), np.float32)
+    kernel[0, 0] = np.nan
+    broken.get_layer("head").set_weights([kernel, np.zeros(2)])
+    refused(ValueError, "weight 'kernel' of layer 'head' has 1 of 64 values.*train or load", broken, images())
+
+
+def test_no_weighted_layer():
+    inputs = keras.Input((4, 4, 2), name="image")
+    empty = keras.Model(inputs, layers.ReLU()(inputs), name="bare")
+    refused(ValueError, "model 'bare' has no layer with a kernel .*nothing to quantize", empty, images())
+
+
+def test_no_layer_that_can_be_quantized():
+    inputs = keras.Input((6, 4), name="sequence")
+    recurrent = keras.Model(inputs, layers.LSTM(3, name="memory")(inputs), name="recurrent")
+    message = r"'recurrent' has no layer that tfptq can quantize, only memory \(LSTM\); teach it"
+    refused(ValueError, message, recurrent, images(shape=(6, 4)))
+
+
+def test_all_layers_skipped(model):
+    config = tfptq.QuantizationConfig(overrides=(tfptq.override("*", skip=True),))
+    refused(ValueError, "config skips all weighted layers; leave at least one", model, images(), config)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__(name="own_call")
+        self.head = layers.Dense(2)
+
+    def call(self, inputs):
+        return self.head(inputs)
+
+
+def test_subclassed_model():
+    own = Subclassed()
+    own(np.zeros((1, 3), np.float32))
+    refused(ValueError, "'own_call' .*subclassed model.*functional API", own, images(shape=(3,)))
+
+
+def test_unbuilt_model():
+    refused(ValueError, "not built.*model.build", keras.Sequential([layers.Dense(2)], name="open"), images(shape=(3,)))
+
+
+def test_something_that_is_no_model():
+    refused(TypeError, "the model is a builtins.int; pass a keras.Model", 3, images())
+
+
+def test_a_layer_that_the_converter_refuses():
+    inputs = keras.Input((4,), name="values")
+    unknown = layers.Lambda(lambda x: keras.ops.fft((x, x))[0], name="spectrum")
+    model = keras.Model(inputs, layers.Dense(2)(unknown(inputs)), name="spectral")
+    refused(
+        ValueError,
+        "(?s)TFLite converter cannot convert the model 'spectral'.*Replace the layers",
+        model,
+        images(shape=(4,)),
+    )
+
+
+def test_missing_file(tmp_path, model):
+    refused(FileNotFoundError, "there is no model file .*missing.keras", tmp_path / "missing.keras", images())
+
+
+def test_file_of_another_kind(tmp_path):
+    refused(
+        ValueError, r"saved_model must end in .keras or .h5; save the model with", tmp_path / "saved_model", images()
+    )
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_damaged_file(tmp_path, suffix):
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(b"not a model")
+    refused(ValueError, f"(?s)damaged{suffix} cannot be read: .*Save the model again", path, images())
+
+
+def test_other_backend(model, monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    refused(RuntimeError, "backend 'jax'.*KERAS_BACKEND=tensorflow", model, images())
+
+
+# Configs and paths.
+
+
+def test_unknown_preset(model):
+    refused(ValueError, "preset is 'w8a9'; it must be one of 'w8a8_shift'", model, images(), "w8a9")
+
+
+@pytest.mark.parametrize("config", [8, {"weight_bits": 8}])
+def test_wrong_kind_of_config(model, config):
+    refused(TypeError, "config is a (int|dict); pass a QuantizationConfig or a preset's name", model, images(), config)
+
+
+def test_bad_types_of_inputs():
+    with pytest.raises(ValueError, match="input_type is 'int4'; it must be one of 'float32', 'int8', 'uint8'"):
+        tfptq.QuantizationConfig(input_type="int4")
+
+
+def test_unwritable_path(model, tmp_path):
+    result = tfptq.quantize_keras_model(model, images(), progress=False)
+    with pytest.raises(OSError, match="missing"):
+        result.save(tmp_path / "missing" / "model.tflite")
+    with pytest.raises(OSError, match=tmp_path.name):
+        result.save(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,400 @@
+"""``quantize_keras_model`` from end to end: files, simulations, reports and what may differ from model to model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from stock_runtimes import RESOLVERS, RUNTIMES, details, run, run_decoded, signal_to_noise
+
+import tfptq
+from tfptq.layers import wrappers
+from tfptq.tflite.metadata import read
+from tfptq.tflite.model import TFLiteModel
+
+SAMPLES = 16
+PRESETS = ("w8a8_layer", "w8a8_channel", "w8a8_shift")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).normal(size=(SAMPLES, 8, 8, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """One convolution of each kind and a dense layer, with biases, and channels of very different sizes."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(8, 3, activation="relu", name="conv")(inputs)
+    x = layers.DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    network = keras.Model(inputs, layers.Dense(4, name="logits")(x), name="network")
+    rng = np.random.default_rng(1)
+    for layer in network.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            spread = 2.0 ** rng.integers(-6, 1, bias.shape if layer.name != "depthwise" else (*bias.shape, 1))
+            layer.set_weights([kernel * spread, rng.normal(0, 0.1, bias.shape)])
+    return network
+
+
+def quantize(model, data, config=None, **changes):
+    """Quantize quietly; ``changes`` are made to the preset or config."""
+    if not isinstance(config, tfptq.QuantizationConfig):
+        config = tfptq.QuantizationConfig.from_preset(config or "w8a8_shift")
+    return tfptq.quantize_keras_model(model, data, config.replace(**changes), progress=False)
+
+
+@pytest.fixture(scope="module")
+def results(model, images):
+    return {preset: quantize(model, images, preset) for preset in PRESETS}
+
+
+def predictions(result, inputs):
+    return np.asarray(result.keras_model(inputs))
+
+
+# Files.
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_file_holds_the_codes_of_the_simulation(results, preset):
+    result = results[preset]
+    file = TFLiteModel(result.tflite)
+    blocks = {item.layer: item for item in read(result.tflite).tensors}
+    assert set(blocks) == {"conv", "depthwise", "logits"}
+    for wrapper in wrappers(result.keras_model):
+        (slot,) = wrapper.weight_slots
+        weight, item = slot.quantized_weight(), blocks[wrapper.layer.name]
+        stored = file.constant(item.tensor)
+        np.testing.assert_array_equal(item.view.to_view(stored), weight.codes)
+        scales = np.broadcast_to(file.tensors[item.tensor].quantization.scale, len(weight.codes))
+        np.testing.assert_allclose(scales, weight.scale_per_weight[:, 0, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_files_are_valid_and_explain_themselves(results, preset):
+    result = results[preset]
+    tfptq.verify(result.tflite)
+    found = tfptq.inspect(result.tflite)
+    assert found.seed == 0
+    assert tfptq.QuantizationConfig.from_json(read(result.tflite).config) == result.config
+    kind = {"w8a8_layer": "tensor", "w8a8_channel": "channel", "w8a8_shift": "tensor + shifts"}[preset]
+    assert {layer.granularity for layer in result.report.layers} == {kind}
+    assert {row.layer for row in found.weights} == {"conv", "depthwise", "logits"}
+    assert ("WES" in {row.scales for row in found.weights}) == (preset == "w8a8_shift")
+
+
+def test_shifts_rescue_small_channels(model, images, results):
+    expected = np.asarray(model(images))
+    noise = {
+        preset: signal_to_noise(expected, run_decoded(results[preset].tflite, {"image": images})["output_0"])
+        for preset in PRESETS
+    }
+    assert noise["w8a8_shift"] > 30
+    assert noise["w8a8_channel"] > 30
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_simulation_predicts_what_the_file_computes(results, images, preset):
+    result = results[preset]
+    outputs = run_decoded(result.tflite, {"image": images})["output_0"]
+    simulated = result.keras_model.predict(images, verbose=0)
+    assert signal_to_noise(outputs, simulated) > 35
+
+
+def test_the_simulation_survives_saving(results, images, tmp_path):
+    result = results["w8a8_shift"]
+    result.keras_model.save(tmp_path / "simulation.keras")
+    loaded = keras.models.load_model(tmp_path / "simulation.keras")
+    np.testing.assert_array_equal(np.asarray(loaded(images)), predictions(result, images))
+    for old, new in zip(wrappers(result.keras_model), wrappers(loaded), strict=True):
+        np.testing.assert_array_equal(
+            new.weight_slots[0].quantized_weight().codes, old.weight_slots[0].quantized_weight().codes
+        )
+
+
+def test_same_inputs_give_same_bytes(model, images, results):
+    assert quantize(model, images).tflite == results["w8a8_shift"].tflite
+
+
+def test_any_number_of_samples_at_once(results, images):
+    data = results["w8a8_shift"].tflite
+    whole = run(data, {"image": images})["output_0"]
+    for size in (1, 3):
+        np.testing.assert_array_equal(run(data, {"image": images[:size]})["output_0"], whole[:size])
+
+
+def test_save_writes_the_file(results, tmp_path):
+    path = results["w8a8_shift"].save(tmp_path / "model.tflite")
+    assert path.read_bytes() == results["w8a8_shift"].tflite
+    results["w8a8_layer"].save(path)
+    assert path.read_bytes() == results["w8a8_layer"].tflite
+    assert [item.name for item in tmp_path.iterdir()] == ["model.tflite"]
+
+
+def test_runtimes_agree_as_on_the_converters_file(digits_convnet, digits):
+    """Rounding of XNNPACK and of the optimized kernels differs from the reference by a step for each layer."""
+    result = quantize(digits_convnet, digits.x_train[:64], input_type="int8", output_type="int8")
+    converter = tf.lite.TFLiteConverter.from_keras_model(digits_convnet)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[None]] for image in digits.x_train[:64])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    ours, theirs = (largest_step(data, digits.x_test) for data in (result.tflite, converter.convert()))
+    assert ours <= max(theirs, 2)
+
+
+def largest_step(data, images):
+    """Largest difference of all runtimes from the reference kernels, in steps of the output's grid."""
+    (name,) = details(data)[0]
+    places = [(resolver, runtime) for runtime in RUNTIMES for resolver in RESOLVERS]
+    outputs = [run(data, {name: images}, *place)["output_0"].astype(int) for place in places]
+    return max(np.abs(found - outputs[-1]).max() for found in outputs)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_trained_network_keeps_its_accuracy(digits_convnet, digits, preset):
+    result = quantize(digits_convnet, digits.x_train[:128], preset)
+    found = run_decoded(result.tflite, {"image": digits.x_test})["output_0"].argmax(axis=1)
+    expected = digits_convnet.predict(digits.x_test, verbose=0).argmax(axis=1)
+    assert (found == digits.y_test).mean() >= (expected == digits.y_test).mean() - 0.01
+    assert (found == expected).mean() > 0.98
+    assert not result.report.float_operators
+
+
+# Inputs and outputs.
+
+
+@pytest.mark.parametrize("outer", ["float32", "int8", "uint8"])
+def test_types_of_inputs_and_outputs(model, images, outer):
+    inner = quantize(model, images, input_type="int8", output_type="int8").tflite
+    data = quantize(model, images, input_type=outer, output_type=outer).tflite
+    inputs, outputs = details(data)
+    assert list(inputs) == ["image"]
+    assert list(outputs) == ["output_0"]
+    assert inputs["image"]["dtype"] == outputs["output_0"]["dtype"] == np.dtype(outer)
+    if outer == "uint8":
+        for found, expected in zip(details(data), details(inner), strict=True):
+            for name, detail in found.items():
+                scale, zero_point = expected[name]["quantization"]
+                assert detail["quantization"] == (scale, zero_point + 128)
+    found, expected = (run_decoded(file, {"image": images})["output_0"] for file in (data, inner))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_several_inputs_and_outputs_keep_their_names(images):
+    a, b = keras.Input((8, 8, 3), name="left"), keras.Input((4,), name="right")
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, name="conv")(a))
+    y = layers.Dense(6, name="dense")(b)
+    outputs = {"total": layers.Add()([x, y]), "label": layers.Softmax()(layers.Dense(3, name="head")(y))}
+    model = keras.Model({"left": a, "right": b}, outputs)
+    data = {"right": images[:, 0, 0, [0, 1, 2, 0]], "left": images}
+    result = quantize(model, data, output_type="uint8")
+    inputs, found = details(result.tflite)
+    assert set(inputs) == {"left", "right"}
+    assert set(found) == {"total", "label"}
+    assert found["label"]["quantization"] == (1 / 256, 0)
+    expected = model(data)
+    for name, values in run_decoded(result.tflite, data).items():
+        assert signal_to_noise(np.asarray(expected[name]), values) > 30
+        assert signal_to_noise(values, np.asarray(result.keras_model(data)[name])) > 30
+    assert quantize(model, [data["left"], data["right"]], output_type="uint8").tflite == result.tflite
+
+
+def test_an_output_that_stays_float_is_an_integer_when_asked(images):
+    inputs = keras.Input((8, 8, 3), name="image")
+    model = keras.Model(
+        inputs, layers.Dense(3, name="head")(layers.Flatten()(layers.Conv2D(4, 3, name="conv")(inputs)))
+    )
+    overrides = (tfptq.override("head", skip=True),)
+    result = quantize(model, images, output_type="int8", overrides=overrides)
+    assert details(result.tflite)[1]["output_0"]["dtype"] == np.int8
+    assert signal_to_noise(np.asarray(model(images)), run_decoded(result.tflite, {"image": images})["output_0"]) > 30
+    assert [item.name for item in result.report.skipped] == ["head"]
+
+
+def test_the_kind_of_dataset_makes_no_difference(model, images, results):
+    labels = np.zeros(SAMPLES)
+    datasets = (
+        lambda: ([image[None]] for image in images),
+        tf.data.Dataset.from_tensor_slices((images, labels)).batch(5),
+        {"image": images.astype(np.float64)},
+    )
+    for dataset in datasets:
+        assert quantize(model, dataset).tflite == results["w8a8_shift"].tflite
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_models_from_files(model, images, results, tmp_path, suffix):
+    model.save(tmp_path / f"model{suffix}")
+    for path in (tmp_path / f"model{suffix}", str(tmp_path / f"model{suffix}")):
+        assert quantize(path, images).tflite == results["w8a8_shift"].tflite
+
+
+def test_more_samples_than_a_batch_are_all_seen(model, images):
+    many = np.concatenate([images, images, 2 * images])
+    result = quantize(model, many, calibration=tfptq.Calibration("min_max"), input_type="int8")
+    assert result.report.samples == 3 * SAMPLES
+    scale, zero_point = details(result.tflite)[0]["image"]["quantization"]
+    assert (127 - zero_point) * scale >= many.max() - scale
+
+
+# Batches of a fixed size.
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_models_with_a_fixed_batch(images, size):
+    inputs = keras.Input(batch_shape=(size, 8, 8, 3), name="image")
+    x = layers.Flatten()(layers.Conv2D(4, 3, name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="head")(x))
+    result = quantize(model, images[:10])
+    file = TFLiteModel(result.tflite)
+    assert file.shape(file.subgraph.inputs[0]) == (size, 8, 8, 3)
+    assert result.report.samples == 10
+    found = run_decoded(result.tflite, {"image": images[:size]})["output_0"]
+    assert signal_to_noise(np.asarray(model(images[:size])), found) > 30
+
+
+def test_recurrent_layers_stay_float_and_take_one_sample():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 4), name="sequence")
+    x = layers.LSTM(5, name="memory")(layers.Conv1D(8, 3, activation="relu", name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="head")(x))
+    data = np.random.default_rng(0).normal(size=(SAMPLES, 6, 4)).astype(np.float32)
+    result = quantize(model, data)
+    assert [item.name for item in result.report.layers] == ["conv", "head"]
+    assert [(item.name, item.type) for item in result.report.skipped] == [("memory", "LSTM")]
+    assert "WHILE" in [item.operator for item in result.report.float_operators]
+    assert any("one sample" in warning or "1 sample" in warning for warning in result.report.warnings)
+    assert result.report.samples == SAMPLES
+    expected = np.asarray(model(data))
+    for resolver in RESOLVERS:
+        found = [run_decoded(result.tflite, {"sequence": item[None]}, resolver)["output_0"] for item in data]
+        assert signal_to_noise(expected, np.concatenate(found)) > 30
+
+
+# Layers.
+
+
+def test_shared_layers_have_one_kernel(images):
+    inputs = keras.Input((8, 8, 3), name="image")
+    shared = layers.Conv2D(3, 3, padding="same", bias_initializer="normal", name="shared")
+    model = keras.Model(inputs, shared(layers.ReLU()(shared(inputs))))
+    result = quantize(model, images)
+    (blocks,) = read(result.tflite).tensors
+    file = TFLiteModel(result.tflite)
+    kernels = [operator.inputs[1] for operator in file.operators if file.operator_name(operator) == "CONV_2D"]
+    assert kernels == [blocks.tensor] * 2
+    expected = np.asarray(model(images))
+    assert signal_to_noise(expected, run_decoded(result.tflite, {"image": images})["output_0"]) > 28
+    assert signal_to_noise(expected, predictions(result, images)) > 28
+
+
+@pytest.mark.parametrize("factor", [3.0, -0.5])
+def test_shared_layers_whose_uses_the_converter_scales(images, factor):
+    """The converter fuses the factor into the second kernel, which then is no weight of Keras any more."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    shared = layers.Conv2D(3, 3, padding="same", bias_initializer="normal", name="shared")
+    model = keras.Model(inputs, shared(factor * layers.ReLU()(shared(inputs))))
+    result = quantize(model, images)
+    assert [item.name for item in result.report.layers] == ["shared"]
+    expected = np.asarray(model(images))
+    assert signal_to_noise(expected, run_decoded(result.tflite, {"image": images})["output_0"]) > 28
+
+
+def test_overrides_for_single_layers(model, images):
+    overrides = (
+        tfptq.override("logits", granularity=tfptq.PerChannel(), scaler="float"),
+        tfptq.override("depth*", skip=True),
+    )
+    result = quantize(model, images, overrides=overrides)
+    by_name = {item.name: item for item in result.report.layers}
+    assert set(by_name) == {"conv", "logits"}
+    assert by_name["logits"].granularity == "channel"
+    assert by_name["conv"].granularity == "tensor + shifts"
+    (skipped,) = result.report.skipped
+    assert skipped.name == "depthwise"
+    assert "config skips" in skipped.reason
+    assert [item.operator for item in result.report.float_operators] == ["DEPTHWISE_CONV_2D"]
+    expected = np.asarray(model(images))
+    assert signal_to_noise(expected, run_decoded(result.tflite, {"image": images})["output_0"]) > 30
+
+
+def test_a_pattern_without_layers_is_refused(model, images):
+    with pytest.raises(ValueError, match="'lgits'.*matches no weighted layer; there are: conv, depthwise, logits"):
+        quantize(model, images, overrides=(tfptq.override("lgits", weight_bits=4),))
+
+
+def test_bias_correction_takes_out_the_mean_error(model, images):
+    errors = {}
+    for corrected in (True, False):
+        config = tfptq.QuantizationConfig(
+            tfptq.PerTensor(), weight_bits=4, edge_bits=None, bias_correction=corrected, layout="int8"
+        )
+        result = quantize(model, images, config)
+        found = run_decoded(result.tflite, {"image": images})["output_0"]
+        errors[corrected] = np.abs((found - np.asarray(model(images))).mean(axis=0)).mean()
+    assert errors[True] < 0.7 * errors[False]
+
+
+def test_the_report_tells_what_was_done(results, model):
+    report = results["w8a8_shift"].report
+    assert [(item.name, item.type, item.bits) for item in report.layers] == [
+        ("conv", "Conv2D", 8),
+        ("depthwise", "DepthwiseConv2D", 8),
+        ("logits", "Dense", 8),
+    ]
+    assert report.model_name == "network"
+    assert report.preset == "w8a8_shift"
+    assert report.samples == SAMPLES
+    assert report.file_bytes == len(results["w8a8_shift"].tflite)
+    assert all(item.weight_snr_db > 30 and item.output_snr_db > 30 for item in report.layers)
+    assert all(item.bytes_before > 2 * item.bytes_after for item in report.layers)
+    assert set(report.float_differences) == {"canonicalise", "convert"}
+    assert max(report.float_differences.values()) < 1e-5
+    assert not report.skipped
+    assert not report.float_operators
+    assert "depthwise" in report.render()
+
+
+# Extreme weights.
+
+
+def quantized_with(images, kernel_factor=1.0, bias=0.0, **changes):
+    """A convolution and a dense layer whose weights were changed; returns (result, float outputs, file's outputs)."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, name="conv")(inputs)
+    model = keras.Model(inputs, [x, layers.Dense(3, name="head")(layers.GlobalAveragePooling2D()(x))])
+    kernel = model.get_layer("conv").kernel
+    model.get_layer("conv").set_weights([np.asarray(kernel) * kernel_factor, np.full(4, bias) * [1, -1, 1, 0]])
+    result = quantize(model, images, **changes)
+    found = run_decoded(result.tflite, {"image": images})
+    return result, np.asarray(model(images)[0]), found["output_0"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_dead_channels(images, preset):
+    factor = np.array([1.0, 0.0, 1e-3, 1.0])
+    _, expected, found = quantized_with(images, factor, bias=0.3, config=preset)
+    assert signal_to_noise(expected, found) > 30
+    assert np.abs(found[..., 1] + 0.3).max() < 0.01 * np.abs(expected).max()
+
+
+def test_a_kernel_of_zeros_is_reported(images):
+    result, expected, found = quantized_with(images, 0.0, bias=0.3)
+    np.testing.assert_allclose(found, expected, atol=0.005)
+    assert "all weights of layer 'conv' are 0" in result.report.warnings
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_biases_far_beyond_the_weights_do_not_overflow(images, preset):
+    _, expected, found = quantized_with(images, np.array([1e-9, 1e-9, 1.0, 1.0]), bias=1000.0, config=preset)
+    assert signal_to_noise(expected, found) > 40
+
+
+def test_very_small_weights(images):
+    _, expected, found = quantized_with(images, 1e-12)
+    assert signal_to_noise(expected, found) > 25
