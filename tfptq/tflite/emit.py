@@ -17,7 +17,7 @@ from tfptq.tflite.layouts.unpacking import add_unpacking, unpacking, wrap_in_com
 from tfptq.tflite.lower import KernelConstant, Lowering
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.op_rules import SHAPE_READERS, reason_to_stay_float
+from tfptq.tflite.op_rules import RULES, SHAPE_READERS, data_inputs, reason_to_stay_float
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +87,26 @@ def plan_integers(
         bits: width of the activations on the device, 8 or 16.
         skipped: position of an operator -> reason to leave it float although it has a rule.
     """
-    integer, left = [], []
+    integer, reasons = [], {}
     float_results: set[int] = set()
     for at, operator in enumerate(model.operators):
         reason = (skipped or {}).get(at) or reason_to_stay_float(model, operator, bits)
         if reason is None and _continues_float(model, operator, float_results):
             reason = f"{model.operator_name(operator)} continues a computation in float"
         if reason is not None:
-            left.append((model.operator_name(operator), model.name(operator.outputs[0]), reason))
+            reasons[at] = reason
             float_results.update(operator.outputs)
         elif any(model.is_float(index) for index in operator.outputs):
             integer.append(at)
+    for at in _lead_to_float(model, integer, reasons):
+        integer.remove(at)
+        reasons[at] = (
+            f"{model.operator_name(model.operators[at])} moves values to a computation in float"
+        )
+    left = ((model.operators[at], reasons[at]) for at in sorted(reasons))
+    named = tuple((model.operator_name(op), model.name(op.outputs[0]), reason) for op, reason in left)
     grids = assign_grids(model, [model.operators[at] for at in integer], ranges, bits)
-    return IntegerPlan(tuple(integer), tuple(left), grids, bits)
+    return IntegerPlan(tuple(integer), named, grids, bits)
 
 
 def _continues_float(model: TFLiteModel, operator, float_results: set[int]) -> bool:
@@ -113,6 +120,27 @@ def _continues_float(model: TFLiteModel, operator, float_results: set[int]) -> b
         return False
     read = [index for index in operator.inputs if model.is_float(index) and not model.is_constant(index)]
     return bool(read) and all(index in float_results for index in read)
+
+
+def _lead_to_float(model: TFLiteModel, integer: list[int], in_float: Mapping[int, str]) -> list[int]:
+    """Operators that only move values of a float input of the model on to float operators.
+
+    Rounding the values on the way (in the EXPAND_DIMS before a float Conv1D, say) would cost accuracy for nothing.
+    """
+    readers, producers, found = model.consumers(), model.producers(), set()
+    for at in reversed(integer):
+        operator = model.operators[at]
+        moves = RULES[model.operator_name(operator)].share == "chain"
+        if moves and all(
+            index not in model.subgraph.outputs and all(to in in_float or to in found for to in readers.get(index, []))
+            for index in operator.outputs
+        ):
+            found.add(at)
+    for at in sorted(found):
+        source = model.operators[at].inputs[data_inputs(model, model.operators[at])[0]]
+        if producers.get(source, at) in set(integer) - found:
+            found.discard(at)
+    return sorted(found)
 
 
 def emit(
