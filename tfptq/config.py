@@ -91,6 +91,9 @@ class Rounding:
         start: first offsets for ``"attention"``: ``"coordinate"``, ``"nearest"`` or ``"gaussian"``.
         refine_scales: how often scales and codes are refined in turn after rounding.
         damping: pull towards the float weights, in units of the mean input power.
+        reconstruction: ``"layer"``: each kernel by itself, on statistics; ``"block"``: then all kernels of a residual
+            block together, with Attention Round on the true output of the block.
+        block_steps: steps of Adam for each block.
     """
 
     method: str = "nearest"
@@ -99,9 +102,13 @@ class Rounding:
     tau: float = 0.5
     start: str = "coordinate"
     refine_scales: int = 0
-    damping: float = 0.01
+    damping: float = 0.2
+    reconstruction: str = "layer"
+    block_steps: int = 250
 
     def __post_init__(self):
+        _one_of("rounding.reconstruction", self.reconstruction, ("layer", "block"))
+        _between("rounding.block_steps", self.block_steps, 1, 1_000_000)
         _one_of("rounding.method", self.method, ("nearest", "coordinate", "attention", "adaround"))
         _one_of("rounding.start", self.start, ("coordinate", "nearest", "gaussian"))
         _between("rounding.steps", self.steps, 1, 1_000_000)

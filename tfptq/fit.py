@@ -8,7 +8,7 @@ what each weight is given. There are two ways:
   output error or for learned rounding. The bias then takes out what all kernels before have added as well.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from tfptq.core.rounding import round_weight
 from tfptq.core.scale_search import search_scales
 from tfptq.core.statistics import CentredStatistics
 from tfptq.core.weight_scales import fit_scales
+from tfptq.tflite.blocks import Block
 from tfptq.tflite.calibrate import Measurements
 from tfptq.tflite.layouts.constants import half_scales
 from tfptq.tflite.matching import WeightBinding, WeightKey
@@ -131,21 +132,107 @@ def fit_weights(
     Returns:
         Keras weight (or, for a kernel that is nobody's, its tensor index) -> fitted weight.
     """
-    fitted = {}
-    for number, (key, places) in enumerate(uses(bindings).items()):
-        stored = checkpoint.load(number) if checkpoint else None
-        if stored is not None:
-            item = FittedWeight(*stored, places)
-        else:
-            item = _fit_on_means(task, key, places) if prefix is None else _fit_on_prefix(task, key, places, prefix)
+    fitted: dict[WeightKey | int, FittedWeight] = {}
+    for numbers, unit, block in _units(task, bindings, prefix):
+        items = _stored(checkpoint, numbers, unit) or _fit_unit(task, unit, block, prefix)
+        for number, (key, item) in zip(numbers, items.items(), strict=True):
             if checkpoint:
                 checkpoint.save(number, item.weight, item.bias_shift)
-        if prefix is not None:
-            for place in places:
-                prefix.replace(place, item.kernel_of(place), item.bias_of(task.skeleton, place))
-        fitted[key] = item
-        advance(1)
+            if prefix is not None:
+                _put(task, prefix, item)
+            fitted[key] = item
+            advance(1)
     return fitted
+
+
+Unit = dict[WeightKey | int, tuple[WeightBinding, ...]]
+
+
+def _units(
+    task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix | None
+) -> Iterator[tuple[list[int], Unit, Block | None]]:
+    """Numbers and uses of the weights that are fitted together, in execution order, and their block if any."""
+    block_of: dict[int, Block] = {}
+    for block in prefix.blocks() if prefix is not None else ():
+        block_of.update({place.operator: block for place in block.places if _learns_blocks(task, place)})
+    numbers, unit, current = [], {}, None
+    for number, (key, places) in enumerate(uses(bindings).items()):
+        block = block_of.get(places[0].operator) if len(places) == 1 else None
+        if unit and (block is None or block is not current):
+            yield numbers, unit, current
+            numbers, unit = [], {}
+        numbers, unit, current = [*numbers, number], {**unit, key: places}, block
+    if unit:
+        yield numbers, unit, current
+
+
+def _learns_blocks(task: FittingTask, place: WeightBinding) -> bool:
+    if place.key is None or place.row_factors is not None:
+        return False
+    rounding = task.config(place.key).rounding
+    return rounding.method != "nearest" and rounding.reconstruction == "block"
+
+
+def _stored(checkpoint: Checkpoint | None, numbers: list[int], unit: Unit) -> dict[WeightKey | int, FittedWeight]:
+    """The finished weights of a unit, or nothing when one of them is not finished."""
+    stored = [checkpoint.load(number) for number in numbers] if checkpoint else [None]
+    if any(item is None for item in stored):
+        return {}
+    return {key: FittedWeight(*item, places) for item, (key, places) in zip(stored, unit.items(), strict=True)}
+
+
+def _put(task: FittingTask, prefix: QuantizedPrefix, item: FittedWeight) -> None:
+    for place in item.bindings:
+        prefix.replace(place, item.kernel_of(place), item.bias_of(task.skeleton, place))
+
+
+def _fit_unit(
+    task: FittingTask, unit: Unit, block: Block | None, prefix: QuantizedPrefix | None
+) -> dict[WeightKey | int, FittedWeight]:
+    """Fit weights one by one, and then together when they share a block."""
+    if prefix is None:
+        return {key: _fit_on_means(task, key, places) for key, places in unit.items()}
+    together = block is not None and len(unit) > 1
+    samples = prefix.block_samples(block) if together else None
+    items = {}
+    for key, places in unit.items():
+        items[key] = _fit_on_prefix(task, key, places, prefix)
+        _put(task, prefix, items[key])
+    if not together:
+        return items
+    for key, weight in _reconstructed(task, items, block, prefix, samples).items():
+        # With other codes the best bias is another one, and so are the inputs of the next kernel.
+        statistics = prefix.statistics(unit[key]).centred()
+        shift = _bias_shift(task, key, unit[key], weight, statistics)
+        items[key] = FittedWeight(weight, shift, unit[key])
+        _put(task, prefix, items[key])
+    return items
+
+
+def _reconstructed(
+    task: FittingTask,
+    items: dict[WeightKey | int, FittedWeight],
+    block: Block,
+    prefix: QuantizedPrefix,
+    samples: tuple[np.ndarray, np.ndarray],
+) -> dict[WeightKey | int, QuantizedWeight]:
+    from tfptq.reconstruct import LearnedKernel, reconstruct_block  # imports TensorFlow
+
+    kernels = []
+    for key, item in items.items():
+        view = task.view(key, item.bindings)
+        kernels.append(LearnedKernel(item.bindings[0], view / item.weight.scale_per_weight, item.weight))
+    rounding = task.config(next(iter(items))).rounding
+    weights = reconstruct_block(
+        prefix.quantized,
+        block,
+        kernels,
+        *samples,
+        steps=rounding.block_steps,
+        tau=rounding.tau,
+        seed=task.seed,
+    )
+    return dict(zip(items, weights, strict=True))
 
 
 def _fit_on_means(task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> FittedWeight:
@@ -167,14 +254,25 @@ def _fit_on_prefix(
     """Quantize a weight from statistics of the quantized prefix."""
     view, config = task.view(key, places), task.config(key)
     statistics = prefix.statistics(places).centred()
-    scales = task.guarded(_searched_scales(view, config, statistics), key, places)
-    weight = _rounded(view, scales, config, statistics, task.seed)
-    shift = np.zeros(len(view), np.float32)
-    if config.bias_correction:
-        bias = task.skeleton.bias(places[0])
-        factors = 1.0 if places[0].row_factors is None else places[0].row_factors
-        shift = statistics.best_bias(weight.dequantize()) - (0.0 if bias is None else bias / factors)
-    return FittedWeight(weight, shift.astype(np.float32), places)
+    damped = statistics.damped(view, config.rounding.damping)
+    scales = task.guarded(_searched_scales(view, config, damped), key, places)
+    weight = _rounded(view, scales, config, damped, task.seed)
+    return FittedWeight(weight, _bias_shift(task, key, places, weight, statistics), places)
+
+
+def _bias_shift(
+    task: FittingTask,
+    key: WeightKey | int,
+    places: tuple[WeightBinding, ...],
+    weight: QuantizedWeight,
+    statistics: CentredStatistics,
+) -> np.ndarray:
+    """float32 ``[O]``: what the best bias for some codes adds to the float bias."""
+    if not task.config(key).bias_correction:
+        return np.zeros(len(weight.codes), np.float32)
+    bias = task.skeleton.bias(places[0])
+    factors = 1.0 if places[0].row_factors is None else places[0].row_factors
+    return (statistics.best_bias(weight.dequantize()) - (0.0 if bias is None else bias / factors)).astype(np.float32)
 
 
 def _searched_scales(view: np.ndarray, config: QuantizationConfig, statistics: CentredStatistics) -> BlockScales:
@@ -209,7 +307,7 @@ def _rounded(
         statistics,
         rounding.method,
         _rounding_options(rounding),
-        damping=rounding.damping,
+        damping=0.0,  # the statistics are damped already
         refine_scales=rounding.refine_scales,
         seed=seed,
     )

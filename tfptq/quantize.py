@@ -17,7 +17,7 @@ from tfptq.data import calibration_data
 from tfptq.files import write_atomically
 from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses
 from tfptq.graph import canonicalise, check_float_equal
-from tfptq.layers import quantize_annotate_model, quantize_apply, supports, wrappers
+from tfptq.layers import quantize_annotate_model, quantize_apply, supports, weight_specs
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
 from tfptq.reordering import reorder_channels
@@ -122,7 +122,7 @@ def quantize_keras_model(
             differences["reorder"] = max(check_float_equal(canonical, reordered.model, batch).values())
             canonical = reordered.model
     simulation = quantize_apply(quantize_annotate_model(canonical, layer_config))
-    weights = kernel_views(simulation)
+    weights = kernel_views(canonical)
     with steps.step("convert"):
         skeleton = build_skeleton(canonical, weights)
         if skeleton.batch_size not in (None, fixed_batch):
@@ -216,12 +216,13 @@ def quantizable_layers(model: keras.Model) -> list[str]:
     return names
 
 
-def kernel_views(simulation: keras.Model) -> dict[WeightKey, np.ndarray]:
-    """(layer, weight) -> float canonical view ``[O, I, T]`` of every weight in a wrapper."""
+def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:
+    """(layer, weight) -> float canonical view ``[O, I, T]`` of every weight that can be quantized."""
     return {
-        (wrapper.layer.name, slot.name): slot.view.to_view(keras.ops.convert_to_numpy(slot.variable))
-        for wrapper in wrappers(simulation)
-        for slot in wrapper.weight_slots
+        (layer.name, spec.name): spec.view.to_view(keras.ops.convert_to_numpy(spec.variable))
+        for layer in model.layers
+        if supports(layer)
+        for spec in weight_specs(layer)
     }
 
 

@@ -75,11 +75,11 @@ def test_segments_in_a_row_are_the_model(skeleton, batches):
         stop = cut + 1
         needed = crossing(model, stop)
         written = [index for index in model.operators[cut].outputs if index in needed]
-        data = segment(model, cut, stop, written)
-        runner = TensorRunner(data, range(0))
+        part = segment(model, cut, stop, written)
+        runner = TensorRunner(part, range(0))
         named = {read: array for read, array in ((name(i), a) for i, a in values.items()) if read in runner.input_names}
-        outputs = TFLiteModel(data).subgraph.outputs
-        results = _run(data, outputs, named)
+        outputs = part.subgraph.outputs
+        results = _run(part, outputs, named)
         values.update(zip(written, (results[index] for index in outputs), strict=True))
         values = {index: array for index, array in values.items() if index in needed}
     np.testing.assert_allclose(values[skeleton.outputs[0]], expected[skeleton.outputs[0]], rtol=1e-6, atol=1e-6)

@@ -22,6 +22,7 @@ Source: the quadratic is the layer objective of Optimal Brain Surgeon and its he
 the float output as the target.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ import numpy as np
 
 #: Positions of the whole data set kept at least, and kept for each input of a group.
 FEWEST_POSITIONS = 16384
-POSITIONS_PER_INPUT = 128
+POSITIONS_PER_INPUT = 64
 #: Float32 numbers that one block of patches may hold.
 BLOCK_SIZE = 1 << 22
 
@@ -115,6 +116,17 @@ class CentredStatistics:
                 f"{outputs} outputs and {inputs} inputs each"
             )
         return view.reshape(groups, outputs, inputs)
+
+    def damped(self, view: np.ndarray, damping: float) -> "CentredStatistics":
+        """The same with a pull towards float weights, which keeps few samples from being fitted to their noise.
+
+        Args:
+            view: float weights ``[O, I, T]``.
+            damping: strength, in units of the mean input power of each group.
+        """
+        power = damping * np.diagonal(self.gram, axis1=1, axis2=2).mean(axis=1)[:, None, None]  # [G, 1, 1]
+        gram = self.gram + power * np.eye(self.gram.shape[1])
+        return dataclasses.replace(self, gram=gram, cross=self.cross + power * self.group_view(view))
 
     def output_error(self, view: np.ndarray) -> np.ndarray:
         """Mean squared error ``[O]`` of each output channel with weights ``[O, I, T]`` and the best bias."""
@@ -270,6 +282,16 @@ def _zeros(groups: int, outputs: int, inputs: int) -> LayerStatistics:
 def _products(patches: np.ndarray, z: np.ndarray) -> LayerStatistics:
     """Statistics of patches ``[M, G, I, T]`` and outputs ``[M, G*P]``: float32 products, float64 sums."""
     count, groups = patches.shape[:2]
+    if groups == 1:
+        rows = patches.reshape(count, -1)  # [M, K]; BLAS does a matrix times its own transpose at half the cost
+        return LayerStatistics(
+            count,
+            rows.sum(axis=0, dtype=np.float64)[None],
+            z.sum(axis=0, dtype=np.float64)[None],
+            np.square(z).sum(axis=0, dtype=np.float64)[None],
+            (rows.T @ rows).astype(np.float64)[None],
+            (z.T @ rows).astype(np.float64)[None],
+        )
     x = patches.reshape(count, groups, -1).transpose(1, 2, 0)  # [G, K, M]
     z = z.reshape(count, groups, -1).transpose(1, 2, 0)  # [G, P, M]
     return LayerStatistics(

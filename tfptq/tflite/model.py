@@ -5,6 +5,7 @@
 one place.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import flatbuffers
@@ -34,18 +35,38 @@ class TFLiteModel:
 
     Attributes:
         root: the ``ModelT`` of the schema.
-        subgraph: the main ``SubGraphT``.
     """
 
     def __init__(self, data: bytes):
         self.root = schema.ModelT.InitFromPackedBuf(data, 0)
-        self.subgraph = self.root.subgraphs[0]
         for subgraph in self.root.subgraphs:
             for operator in subgraph.operators:
                 operator.inputs = _index_list(operator.inputs)
                 operator.outputs = _index_list(operator.outputs)
             subgraph.inputs, subgraph.outputs = _index_list(subgraph.inputs), _index_list(subgraph.outputs)
         self._names = {_text(tensor.name) for subgraph in self.root.subgraphs for tensor in subgraph.tensors}
+
+    def copy(self) -> "TFLiteModel":
+        """A model that can be edited without changing this one; constants are shared."""
+        twin = object.__new__(TFLiteModel)
+        twin.root, twin._names = copy.copy(self.root), set(self._names)
+        twin.root.subgraphs = [copy.copy(subgraph) for subgraph in self.root.subgraphs]
+        for subgraph in twin.root.subgraphs:
+            subgraph.tensors = [copy.copy(tensor) for tensor in subgraph.tensors]
+            subgraph.operators = [copy.copy(operator) for operator in subgraph.operators]
+            for operator in subgraph.operators:
+                operator.inputs, operator.outputs = list(operator.inputs), list(operator.outputs)
+        for field in ("buffers", "operatorCodes", "metadata", "signatureDefs"):
+            values = getattr(self.root, field)
+            # Entries of buffers and operator codes never change in place; those of the other two do.
+            shared = field in ("buffers", "operatorCodes")
+            setattr(twin.root, field, list(values) if shared and values is not None else copy.deepcopy(values))
+        return twin
+
+    @property
+    def subgraph(self):
+        """The main ``SubGraphT``."""
+        return self.root.subgraphs[0]
 
     @property
     def tensors(self) -> list:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
+from tfptq.tflite.blocks import Block, find_blocks
 from tfptq.tflite.matching import WeightBinding, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
@@ -61,6 +62,34 @@ class QuantizedPrefix:
             part = self._statistics(place)
             total = part if total is None else total + part
         return total
+
+    def blocks(self) -> list[Block]:
+        """Blocks of the model whose kernels can be learned together; positions are those of the walk."""
+        return find_blocks(self._float, self._moved, self._skeleton.bindings)
+
+    def block_samples(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """What a block reads in the quantized copy, and what it gives in the float one.
+
+        Returns:
+            float32 ``[samples, ...]`` inputs and outputs; as many samples as fit into the memory allowed.
+        """
+        self._move_cut(block.start)
+        (source,), (target,) = crossing(self._float, block.start), crossing(self._float, block.stop)
+        reader = _Segment(self._quantized, self._cut, block.start, [source])
+        writer = _Segment(self._float, self._cut, block.stop, [target])
+        inputs, outputs, used = [], [], 0
+        for float_batch, quantized_batch in self._inputs():
+            inputs.append(reader.run(quantized_batch)[source].copy())
+            outputs.append(writer.run(float_batch)[target])
+            used += inputs[-1].nbytes + outputs[-1].nbytes
+            if used >= self._max_memory:
+                break
+        return np.concatenate(inputs), np.concatenate(outputs)
+
+    @property
+    def quantized(self) -> TFLiteModel:
+        """The copy whose kernels are replaced; for reading only."""
+        return self._quantized
 
     def replace(self, place: WeightBinding, weight: np.ndarray, bias: np.ndarray) -> None:
         """Put a dequantized kernel and its bias into the quantized copy.
@@ -140,7 +169,8 @@ class _Segment:
         self._written = [index for index in outputs if index in inside]
         self._name = model.name
         if self._written:
-            self._runner = TensorRunner(*_with_named_outputs(model, start, stop, self._written))
+            part = segment(model, start, stop, self._written)
+            self._runner = TensorRunner(part, part.subgraph.outputs)
 
     def run(self, batch: Batch) -> dict[int, np.ndarray]:
         """Values of the outputs; those that the segment does not write are taken from ``batch``."""
@@ -152,9 +182,3 @@ class _Segment:
             self._runner.run(wanted, lambda index, values: found.append(values.copy()))
             results.update(zip(self._written, found, strict=True))
         return results
-
-
-def _with_named_outputs(model: TFLiteModel, start: int, stop: int, outputs: list[int]) -> tuple[bytes, list[int]]:
-    """A segment and the indexes of its outputs in it, in their order."""
-    data = segment(model, start, stop, outputs)
-    return data, TFLiteModel(data).subgraph.outputs

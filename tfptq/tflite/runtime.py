@@ -17,13 +17,13 @@ class TensorRunner:
     """Feeds batches to a model and shows chosen tensors.
 
     Args:
-        data: ``.tflite`` file.
+        model: ``.tflite`` file, or a model that is left as it is.
         tensors: indexes of the wanted tensors in the main subgraph.
         threads: number of threads; all cores by default.
     """
 
-    def __init__(self, data: bytes, tensors: Iterable[int], threads: int | None = None):
-        model = TFLiteModel(data)
+    def __init__(self, model: bytes | TFLiteModel, tensors: Iterable[int], threads: int | None = None):
+        model = TFLiteModel(model) if isinstance(model, bytes) else model.copy()
         self.tensors = list(dict.fromkeys(tensors))
         self._inputs = {model.name(index): index for index in model.subgraph.inputs}
         written = set(model.producers())

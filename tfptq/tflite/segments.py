@@ -56,7 +56,7 @@ def crossing(model: TFLiteModel, cut: int) -> list[int]:
     return sorted(index for index in written & read if not model.is_constant(index))
 
 
-def segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -> bytes:
+def segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -> TFLiteModel:
     """The operators from ``start`` to before ``stop`` as a model of its own.
 
     Args:
@@ -66,9 +66,10 @@ def segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -
         outputs: tensors to show, written in the segment.
 
     Returns:
-        ``.tflite`` whose inputs are the activations that cross the cut at ``start`` and are read in the segment.
+        Model whose inputs are the activations that cross the cut at ``start`` and are read in the segment, and whose
+        outputs are ``outputs``, in their order.
     """
-    part = TFLiteModel(model.to_bytes())
+    part = model.copy()
     part.root.signatureDefs = None
     written: set[int] = set()
     read: set[int] = set()
@@ -79,4 +80,4 @@ def segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -
     part.subgraph.inputs = sorted(index for index in read - written if not part.is_constant(index))
     part.subgraph.outputs = list(outputs)
     part.remove_unused()
-    return part.to_bytes()
+    return part
