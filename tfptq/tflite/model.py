@@ -5,6 +5,7 @@
 one place.
 """
 
+import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 
@@ -37,6 +38,8 @@ class TFLiteModel:
         root: the ``ModelT`` of the schema.
     """
 
+    _edited = None
+
     def __init__(self, data: bytes):
         self.root = schema.ModelT.InitFromPackedBuf(data, 0)
         for subgraph in self.root.subgraphs:
@@ -65,8 +68,17 @@ class TFLiteModel:
 
     @property
     def subgraph(self):
-        """The main ``SubGraphT``."""
-        return self.root.subgraphs[0]
+        """The main ``SubGraphT``, or the one that ``editing`` has chosen."""
+        return self.root.subgraphs[0] if self._edited is None else self._edited
+
+    @contextlib.contextmanager
+    def editing(self, subgraph):
+        """Inside a ``with`` block, work on another ``SubGraphT`` than the main one."""
+        self._edited = subgraph
+        try:
+            yield
+        finally:
+            self._edited = None
 
     @property
     def tensors(self) -> list:

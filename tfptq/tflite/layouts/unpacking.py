@@ -144,16 +144,13 @@ def wrap_in_composite(
     read = [index for index in operator.inputs if index not in (kernel, -1)]
     outer_inputs = [index for index in read if not model.is_constant(index)]
     outer_outputs = list(operator.outputs)
-    outer, inner = model.subgraph, schema.SubGraphT()
+    inner = schema.SubGraphT()
     inner.name, inner.tensors = f"{name}/decomposition", []
     inside = {index: _copy_tensor(model, inner, index, name) for index in (*read, *outer_outputs)}
     model.root.subgraphs.append(inner)
-    model.subgraph = inner
-    try:
+    with model.editing(inner):
         inner.operators, inside[kernel] = add_unpacking(model, name, parts)
         codes_name = model.name(inner.operators[0].inputs[0])
-    finally:
-        model.subgraph = outer
     operator.inputs = [inside.get(index, index) for index in operator.inputs]
     operator.outputs = [inside[index] for index in outer_outputs]
     inner.operators.append(operator)
