@@ -181,8 +181,8 @@ class Lowering:
         quantization = quantization_parameters(scales.astype(np.float32), np.zeros(len(scales), np.int64))
         old = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
         name = self.model.name(old) if old >= 0 else f"{self.model.name(operator.outputs[0])}/bias"
-        if old >= 0 and len(self.model.consumers().get(old, [])) <= 1:
-            self.model.tensors[old].name = self.model.unique_name(f"{name}_float")
+        if old >= 0 and len(self.model.consumers()[old]) == 1:
+            name = self.model.release_name(old)
         operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
         operator.inputs[bias_at] = self.model.add_constant(name, codes, quantization)
 

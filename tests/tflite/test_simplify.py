@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from float_files import FloatModel
+from stock_runtimes import run
+
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.simplify import fix_reshapes, replace_squares, replace_sums, simplify
+
+VALUES = np.random.default_rng(0).normal(size=(3, 4, 4, 2)).astype(np.float32)
+
+
+def kinds(model):
+    return [model.operator_name(operator) for operator in model.operators]
+
+
+def outputs(model):
+    return list(run(model.to_bytes(), {"x": VALUES}).values())
+
+
+def flatten(sizes=(32,), begin=0):
+    """What the converter makes of Flatten: RESHAPE to [SHAPE(x)[begin], *sizes]."""
+    graph = FloatModel()
+    x = graph.input("x", (1, 4, 4, 2))
+    slicing = {"begin": begin, "end": begin + 1, "stride": 1}
+    constants = [graph.constant(name, np.asarray([value], np.int32)) for name, value in slicing.items()]
+    shape = integer(graph, "SHAPE", [x], (4,), schema.ShapeOptionsT(outType=schema.TensorType.INT32))
+    sliced = integer(graph, "STRIDED_SLICE", [shape, *constants], (), schema.StridedSliceOptionsT(shrinkAxisMask=1))
+    others = [graph.constant(f"size{at}", np.asarray(size, np.int32)) for at, size in enumerate(sizes)]
+    packed = integer(
+        graph, "PACK", [sliced, *others], (1 + len(sizes),), schema.PackOptionsT(valuesCount=1 + len(sizes), axis=0)
+    )
+    result = graph.add("RESHAPE", [x, packed], (1, *sizes), "flat", schema.ReshapeOptionsT())
+    return graph.finish(result)
+
+
+def integer(graph, kind, inputs, shape, options):
+    index = graph.add(kind, inputs, shape, options=options)
+    graph.model.tensors[index].type = schema.TensorType.INT32
+    graph.model.tensors[index].shapeSignature = None
+    return index
+
+
+@pytest.mark.parametrize("sizes", [(32,), (16, 2), (2, 4, 4)])
+def test_flatten_becomes_one_reshape(sizes):
+    model = flatten(sizes)
+    expected = outputs(model)
+    assert fix_reshapes(model) == 1
+    model.remove_unused()
+    assert kinds(model) == ["RESHAPE"]
+    np.testing.assert_array_equal(model.constant(model.operators[0].inputs[1]), [-1, *sizes])
+    np.testing.assert_array_equal(outputs(model), expected)
+
+
+def test_a_reshape_by_another_dimension_stays():
+    model = flatten((24,), begin=1)
+    assert fix_reshapes(model) == 0
+    assert kinds(model) == ["SHAPE", "STRIDED_SLICE", "PACK", "RESHAPE"]
+
+
+@pytest.mark.parametrize("axes", [[1, 2], [3], [-1]])
+def test_sums_become_means(axes):
+    graph = FloatModel()
+    x = graph.input("x", (1, 4, 4, 2))
+    shape = tuple(size for axis, size in enumerate((1, 4, 4, 2)) if axis not in {axis % 4 for axis in axes})
+    options = schema.ReducerOptionsT(keepDims=False)
+    total = graph.add("SUM", [x, graph.constant("axes", np.asarray(axes, np.int32))], shape, "total", options)
+    model = graph.finish(total)
+    expected = outputs(model)
+    assert replace_sums(model) == 1
+    assert kinds(model) == ["MEAN", "MUL"]
+    assert model.name(model.subgraph.outputs[0]) == "total"
+    np.testing.assert_allclose(outputs(model), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sum_over_the_batch_stays():
+    graph = FloatModel()
+    x = graph.input("x", (1, 4, 4, 2))
+    axes = graph.constant("axes", np.asarray([0], np.int32))
+    model = graph.finish(graph.add("SUM", [x, axes], (4, 4, 2), "total", schema.ReducerOptionsT(keepDims=False)))
+    assert replace_sums(model) == 0
+
+
+def test_squares_become_products():
+    graph = FloatModel()
+    x = graph.input("x", (1, 4, 4, 2))
+    model = graph.finish(graph.add("SQUARE", [x], (1, 4, 4, 2), "square", schema.SquareOptionsT()))
+    replace_squares(model)
+    assert kinds(model) == ["MUL"]
+    np.testing.assert_allclose(outputs(TFLiteModel(model.to_bytes()))[0], VALUES**2, rtol=1e-6)
+
+
+def test_simplify_does_all_of_it():
+    model = flatten()
+    simplify(model)
+    assert kinds(model) == ["RESHAPE"]
+    assert len(model.root.operatorCodes) == 1
