@@ -155,7 +155,7 @@ def quantize_keras_model(
                 fitted_skeleton, measure(fitted_skeleton, data, config.calibration, advance), config, skipped
             )
     assign_weights_to_wrappers(simulation, fitted)
-    assign_grids_to_wrappers(simulation, skeleton, fitted, plan.grids, config)
+    assign_grids_to_wrappers(simulation, skeleton, fitted, plan, config)
     with steps.step("emit"):
         kernels = kernel_plans(skeleton, fitted, layouts)
         types = {"input_type": config.input_type, "output_type": config.output_type}

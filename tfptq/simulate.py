@@ -9,6 +9,7 @@ from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.fit import FittedWeight
 from tfptq.layers import QuantizeWrapper, wrappers
+from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS
 from tfptq.tflite.skeleton import Skeleton
@@ -33,27 +34,43 @@ def assign_grids_to_wrappers(
     simulation: keras.Model,
     skeleton: Skeleton,
     fitted: Mapping[WeightKey, FittedWeight],
-    grids: Mapping[int, ActivationGrid],
+    plan: IntegerPlan,
     config: QuantizationConfig,
 ) -> None:
     """Give the wrappers the grids of the tensors that their layers read and write in the file.
 
-    A layer that is used several times gets the widest of its grids.
+    A layer that is used several times gets the widest of its grids. One that computes in float reads its input on a
+    grid only where integers are what is there, and its output is on a grid where an integer operator reads it.
     """
+    read, written = _tensors_of_integers(skeleton, plan, config)
     for wrapper in wrappers(simulation):
         inputs: dict[str, list[ActivationGrid]] = {}
         outputs: list[ActivationGrid] = []
         for slot in wrapper.weight_slots:
             for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
-                if binding.input in grids:
-                    inputs.setdefault(_input_slot(wrapper, slot.name), []).append(grids[binding.input])
-                written = _output_tensor(skeleton, wrapper, binding)
-                if written in grids and len(wrapper.weight_slots) == 1:
-                    outputs.append(grids[written])
+                if binding.operator in plan.operators or binding.input in written:
+                    inputs.setdefault(_input_slot(wrapper, slot.name), []).append(plan.grids[binding.input])
+                result = _output_tensor(skeleton, wrapper, binding)
+                if result in read | written and len(wrapper.weight_slots) == 1:
+                    outputs.append(plan.grids[result])
         for slot in wrapper.input_slots:
             _assign_widest(slot, inputs.get(slot.name, []), config)
         if wrapper.output_slots:
             _assign_widest(wrapper.output_slots[0], outputs, config)
+
+
+def _tensors_of_integers(
+    skeleton: Skeleton, plan: IntegerPlan, config: QuantizationConfig
+) -> tuple[set[int], set[int]]:
+    """Tensors that integer operators, or integer outputs of the model, read; and those that are written as integers."""
+    model, integer = skeleton.model, [skeleton.model.operators[at] for at in plan.operators]
+    read = {index for operator in integer for index in operator.inputs}
+    written = {index for operator in integer for index in operator.outputs}
+    if config.output_type != "float32":
+        read.update(model.subgraph.outputs)
+    if config.input_type != "float32":
+        written.update(model.subgraph.inputs)
+    return read & set(plan.grids), written & set(plan.grids)
 
 
 def _assign_widest(slot, grids: list[ActivationGrid], config: QuantizationConfig) -> None:

@@ -100,9 +100,7 @@ def plan_integers(
             integer.append(at)
     for at in _lead_to_float(model, integer, reasons):
         integer.remove(at)
-        reasons[at] = (
-            f"{model.operator_name(model.operators[at])} moves values to a computation in float"
-        )
+        reasons[at] = f"{model.operator_name(model.operators[at])} moves values to a computation in float"
     left = ((model.operators[at], reasons[at]) for at in sorted(reasons))
     named = tuple((model.operator_name(op), model.name(op.outputs[0]), reason) for op, reason in left)
     grids = assign_grids(model, [model.operators[at] for at in integer], ranges, bits)
