@@ -31,22 +31,25 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="measure again what is there already")
     parser.add_argument("--tables-only", action="store_true", help="only write the tables")
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"records": {}}
     failed = []
-    if not arguments.tables_only:
-        results["versions"] = {name: metadata.version(name) for name in PACKAGES}
-        for model in arguments.models:
-            for method in arguments.methods:
-                if arguments.again or method not in results["records"].get(model, {}):
-                    failed += _measure(results, model, method, arguments.samples)
-    results["records"] = {model: results["records"][model] for model in MODELS if model in results["records"]}
-    tables.write(PAGE, results)
+    for model in arguments.models if not arguments.tables_only else ():
+        for method in arguments.methods:
+            if arguments.again or method not in _results()["records"].get(model, {}):
+                failed += _measure(model, method, arguments.samples)
+    tables.write(PAGE, _results())
     for line in failed:
         print("failed:", line, file=sys.stderr)
     return 1 if failed else 0
 
 
-def _measure(results: dict, model: str, method: str, samples: int) -> list[str]:
+def _results() -> dict:
+    """The records so far, networks in the order of ``MODELS``."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"records": {}}
+    records = {model: results["records"][model] for model in MODELS if model in results["records"]}
+    return {"versions": {name: metadata.version(name) for name in PACKAGES}, "records": records}
+
+
+def _measure(model: str, method: str, samples: int) -> list[str]:
     """Measure one pair and keep its record at once; the pair's name comes back if it failed."""
     print(f"{model} {method}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +60,9 @@ def _measure(results: dict, model: str, method: str, samples: int) -> list[str]:
         if done.returncode:
             print(log.read_text(encoding="utf-8", errors="replace")[-3000:], file=sys.stderr)
             return [f"{model} {method} (exit code {done.returncode})"]
-        results["records"].setdefault(model, {})[method] = json.loads(output.read_text(encoding="utf-8"))
+        record = json.loads(output.read_text(encoding="utf-8"))
+    results = _results()  # read again: another run may have added to it meanwhile
+    results["records"].setdefault(model, {})[method] = record
     RESULTS.parent.mkdir(exist_ok=True)
     partial = RESULTS.with_suffix(".partial")
     partial.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,8 +1,6 @@
-"""Run ``.tflite`` files and measure what they give: outputs, agreement with float, speed, bits of difference.
+"""Run ``.tflite`` files and measure what they give: outputs, signal to noise, float operators, speed, memory.
 
 Signal to noise: 10 log10(sum f^2 / sum (f - q)^2) over all outputs f of the float network and q of the file, in dB.
-Difference in LSB: |a - b| of two runs of one file, in steps of the output's 8-bit grid; where the file gives float
-outputs, the grid is that of the DEQUANTIZE operator's input.
 """
 
 import statistics
@@ -16,20 +14,25 @@ import numpy as np
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 
-RUNTIMES = ("litert", "tf.lite")
-RESOLVERS = ("AUTO", "BUILTIN", "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF")
 _BOUNDARY = ("QUANTIZE", "DEQUANTIZE")
 _OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 
 
-def open_interpreter(content: bytes, runtime: str = "litert", resolver: str = "AUTO", threads: int = 1):
+def open_interpreter(
+    content: bytes,
+    runtime: str = "litert",
+    resolver: str = "AUTO",
+    threads: int = 1,
+    preserve_all_tensors: bool = False,
+):
     """Interpreter with its tensors allocated.
 
     Args:
         content: the ``.tflite`` file.
         runtime: ``"litert"`` or ``"tf.lite"`` (TensorFlow's own build).
-        resolver: one of ``RESOLVERS``.
+        resolver: name of an ``OpResolverType``.
         threads: how many threads it may use.
+        preserve_all_tensors: keep the values of all tensors, not of the outputs alone.
 
     Raises:
         ValueError: unknown runtime.
@@ -41,8 +44,13 @@ def open_interpreter(content: bytes, runtime: str = "litert", resolver: str = "A
 
         make, resolvers = tf.lite.Interpreter, tf.lite.experimental.OpResolverType
     else:
-        raise ValueError(f"runtime is {runtime!r}; it must be one of {', '.join(RUNTIMES)}")
-    made = make(model_content=content, num_threads=threads, experimental_op_resolver_type=getattr(resolvers, resolver))
+        raise ValueError(f"runtime is {runtime!r}; it must be litert or tf.lite")
+    made = make(
+        model_content=content,
+        num_threads=threads,
+        experimental_op_resolver_type=getattr(resolvers, resolver),
+        experimental_preserve_all_tensors=preserve_all_tensors,
+    )
     made.allocate_tensors()
     return made
 
@@ -60,20 +68,21 @@ def run(content: bytes, x: np.ndarray, **options) -> np.ndarray:
     """
     interpreter = open_interpreter(content, **options)
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    codes = _to_grid(x, source)
+    codes = to_grid(x, source)
     outputs = []
     for sample in codes:
         interpreter.set_tensor(source["index"], sample[None])
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(target["index"])[0])
-    outputs = _from_grid(np.stack(outputs), target)
+    outputs = from_grid(np.stack(outputs), target)
     zero = float(np.mean(~outputs.reshape(len(outputs), -1).any(axis=1)))
     if zero:
         raise RuntimeError(f"{zero:.1%} of the outputs are zero throughout ({options})")
     return outputs
 
 
-def _to_grid(x: np.ndarray, details: dict) -> np.ndarray:
+def to_grid(x: np.ndarray, details: dict) -> np.ndarray:
+    """Put float values on a tensor's grid; ``details`` as LiteRT gives them."""
     dtype = details["dtype"]
     if dtype == np.float32:
         return x.astype(np.float32, copy=False)
@@ -82,7 +91,8 @@ def _to_grid(x: np.ndarray, details: dict) -> np.ndarray:
     return np.clip(np.round(x / scale) + zero_point, limits.min, limits.max).astype(dtype)
 
 
-def _from_grid(codes: np.ndarray, details: dict) -> np.ndarray:
+def from_grid(codes: np.ndarray, details: dict) -> np.ndarray:
+    """Float values of a tensor's codes; ``details`` as LiteRT gives them."""
     if details["dtype"] == np.float32:
         return codes
     scale, zero_point = details["quantization"]
@@ -96,47 +106,13 @@ def snr_db(reference: np.ndarray, outputs: np.ndarray) -> float:
         return float(10 * np.log10(np.sum(reference.astype(np.float64) ** 2) / noise))
 
 
-def runtime_differences(content: bytes, x: np.ndarray) -> dict[str, int]:
-    """Largest difference in LSB of each runtime and resolver from LiteRT's reference kernels.
-
-    Returns:
-        ``"runtime/resolver"`` -> LSB.
-    """
-    reference = run(content, x, resolver="BUILTIN_REF")
-    step = output_step(content)
-    return {
-        f"{runtime}/{resolver}": int(
-            np.round(np.abs(run(content, x, runtime=runtime, resolver=resolver) - reference).max() / step)
-        )
-        for runtime in RUNTIMES
-        for resolver in RESOLVERS
-    }
-
-
-def output_step(content: bytes) -> float:
-    """Scale of the 8-bit grid of the file's first output.
-
-    Raises:
-        ValueError: the output is float and no DEQUANTIZE operator makes it.
-    """
-    graph = schema.ModelT.InitFromPackedBuf(content, 0)
-    main = graph.subgraphs[0]
-    output = main.outputs[0]
-    if main.tensors[output].type != schema.TensorType.FLOAT32:
-        return float(main.tensors[output].quantization.scale[0])
-    for operator in main.operators:
-        if output in operator.outputs and _operator_name(graph, operator) == "DEQUANTIZE":
-            return float(main.tensors[operator.inputs[0]].quantization.scale[0])
-    raise ValueError(f"the output {main.tensors[output].name.decode()!r} is float and has no 8-bit grid")
-
-
 def float_operators(content: bytes) -> dict[str, int]:
     """Operators that compute in float, by name; QUANTIZE and DEQUANTIZE are not counted."""
     graph = schema.ModelT.InitFromPackedBuf(content, 0)
     counts = Counter()
     for main in graph.subgraphs:
         for operator in main.operators:
-            name = _operator_name(graph, operator)
+            name = operator_name(graph, operator)
             types = {main.tensors[i].type for i in operator.outputs}
             if name not in _BOUNDARY and schema.TensorType.FLOAT32 in types:
                 counts[name] += 1
@@ -150,7 +126,8 @@ def computed_tensors(content: bytes) -> list[str]:
     return [main.tensors[i].name.decode() for operator in main.operators for i in operator.outputs]
 
 
-def _operator_name(graph, operator) -> str:
+def operator_name(graph: schema.ModelT, operator: schema.OperatorT) -> str:
+    """TFLite name of an operator, such as ``"CONV_2D"``."""
     code = graph.operatorCodes[operator.opcodeIndex]
     return _OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
@@ -185,7 +162,7 @@ def latency(content: bytes, baseline: bytes, x: np.ndarray, threads: int, second
 def _timed_invoke(content: bytes, x: np.ndarray, threads: int):
     interpreter = open_interpreter(content, threads=threads)
     source = interpreter.get_input_details()[0]
-    codes = _to_grid(x, source)
+    codes = to_grid(x, source)
 
     def invoke(index: int) -> float:
         interpreter.set_tensor(source["index"], codes[index % len(codes)][None])

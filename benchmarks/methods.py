@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-import tfptq
 from benchmarks import peers
+from tfptq import QuantizationConfig, quantize_keras_model
 
 #: What the results keep of a report.
 _KEPT = ("float_operators", "skipped", "warnings", "float_differences", "seconds")
@@ -20,11 +20,11 @@ _KEPT = ("float_operators", "skipped", "warnings", "float_differences", "seconds
 Method = Callable[[keras.Model, np.ndarray], tuple[bytes, dict[str, Any]]]
 
 
-def ours(config: tfptq.QuantizationConfig | str) -> Method:
+def ours(config: QuantizationConfig | str) -> Method:
     """Method that quantizes with this package."""
 
     def quantize(model: keras.Model, x: np.ndarray) -> tuple[bytes, dict[str, Any]]:
-        result = tfptq.quantize_keras_model(model, x, config=config, seed=0, progress=False)
+        result = quantize_keras_model(model, x, config=config, seed=0, progress=False)
         report = json.loads(result.report.to_json())
         return result.tflite, {"report": {name: report[name] for name in _KEPT}}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import measure, peers, zoo
+from benchmarks import measure, peers, runtimes, zoo
 from benchmarks.methods import METHODS
 
 BASELINE = "converter"
@@ -43,8 +43,8 @@ def measure_method(model_name: str, method: str, samples: int) -> dict[str, Any]
 def quality(model: zoo.ZooModel, outputs: np.ndarray) -> dict[str, Any]:
     """Accuracy, agreement with the float network and signal to noise of outputs [N, ...] on the evaluation samples.
 
-    ``"won"`` and ``"lost"`` count the samples that only these outputs, or only the float ones, get right: the
-    standard error of the difference in accuracy is sqrt(won + lost) / N.
+    ``"standard_error"`` is that of the difference in accuracy from the float network. For top-1 it follows from the
+    samples that only one of the two gets right: ``sqrt(won + lost) / N``.
     """
     reference = _float_outputs(model)
     found = {
@@ -56,9 +56,20 @@ def quality(model: zoo.ZooModel, outputs: np.ndarray) -> dict[str, Any]:
         labels = model.evaluation[1]
         ours, theirs = model.decisions(outputs), model.decisions(reference)
         found["agreement"] = float(np.mean(ours == theirs))
-        found["won"] = int(np.sum((ours == labels) & (theirs != labels)))
-        found["lost"] = int(np.sum((ours != labels) & (theirs == labels)))
+        found["standard_error"] = float(np.sqrt(np.sum((ours == labels) != (theirs == labels))) / len(labels))
+    else:
+        found["standard_error"] = _standard_error_of_curves(model, outputs, reference)
     return found
+
+
+def _standard_error_of_curves(model: zoo.ZooModel, outputs: np.ndarray, reference: np.ndarray) -> float:
+    """Deviation of the difference of two areas under the curve over 200 random draws of the clips (bootstrap)."""
+    labels = model.evaluation[1]
+    ours, theirs = model.clip_scores(outputs), model.clip_scores(reference)
+    random = np.random.default_rng(0)
+    draws = [random.integers(len(labels), size=len(labels)) for _ in range(200)]
+    areas = [[zoo.area_under_curve(scores[draw], labels[draw]) for scores in (ours, theirs)] for draw in draws]
+    return float(np.std(np.subtract(*np.transpose(areas))))
 
 
 def _quantize(model: zoo.ZooModel, method: str) -> tuple[dict[str, Any], bytes]:
@@ -75,7 +86,8 @@ def _against_baseline(model: zoo.ZooModel, content: bytes) -> dict[str, Any]:
     tensors = peers.validate(made(model, "float"), content, few[:8])
     baseline = made(model, BASELINE)
     return {
-        "runtime_lsb": measure.runtime_differences(content, few),
+        "runtime_lsb": runtimes.output_differences(content, few),
+        "operator_lsb": runtimes.operator_differences(content, few[0]),
         "validate": {"tensors": len(tensors), "lowest_snr_db": min(tensors.items(), key=lambda item: item[1])},
         "latency": {str(threads): measure.latency(content, baseline, x, threads) for threads in (1, 2)},
     }

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 WINDOW_FRAMES = 5
+UNLABELLED = -1
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class ZooModel:
     Attributes:
         name: key of ``ENTRIES``.
         entry: where it lies.
-        calibration_samples: at most this many; a fixed random choice of what there is.
+        calibration_samples: at most this many (clips, of which all windows are used, for ``"auc"``); a fixed
+            random choice of what there is.
         evaluation_samples: at most this many samples (clips for ``"auc"``), from the front; None for all.
     """
 
@@ -117,9 +119,6 @@ class ZooModel:
     def calibration(self) -> np.ndarray:
         """Unlabelled samples, float32 [N, ...]."""
         x, _ = _read(self.entry.calibration)
-        if self.entry.preprocessing == "windows":
-            x = preprocess(x, "windows")
-            return x[_choice(len(x), self.calibration_samples)]
         return preprocess(x[_choice(len(x), self.calibration_samples)], self.entry.preprocessing)
 
     @cached_property
@@ -130,11 +129,15 @@ class ZooModel:
 
     def accuracy(self, outputs: np.ndarray) -> float:
         """Top-1 or area under the curve of the outputs [N, classes or features] for the evaluation samples."""
-        x, y = self.evaluation
+        _, y = self.evaluation
         if self.metric == "auc":
-            errors = np.mean((outputs - x) ** 2, axis=-1)  # [clips * windows]
-            return area_under_curve(errors.reshape(len(y), -1).mean(axis=1), y)
+            return area_under_curve(self.clip_scores(outputs), y)
         return float(np.mean(self.decisions(outputs) == y))
+
+    def clip_scores(self, outputs: np.ndarray) -> np.ndarray:
+        """Mean squared reconstruction error of each clip, [clips], from the outputs [clips * windows, 640]."""
+        x, y = self.evaluation
+        return np.mean((outputs - x) ** 2, axis=-1).reshape(len(y), -1).mean(axis=1)
 
     def decisions(self, outputs: np.ndarray) -> np.ndarray:
         """Class of each sample, int [N]."""
@@ -186,8 +189,9 @@ def _read(place: str) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path) as data:
             return data["x"], data["y"] if "y" in data else np.zeros(len(data["x"]), int)
     with open(path.parent / f"{path.name}_labels.csv", newline="", encoding="utf-8") as file:
-        rows = sorted((row["file"], int(row["label"])) for row in csv.DictReader(file))
-    return _pictures(path, [name for name, _ in rows]), np.array([label for _, label in rows])
+        labels = {row["file"]: int(row["label"]) for row in csv.DictReader(file)}
+    names = sorted(item.name for item in path.iterdir())
+    return _pictures(path, names), np.array([labels.get(name, UNLABELLED) for name in names])
 
 
 def _pictures(folder: Path, names: list[str]) -> np.ndarray:
