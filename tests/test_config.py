@@ -7,6 +7,7 @@ from tfptq.config import (
     PRESETS,
     Calibration,
     LayerOverride,
+    PerBlock,
     PerChannel,
     PerTensor,
     QuantizationConfig,
@@ -133,3 +134,20 @@ def test_resolve_config():
         resolve_config("w9")
     with pytest.raises(TypeError, match="pass a QuantizationConfig or a preset's name"):
         resolve_config(8)
+
+
+@pytest.mark.parametrize("granularity", [PerBlock(4, 8), PerBlock(input_blocks=4)])
+def test_blocks_survive_json(granularity):
+    config = QuantizationConfig(
+        granularity, "integer", 4, reorder=True, overrides=(override("a", granularity=PerBlock(input_blocks=2)),)
+    )
+    assert QuantizationConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [{}, {"output_channels": 3}, {"input_channels": 3}, {"input_blocks": 2, "output_channels": 1}, {"input_blocks": 0}],
+)
+def test_blocks_need_both_sides_or_a_number(sides):
+    with pytest.raises(ValueError, match="PerBlock"):
+        PerBlock(**sides)

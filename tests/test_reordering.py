@@ -93,9 +93,9 @@ def canonical(request):
     return canonicalise(with_random_weights(request.param()))
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (4, 2), (3, 1)])
-def test_less_noise_and_the_same_function(canonical, shape):
-    reordered = reorder_channels(canonical, QuantizationConfig(PerBlock(*shape), weight_bits=4))
+@pytest.mark.parametrize("blocks", [PerBlock(2, 3), PerBlock(4, 2), PerBlock(3, 1), PerBlock(input_blocks=3)])
+def test_less_noise_and_the_same_function(canonical, blocks):
+    reordered = reorder_channels(canonical, QuantizationConfig(blocks, weight_bits=4))
     check_float_equal(canonical, reordered.model, samples(canonical, 8), 5e-6)
     before, after = (
         sum(getattr(layer, name) for layer in reordered.layers.values()) for name in ("noise_before", "noise_after")

@@ -38,17 +38,30 @@ class PerChannel:
 class PerBlock:
     """One scale for each block of output x input channels (PTQ-SL).
 
+    Give the two sides of a block, or ``input_blocks`` alone. With ``input_blocks=H`` each layer's input channels are
+    cut into ``H`` blocks, and as many output channels share a block as keep the number of scales at that of
+    ``PerChannel`` or below: the same rule for narrow, wide and depthwise layers.
+
     Attributes:
         output_channels: height ``m`` of a block; the last block of a layer may be smaller.
         input_channels: width ``n`` of a block. Depthwise layers have one input channel.
+        input_blocks: number ``H`` of blocks side by side, in place of ``m`` and ``n``; layers with fewer channels have
+            fewer.
     """
 
-    output_channels: int
-    input_channels: int
+    output_channels: int | None = None
+    input_channels: int | None = None
+    input_blocks: int | None = None
 
     def __post_init__(self):
-        _between("PerBlock.output_channels", self.output_channels, 1, 2**20)
-        _between("PerBlock.input_channels", self.input_channels, 1, 2**20)
+        sides = (self.output_channels, self.input_channels)
+        if (None in sides) if self.input_blocks is None else sides != (None, None):
+            raise ValueError(
+                f"{self} must have either output_channels and input_channels, or input_blocks alone: PerBlock(4, 8)"
+            )
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None:
+                _between(f"PerBlock.{name}", value, 1, 2**20)
 
 
 Granularity = PerTensor | PerChannel | PerBlock
@@ -380,7 +393,7 @@ PRESETS: dict[str, QuantizationConfig] = {
     "w8a8_channel": QuantizationConfig(PerChannel()),
     "w8a8_layer": QuantizationConfig(PerTensor()),
     "w4a8_channel": _LEARNED_4_BIT,
-    "w4a8_block": _LEARNED_4_BIT.replace(granularity=PerBlock(16, 16), scaler="integer", reorder=True),
+    "w4a8_block": _LEARNED_4_BIT.replace(granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True),
     "w4a8_mixed": _LEARNED_4_BIT.replace(mixed_precision=MixedPrecision(average_bits=4.0)),
 }
 DEFAULT_PRESET = "w8a8_shift"

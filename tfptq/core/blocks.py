@@ -141,8 +141,17 @@ def block_shape(granularity: Granularity, outputs: int, inputs: int) -> tuple[in
     if isinstance(granularity, PerChannel):
         return 1, inputs
     if isinstance(granularity, PerBlock):
+        if granularity.input_blocks is not None:
+            return _balanced_shape(granularity.input_blocks, outputs, inputs)
         return min(granularity.output_channels, outputs), min(granularity.input_channels, inputs)
     raise TypeError(f"{granularity!r} is not a granularity")
+
+
+def _balanced_shape(columns: int, outputs: int, inputs: int) -> tuple[int, int]:
+    """The lowest blocks ``(m, n)``, ``columns`` of them side by side, with at most ``O`` scales in all."""
+    width = -(-inputs // min(columns, inputs, outputs))
+    rows = max(outputs // -(-inputs // width), 1)  # as many rows of blocks as ceil(I/n) columns leave scales for
+    return -(-outputs // rows), width
 
 
 def block_maxima(view: np.ndarray, block_shape: tuple[int, int]) -> np.ndarray:
