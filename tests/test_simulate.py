@@ -1,0 +1,121 @@
+"""Codes, biases and grids of a file in the wrappers of the Keras simulation."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from stock_runtimes import details
+
+import tfptq
+from tfptq.core.affine import ActivationGrid
+from tfptq.layers import wrappers
+from tfptq.tflite.model import TFLiteModel
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).normal(size=(16, 6, 6, 3)).astype(np.float32)
+
+
+def quantize(model, data, preset="w8a8_channel", **changes):
+    config = tfptq.QuantizationConfig.from_preset(preset).replace(**changes)
+    return tfptq.quantize_keras_model(model, data, config, progress=False)
+
+
+def grid_of(file, name):
+    """Grid of the tensor of a file that has, or begins with, a name."""
+    tensor = next(item for item in file.tensors if file.name(file.tensors.index(item)) == name)
+    return ActivationGrid(float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0]))
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3), name="image")
+    x = layers.Conv2D(4, 3, activation="relu", name="fused")(inputs)
+    x = layers.Conv2D(4, 1, activation="sigmoid", name="fixed")(x)
+    x = layers.Conv2D(4, 1, activation="silu", name="split")(x)
+    return keras.Model(inputs, layers.Dense(3, name="head")(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.fixture(scope="module")
+def slots(network, images):
+    result = quantize(network, images, input_type="int8", output_type="int8")
+    return result, {wrapper.layer.name: wrapper for wrapper in wrappers(result.keras_model)}
+
+
+def test_inputs_and_outputs_have_the_grids_of_the_file(slots):
+    result, by_name = slots
+    inputs, outputs = details(result.tflite)
+    first, last = by_name["fused"].input_slots[0].grid(), by_name["head"].output_slots[0].grid()
+    assert (np.float32(first.scale), first.zero_point) == inputs["image"]["quantization"]
+    assert (np.float32(last.scale), last.zero_point) == outputs["output_0"]["quantization"]
+
+
+def test_outputs_of_layers_with_activation_functions(slots):
+    _, by_name = slots
+    fused, fixed, split = (by_name[name].output_slots[0].grid() for name in ("fused", "fixed", "split"))
+    assert fused == by_name["fixed"].input_slots[0].grid()
+    assert fused.zero_point == -128
+    assert (fixed.scale, fixed.zero_point) == (1 / 256, -128)
+    assert split is None  # x * sigmoid(x) are two operators, neither of which is the layer's whole
+
+
+def test_corrected_biases_are_those_of_the_file(slots, network):
+    result, by_name = slots
+    file = TFLiteModel(result.tflite)
+    head = next(operator for operator in file.operators if file.operator_name(operator) == "FULLY_CONNECTED")
+    _, kernel, bias = head.inputs
+    scale = file.tensors[bias].quantization.scale
+    np.testing.assert_allclose(file.constant(bias) * scale, np.asarray(by_name["head"].layer.bias), atol=scale.max())
+    assert np.abs(np.asarray(by_name["head"].layer.bias) - np.asarray(network.get_layer("head").bias)).max() > 0
+    assert file.shape(kernel) == (3, 4)
+
+
+def test_the_users_model_is_left_alone(network, images):
+    before = [np.array(weight) for weight in network.get_weights()]
+    quantize(network, images)
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_layers_that_are_used_twice_get_the_widest_grids(images):
+    inputs = keras.Input((6, 6, 3), name="image")
+    shared = layers.Conv2D(3, 1, name="shared", kernel_initializer=keras.initializers.Constant(1.0))
+    result = quantize(keras.Model(inputs, shared(shared(inputs))), images)
+    (wrapper,) = wrappers(result.keras_model)
+    first, last = np.abs(images).max(), np.abs(np.asarray(result.keras_model(images))).max()
+    for slot in (wrapper.input_slots[0], wrapper.output_slots[0]):
+        low, high = slot.grid().real_range
+        assert max(-low, high) > 1.2 * first
+    assert max(map(abs, wrapper.output_slots[0].grid().real_range)) >= 0.9 * last
+
+
+def test_attention_has_a_grid_for_each_input():
+    keras.utils.set_random_seed(0)
+    query, value = keras.Input((5, 4), name="query"), keras.Input((6, 4), name="value")
+    model = keras.Model([query, value], layers.MultiHeadAttention(2, 3, name="attention")(query, value))
+    rng = np.random.default_rng(0)
+    data = {"query": rng.normal(size=(8, 5, 4)).astype("f"), "value": 10 * rng.normal(size=(8, 6, 4)).astype("f")}
+    result = quantize(model, data)
+    (wrapper,) = wrappers(result.keras_model)
+    grids = {slot.name: slot.grid() for slot in wrapper.input_slots}
+    assert grids["value"].scale > 5 * grids["query"].scale
+    assert {slot.name for slot in wrapper.weight_slots} == {
+        "query/kernel",
+        "key/kernel",
+        "value/kernel",
+        "attention_output/kernel",
+    }
+    assert np.isfinite(np.asarray(result.keras_model(data))).all()
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+def test_few_bits_of_activations_are_simulated_only(network, images, bits):
+    result = quantize(network, images, activation_bits=bits)
+    grids = [wrapper.input_slots[0].grid() for wrapper in wrappers(result.keras_model)]
+    assert {grid.bits for grid in grids} == {bits}
+    file = TFLiteModel(result.tflite)
+    assert {8} == {
+        8 * file.constant(op.inputs[1]).itemsize for op in file.operators if file.operator_name(op) == "CONV_2D"
+    }
