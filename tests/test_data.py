@@ -134,6 +134,13 @@ def test_batches_are_regrouped_without_loss(lengths, batch_size):
     assert data.num_samples == len(samples)
 
 
+def test_full_batches_repeat_samples_at_the_end(single):
+    data = calibration_data(single, X).in_full_batches(4)
+    batches = [batch["x"] for batch in data]
+    np.testing.assert_array_equal(np.concatenate(batches), X[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 9]])
+    assert data.num_samples == len(X)
+
+
 def test_samples_of_different_sizes_do_not_share_a_batch():
     model = keras.Sequential([keras.Input((None, 2), name="x"), keras.layers.Conv1D(1, 1)])
     sizes = [3, 3, 5, 3]
