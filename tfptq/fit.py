@@ -192,19 +192,30 @@ def _fit_unit(
     """Fit weights one by one, and then together when they share a block."""
     if prefix is None:
         return {key: _fit_on_means(task, key, places) for key, places in unit.items()}
-    together = block is not None and len(unit) > 1
-    samples = prefix.block_samples(block) if together else None
+    if block is not None and len(unit) > 1:
+        with prefix.held_before(block):
+            return _fit_block(task, unit, block, prefix)
+    return _fit_one_by_one(task, unit, prefix)
+
+
+def _fit_one_by_one(task: FittingTask, unit: Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
     items = {}
     for key, places in unit.items():
         items[key] = _fit_on_prefix(task, key, places, prefix)
         _put(task, prefix, items[key])
-    if not together:
-        return items
+    return items
+
+
+def _fit_block(
+    task: FittingTask, unit: Unit, block: Block, prefix: QuantizedPrefix
+) -> dict[WeightKey | int, FittedWeight]:
+    """Fit the kernels of a block one by one, learn their rounding together, and correct the biases again."""
+    samples = prefix.block_samples(block)
+    items = _fit_one_by_one(task, unit, prefix)
     for key, weight in _reconstructed(task, items, block, prefix, samples).items():
         # With other codes the best bias is another one, and so are the inputs of the next kernel.
         statistics = prefix.statistics(unit[key]).centred()
-        shift = _bias_shift(task, key, unit[key], weight, statistics)
-        items[key] = FittedWeight(weight, shift, unit[key])
+        items[key] = FittedWeight(weight, _bias_shift(task, key, unit[key], weight, statistics), unit[key])
         _put(task, prefix, items[key])
     return items
 

@@ -82,7 +82,7 @@ def reconstruct_block(
     scale = float(np.mean(np.square(targets))) or 1.0
     draw = np.random.default_rng(seed)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(x, z):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(task.run(offsets, x) - z)) / scale

@@ -8,6 +8,7 @@ samples, and the next kernels start from there. A cut is only made where its act
 so early layers with large feature maps, whose prefix is short, are run again instead.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -47,6 +48,7 @@ class QuantizedPrefix:
         self._moved = unfuse_activations(self._float, positions)
         unfuse_activations(self._quantized, positions)
         self._cut = 0
+        self._latest_cut: int | None = None
         self._stored: list[tuple[Batch, Batch]] | None = None
         self._batches = batches
 
@@ -66,6 +68,15 @@ class QuantizedPrefix:
     def blocks(self) -> list[Block]:
         """Blocks of the model whose kernels can be learned together; positions are those of the walk."""
         return find_blocks(self._float, self._moved, self._skeleton.bindings)
+
+    @contextlib.contextmanager
+    def held_before(self, block: Block) -> Iterator[None]:
+        """Inside this context no cut is made behind the start of a block, so that its kernels may change again."""
+        self._latest_cut = block.start
+        try:
+            yield
+        finally:
+            self._latest_cut = None
 
     def block_samples(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """What a block reads in the quantized copy, and what it gives in the float one.
@@ -140,6 +151,7 @@ class QuantizedPrefix:
 
     def _move_cut(self, stop: int) -> None:
         """Store the activations at the best cut up to ``stop``, if there is a better one than now."""
+        stop = stop if self._latest_cut is None else min(stop, self._latest_cut)
         candidates = {cut: self._stored_bytes(cut) for cut in range(self._cut + 1, stop + 1)}
         if not candidates:
             return
