@@ -7,6 +7,8 @@ that grid.
 
 from collections.abc import Mapping
 
+from ai_edge_litert import schema_py_generated as schema
+
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS, RULES, data_inputs
@@ -14,6 +16,10 @@ from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS, RULES, data_inputs
 #: An input joins the grid of a concatenation when its range covers at least this share of the joint range, or
 #: when nobody else reads it: it then loses at most one bit. Otherwise it is requantized just for the operator.
 JOIN_SHARE = 0.5
+
+#: Least maximum of a result of ReLU6: the code of 6 then stays far inside int32.
+LEAST_BOUNDED_MAXIMUM = 2.0**-20
+_BOUNDED = (schema.ActivationFunctionType.RELU6, schema.ActivationFunctionType.RELU_N1_TO_1)
 
 Range = tuple[float, float]
 
@@ -35,7 +41,7 @@ def assign_grids(
         another grid than its output, and then needs a requantization; so may an input that needs the zero point 0,
         when its grid is fixed.
     """
-    groups = _Groups(ranges)
+    groups = _Groups({**ranges, **_least_ranges(model, integer_operators, ranges)})
     for operator in integer_operators:
         name = model.operator_name(operator)
         if name in FIXED_OUTPUT_GRIDS:
@@ -62,6 +68,20 @@ def assign_grids(
         if not model.is_constant(index)
     }
     return {index: groups.grid(index, bits) for index in sorted(tensors)}
+
+
+def _least_ranges(model: TFLiteModel, operators: list, ranges: Mapping[int, Range]) -> dict[int, Range]:
+    """Wider ranges for results that are bounded by ReLU6 and its like but are almost always 0.
+
+    Built-in kernels compute the code of the bound in int32 and refuse a scale under which it overflows.
+    """
+    bounded = {}
+    for operator in operators:
+        function = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
+        if function in _BOUNDED or model.operator_name(operator) in ("RELU6", "RELU_N1_TO_1"):
+            low, high = ranges[operator.outputs[0]]
+            bounded[operator.outputs[0]] = (low, max(high, LEAST_BOUNDED_MAXIMUM))
+    return bounded
 
 
 def _join(model: TFLiteModel, operator, groups: "_Groups", readers: Mapping[int, list[int]]) -> None:

@@ -7,6 +7,7 @@ states need a known size; models with such layers are converted for one sample a
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
 
 import keras
@@ -40,10 +41,13 @@ def convert_float(model: keras.Model) -> bytes:
 
 
 def _convert(model: keras.Model) -> bytes:
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    with _quiet():
+    # Through a saved model, which Keras writes itself: ``from_keras_model`` of TensorFlow 2.16 aborts on Keras 3.
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
         try:
-            return converter.convert()
+            # Named explicitly, the signature keeps a fixed batch; by default Keras opens it.
+            specs = keras.tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype, x.name), model.input)
+            model.export(folder, input_signature=[specs])
+            return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
         except (ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
             raise ValueError(
                 f"the TFLite converter cannot convert the model {model.name!r}: {error}. "
