@@ -209,7 +209,8 @@ class QuantizationConfig:
             output channel (WES), with ``PerBlock``, a scale for each row of blocks and a shift for each block;
             ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer 1..16 for each block.
         weight_bits: 2, 3, 4, 5, 6 or 8.
-        activation_bits: 8 on every device; 4 to 7 are simulated in Keras only.
+        activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
+            in Keras only, and 8 in the file.
         weight_scale: ``"max_abs"``, ``"mse"`` (search the scales with the least squared weight error), ``"output"``
             (search those with the least error of the layer's output, PTQ-SL) or ``"cosine"`` (the same with cosine
             similarity).
@@ -223,7 +224,8 @@ class QuantizationConfig:
         bias_correction: take the mean shift that weight rounding causes out of the bias.
         skip: leave the layer in float.
         overrides: other values for single layers; later ones win.
-        input_type: type of the model's inputs in the file: ``"float32"``, ``"int8"`` or ``"uint8"``.
+        input_type: type of the model's inputs in the file: ``"float32"``, ``"int8"`` or ``"uint8"``; ``"float32"`` or
+            ``"int16"`` with 16-bit activations.
         output_type: the same for the outputs.
         name: preset that the config came from, for reports.
     """
@@ -258,7 +260,8 @@ class QuantizationConfig:
         _one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
         _one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output", "cosine"))
         for field in ("input_type", "output_type"):
-            _one_of(field, getattr(self, field), ("float32", "int8", "uint8"))
+            allowed = ("float32", "int16") if self.activation_bits == 16 else ("float32", "int8", "uint8")
+            _one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), allowed)
         if isinstance(self.rounding, str):
             object.__setattr__(self, "rounding", Rounding(self.rounding))
         if self.mixed_precision is not None and self.scaler == "integer" and max(self.mixed_precision.bits) > 4:

@@ -1,0 +1,133 @@
+"""Weights fitted on statistics, from end to end: rounding methods, blocks of layers, resuming, 16-bit activations."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
+
+import tfptq
+from tfptq import PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
+from tfptq.fit import uses
+from tfptq.layers import wrappers
+
+SAMPLES = 64
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Images whose neighbouring pixels are alike, as in photographs: statistics then have something to tell."""
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(SAMPLES, 3, 3, 3))
+    return np.kron(coarse, np.ones((1, 3, 3, 1)))[:, :8, :8].astype(np.float32) + rng.normal(
+        0, 0.2, (SAMPLES, 8, 8, 3)
+    ).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A stem, an inverted residual block and a head."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8, 8, 3), name="image")
+    stem = layers.Conv2D(8, 3, padding="same", activation="relu6", name="stem")(inputs)
+    x = layers.Conv2D(24, 1, activation="relu6", name="expand")(stem)
+    x = layers.DepthwiseConv2D(3, padding="same", activation="relu6", name="depthwise")(x)
+    x = layers.Add()([stem, layers.Conv2D(8, 1, name="project")(x)])
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(4, name="logits")(x), name="network")
+
+
+def quantize(model, data, config, **arguments):
+    return tfptq.quantize_keras_model(model, data, config, progress=False, **arguments)
+
+
+def _snr(model, images, result):
+    found = run_decoded(result.tflite, {"image": images})["output_0"]
+    return signal_to_noise(np.asarray(model(images)), found)
+
+
+def _config(rounding, **changes):
+    base = QuantizationConfig(PerChannel(), weight_bits=3, weight_scale="output", edge_bits=None, rounding=rounding)
+    return base.replace(**changes)
+
+
+@pytest.fixture(scope="module")
+def nearest_snr(model, images):
+    return _snr(model, images, quantize(model, images, _config("nearest")))
+
+
+@pytest.mark.parametrize(
+    "rounding",
+    [
+        Rounding("coordinate"),
+        Rounding("attention", steps=60),
+        Rounding("adaround", steps=60),
+        Rounding("coordinate", refine_scales=1),
+        Rounding("coordinate", reconstruction="block", block_steps=40),
+    ],
+    ids=["coordinate", "attention", "adaround", "refined", "block"],
+)
+def test_learned_rounding_beats_nearest(model, images, nearest_snr, rounding):
+    result = quantize(model, images, _config(rounding))
+    assert _snr(model, images, result) > nearest_snr + (0.0 if rounding.method == "adaround" else 1.0)
+    weights = {item.layer.name: item.weight_slots[0].quantized_weight() for item in wrappers(result.keras_model)}
+    assert all(np.abs(weight.codes).max() <= 3 for weight in weights.values())
+
+
+@pytest.mark.parametrize(
+    ("granularity", "scaler"),
+    [
+        (PerTensor(), "float"),
+        (PerTensor(), "shift"),
+        (PerBlock(2, 4), "integer"),
+        (PerBlock(2, 4), "shift"),
+    ],
+    ids=["tensor", "wes", "integer", "shift"],
+)
+def test_every_granularity_takes_learned_rounding(model, images, granularity, scaler):
+    learned = _config("coordinate", granularity=granularity, scaler=scaler)
+    plain = learned.replace(rounding=Rounding("nearest"))
+    assert _snr(model, images, quantize(model, images, learned)) > _snr(model, images, quantize(model, images, plain))
+
+
+def test_a_killed_run_goes_on_with_the_same_bytes(model, images, tmp_path, monkeypatch):
+    config = _config(Rounding("attention", steps=20))
+    expected = quantize(model, images, config).tflite
+    import tfptq.fit
+
+    fit_unit, done = tfptq.fit._fit_unit, []
+
+    def killed(*arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return fit_unit(*arguments)
+
+    monkeypatch.setattr(tfptq.fit, "_fit_unit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        quantize(model, images, config, checkpoint_dir=tmp_path)
+    monkeypatch.setattr(tfptq.fit, "_fit_unit", lambda *arguments: done.append(1) or fit_unit(*arguments))
+    assert quantize(model, images, config, checkpoint_dir=tmp_path).tflite == expected
+    assert len(done) == 5  # two before the kill, the other three after it
+    with pytest.raises(ValueError, match="another model, config, seed or dataset"):
+        quantize(model, images, config.replace(weight_bits=4), checkpoint_dir=tmp_path)
+
+
+def test_memory_for_activations_does_not_change_the_file(model, images):
+    config = _config(Rounding("coordinate"))
+    assert quantize(model, images, config, max_memory=0).tflite == quantize(model, images, config).tflite
+
+
+def test_uses_of_a_kernel_are_grouped():
+    assert uses(()) == {}
+
+
+@pytest.mark.parametrize("types", [("float32", "float32"), ("int16", "int16")])
+def test_sixteen_bit_activations(model, images, types):
+    config = QuantizationConfig(PerChannel(), activation_bits=16, input_type=types[0], output_type=types[1])
+    result = quantize(model, images, config)
+    assert not result.report.float_operators
+    expected = np.asarray(model(images))
+    for resolver in RESOLVERS:
+        found = run_decoded(result.tflite, {"image": images}, resolver)["output_0"]
+        assert signal_to_noise(expected, found) > 38, resolver
