@@ -16,6 +16,7 @@ def read_version() -> str:
 
 TEST_REQUIRES = [
     "hypothesis>=6.100",
+    "matplotlib>=3.8",
     "pillow>=10",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -52,6 +53,7 @@ setup(
     ],
     extras_require={
         "images": ["pillow>=10"],
+        "plots": ["matplotlib>=3.8"],
         "test": TEST_REQUIRES,
         "bench": BENCH_REQUIRES,
     },
@@ -59,6 +61,7 @@ setup(
         "console_scripts": [
             "tfptq-keras-to-tflite = converters.keras_to_tflite:main",
             "tfptq-inspect = converters.inspect_tflite:main",
+            "tfptq-sweep-granularity = converters.sweep_granularity:main",
             "tfptq-verify = converters.verify_tflite:main",
         ],
     },
