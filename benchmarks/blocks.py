@@ -6,8 +6,8 @@ Every cell has the same but for which weights share a scale. Finished cells are 
 
 * ``grid``: block shapes, scales searched for the least squared error of the weights (``weight_scale="mse"``);
 * ``searched``: the decisive shapes, scales searched for the least error of the layer's output (PTQ-SL);
-* ``kinds``: the kinds of block scale as in ``searched``, all in the layout ``inline``, which computes in float what
-  the scales say, so that nothing but the scales differs;
+* ``kinds`` and ``kinds_by_weights``: the kinds of block scale, searched as in ``searched`` or as in ``grid``, all in
+  the layout ``inline``, which computes in float what the scales say, so that nothing but the scales differs;
 * ``layouts``: bytes of the layouts, and whether they give the same answers.
 """
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks import blocks_page, measure, worker, zoo
 from converters.granularity_cells import Cell, describe
+from converters.granularity_plot import write_plot
 from tfptq import QuantizationConfig, quantize_keras_model
 from tfptq.config import PerBlock, PerChannel, PerTensor
 from tfptq.files import write_atomically
@@ -31,14 +32,23 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "blocks.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 BASE = QuantizationConfig(weight_bits=4, weight_scale="mse", layout="int8")
-PARTS = ("grid", "searched", "kinds", "layouts")
+PARTS = ("grid", "searched", "kinds", "kinds_by_weights", "layouts")
 #: The shape of the presets.
 PRESET = PerBlock(input_blocks=4)
 SMALL = ("resnet20",)
 NETWORKS = ("resnet20", "mobilenetv2", "resnet56")
 KINDS = ("float", "integer", "shift")
-LAYOUTS = ("int8", "size", "inline", "composite")
-RESOLVERS = ("AUTO", "BUILTIN", "BUILTIN_REF")
+_BLOCKS = Cell(PRESET, 4, "integer", True)
+#: Name, family of equal answers, cell, layout.
+LAYOUTS = (
+    ("blocks, `int8`", "integer blocks", _BLOCKS, "int8"),
+    ("blocks, `size`", "integer blocks", _BLOCKS, "size"),
+    ("blocks, `inline`", "float blocks", _BLOCKS, "inline"),
+    ("blocks, `composite`", "float blocks", _BLOCKS, "composite"),
+    ("channels, `int8`", "channels", Cell(PerChannel()), "int8"),
+    ("channels, `int4`", "channels", Cell(PerChannel()), "int4"),
+)
+RESOLVERS = ("AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF")
 
 
 def grid(network: str) -> list[Cell]:
@@ -56,13 +66,13 @@ def decisive() -> list[Cell]:
 
 def cells_of(part: str, network: str) -> list[tuple[str, Cell, QuantizationConfig]]:
     """(name, cell, config) of what a part measures on a network."""
-    if part == "kinds":
-        cells = [(kind, Cell(PRESET, 4, kind, True)) for kind in KINDS]
-        base = BASE.replace(weight_scale="output", layout="inline")
+    base = BASE if part in ("grid", "kinds_by_weights") else BASE.replace(weight_scale="output")
+    if part.startswith("kinds"):
+        cells = {kind: Cell(PRESET, 4, kind, True) for kind in KINDS}
+        base = base.replace(layout="inline")
     else:
-        cells = [(cell.name, cell) for cell in (grid(network) if part == "grid" else decisive())]
-        base = BASE if part == "grid" else BASE.replace(weight_scale="output")
-    return [(name, cell, cell.config(base)) for name, cell in cells]
+        cells = {cell.name: cell for cell in (grid(network) if part == "grid" else decisive())}
+    return [(name, cell, cell.config(base)) for name, cell in cells.items()]
 
 
 def measure_cell(model: zoo.ZooModel, config: QuantizationConfig, cell: Cell) -> dict[str, Any]:
@@ -76,35 +86,27 @@ def measure_cell(model: zoo.ZooModel, config: QuantizationConfig, cell: Cell) ->
 
 
 def measure_layouts(model: zoo.ZooModel, samples: int = 16) -> dict[str, Any]:
-    """Bytes of each layout of the preset's shape, and whether all runtimes' kernels agree on its answers.
+    """Bytes of each layout, and whether layouts of the same weights give the same answers; all layers have 4 bits.
 
-    ``resolvers`` of integer layouts is the share of samples on which all outputs equal those of the reference kernels
-    of the layout ``int8``, bit for bit; of float layouts the largest difference from the reference kernels of
-    ``inline``, relative to the largest output.
+    ``same_resolver``: for each resolver the largest difference of an output from the first layout of its family under
+    the same resolver; ``from_reference``: from that layout under the reference resolver; relative to the largest
+    output.
     """
     x = model.evaluation[0][:samples]
-    found: dict[str, Any] = {}
-    references: dict[str, np.ndarray] = {}
-    for layout in LAYOUTS:
-        cell = Cell(PRESET, 4, "integer", True)
-        content = quantize_keras_model(
-            model.keras_model, model.calibration, cell.config(BASE.replace(layout=layout)), progress=False
-        ).tflite
-        _keep(model, f"block_{layout}", content)
-        family = "integer" if layout in ("int8", "size") else "float"
+    found: dict[str, Any] = {"converter": {"bytes": len(worker.made(model, worker.BASELINE))}}
+    first: dict[str, dict[str, np.ndarray]] = {}
+    for name, family, cell, layout in LAYOUTS:
+        config = cell.config(BASE.replace(layout=layout, edge_bits=None))
+        content = quantize_keras_model(model.keras_model, model.calibration, config, progress=False).tflite
         outputs = {resolver: measure.run(content, x, resolver=resolver) for resolver in RESOLVERS}
-        reference = references.setdefault(family, outputs["BUILTIN_REF"])
-        found[layout] = {
+        references = first.setdefault(family, outputs)
+        found[name] = {
             "bytes": len(content),
-            "family": family,
             "float_operators": measure.float_operators(content),
-            "resolvers": {name: _difference(reference, each) for name, each in outputs.items()},
+            "same_resolver": {key: _difference(references[key], outputs[key]) for key in RESOLVERS},
+            "from_reference": {key: _difference(references["BUILTIN_REF"], outputs[key]) for key in RESOLVERS},
         }
     return found
-
-
-def _keep(model: zoo.ZooModel, name: str, content: bytes) -> None:
-    worker.file_path(model, name).write_bytes(content)
 
 
 def _difference(reference: np.ndarray, outputs: np.ndarray) -> float:
@@ -129,6 +131,8 @@ def main() -> int:
             for name, cell, config in cells_of(part, network)[: arguments.cells]:
                 _once(network, part, name, partial(measure_cell, model, config, cell))
     blocks_page.write(PAGE, _results())
+    for network in SMALL:
+        write_plot(RESULTS.parent / f"blocks_{network}.png", list(_results()[network]["grid"].values()))
     return 0
 
 

@@ -70,6 +70,7 @@ def cells(results: dict[str, Any], part: str) -> str:
                     "yes" if record["reorder"] else "",
                     str(record["scales"]),
                     f"{record['weight_snr_db']:.2f}",
+                    f"{record['layer_output_snr_db']:.2f}",
                     f"{record['snr_db']:.2f}",
                     f"{100 * record['accuracy']:.1f} ± {100 * record['standard_error']:.1f}",
                     f"{100 * record['agreement']:.1f}",
@@ -80,17 +81,21 @@ def cells(results: dict[str, Any], part: str) -> str:
     return _table(head, rows)
 
 
+_RATIOS = ("weight_snr_db", "layer_output_snr_db", "snr_db")
+#: Part -> what its scales were searched by, and what it compares.
+_KINDS = {"kinds": "outputs", "kinds_by_weights": "weights"}
+
+
 def kinds(results: dict[str, Any]) -> str:
-    """Signal to noise of the kinds of block scale, one row per network."""
+    """Signal to noise of the kinds of block scale, one row per network, search and kind."""
     rows = []
     for network, parts in results.items():
-        found = parts.get("kinds", {})
-        if found:
-            best = found["float"]["snr_db"]
-            cells = [f"{each['snr_db']:.2f} ({each['snr_db'] - best:+.2f})" for each in found.values()]
-            rows.append([network, *cells, *(f"{100 * each['accuracy']:.1f}" for each in found.values())])
-    head = ["network", *(f"`{kind}`, dB" for kind in ("float", "integer", "shift"))]
-    return _table([*head, *(f"`{kind}`, top-1" for kind in ("float", "integer", "shift"))], rows)
+        for part, searched in _KINDS.items():
+            found = parts.get(part, {})
+            for kind, record in found.items():
+                shown = [f"{record[key]:.2f} ({record[key] - found['float'][key]:+.2f})" for key in _RATIOS]
+                rows.append([network, searched, f"`{kind}`", *shown, f"{100 * record['accuracy']:.1f}"])
+    return _table(["network", "scales by", "kind", "weights, dB", "layers, dB", "outputs, dB", "top-1"], rows)
 
 
 def layouts(results: dict[str, Any]) -> str:
@@ -99,12 +104,15 @@ def layouts(results: dict[str, Any]) -> str:
     for network, parts in results.items():
         found = parts.get("layouts", {}).get("preset", {})
         for name, record in found.items():
-            differences = [f"{record['resolvers'][key]:.1e}" for key in record["resolvers"]]
-            share = f"{record['bytes'] / found['int8']['bytes']:.2f}"
-            floats = sum(record["float_operators"].values())
-            rows.append([network, f"`{name}`", f"{record['bytes'] / 1000:.0f}", share, str(floats), *differences])
-    head = ["network", "layout", "kB", "of `int8`", "float operators", "AUTO", "BUILTIN", "BUILTIN_REF"]
-    return _table(head, rows)
+            if name == "converter":
+                continue
+            floats = str(sum(record["float_operators"].values()) or "")
+            size = [f"{record['bytes'] / 1000:.0f}", f"{record['bytes'] / found['converter']['bytes']:.2f}"]
+            same = (f"{value:.0e}" if value else "0" for value in record["same_resolver"].values())
+            across = max(record["from_reference"].values())
+            rows.append([network, name, *size, floats, *same, f"{across:.0e}"])
+    head = ["network", "file", "kB", "of the converter's int8", "float operators"]
+    return _table([*head, "AUTO", "BUILTIN", "BUILTIN_REF", "largest from BUILTIN_REF"], rows)
 
 
 def targets(results: dict[str, Any]) -> str:
@@ -113,38 +121,62 @@ def targets(results: dict[str, Any]) -> str:
     for network, parts in results.items():
         for part in ("grid", "searched"):
             rows += [[network, *row] for row in _beats_channels(parts.get(part, {}), part)]
-        found = parts.get("kinds", {})
-        if {"float", "integer"} <= set(found):
-            cost = found["float"]["snr_db"] - found["integer"]["snr_db"]
-            rows.append(
-                [network, "`integer` blocks cost at most 0.2 dB against `float`", f"{cost:+.2f} dB", _met(cost <= 0.2)]
-            )
-        for layout, record in parts.get("layouts", {}).get("preset", {}).items():
-            if layout in ("inline", "composite"):
-                share = record["bytes"] / parts["layouts"]["preset"]["int8"]["bytes"]
-                rows.append(
-                    [network, f"`{layout}` at most 0.6 of the bytes of `int8`", f"{share:.2f}", _met(share <= 0.6)]
-                )
+        rows += [[network, *row] for row in _cost(parts.get("searched", {}).get("W4 4 input blocks integer reordered"))]
+        for part, searched in _KINDS.items():
+            if {"float", "integer"} <= set(found := parts.get(part, {})):
+                name = f"`integer` costs at most 0.2 dB of the outputs against `float`, scales by {searched}"
+                costs = [found["float"][key] - found["integer"][key] for key in _RATIOS]
+                measured = "{2:+.2f} dB (weights {0:+.2f} dB, layers {1:+.2f} dB)".format(*costs)
+                rows.append([network, name, measured, _met(costs[-1] <= 0.2)])
+        rows += [[network, *row] for row in _small_and_equal(parts.get("layouts", {}).get("preset", {}))]
     return _table(["network", "target", "measured", "met"], rows)
 
 
-def _beats_channels(found: dict[str, Any], part: str) -> list[list[str]]:
-    reordered, plain, channel = (
-        found.get(name) for name in ("W4 4 input blocks integer reordered", "W4 4 input blocks integer", "W4 channel")
-    )
-    if not (reordered and plain and channel):
+def _cost(record: dict[str, Any] | None) -> list[list[str]]:
+    """Row on what reordering and search by outputs cost; judged by processor time, as the machine may be busy."""
+    if record is None:
         return []
+    measured = f"{record['seconds']:.0f} s, processor time {record['cpu_seconds']:.0f} s, {record['peak_mib']:.0f} MiB"
+    met = record["cpu_seconds"] <= 300 and record["peak_mib"] <= 4096
+    return [["reordering and search in 5 minutes (of processor time) and 4 GiB", measured, _met(met)]]
+
+
+def _small_and_equal(found: dict[str, Any]) -> list[list[str]]:
+    """Rows on the layouts."""
+    rows = []
+    for name, record in found.items():
+        if "inline" in name or "composite" in name:
+            share = record["bytes"] / found["converter"]["bytes"]
+            target = f"{name}: at most 0.6 of the bytes of the converter's int8 file"
+            rows.append([target, f"{share:.3f}", _met(share <= 0.6)])
+        if name != "converter":
+            largest = max(record["same_resolver"].values())
+            limit = 1e-5 if record["float_operators"] else 0.0
+            target = f"{name}: same answers as its family's first layout under each resolver"
+            rows.append([target, f"{largest:.0e}" if largest else "equal", _met(largest <= limit)])
+    return rows
+
+
+def _beats_channels(found: dict[str, Any], part: str) -> list[list[str]]:
     scales = {"grid": "weights", "searched": "outputs"}[part]
-    gain = {key: reordered[key] - channel[key] for key in ("snr_db", "accuracy", "scales", "weight_snr_db")}
-    error = (reordered["standard_error"] ** 2 + channel["standard_error"] ** 2) ** 0.5
-    as_good = gain["snr_db"] >= 0 and gain["accuracy"] >= -error and gain["scales"] <= 0
+    channel, rows = found.get("W4 channel"), []
+    for count in (2, 4, 8, 16):
+        plain, moved = (found.get(f"W4 {count} input blocks integer{end}") for end in ("", " reordered"))
+        name = f"{count} input blocks, scales by {scales}"
+        if moved and channel:
+            rows.append([f"{name}: reordered at least as good as channels", *_compared(moved, channel)])
+        if moved and plain:
+            rows.append([f"{name}: reordering helps", *_compared(moved, plain)])
+    return rows
+
+
+def _compared(ours: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Differences, and whether ours has no more scales and is not worse; top-1 within two standard errors."""
+    gain = {key: ours[key] - other[key] for key in ("snr_db", "accuracy", "scales", "weight_snr_db")}
+    error = (ours["standard_error"] ** 2 + other["standard_error"] ** 2) ** 0.5
+    as_good = gain["snr_db"] >= 0 and gain["accuracy"] >= -2 * error and gain["scales"] <= 0
     measured = (
         f"{gain['scales']:+d} scales, weights {gain['weight_snr_db']:+.2f} dB, outputs {gain['snr_db']:+.2f} dB, "
         f"top-1 {100 * gain['accuracy']:+.1f} ± {100 * error:.1f}"
     )
-    helps = {key: reordered[key] - plain[key] for key in ("snr_db", "weight_snr_db")}
-    moved = f"weights {helps['weight_snr_db']:+.2f} dB, outputs {helps['snr_db']:+.2f} dB"
-    return [
-        [f"4 input blocks reordered at least as good as channels (scales by {scales})", measured, _met(as_good)],
-        [f"reordering helps 4 input blocks (scales by {scales})", moved, _met(min(helps.values()) >= 0)],
-    ]
+    return [measured, _met(as_good)]

@@ -35,9 +35,14 @@ TITLES = {
     "w8a8_channel": "`w8a8_channel`",
     "w8a8_shift": "`w8a8_shift`",
     "w4_channel": "4 bits per channel, `int8`",
-    "w4_block": "4 bits, 4 input blocks reordered, `int8`",
+    "w4_block": "4 bits, 4 input blocks reordered, integers, `int8`",
+    "w4_block_shift": "4 bits, 4 input blocks reordered, shifts, `int8`",
 }
-CELLS = {"w4_channel": Cell(PerChannel()), "w4_block": blocks.decisive()[0]}
+CELLS = {
+    "w4_channel": Cell(PerChannel()),
+    "w4_block": Cell(blocks.PRESET, 4, "integer", True),
+    "w4_block_shift": Cell(blocks.PRESET, 4, "shift", True),
+}
 
 
 def compile_file(content: bytes, accelerator: str) -> dict[str, Any]:
