@@ -267,3 +267,14 @@ class Subclassed(keras.Model):
 def test_models_without_inputs_are_refused(model):
     with pytest.raises(DataError, match="model 'own' has no defined inputs; build it"):
         calibration_data(model, X)
+
+
+@pytest.mark.parametrize(("most", "seen"), [(None, 10), (4, 4), (6, 6), (1, 2)])
+def test_spread_batches_cover_the_whole_pass(most, seen):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    data = calibration_data(model, np.arange(20, dtype=np.float32).reshape(10, 2), batch_size=2)
+    part = data.spread(most)
+    for _ in range(2):
+        batches = list(part)
+        assert sum(len(next(iter(batch.values()))) for batch in batches) == seen == part.num_samples
+        assert next(iter(batches[0].values()))[0, 0] == 0

@@ -107,6 +107,8 @@ class Rounding:
         reconstruction: ``"layer"``: each kernel by itself, on statistics; ``"block"``: then all kernels of a residual
             block together, with Attention Round on the true output of the block.
         block_steps: steps of Adam for each block.
+        most_inputs: kernels with more inputs than this to an output are rounded to nearest, since the cost of
+            statistics grows with the square of the inputs; None rounds all by the method.
     """
 
     method: str = "nearest"
@@ -118,6 +120,7 @@ class Rounding:
     damping: float = 0.2
     reconstruction: str = "layer"
     block_steps: int = 250
+    most_inputs: int | None = None
 
     def __post_init__(self):
         _one_of("rounding.reconstruction", self.reconstruction, ("layer", "block"))
@@ -128,6 +131,8 @@ class Rounding:
         _between("rounding.tau", self.tau, 1e-3, 1e3)
         _between("rounding.refine_scales", self.refine_scales, 0, 100)
         _between("rounding.damping", self.damping, 0.0, 1e3)
+        if self.most_inputs is not None:
+            _between("rounding.most_inputs", self.most_inputs, 1, 2**20)
         if self.learning_rate is not None:
             _between("rounding.learning_rate", self.learning_rate, 1e-8, 10.0)
 
@@ -215,6 +220,7 @@ class QuantizationConfig:
             (search those with the least error of the layer's output, PTQ-SL) or ``"cosine"`` (the same with cosine
             similarity).
         rounding: how weights are rounded to codes.
+        statistics_samples: number of samples that layer statistics are taken from; None takes all.
         reorder: reorder channels across layers, so that similar ones share a block.
         mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
             override names.
@@ -236,6 +242,7 @@ class QuantizationConfig:
     activation_bits: int = 8
     weight_scale: str = "max_abs"
     rounding: Rounding = Rounding()
+    statistics_samples: int | None = None
     reorder: bool = False
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
@@ -262,6 +269,8 @@ class QuantizationConfig:
         for field in ("input_type", "output_type"):
             allowed = ("float32", "int16") if self.activation_bits == 16 else ("float32", "int8", "uint8")
             _one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), allowed)
+        if self.statistics_samples is not None:
+            _between("statistics_samples", self.statistics_samples, 1, 2**40)
         if isinstance(self.rounding, str):
             object.__setattr__(self, "rounding", Rounding(self.rounding))
         if self.mixed_precision is not None and self.scaler == "integer" and max(self.mixed_precision.bits) > 4:
@@ -390,10 +399,12 @@ class QuantizationConfig:
 
 
 _LEARNED_4_BIT = QuantizationConfig(PerChannel(), weight_bits=4, weight_scale="output", rounding=Rounding("attention"))
+#: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.
+_LEARNED_8_BIT = QuantizationConfig(rounding=Rounding("coordinate", most_inputs=160), statistics_samples=32)
 #: Ready-made configs.
 PRESETS: dict[str, QuantizationConfig] = {
-    "w8a8_shift": QuantizationConfig(PerTensor(), scaler="shift"),
-    "w8a8_channel": QuantizationConfig(PerChannel()),
+    "w8a8_shift": _LEARNED_8_BIT.replace(scaler="shift"),
+    "w8a8_channel": _LEARNED_8_BIT.replace(granularity=PerChannel()),
     "w8a8_layer": QuantizationConfig(PerTensor()),
     "w4a8_channel": _LEARNED_4_BIT,
     "w4a8_block": _LEARNED_4_BIT.replace(granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True),

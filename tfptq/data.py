@@ -15,6 +15,7 @@ declares. Nothing is kept between batches, so memory does not grow with the numb
 of every pass is checked. Calibration makes several passes, so a stream must be able to start again.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -130,6 +131,11 @@ class CalibrationData:
         """The same samples for a model that takes exactly ``batch_size`` at once; the last ones may be repeated."""
         return CalibrationData(self.inputs, self._open_pass, batch_size, self._num_samples, fill=True)
 
+    def spread(self, most_samples: int | None) -> "SpreadBatches":
+        """Batches evenly spread over a pass, with about ``most_samples`` samples; None for all. May cost a pass."""
+        wanted = self.num_samples if most_samples is None else most_samples
+        return SpreadBatches(self, max(1, -(-self.num_samples // max(wanted, self.batch_size))))
+
     @property
     def known_samples(self) -> int | None:
         """Number of samples if it is known without reading them: from the source, or from a complete pass."""
@@ -142,6 +148,28 @@ class CalibrationData:
             for _ in self:
                 pass
         return self._num_samples
+
+
+@dataclass(frozen=True)
+class SpreadBatches:
+    """Every ``step``-th batch of a stream; can be read any number of times.
+
+    Attributes:
+        data: the stream.
+        step: distance of the batches.
+    """
+
+    data: CalibrationData
+    step: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.islice(self.data, 0, None, self.step)
+
+    @property
+    def num_samples(self) -> int:
+        """About how many samples there are; the last batch may be smaller."""
+        batches = -(-self.data.num_samples // self.data.batch_size)
+        return min(self.data.num_samples, -(-batches // self.step) * self.data.batch_size)
 
 
 def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = None) -> CalibrationData:

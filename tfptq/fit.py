@@ -33,6 +33,10 @@ from tfptq.tflite.skeleton import Skeleton
 UNMATCHED_CONFIG = QuantizationConfig(PerChannel())
 
 
+#: With fewer positions than this for each input of a kernel, the pull towards the float weights grows.
+FEW_POSITIONS = 8
+
+
 @dataclass(frozen=True, eq=False)
 class FittedWeight:
     """A quantized weight and the correction of its layer's bias.
@@ -108,9 +112,17 @@ def uses(bindings: tuple[WeightBinding, ...]) -> dict[WeightKey | int, tuple[Wei
     return grouped
 
 
-def needs_statistics(config: QuantizationConfig) -> bool:
-    """Whether a layer's config asks for statistics of its inputs and outputs."""
-    return config.rounding.method != "nearest" or config.weight_scale in ("output", "cosine")
+def needs_statistics(config: QuantizationConfig, view_shape: tuple[int, int, int]) -> bool:
+    """Whether a weight is fitted on statistics of its inputs and outputs.
+
+    Args:
+        config: config of its layer.
+        view_shape: ``(O, I, T)``.
+    """
+    if config.weight_scale in ("output", "cosine"):
+        return True
+    limit = config.rounding.most_inputs
+    return config.rounding.method != "nearest" and (limit is None or view_shape[1] * view_shape[2] <= limit)
 
 
 def fit_weights(
@@ -125,7 +137,7 @@ def fit_weights(
     Args:
         task: what fitting reads.
         bindings: the uses of kernels to quantize.
-        prefix: needed when a layer's config needs statistics; then all layers are fitted on statistics.
+        prefix: needed when a weight needs statistics.
         checkpoint: keeps finished weights, so that a killed run can go on.
         advance: called with the number of weights done.
 
@@ -170,7 +182,7 @@ def _learns_blocks(task: FittingTask, place: WeightBinding) -> bool:
     if place.key is None or place.row_factors is not None:
         return False
     rounding = task.config(place.key).rounding
-    return rounding.method != "nearest" and rounding.reconstruction == "block"
+    return rounding.method != "nearest" and rounding.reconstruction == "block" and rounding.most_inputs is None
 
 
 def _stored(checkpoint: Checkpoint | None, numbers: list[int], unit: Unit) -> dict[WeightKey | int, FittedWeight]:
@@ -201,7 +213,10 @@ def _fit_unit(
 def _fit_one_by_one(task: FittingTask, unit: Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
     items = {}
     for key, places in unit.items():
-        items[key] = _fit_on_prefix(task, key, places, prefix)
+        if needs_statistics(task.config(key), task.view(key, places).shape):
+            items[key] = _fit_on_prefix(task, key, places, prefix)
+        else:
+            items[key] = _fit_on_means(task, key, places)
         _put(task, prefix, items[key])
     return items
 
@@ -264,8 +279,11 @@ def _fit_on_prefix(
 ) -> FittedWeight:
     """Quantize a weight from statistics of the quantized prefix."""
     view, config = task.view(key, places), task.config(key)
-    statistics = prefix.statistics(places).centred()
-    damped = statistics.damped(view, config.rounding.damping)
+    sums = prefix.statistics(places)
+    statistics = sums.centred()
+    # With few samples for each input, directions that no sample showed would be fitted freely.
+    scarcity = max(1.0, FEW_POSITIONS * view.shape[1] * view.shape[2] / sums.count)
+    damped = statistics.damped(view, config.rounding.damping * scarcity)
     scales = task.guarded(_searched_scales(view, config, damped), key, places)
     weight = _rounded(view, scales, config, damped, task.seed)
     return FittedWeight(weight, _bias_shift(task, key, places, weight, statistics), places)
@@ -309,7 +327,7 @@ def _rounded(
     view: np.ndarray, scales: BlockScales, config: QuantizationConfig, statistics: CentredStatistics, seed: int
 ) -> QuantizedWeight:
     rounding = config.rounding
-    if rounding.method == "nearest":
+    if rounding.method == "nearest" or view.shape[1] * view.shape[2] > (rounding.most_inputs or view.size):
         return quantize_nearest(view, scales, config.weight_bits)
     return round_weight(
         view,

@@ -141,13 +141,17 @@ def quantize_keras_model(
         task = FittingTask(
             skeleton, weights, measurements, plan.grids, lambda key: layer_config.for_layer(key[0]), seed
         )
-        on_statistics = any(needs_statistics(task.config(key)) for key in uses(bindings))
-        prefix = QuantizedPrefix(skeleton, data, measurements.samples, max_memory) if on_statistics else None
+        groups = uses(bindings)
+        on_statistics = any(needs_statistics(task.config(key), task.view(key, groups[key]).shape) for key in groups)
+        prefix = None
+        if on_statistics:
+            part = data.spread(config.statistics_samples)
+            prefix = QuantizedPrefix(skeleton, part, part.num_samples, max_memory)
         checkpoint = open_checkpoint(checkpoint_dir, skeleton, config, seed, batch, measurements.samples)
         fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
         if reordered is not None:
             fitted = with_permutations(fitted, reordered.output_orders)
-    if on_statistics:
+    if any(item.weight.bits < 8 for item in fitted.values()):
         with steps.step("calibrate again", total=data.known_samples) as advance:
             # Coarse weights move the activations: the ranges in the file are those of the quantized weights.
             fitted_skeleton = skeleton.with_kernels(kernel_plans(skeleton, fitted, layouts))
