@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "vela.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("resnet20", "mobilenetv2", "resnet56")
-#: Method -> what the table calls it. Methods with a cell are made here, the others by ``benchmarks.methods``.
+#: Method -> what the table calls it. Methods with a config are made here, the others by ``benchmarks.methods``.
 TITLES = {
     "converter": "TFLite converter, int8",
     "w8a8_channel": "`w8a8_channel`",
@@ -37,11 +37,14 @@ TITLES = {
     "w4_channel": "4 bits per channel, `int8`",
     "w4_block": "4 bits, 4 input blocks reordered, integers, `int8`",
     "w4_block_shift": "4 bits, 4 input blocks reordered, shifts, `int8`",
+    "w4_block_shift_edges": "the same, first and last layer at 4 bits too",
 }
-CELLS = {
-    "w4_channel": Cell(PerChannel()),
-    "w4_block": Cell(blocks.PRESET, 4, "integer", True),
-    "w4_block_shift": Cell(blocks.PRESET, 4, "shift", True),
+_SHIFT = Cell(blocks.PRESET, 4, "shift", True)
+CONFIGS = {
+    "w4_channel": Cell(PerChannel()).config(blocks.BASE),
+    "w4_block": Cell(blocks.PRESET, 4, "integer", True).config(blocks.BASE),
+    "w4_block_shift": _SHIFT.config(blocks.BASE),
+    "w4_block_shift_edges": _SHIFT.config(blocks.BASE.replace(edge_bits=None)),
 }
 
 
@@ -118,12 +121,12 @@ def read_output(text: str) -> dict[str, Any]:
 
 def made(model: zoo.ZooModel, method: str) -> bytes:
     """The file of a method, from the cache or made now."""
-    if method not in CELLS:
+    if method not in CONFIGS:
         return worker.made(model, method)
     path = worker.file_path(model, method)
     if not path.exists():
-        config = CELLS[method].config(blocks.BASE)
-        path.write_bytes(quantize_keras_model(model.keras_model, model.calibration, config, progress=False).tflite)
+        made_now = quantize_keras_model(model.keras_model, model.calibration, CONFIGS[method], progress=False)
+        path.write_bytes(made_now.tflite)
     return path.read_bytes()
 
 
