@@ -44,11 +44,12 @@ class Verification:
     checks: tuple[Check, ...]
 
     def render(self) -> str:
-        """One line for each tensor."""
+        """One line for each tensor, and how many there are."""
         statements: dict[str, list[str]] = {}
         for check in self.checks:
             statements.setdefault(check.tensor, []).append(check.statement)
-        return "\n".join(f"{tensor}: {', '.join(found)}" for tensor, found in statements.items())
+        lines = [f"{tensor}: {', '.join(found)}" for tensor, found in statements.items()]
+        return "\n".join([*lines, f"{len(lines)} tensors verified"])
 
 
 def verify(file: bytes | str | os.PathLike) -> Verification:
