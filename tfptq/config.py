@@ -11,160 +11,37 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from tfptq.config_parts import (
+    GRANULARITIES,
+    Calibration,
+    Granularity,
+    MixedPrecision,
+    PerBlock,
+    PerChannel,
+    PerTensor,
+    Rounding,
+    between,
+    one_of,
+)
 from tfptq.core.affine import ACTIVATION_BITS, WEIGHT_BITS
 
-
-def _one_of(field: str, value: Any, allowed) -> None:
-    if value not in allowed:
-        raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
-
-
-def _between(field: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{field} is {value}; it must be between {low} and {high}")
-
-
-@dataclass(frozen=True)
-class PerTensor:
-    """One scale for a whole layer."""
-
-
-@dataclass(frozen=True)
-class PerChannel:
-    """One scale for each output channel."""
-
-
-@dataclass(frozen=True)
-class PerBlock:
-    """One scale for each block of output x input channels (PTQ-SL).
-
-    Give the two sides of a block, or ``input_blocks`` alone. With ``input_blocks=H`` each layer's input channels are
-    cut into ``H`` blocks, and as many output channels share a block as keep the number of scales at that of
-    ``PerChannel`` or below: the same rule for narrow, wide and depthwise layers.
-
-    Attributes:
-        output_channels: height ``m`` of a block; the last block of a layer may be smaller.
-        input_channels: width ``n`` of a block. Depthwise layers have one input channel.
-        input_blocks: number ``H`` of blocks side by side, in place of ``m`` and ``n``; layers with fewer channels have
-            fewer.
-    """
-
-    output_channels: int | None = None
-    input_channels: int | None = None
-    input_blocks: int | None = None
-
-    def __post_init__(self):
-        sides = (self.output_channels, self.input_channels)
-        if (None in sides) if self.input_blocks is None else sides != (None, None):
-            raise ValueError(
-                f"{self} must have either output_channels and input_channels, or input_blocks alone: PerBlock(4, 8)"
-            )
-        for name, value in dataclasses.asdict(self).items():
-            if value is not None:
-                _between(f"PerBlock.{name}", value, 1, 2**20)
-
-
-Granularity = PerTensor | PerChannel | PerBlock
-_GRANULARITIES = {cls.__name__: cls for cls in (PerTensor, PerChannel, PerBlock)}
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How the range of an activation is found.
-
-    Attributes:
-        method: ``"min_max"``, ``"moving_average"``, ``"percentile"``, ``"mse"`` or ``"kl"``.
-        percentile: share of the values kept, in percent, for ``"percentile"``.
-        momentum: weight of the past for ``"moving_average"``.
-        bins: number of histogram bins for the methods that need one.
-    """
-
-    method: str = "mse"
-    percentile: float = 99.99
-    momentum: float = 0.9
-    bins: int = 2048
-
-    def __post_init__(self):
-        _one_of("calibration.method", self.method, ("min_max", "moving_average", "percentile", "mse", "kl"))
-        _between("calibration.percentile", self.percentile, 50.0, 100.0)
-        _between("calibration.momentum", self.momentum, 0.0, 1.0)
-        _between("calibration.bins", self.bins, 256, 65536)
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """How weights are rounded to codes.
-
-    Attributes:
-        method: ``"nearest"``; or on statistics of the layer: ``"coordinate"`` (sequential rounding with error feedback
-            and coordinate descent), ``"attention"`` (Attention Round), ``"adaround"``.
-        steps: steps of Adam for ``"attention"`` and ``"adaround"``.
-        learning_rate: of Adam; None for the method's default.
-        tau: width of the attention, in units of the scale, for ``"attention"``.
-        start: first offsets for ``"attention"``: ``"coordinate"``, ``"nearest"`` or ``"gaussian"``.
-        refine_scales: how often scales and codes are refined in turn after rounding.
-        damping: pull towards the float weights, in units of the mean input power.
-        reconstruction: ``"layer"``: each kernel by itself, on statistics; ``"block"``: then all kernels of a residual
-            block together, with Attention Round on the true output of the block.
-        block_steps: steps of Adam for each block.
-        most_inputs: kernels with more inputs than this to an output are rounded to nearest, since the cost of
-            statistics grows with the square of the inputs; None rounds all by the method.
-    """
-
-    method: str = "nearest"
-    steps: int = 500
-    learning_rate: float | None = None
-    tau: float = 0.5
-    start: str = "coordinate"
-    refine_scales: int = 0
-    damping: float = 0.2
-    reconstruction: str = "layer"
-    block_steps: int = 250
-    most_inputs: int | None = None
-
-    def __post_init__(self):
-        _one_of("rounding.reconstruction", self.reconstruction, ("layer", "block"))
-        _between("rounding.block_steps", self.block_steps, 1, 1_000_000)
-        _one_of("rounding.method", self.method, ("nearest", "coordinate", "attention", "adaround"))
-        _one_of("rounding.start", self.start, ("coordinate", "nearest", "gaussian"))
-        _between("rounding.steps", self.steps, 1, 1_000_000)
-        _between("rounding.tau", self.tau, 1e-3, 1e3)
-        _between("rounding.refine_scales", self.refine_scales, 0, 100)
-        _between("rounding.damping", self.damping, 0.0, 1e3)
-        if self.most_inputs is not None:
-            _between("rounding.most_inputs", self.most_inputs, 1, 2**20)
-        if self.learning_rate is not None:
-            _between("rounding.learning_rate", self.learning_rate, 1e-8, 10.0)
-
-
-@dataclass(frozen=True)
-class MixedPrecision:
-    """Weight bits for each layer, by the lossy coding length of its weights.
-
-    Give a budget (``average_bits`` or ``budget_bytes``), or neither: then layers are clustered by k-means.
-
-    Attributes:
-        bits: widths to choose from.
-        average_bits: average over the weights of the layers that are not pinned.
-        budget_bytes: bytes of the packed codes of all layers, pinned ones included.
-        eps: distortion of the coding length, in units of a layer's root mean square weight.
-    """
-
-    bits: tuple[int, ...] = WEIGHT_BITS
-    average_bits: float | None = None
-    budget_bytes: int | None = None
-    eps: float = 0.1
-
-    def __post_init__(self):
-        object.__setattr__(self, "bits", tuple(self.bits))
-        for width in self.bits:
-            _one_of("mixed_precision.bits", width, WEIGHT_BITS)
-        _between("mixed_precision.eps", self.eps, 1e-6, 10.0)
-        if self.average_bits is not None and self.budget_bytes is not None:
-            raise ValueError("mixed_precision takes average_bits or budget_bytes, not both")
-        if self.average_bits is not None:
-            _between("mixed_precision.average_bits", self.average_bits, min(self.bits), max(self.bits))
-
+__all__ = [
+    "DEFAULT_PRESET",
+    "LAYER_FIELDS",
+    "LAYOUTS",
+    "PRESETS",
+    "Calibration",
+    "Granularity",
+    "LayerOverride",
+    "MixedPrecision",
+    "PerBlock",
+    "PerChannel",
+    "PerTensor",
+    "QuantizationConfig",
+    "Rounding",
+    "override",
+    "resolve_config",
+]
 
 #: How the codes of a kernel may lie in the file; see ``tfptq.tflite.layouts``.
 LAYOUTS = ("size", "speed", "int8", "int4", "native", "inline", "composite")
@@ -196,7 +73,7 @@ class LayerOverride:
 
     def __post_init__(self):
         for name, _ in self.changes:
-            _one_of(f"field of the override for {self.pattern!r}", name, LAYER_FIELDS)
+            one_of(f"field of the override for {self.pattern!r}", name, LAYER_FIELDS)
 
 
 def override(pattern: str, **changes) -> LayerOverride:
@@ -260,17 +137,17 @@ class QuantizationConfig:
             raise ValueError(
                 f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
             )
-        _one_of("scaler", self.scaler, ("float", "integer", "shift"))
-        _one_of("layout", self.layout, LAYOUTS)
-        _one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
-        _one_of("weight_bits", self.weight_bits, WEIGHT_BITS)
-        _one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
-        _one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output", "cosine"))
+        one_of("scaler", self.scaler, ("float", "integer", "shift"))
+        one_of("layout", self.layout, LAYOUTS)
+        one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
+        one_of("weight_bits", self.weight_bits, WEIGHT_BITS)
+        one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
+        one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output", "cosine"))
         for field in ("input_type", "output_type"):
             allowed = ("float32", "int16") if self.activation_bits == 16 else ("float32", "int8", "uint8")
-            _one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), allowed)
+            one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), allowed)
         if self.statistics_samples is not None:
-            _between("statistics_samples", self.statistics_samples, 1, 2**40)
+            between("statistics_samples", self.statistics_samples, 1, 2**40)
         if isinstance(self.rounding, str):
             object.__setattr__(self, "rounding", Rounding(self.rounding))
         if self.mixed_precision is not None and self.scaler == "integer" and max(self.mixed_precision.bits) > 4:
@@ -312,7 +189,7 @@ class QuantizationConfig:
         """
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:
-            _one_of("config field", name, known)
+            one_of("config field", name, known)
         return dataclasses.replace(self, **changes)
 
     def for_layer(self, layer_name: str) -> "QuantizationConfig":
@@ -394,7 +271,7 @@ class QuantizationConfig:
         Raises:
             ValueError: no such preset; lists those there are.
         """
-        _one_of("preset", name, PRESETS)
+        one_of("preset", name, PRESETS)
         return PRESETS[name].replace(name=name)
 
 
@@ -427,7 +304,7 @@ def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfi
 def _encode(value: Any) -> Any:
     if isinstance(value, LayerOverride):
         return {"pattern": value.pattern, "changes": {name: _encode(item) for name, item in value.changes}}
-    if type(value) in _GRANULARITIES.values():
+    if type(value) in GRANULARITIES.values():
         return {"type": type(value).__name__, **dataclasses.asdict(value)}
     if dataclasses.is_dataclass(value):
         return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
@@ -442,8 +319,8 @@ def _decode(values: dict[str, Any]) -> dict[str, Any]:
         if "granularity" in decoded:
             fields = dict(decoded["granularity"])
             kind = fields.pop("type")
-            _one_of("granularity.type", kind, _GRANULARITIES)
-            decoded["granularity"] = _GRANULARITIES[kind](**fields)
+            one_of("granularity.type", kind, GRANULARITIES)
+            decoded["granularity"] = GRANULARITIES[kind](**fields)
         if isinstance(decoded.get("rounding"), dict):
             decoded["rounding"] = Rounding(**decoded["rounding"])
         if isinstance(decoded.get("mixed_precision"), dict):

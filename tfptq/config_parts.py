@@ -1,0 +1,165 @@
+"""The parts of a quantization config: granularities, calibration, rounding, mixed precision.
+
+Frozen dataclasses that check their own fields; ``tfptq.config`` puts them together and exports them.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from tfptq.core.affine import WEIGHT_BITS
+
+
+def one_of(field: str, value: Any, allowed) -> None:
+    """Refuse a value that is not among those allowed, naming the field."""
+    if value not in allowed:
+        raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
+
+
+def between(field: str, value: float, low: float, high: float) -> None:
+    """Refuse a number outside of ``low`` to ``high``, naming the field."""
+    if not low <= value <= high:
+        raise ValueError(f"{field} is {value}; it must be between {low} and {high}")
+
+
+@dataclass(frozen=True)
+class PerTensor:
+    """One scale for a whole layer."""
+
+
+@dataclass(frozen=True)
+class PerChannel:
+    """One scale for each output channel."""
+
+
+@dataclass(frozen=True)
+class PerBlock:
+    """One scale for each block of output x input channels (PTQ-SL).
+
+    Give the two sides of a block, or ``input_blocks`` alone. With ``input_blocks=H`` each layer's input channels are
+    cut into ``H`` blocks, and as many output channels share a block as keep the number of scales at that of
+    ``PerChannel`` or below: the same rule for narrow, wide and depthwise layers.
+
+    Attributes:
+        output_channels: height ``m`` of a block; the last block of a layer may be smaller.
+        input_channels: width ``n`` of a block. Depthwise layers have one input channel.
+        input_blocks: number ``H`` of blocks side by side, in place of ``m`` and ``n``; layers with fewer channels have
+            fewer.
+    """
+
+    output_channels: int | None = None
+    input_channels: int | None = None
+    input_blocks: int | None = None
+
+    def __post_init__(self):
+        sides = (self.output_channels, self.input_channels)
+        if (None in sides) if self.input_blocks is None else sides != (None, None):
+            raise ValueError(
+                f"{self} must have either output_channels and input_channels, or input_blocks alone: PerBlock(4, 8)"
+            )
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None:
+                between(f"PerBlock.{name}", value, 1, 2**20)
+
+
+Granularity = PerTensor | PerChannel | PerBlock
+#: Name of a granularity -> its class.
+GRANULARITIES = {cls.__name__: cls for cls in (PerTensor, PerChannel, PerBlock)}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the range of an activation is found.
+
+    Attributes:
+        method: ``"min_max"``, ``"moving_average"``, ``"percentile"``, ``"mse"`` or ``"kl"``.
+        percentile: share of the values kept, in percent, for ``"percentile"``.
+        momentum: weight of the past for ``"moving_average"``.
+        bins: number of histogram bins for the methods that need one.
+    """
+
+    method: str = "mse"
+    percentile: float = 99.99
+    momentum: float = 0.9
+    bins: int = 2048
+
+    def __post_init__(self):
+        one_of("calibration.method", self.method, ("min_max", "moving_average", "percentile", "mse", "kl"))
+        between("calibration.percentile", self.percentile, 50.0, 100.0)
+        between("calibration.momentum", self.momentum, 0.0, 1.0)
+        between("calibration.bins", self.bins, 256, 65536)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How weights are rounded to codes.
+
+    Attributes:
+        method: ``"nearest"``; or on statistics of the layer: ``"coordinate"`` (sequential rounding with error feedback
+            and coordinate descent), ``"attention"`` (Attention Round), ``"adaround"``.
+        steps: steps of Adam for ``"attention"`` and ``"adaround"``.
+        learning_rate: of Adam; None for the method's default.
+        tau: width of the attention, in units of the scale, for ``"attention"``.
+        start: first offsets for ``"attention"``: ``"coordinate"``, ``"nearest"`` or ``"gaussian"``.
+        refine_scales: how often scales and codes are refined in turn after rounding.
+        damping: pull towards the float weights, in units of the mean input power.
+        reconstruction: ``"layer"``: each kernel by itself, on statistics; ``"block"``: then all kernels of a residual
+            block together, with Attention Round on the true output of the block.
+        block_steps: steps of Adam for each block.
+        most_inputs: kernels with more inputs than this to an output are rounded to nearest, since the cost of
+            statistics grows with the square of the inputs; None rounds all by the method.
+    """
+
+    method: str = "nearest"
+    steps: int = 500
+    learning_rate: float | None = None
+    tau: float = 0.5
+    start: str = "coordinate"
+    refine_scales: int = 0
+    damping: float = 0.2
+    reconstruction: str = "layer"
+    block_steps: int = 250
+    most_inputs: int | None = None
+
+    def __post_init__(self):
+        one_of("rounding.reconstruction", self.reconstruction, ("layer", "block"))
+        between("rounding.block_steps", self.block_steps, 1, 1_000_000)
+        one_of("rounding.method", self.method, ("nearest", "coordinate", "attention", "adaround"))
+        one_of("rounding.start", self.start, ("coordinate", "nearest", "gaussian"))
+        between("rounding.steps", self.steps, 1, 1_000_000)
+        between("rounding.tau", self.tau, 1e-3, 1e3)
+        between("rounding.refine_scales", self.refine_scales, 0, 100)
+        between("rounding.damping", self.damping, 0.0, 1e3)
+        if self.most_inputs is not None:
+            between("rounding.most_inputs", self.most_inputs, 1, 2**20)
+        if self.learning_rate is not None:
+            between("rounding.learning_rate", self.learning_rate, 1e-8, 10.0)
+
+
+@dataclass(frozen=True)
+class MixedPrecision:
+    """Weight bits for each layer, by the lossy coding length of its weights.
+
+    Give a budget (``average_bits`` or ``budget_bytes``), or neither: then layers are clustered by k-means.
+
+    Attributes:
+        bits: widths to choose from.
+        average_bits: average over the weights of the layers that are not pinned.
+        budget_bytes: bytes of the packed codes of all layers, pinned ones included.
+        eps: distortion of the coding length, in units of a layer's root mean square weight.
+    """
+
+    bits: tuple[int, ...] = WEIGHT_BITS
+    average_bits: float | None = None
+    budget_bytes: int | None = None
+    eps: float = 0.1
+
+    def __post_init__(self):
+        object.__setattr__(self, "bits", tuple(self.bits))
+        for width in self.bits:
+            one_of("mixed_precision.bits", width, WEIGHT_BITS)
+        between("mixed_precision.eps", self.eps, 1e-6, 10.0)
+        if self.average_bits is not None and self.budget_bytes is not None:
+            raise ValueError("mixed_precision takes average_bits or budget_bytes, not both")
+        if self.average_bits is not None:
+            between("mixed_precision.average_bits", self.average_bits, min(self.bits), max(self.bits))
