@@ -120,7 +120,9 @@ def test_row_factors_reach_kernel_and_bias(data):
         ({"weight_scale": "mse"}, False),
         ({"weight_scale": "output"}, True),
         ({"rounding": Rounding("attention")}, True),
+        ({"rounding": Rounding("coordinate", most_inputs=72)}, True),
+        ({"rounding": Rounding("coordinate", most_inputs=71)}, False),
     ],
 )
 def test_which_configs_need_statistics(changes, expected):
-    assert needs_statistics(CONFIG.replace(**changes)) == expected
+    assert needs_statistics(CONFIG.replace(**changes), (4, 8, 9)) == expected

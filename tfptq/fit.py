@@ -213,7 +213,8 @@ def _fit_unit(
 def _fit_one_by_one(task: FittingTask, unit: Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
     items = {}
     for key, places in unit.items():
-        if needs_statistics(task.config(key), task.view(key, places).shape):
+        # Uses of a shared kernel come one after the other, and no single prefix is quantized for all of them.
+        if len(places) == 1 and needs_statistics(task.config(key), task.view(key, places).shape):
             items[key] = _fit_on_prefix(task, key, places, prefix)
         else:
             items[key] = _fit_on_means(task, key, places)
@@ -285,7 +286,7 @@ def _fit_on_prefix(
     scarcity = max(1.0, FEW_POSITIONS * view.shape[1] * view.shape[2] / sums.count)
     damped = statistics.damped(view, config.rounding.damping * scarcity)
     scales = task.guarded(_searched_scales(view, config, damped), key, places)
-    weight = _rounded(view, scales, config, damped, task.seed)
+    weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
     return FittedWeight(weight, _bias_shift(task, key, places, weight, statistics), places)
 
 
@@ -324,7 +325,12 @@ def _searched_scales(view: np.ndarray, config: QuantizationConfig, statistics: C
 
 
 def _rounded(
-    view: np.ndarray, scales: BlockScales, config: QuantizationConfig, statistics: CentredStatistics, seed: int
+    view: np.ndarray,
+    scales: BlockScales,
+    config: QuantizationConfig,
+    statistics: CentredStatistics,
+    damping: float,
+    seed: int,
 ) -> QuantizedWeight:
     rounding = config.rounding
     if rounding.method == "nearest" or view.shape[1] * view.shape[2] > (rounding.most_inputs or view.size):
@@ -336,7 +342,7 @@ def _rounded(
         statistics,
         rounding.method,
         _rounding_options(rounding),
-        damping=0.0,  # the statistics are damped already
+        damping=damping,
         refine_scales=rounding.refine_scales,
         seed=seed,
     )

@@ -43,6 +43,8 @@ def find_blocks(model: TFLiteModel, position_of: Mapping[int, int], places: Sequ
         places: kernels of the skeleton.
     """
     cuts = [cut for cut in range(len(model.operators) + 1) if len(crossing(model, cut)) == 1]
+    if len(cuts) < 2:
+        return []
     kernels = {position_of[place.operator]: place for place in places}
     blocks, start, held = [], 0, []
     for begin, end in itertools.pairwise(cuts):

@@ -41,18 +41,23 @@ def convert_float(model: keras.Model) -> bytes:
 
 
 def _convert(model: keras.Model) -> bytes:
-    # Through a saved model, which Keras writes itself: ``from_keras_model`` of TensorFlow 2.16 aborts on Keras 3.
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         try:
-            # Named explicitly, the signature keeps a fixed batch; by default Keras opens it.
-            specs = keras.tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype, x.name), model.input)
-            model.export(folder, input_signature=[specs])
-            return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+            return _converter(model, folder).convert()
         except (ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
             raise ValueError(
                 f"the TFLite converter cannot convert the model {model.name!r}: {error}. "
                 "Replace the layers it names, or set their computation outside of the model."
             ) from error
+
+
+def _converter(model: keras.Model, folder: str) -> tf.lite.TFLiteConverter:
+    """The stock converter; ``from_keras_model`` of TensorFlow 2.16 aborts on Keras 3, a saved model does not."""
+    major, minor = map(int, tf.__version__.split(".")[:2])
+    if (major, minor) > (2, 16):
+        return tf.lite.TFLiteConverter.from_keras_model(model)
+    model.export(folder)
+    return tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
 def _with_batch_of_one(model: keras.Model) -> keras.Model:
