@@ -170,7 +170,8 @@ def test_wrong_kind_of_config(model, config):
 
 
 def test_bad_types_of_inputs():
-    with pytest.raises(ValueError, match=r"input_type \(with activation_bits=8\) is 'int4'; it must be one of 'float32', 'int8', 'uint8'"):
+    message = r"input_type \(with activation_bits=8\) is 'int4'; it must be one of 'float32', 'int8', 'uint8'"
+    with pytest.raises(ValueError, match=message):
         tfptq.QuantizationConfig(input_type="int4")
 
 
