@@ -284,6 +284,9 @@ def _fit_on_prefix(
     statistics = sums.centred()
     # With few samples for each input, directions that no sample showed would be fitted freely.
     scarcity = max(1.0, FEW_POSITIONS * view.shape[1] * view.shape[2] / sums.count)
+    if scarcity > 1.0 and config.statistics_samples is not None:
+        # Of a part of the samples only: the means of all of them are the better guide then.
+        return _fit_on_means(task, key, places)
     damped = statistics.damped(view, config.rounding.damping * scarcity)
     scales = task.guarded(_searched_scales(view, config, damped), key, places)
     weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
