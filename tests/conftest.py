@@ -4,12 +4,20 @@ Keras is imported inside the fixtures, so that tests of pure numpy code do not w
 """
 
 import os
+import sys
 from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def same_random_weights():
+    """Layers without a seed of their own start from the same weights in every run of a test."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
 
 
 class Digits(NamedTuple):

@@ -112,7 +112,7 @@ def test_gradients_pass_straight_through():
     wrapper(inputs)
     assign_all(wrapper)
     kernel = numpy(layer.kernel).copy()
-    kernel[0, 0] *= 100.0  # Clipped now.
+    kernel[0, 0] = 100.0  # Far outside of the grid: clipped.
     layer.kernel.assign(kernel)
     wrapper.input_slots[0].assign(activation_grid(-1.0, 1.0))
     with tf.GradientTape() as tape:
