@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:  # it loads TensorFlow, which the flags need not wait for
-    from tfptq.data import InputSpec
+    from tfptq.data_checks import InputSpec
 
 #: Preprocessing -> (offset, divisor) of the pixel values 0..255 for each colour channel.
 PREPROCESSING = {

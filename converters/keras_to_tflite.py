@@ -63,7 +63,7 @@ def _convert(arguments: list[str]) -> None:
         check_writable(path)
 
     with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
-        from tfptq.data import input_specs
+        from tfptq.data_checks import input_specs
         from tfptq.quantize import load_model, quantize_keras_model
 
     model = load_model(FLAGS.model)

@@ -132,7 +132,8 @@ def _stamp(path: Path) -> list[Any]:
 
 def _measure(cells: list[Cell], records: Records) -> None:
     with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
-        from tfptq.data import calibration_data, input_specs
+        from tfptq.data import calibration_data
+        from tfptq.data_checks import input_specs
         from tfptq.graph.float_equality import model_outputs
         from tfptq.quantize import load_model, quantize_keras_model
 

@@ -4,6 +4,9 @@ import ai_edge_litert.interpreter as litert
 import numpy as np
 import tensorflow as tf
 
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.segments import segment
+
 #: runtime -> (interpreter, resolvers). AUTO has XNNPACK, BUILTIN the optimized kernels, REF the reference kernels.
 RUNTIMES = {
     "tf.lite": (tf.lite.Interpreter, tf.lite.experimental.OpResolverType),
@@ -58,3 +61,42 @@ def signal_to_noise(expected, found):
     """Ratio in decibels."""
     noise = np.square(np.float64(expected) - found).sum()
     return 10 * np.log10(np.square(np.float64(expected)).sum() / noise) if noise else np.inf
+
+
+def operator_differences(data, codes, resolver="AUTO", runtime="litert"):
+    """Largest difference of each operator from LiteRT's reference kernel, both fed with what that one gave before it.
+
+    Args:
+        data: file with one input, all of whose operators are integer.
+        codes: input of the file, a batch of its own type.
+        resolver: key of ``RESOLVERS``.
+        runtime: key of ``RUNTIMES``.
+
+    Returns:
+        "position name" of each operator -> steps of its output's grid.
+    """
+    model, differences = TFLiteModel(data), {}
+    (source,) = model.subgraph.inputs
+    values = {model.name(source): codes}
+    for position, operator in enumerate(model.operators):
+        part = segment(model, position, position + 1, operator.outputs)
+        inputs = {part.name(index): values[part.name(index)] for index in part.subgraph.inputs}
+        expected = _run_codes(part.to_bytes(), inputs, "REF", "litert")
+        found = _run_codes(part.to_bytes(), inputs, resolver, runtime)
+        values.update(zip(map(model.name, operator.outputs), expected, strict=True))
+        steps = max(np.abs(a.astype(np.int64) - b).max() for a, b in zip(expected, found, strict=True))
+        differences[f"{position} {model.operator_name(operator)}"] = int(steps)
+    return differences
+
+
+def _run_codes(data, inputs, resolver, runtime):
+    interpreter, resolvers = RUNTIMES[runtime]
+    runner = interpreter(model_content=data, experimental_op_resolver_type=getattr(resolvers, RESOLVERS[resolver]))
+    sources = {detail["name"]: detail["index"] for detail in runner.get_input_details()}
+    for name, values in inputs.items():
+        runner.resize_tensor_input(sources[name], values.shape)
+    runner.allocate_tensors()
+    for name, values in inputs.items():
+        runner.set_tensor(sources[name], values)
+    runner.invoke()
+    return [runner.get_tensor(detail["index"]) for detail in runner.get_output_details()]

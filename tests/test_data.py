@@ -8,7 +8,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfptq.data import DataError, InputSpec, calibration_data, input_specs
+from tfptq.data import calibration_data
+from tfptq.data_checks import DataError, InputSpec, input_specs
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(10, 4, 3)).astype(np.float32)

@@ -25,48 +25,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-Batch = dict[str, np.ndarray]
+from tfptq.data_checks import (
+    Batch,
+    DataError,
+    InputSpec,
+    as_array,
+    by_name,
+    checked,
+    common_length,
+    input_specs,
+    is_array,
+    misfit,
+)
+
 #: Input values in a batch, and samples in it, unless the caller says otherwise.
 VALUES_PER_BATCH = 1 << 20
 SMALLEST_BATCH, LARGEST_BATCH = 4, 32
-
-
-class DataError(ValueError):
-    """Calibration data that does not fit the model, or cannot be used."""
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a model asks of one of its inputs.
-
-    Attributes:
-        name: name of the input.
-        shape: shape of one sample, without the batch axis; None where any size will do.
-        dtype: name of the element type.
-    """
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
-
-    def __str__(self) -> str:
-        sizes = ", ".join(["batch", *("any" if size is None else str(size) for size in self.shape)])
-        return f"{self.dtype} of shape [{sizes}]"
-
-
-def input_specs(model: keras.Model) -> tuple[InputSpec, ...]:
-    """The inputs of a model, in its order.
-
-    Raises:
-        DataError: the model has no defined inputs.
-    """
-    inputs = getattr(model, "inputs", None)
-    if not inputs:
-        raise DataError(
-            f"the model {model.name!r} has no defined inputs; build it as a Functional model, "
-            "or put keras.Input(shape) at the head of a Sequential one"
-        )
-    return tuple(InputSpec(tensor.name, tuple(tensor.shape[1:]), str(tensor.dtype)) for tensor in inputs)
 
 
 class CalibrationData:
@@ -115,7 +89,7 @@ class CalibrationData:
         Raises:
             DataError: an element does not fit the model, or this pass has another length than the one before.
         """
-        pieces = (_checked(self.inputs, element) for element in self._open_pass())
+        pieces = (checked(self.inputs, element) for element in self._open_pass())
         seen = 0
         for batch in _rebatch(pieces, self.batch_size):
             seen += _length(batch)
@@ -192,9 +166,9 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
     if batch_size is None:
         values = sum(math.prod(size or 1 for size in spec.shape) for spec in specs)
         batch_size = min(max(VALUES_PER_BATCH // values, SMALLEST_BATCH), LARGEST_BATCH)
-    if _is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
+    if is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
         arrays = _arrays_by_name(specs, dataset)
-        length = _common_length(arrays)
+        length = common_length(arrays)
         return CalibrationData(specs, _sliced(arrays, length, batch_size), batch_size, length)
     return CalibrationData(specs, _stream(dataset), batch_size)
 
@@ -253,118 +227,16 @@ def _sliced(arrays: dict[str, Any], length: int, batch_size: int) -> Callable[[]
     return open_pass
 
 
-def _common_length(arrays: dict[str, Any]) -> int:
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) != 1:
-        listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise DataError(f"calibration inputs have different numbers of samples: {listing}")
-    return next(iter(lengths.values()))
-
-
 def _arrays_by_name(specs: tuple[InputSpec, ...], dataset: Any) -> dict[str, Any]:
     """Name whole-dataset arrays; these must have the batch axis, since it is the one that is sliced."""
-    named = _by_name(specs, dataset)
-    arrays = {spec.name: _as_array(spec, named[spec.name]) for spec in specs}
+    named = by_name(specs, dataset)
+    arrays = {spec.name: as_array(spec, named[spec.name]) for spec in specs}
     for spec in specs:
         rank = len(arrays[spec.name].shape)
         if rank != len(spec.shape) + 1:
             hint = "; for a single sample, add the batch axis with sample[None]" if rank == len(spec.shape) else ""
-            raise DataError(_misfit(spec, arrays[spec.name]) + hint)
+            raise DataError(misfit(spec, arrays[spec.name]) + hint)
     return arrays
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(value, "__getitem__")
-
-
-def _by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
-    """Take the inputs out of an element and name them.
-
-    A tuple means ``(inputs, labels[, weights])`` as in ``model.fit``, or ``(signature, inputs)`` as TFLite has it.
-    For a model with several inputs, a flat tuple with one array for each is taken as the inputs.
-    """
-    if isinstance(element, tuple) and element:
-        if isinstance(element[0], str):
-            return _by_name(specs, element[1])
-        if len(specs) == 1 or isinstance(element[0], (list, tuple, dict)):
-            return _by_name(specs, element[0])
-    if isinstance(element, dict):
-        return _known_names(specs, element)
-    values = list(element) if isinstance(element, (list, tuple)) else [element]
-    if len(values) != len(specs):
-        raise DataError(
-            f"the model has {len(specs)} inputs ({', '.join(spec.name for spec in specs)}) and the calibration "
-            f"dataset gives {len(values)} arrays; give one array for each input"
-            + (", or stack the samples with numpy.stack" if len(specs) == 1 else ", or a dict by input name")
-        )
-    return {spec.name: value for spec, value in zip(specs, values, strict=True)}
-
-
-def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[str, Any]:
-    names = [spec.name for spec in specs]
-    missing = [name for name in names if name not in element]
-    unknown = [str(name) for name in element if name not in names]
-    if missing or unknown:
-        found = [f"input {name!r} is missing" for name in missing] + [f"{name!r} is no input" for name in unknown]
-        raise DataError(f"calibration data by name: {', '.join(found)}; the model's inputs are {', '.join(names)}")
-    return {name: element[name] for name in names}
-
-
-def _checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
-    """One element of a source as a batch of the right names, shapes and types."""
-    named = _by_name(specs, element)
-    batch = {spec.name: _checked_array(spec, _as_array(spec, named[spec.name])) for spec in specs}
-    _common_length(batch)
-    return batch
-
-
-def _as_array(spec: InputSpec, value: Any) -> Any:
-    """Nested lists as an array; what slices like an array stays as it is, so that a memory map is not read."""
-    if _is_array(value):
-        return value
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise DataError(
-            f"calibration data for input {spec.name!r} is no array ({error}); stack samples of one size"
-        ) from error
-
-
-def _checked_array(spec: InputSpec, value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise DataError(_misfit(spec, array) + "; convert it to numbers, or stack samples of one size")
-    if array.ndim == len(spec.shape):
-        array = array[None]
-    fits = array.ndim == len(spec.shape) + 1 and all(
-        size in (None, found) for size, found in zip(spec.shape, array.shape[1:], strict=True)
-    )
-    if not fits:
-        raise DataError(_misfit(spec, array) + "; resize or reshape the samples as for model.predict")
-    return _cast(spec, array)
-
-
-def _cast(spec: InputSpec, array: np.ndarray) -> np.ndarray:
-    """Copy with the element type of the input, refusing whatever would change the values."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = array.astype(spec.dtype)
-    into_float = result.dtype.kind == "f"
-    if not np.isfinite(result if into_float else array).all():
-        raise DataError(
-            f"calibration data for input {spec.name!r} holds NaN, infinity or values too large for {spec.dtype}; "
-            "clean or drop those samples"
-        )
-    if not into_float and not np.array_equal(result, array):
-        raise DataError(
-            f"calibration data for input {spec.name!r} is {array.dtype} and holds values that {spec.dtype} cannot, "
-            f"which is what the model asks for; encode the samples as for model.predict"
-        )
-    return result
-
-
-def _misfit(spec: InputSpec, array: Any) -> str:
-    shape = ", ".join(map(str, array.shape))
-    return f"calibration data for input {spec.name!r} is {array.dtype} of shape [{shape}]; the model asks for {spec}"
 
 
 def _length(batch: Batch) -> int:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from converters.calibration_files import load_calibration_data
-from tfptq.data import InputSpec
+from tfptq.data_checks import InputSpec
 
 IMAGE = (InputSpec("image", (6, 4, 3), "float32"),)
 VECTOR = (InputSpec("x", (3,), "float32"),)

@@ -1,0 +1,54 @@
+"""Weights at the edge: dead channels, tiny ones, biases far beyond their weights."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from stock_runtimes import run_decoded, signal_to_noise
+
+import tfptq
+
+PRESETS = ("w8a8_layer", "w8a8_channel", "w8a8_shift")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype(np.float32)
+
+
+def quantized_with(images, kernel_factor=1.0, bias=0.0, config="w8a8_shift"):
+    """A convolution and a dense layer whose weights were changed; returns (result, float outputs, file's outputs)."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, name="conv")(inputs)
+    model = keras.Model(inputs, [x, layers.Dense(3, name="head")(layers.GlobalAveragePooling2D()(x))])
+    kernel = model.get_layer("conv").kernel
+    model.get_layer("conv").set_weights([np.asarray(kernel) * kernel_factor, np.full(4, bias) * [1, -1, 1, 0]])
+    result = tfptq.quantize_keras_model(model, images, config, progress=False)
+    found = run_decoded(result.tflite, {"image": images})
+    return result, np.asarray(model(images)[0]), found["output_0"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_dead_channels(images, preset):
+    factor = np.array([1.0, 0.0, 1e-3, 1.0])
+    _, expected, found = quantized_with(images, factor, bias=0.3, config=preset)
+    assert signal_to_noise(expected, found) > 30
+    assert np.abs(found[..., 1] + 0.3).max() < 0.01 * np.abs(expected).max()
+
+
+def test_a_kernel_of_zeros_is_reported(images):
+    result, expected, found = quantized_with(images, 0.0, bias=0.3)
+    np.testing.assert_allclose(found, expected, atol=0.005)
+    assert "all weights of layer 'conv' are 0" in result.report.warnings
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_biases_far_beyond_the_weights_do_not_overflow(images, preset):
+    _, expected, found = quantized_with(images, np.array([1e-9, 1e-9, 1.0, 1.0]), bias=1000.0, config=preset)
+    assert signal_to_noise(expected, found) > 40
+
+
+def test_very_small_weights(images):
+    _, expected, found = quantized_with(images, 1e-12)
+    assert signal_to_noise(expected, found) > 25
