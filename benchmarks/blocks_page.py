@@ -3,11 +3,10 @@
 Each stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; all else on the page is left alone.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import _met, _table
+from benchmarks.tables import met, table, write_tables
 
 
 def write(page: Path, results: dict[str, Any]) -> None:
@@ -25,25 +24,6 @@ def write(page: Path, results: dict[str, Any]) -> None:
         "blocks_layouts": layouts(results),
     }
     write_tables(page, tables)
-
-
-def write_tables(page: Path, tables: dict[str, str]) -> None:
-    """Put tables into the page.
-
-    Args:
-        page: the Markdown file.
-        tables: name of the markers -> table.
-
-    Raises:
-        ValueError: a table's markers are missing.
-    """
-    text = page.read_text(encoding="utf-8")
-    for name, body in tables.items():
-        pattern = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"{page} lacks the markers of the table {name!r}")
-        text = pattern.sub(lambda match, body=body: match[1] + body + "\n" + match[2], text)
-    page.write_text(text, encoding="utf-8")
 
 
 def cells(results: dict[str, Any], part: str) -> str:
@@ -78,7 +58,7 @@ def cells(results: dict[str, Any], part: str) -> str:
                     f"{record['seconds']:.0f}",
                 ]
             )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 _RATIOS = ("weight_snr_db", "layer_output_snr_db", "snr_db")
@@ -95,7 +75,7 @@ def kinds(results: dict[str, Any]) -> str:
             for kind, record in found.items():
                 shown = [f"{record[key]:.2f} ({record[key] - found['float'][key]:+.2f})" for key in _RATIOS]
                 rows.append([network, searched, f"`{kind}`", *shown, f"{100 * record['accuracy']:.1f}"])
-    return _table(["network", "scales by", "kind", "weights, dB", "layers, dB", "outputs, dB", "top-1"], rows)
+    return table(["network", "scales by", "kind", "weights, dB", "layers, dB", "outputs, dB", "top-1"], rows)
 
 
 def layouts(results: dict[str, Any]) -> str:
@@ -112,7 +92,7 @@ def layouts(results: dict[str, Any]) -> str:
             across = max(record["from_reference"].values())
             rows.append([network, name, *size, floats, *same, f"{across:.0e}"])
     head = ["network", "file", "kB", "of the converter's int8", "float operators"]
-    return _table([*head, "AUTO", "BUILTIN", "BUILTIN_REF", "largest from BUILTIN_REF"], rows)
+    return table([*head, "AUTO", "BUILTIN", "BUILTIN_REF", "largest from BUILTIN_REF"], rows)
 
 
 def targets(results: dict[str, Any]) -> str:
@@ -127,9 +107,9 @@ def targets(results: dict[str, Any]) -> str:
                 name = f"`integer` costs at most 0.2 dB of the outputs against `float`, scales by {searched}"
                 costs = [found["float"][key] - found["integer"][key] for key in _RATIOS]
                 measured = "{2:+.2f} dB (weights {0:+.2f} dB, layers {1:+.2f} dB)".format(*costs)
-                rows.append([network, name, measured, _met(costs[-1] <= 0.2)])
+                rows.append([network, name, measured, met(costs[-1] <= 0.2)])
         rows += [[network, *row] for row in _small_and_equal(parts.get("layouts", {}).get("preset", {}))]
-    return _table(["network", "target", "measured", "met"], rows)
+    return table(["network", "target", "measured", "met"], rows)
 
 
 def _cost(record: dict[str, Any] | None) -> list[list[str]]:
@@ -137,8 +117,8 @@ def _cost(record: dict[str, Any] | None) -> list[list[str]]:
     if record is None:
         return []
     measured = f"{record['seconds']:.0f} s, processor time {record['cpu_seconds']:.0f} s, {record['peak_mib']:.0f} MiB"
-    met = record["cpu_seconds"] <= 300 and record["peak_mib"] <= 4096
-    return [["reordering and search in 5 minutes (of processor time) and 4 GiB", measured, _met(met)]]
+    cheap = record["cpu_seconds"] <= 300 and record["peak_mib"] <= 4096
+    return [["reordering and search in 5 minutes (of processor time) and 4 GiB", measured, met(cheap)]]
 
 
 def _small_and_equal(found: dict[str, Any]) -> list[list[str]]:
@@ -148,12 +128,12 @@ def _small_and_equal(found: dict[str, Any]) -> list[list[str]]:
         if "inline" in name or "composite" in name:
             share = record["bytes"] / found["converter"]["bytes"]
             target = f"{name}: at most 0.6 of the bytes of the converter's int8 file"
-            rows.append([target, f"{share:.3f}", _met(share <= 0.6)])
+            rows.append([target, f"{share:.3f}", met(share <= 0.6)])
         if name != "converter":
             limit = 1e-5 if record["float_operators"] else 0.0
             other = [f"{key} {value:.0e}" for key, value in record["same_resolver"].items() if value > limit]
             target = f"{name}: same answers as the first layout of these weights, resolver by resolver"
-            rows.append([target, ", ".join(other) or "equal", _met(not other)])
+            rows.append([target, ", ".join(other) or "equal", met(not other)])
     return rows
 
 
@@ -179,4 +159,4 @@ def _compared(ours: dict[str, Any], other: dict[str, Any]) -> list[str]:
         f"{gain['scales']:+d} scales, weights {gain['weight_snr_db']:+.2f} dB, outputs {gain['snr_db']:+.2f} dB, "
         f"top-1 {100 * gain['accuracy']:+.1f} ± {100 * error:.1f}"
     )
-    return [measured, _met(as_good)]
+    return [measured, met(as_good)]

@@ -30,14 +30,37 @@ def write(page: Path, results: dict) -> None:
     Raises:
         ValueError: a table's markers are missing.
     """
+    write_tables(page, {name: make(results) for name, make in TABLES.items()})
+
+
+def write_tables(page: Path, tables: dict[str, str]) -> None:
+    """Put tables into a page.
+
+    Args:
+        page: the Markdown file.
+        tables: name of the markers -> table.
+
+    Raises:
+        ValueError: a table's markers are missing.
+    """
     text = page.read_text(encoding="utf-8")
-    for name, table in TABLES.items():
+    for name, body in tables.items():
         pattern = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{page} lacks the markers of the table {name!r}")
-        body = table(results)
         text = pattern.sub(lambda match, body=body: match[1] + body + "\n" + match[2], text)
     page.write_text(text, encoding="utf-8")
+
+
+def met(value: bool) -> str:
+    """Whether a target is met, as a cell."""
+    return "yes" if value else "**no**"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table of cells that are text already."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def versions(results: dict) -> str:
@@ -51,7 +74,7 @@ def accuracy(results: dict) -> str:
     for model, records in results["records"].items():
         cells = [_quality(records[method], method) if method in records else "" for method in TITLES]
         rows.append([model, *cells])
-    return _table(["network", *TITLES.values()], rows)
+    return table(["network", *TITLES.values()], rows)
 
 
 def cost(results: dict) -> str:
@@ -61,7 +84,7 @@ def cost(results: dict) -> str:
         for method in TITLES:
             if method in records and method != "float":
                 rows.append([model, TITLES[method], *_cost(records[method], records.get("converter"))])
-    return _table(
+    return table(
         ["network", "method", "kB", "s", "ratio", "CPU ratio", "MiB", "ms", "latency, 1 thread", "2 threads"], rows
     )
 
@@ -75,7 +98,7 @@ def files(results: dict) -> str:
                 rows.append([model, TITLES[method], *_file(records[method])])
     differences = ["operator: builtin", "operator: XNNPACK", "outputs: builtin", "outputs: XNNPACK"]
     head = ["network", "method", "float operators", *differences, "Analyzer", "validate"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def targets(results: dict) -> str:
@@ -83,7 +106,7 @@ def targets(results: dict) -> str:
     rows = []
     for model, records in results["records"].items():
         rows += [[model, *row] for row in _targets(model, records)]
-    return _table(["network", "target", "measured", "met"], rows)
+    return table(["network", "target", "measured", "met"], rows)
 
 
 TABLES: dict[str, Callable[[dict], str]] = {
@@ -138,41 +161,32 @@ def _targets(model: str, records: dict) -> Iterable[list[str]]:
     allowed = {"w8a8_shift": 1.0 if hard else 0.5, "w8a8_channel": 0.5}
     if hard and "w8a8_layer" in records:
         loss = _loss(records, "w8a8_layer")
-        yield ["layer-wise collapses (loses 10 points or more)", f"{loss:.1f}", _met(loss >= 10)]
+        yield ["layer-wise collapses (loses 10 points or more)", f"{loss:.1f}", met(loss >= 10)]
     for method, limit in allowed.items():
         if method in records:
             loss, error = _loss(records, method), 100 * records[method]["standard_error"]
-            yield [f"`{method}` at most {limit} below float", f"{loss:.2f} ± {error:.2f}", _met(loss <= limit + 1e-9)]
+            yield [f"`{method}` at most {limit} below float", f"{loss:.2f} ± {error:.2f}", met(loss <= limit + 1e-9)]
     if "w8a8_shift" in records and "converter" in records:
         gain = _loss(records, "converter") - _loss(records, "w8a8_shift")
         snr = records["w8a8_shift"]["snr_db"] - records["converter"]["snr_db"]
-        yield ["`w8a8_shift` not below the converter", f"{gain:+.2f} points, {snr:+.1f} dB", _met(gain >= -1e-9)]
+        yield ["`w8a8_shift` not below the converter", f"{gain:+.2f} points, {snr:+.1f} dB", met(gain >= -1e-9)]
         yield from _speed_targets(records)
 
 
 def _speed_targets(records: dict) -> Iterable[list[str]]:
     shift, converter = records["w8a8_shift"], records["converter"]
     worst = max(each["ratio"] for each in shift["latency"].values())
-    yield ["latency ratio of `w8a8_shift` at most 1.02", f"{worst:.3f}", _met(worst <= 1.02)]
+    yield ["latency ratio of `w8a8_shift` at most 1.02", f"{worst:.3f}", met(worst <= 1.02)]
     for method in OURS:
         if method in records:
             ours, theirs = records[method]["quantizing"], converter["quantizing"]
             ratio, cpu_ratio = (ours[key] / theirs[key] for key in ("seconds", "cpu_seconds"))
             measured = f"{ratio:.2f} (CPU time {cpu_ratio:.2f})"
-            yield [f"quantizing `{method}` takes at most 2 x the converter's time", measured, _met(ratio <= 2)]
+            yield [f"quantizing `{method}` takes at most 2 x the converter's time", measured, met(ratio <= 2)]
     ours, theirs = (max(steps for steps, _ in each["operator_lsb"].values()) for each in (shift, converter))
-    met = _met(ours <= max(1, theirs))
-    yield ["no operator differs between runtimes by more than 1 LSB", f"{ours} (converter {theirs})", met]
+    measured = f"{ours} (converter {theirs})"
+    yield ["no operator differs between runtimes by more than 1 LSB", measured, met(ours <= max(1, theirs))]
 
 
 def _loss(records: dict, method: str) -> float:
     return 100 * (records["float"]["accuracy"] - records[method]["accuracy"])
-
-
-def _met(value: bool) -> str:
-    return "yes" if value else "**no**"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

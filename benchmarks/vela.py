@@ -138,7 +138,7 @@ def table(results: dict[str, Any]) -> str:
         for method, title in TITLES.items():
             if method in records:
                 rows.append([network, title, *_cells(records[method], records["converter"])])
-    return tables._table(head, rows)
+    return tables.table(head, rows)
 
 
 def _cells(record: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
@@ -172,7 +172,7 @@ def main() -> int:
             results["records"].setdefault(network, {})[method] = record
             write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
             print(network, method, record, flush=True)
-    blocks.blocks_page.write_tables(PAGE, {"vela": table(_results())})
+    tables.write_tables(PAGE, {"vela": table(_results())})
     return 0
 
 

@@ -46,7 +46,7 @@ def quality(model: zoo.ZooModel, outputs: np.ndarray) -> dict[str, Any]:
     ``"standard_error"`` is that of the difference in accuracy from the float network. For top-1 it follows from the
     samples that only one of the two gets right: ``sqrt(won + lost) / N``.
     """
-    reference = _float_outputs(model)
+    reference = float_outputs(model)
     found = {
         "evaluated": len(outputs),
         "accuracy": model.accuracy(outputs),
@@ -93,7 +93,7 @@ def _against_baseline(model: zoo.ZooModel, content: bytes) -> dict[str, Any]:
     }
 
 
-def _float_outputs(model: zoo.ZooModel) -> np.ndarray:
+def float_outputs(model: zoo.ZooModel) -> np.ndarray:
     """Outputs of the float Keras network on the evaluation samples, kept in the cache."""
     x, _ = model.evaluation
     cached = zoo.cache_folder() / f"{model.name}_{len(x)}_float.npy"

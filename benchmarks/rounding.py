@@ -1,0 +1,49 @@
+"""What learned rounding does to 4-, 3- and 2-bit networks: ``python -m benchmarks.rounding [--parts ...]``.
+
+8-bit activations, first and last layer at 8 bits, scales by the error of the layer's output, bias correction. Finished
+cells are kept in ``benchmarks/results/rounding.json`` and are not measured again. The parts, the decisive ones first:
+
+* ``presets``: the 4-bit presets as they are, and what they must reach;
+* ``methods``: nearest, coordinate descent, AdaRound and Attention Round, per channel;
+* ``samples``: coordinate descent on 32 to 1024 samples: accuracy, time, memory;
+* ``attention``: width, start and steps of Attention Round, one changed at a time, and AdaRound at equal cost;
+* ``blocks``: the same methods with reordered blocks;
+* ``reconstruction``: rounding learned layer by layer, or then for residual blocks as wholes.
+"""
+
+import argparse
+import sys
+
+from benchmarks import rounding_page
+from benchmarks.cells import HERE, Records
+from benchmarks.rounding_cells import NETWORKS, PARTS, cells_of
+from benchmarks.rounding_plot import write_bits_plot, write_samples_plot
+
+RESULTS = HERE / "results" / "rounding.json"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+
+
+def main() -> int:
+    """Measure what is missing, write the tables. Exit code 1 if a measurement failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rounding", description=__doc__.split("\n")[0])
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS, metavar="NETWORK")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, metavar="PART")
+    parser.add_argument("--cells", type=int, help="only so many cells of each part and network, the first ones")
+    parser.add_argument("--tables-only", action="store_true", help="only write the tables")
+    arguments = parser.parse_args()
+    records, failed = Records(RESULTS), []
+    for part in () if arguments.tables_only else arguments.parts:
+        for network in arguments.networks:
+            for cell in cells_of(part, network)[: arguments.cells]:
+                failed += records.measure(cell)
+    rounding_page.write(PAGE, records)
+    for network in ("resnet20", "mobilenetv2"):
+        write_bits_plot(RESULTS.parent / f"rounding_{network}.png", records.found(cells_of("methods", network)))
+        write_samples_plot(RESULTS.parent / f"samples_{network}.png", records.found(cells_of("samples", network)))
+    for line in failed:
+        print("failed:", line, file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

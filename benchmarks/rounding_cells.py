@@ -1,0 +1,90 @@
+"""Cells of ``benchmarks.rounding``, part by part. A cell that serves several parts is measured once."""
+
+from collections.abc import Iterable
+
+from benchmarks.cells import Cell
+from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Rounding
+
+#: Small networks first.
+NETWORKS = ("ic01", "vww01", "kws01", "ad01", "resnet20", "resnet56", "mobilenetv2")
+MLPERF_TINY = NETWORKS[:4]
+#: The decisive parts first.
+PARTS = ("presets", "methods", "samples", "attention", "blocks", "reconstruction")
+PRESETS = ("w4a8_channel", "w4a8_block", "w4a8_mixed")
+METHODS = ("nearest", "coordinate", "adaround", "attention")
+#: Widths beside 4 bits.
+NARROW = {"resnet20": (3, 2), "resnet56": (2,), "mobilenetv2": (3,)}
+SAMPLES = (256, 32, 64, 128, 512, 1024)
+#: In the layout ``int8`` all cells run on the same kernels.
+BASE = QuantizationConfig(PerChannel(), weight_scale="output", layout="int8")
+_BLOCKS = {"granularity": PerBlock(input_blocks=4), "scaler": "integer", "reorder": True}
+
+
+def preset(network: str, name: str, bits: int = 4, samples: int = 256) -> Cell:
+    """A preset as it is, or at another width."""
+    config = QuantizationConfig.from_preset(name)
+    weights = f"`{name}`" if bits == config.weight_bits else f"`{name}` at {bits} bits"
+    return Cell(network, weights, config.rounding.method, config.replace(weight_bits=bits), samples)
+
+
+def learned(network: str, bits: int, method: str, *, samples: int = 256, blocks: bool = False, **options) -> Cell:
+    """A way of rounding; ``options`` are fields of ``Rounding``, and named only where they are not its defaults."""
+    usual = Rounding(method)
+    changed = [f"{key} {value}" for key, value in options.items() if value != getattr(usual, key)]
+    config = BASE.replace(weight_bits=bits, rounding=Rounding(method, **options), **(_BLOCKS if blocks else {}))
+    weights = f"W{bits} 4 input blocks" if blocks else f"W{bits} channel"
+    return Cell(network, weights, ", ".join([method, *changed]), config, samples)
+
+
+def cells_of(part: str, network: str) -> list[Cell]:
+    """The cells of a part for a network; none where the part leaves the network out."""
+    return list(_MAKERS[part](network))
+
+
+def _presets(network: str) -> Iterable[Cell]:
+    if network == "mobilenetv2":
+        yield from (preset(network, name, samples=1024) for name in PRESETS)
+        yield preset(network, "w4a8_channel", 3, samples=1024)
+    yield from (preset(network, name) for name in PRESETS)
+    if network == "resnet20":
+        yield from (preset(network, "w4a8_channel", bits) for bits in (3, 2))
+
+
+def _methods(network: str) -> Iterable[Cell]:
+    for bits in (4, *NARROW.get(network, ())):
+        yield from (learned(network, bits, method) for method in METHODS)
+
+
+def _samples(network: str) -> Iterable[Cell]:
+    if network in ("resnet20", "mobilenetv2"):
+        yield from (learned(network, 4, "coordinate", samples=count) for count in SAMPLES)
+
+
+def _attention(network: str) -> Iterable[Cell]:
+    """One factor changed at a time; AdaRound at the same numbers of steps."""
+    for bits in (4, 3) if network == "resnet20" else ():
+        yield learned(network, bits, "attention")
+        for field, values in {"tau": (0.25, 1.0), "start": ("nearest", "gaussian"), "steps": (100, 2000)}.items():
+            yield from (learned(network, bits, "attention", **{field: value}) for value in values)
+        yield from (learned(network, bits, "adaround", steps=steps) for steps in (500, 2000))
+
+
+def _blocks(network: str) -> Iterable[Cell]:
+    for bits in {"resnet20": (4, 3), "mobilenetv2": (4,)}.get(network, ()):
+        for blocks in (True, False):
+            yield from (learned(network, bits, method, blocks=blocks) for method in ("coordinate", "attention"))
+
+
+def _reconstruction(network: str) -> Iterable[Cell]:
+    for bits in (4, 3, 2) if network == "resnet20" else ():
+        yield from (learned(network, bits, "attention", reconstruction=kind) for kind in ("block", "layer"))
+
+
+_MAKERS = {
+    "presets": _presets,
+    "methods": _methods,
+    "samples": _samples,
+    "attention": _attention,
+    "blocks": _blocks,
+    "reconstruction": _reconstruction,
+}
