@@ -14,6 +14,7 @@ from typing import Any
 from tfptq.config_parts import (
     GRANULARITIES,
     Calibration,
+    FineTuning,
     Granularity,
     MixedPrecision,
     PerBlock,
@@ -31,6 +32,7 @@ __all__ = [
     "LAYOUTS",
     "PRESETS",
     "Calibration",
+    "FineTuning",
     "Granularity",
     "LayerOverride",
     "MixedPrecision",
@@ -98,6 +100,7 @@ class QuantizationConfig:
             similarity).
         rounding: how weights are rounded to codes.
         statistics_samples: number of samples that layer statistics are taken from; None takes all.
+        fine_tuning: adjust scales and biases of the whole network after the layers were fitted; None leaves them.
         reorder: reorder channels across layers, so that similar ones share a block.
         mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
             override names.
@@ -120,6 +123,7 @@ class QuantizationConfig:
     weight_scale: str = "max_abs"
     rounding: Rounding = Rounding()
     statistics_samples: int | None = None
+    fine_tuning: FineTuning | None = None
     reorder: bool = False
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
@@ -277,10 +281,10 @@ class QuantizationConfig:
 
 _LEARNED_4_BIT = QuantizationConfig(PerChannel(), weight_bits=4, weight_scale="output", rounding=Rounding("attention"))
 #: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.
-_LEARNED_8_BIT = QuantizationConfig(rounding=Rounding("coordinate", most_inputs=160), statistics_samples=32)
+_LEARNED_8_BIT = QuantizationConfig(rounding=Rounding("coordinate", most_inputs=640), statistics_samples=128)
 #: Ready-made configs.
 PRESETS: dict[str, QuantizationConfig] = {
-    "w8a8_shift": _LEARNED_8_BIT.replace(scaler="shift"),
+    "w8a8_shift": _LEARNED_8_BIT.replace(scaler="shift", weight_scale="mse"),
     "w8a8_channel": _LEARNED_8_BIT.replace(granularity=PerChannel()),
     "w8a8_layer": QuantizationConfig(PerTensor()),
     "w4a8_channel": _LEARNED_4_BIT,
@@ -323,6 +327,8 @@ def _decode(values: dict[str, Any]) -> dict[str, Any]:
             decoded["granularity"] = GRANULARITIES[kind](**fields)
         if isinstance(decoded.get("rounding"), dict):
             decoded["rounding"] = Rounding(**decoded["rounding"])
+        if isinstance(decoded.get("fine_tuning"), dict):
+            decoded["fine_tuning"] = FineTuning(**decoded["fine_tuning"])
         if isinstance(decoded.get("mixed_precision"), dict):
             decoded["mixed_precision"] = MixedPrecision(**decoded["mixed_precision"])
         if "calibration" in decoded:

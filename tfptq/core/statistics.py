@@ -30,8 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 
 #: Positions of the whole data set kept at least, and kept for each input of a group.
-FEWEST_POSITIONS = 16384
-POSITIONS_PER_INPUT = 64
+FEWEST_POSITIONS = 65536
+POSITIONS_PER_INPUT = 256
 #: Float32 numbers that one block of patches may hold.
 BLOCK_SIZE = 1 << 22
 
