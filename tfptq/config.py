@@ -14,7 +14,6 @@ from typing import Any
 from tfptq.config_parts import (
     GRANULARITIES,
     Calibration,
-    FineTuning,
     Granularity,
     MixedPrecision,
     PerBlock,
@@ -32,7 +31,6 @@ __all__ = [
     "LAYOUTS",
     "PRESETS",
     "Calibration",
-    "FineTuning",
     "Granularity",
     "LayerOverride",
     "MixedPrecision",
@@ -100,7 +98,6 @@ class QuantizationConfig:
             similarity).
         rounding: how weights are rounded to codes.
         statistics_samples: number of samples that layer statistics are taken from; None takes all.
-        fine_tuning: adjust scales and biases of the whole network after the layers were fitted; None leaves them.
         reorder: reorder channels across layers, so that similar ones share a block.
         mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
             override names.
@@ -123,7 +120,6 @@ class QuantizationConfig:
     weight_scale: str = "max_abs"
     rounding: Rounding = Rounding()
     statistics_samples: int | None = None
-    fine_tuning: FineTuning | None = None
     reorder: bool = False
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
@@ -327,8 +323,6 @@ def _decode(values: dict[str, Any]) -> dict[str, Any]:
             decoded["granularity"] = GRANULARITIES[kind](**fields)
         if isinstance(decoded.get("rounding"), dict):
             decoded["rounding"] = Rounding(**decoded["rounding"])
-        if isinstance(decoded.get("fine_tuning"), dict):
-            decoded["fine_tuning"] = FineTuning(**decoded["fine_tuning"])
         if isinstance(decoded.get("mixed_precision"), dict):
             decoded["mixed_precision"] = MixedPrecision(**decoded["mixed_precision"])
         if "calibration" in decoded:

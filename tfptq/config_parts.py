@@ -137,27 +137,6 @@ class Rounding:
 
 
 @dataclass(frozen=True)
-class FineTuning:
-    """Passes over the samples that adjust scales and biases of the whole network to the float one, without labels.
-
-    Attributes:
-        epochs: passes.
-        learning_rate: of Adam at the start, relative to the scales and to the deviation of each layer's outputs;
-            decays to 0 along half a cosine.
-        batch_size: samples in a step, at least; the activations of a step stay in memory for its gradient.
-    """
-
-    epochs: int = 1
-    learning_rate: float = 1e-3
-    batch_size: int = 16
-
-    def __post_init__(self):
-        between("fine_tuning.epochs", self.epochs, 1, 10_000)
-        between("fine_tuning.learning_rate", self.learning_rate, 1e-8, 1.0)
-        between("fine_tuning.batch_size", self.batch_size, 1, 2**20)
-
-
-@dataclass(frozen=True)
 class MixedPrecision:
     """Weight bits for each layer, by the lossy coding length of its weights.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import QuantizationConfig, resolve_config
-from tfptq.data import CalibrationData, calibration_data
+from tfptq.data import calibration_data
 from tfptq.files import write_atomically
 from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses
 from tfptq.graph import canonicalise, check_float_equal
@@ -151,7 +151,6 @@ def quantize_keras_model(
         fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
         if reordered is not None:
             fitted = with_permutations(fitted, reordered.output_orders)
-    fitted, untuned = fine_tuned(skeleton, fitted, data, config, steps)
     if any(item.weight.bits < 8 for item in fitted.values()):
         with steps.step("calibrate again", total=data.known_samples) as advance:
             # Coarse weights move the activations: the ranges in the file are those of the quantized weights.
@@ -170,7 +169,7 @@ def quantize_keras_model(
     with steps.step("report"):
         samples = {name: values[:REPORT_SAMPLES] for name, values in batch.items()}
         moved = {} if reordered is None else reordered.layers
-        outcome = Outcome(canonical, skeleton, plan, weights, fitted, kernels, tflite, samples, moved, untuned)
+        outcome = Outcome(canonical, skeleton, plan, weights, fitted, kernels, tflite, samples, moved)
         report = build_report(
             outcome,
             config,
@@ -247,27 +246,6 @@ def plan_activations(
     """Integer operators and activation grids from measurements."""
     bits = config.device_activation_bits
     return plan_integers(skeleton.model, measurements.ranges(config.calibration, bits), bits, skipped)
-
-
-def fine_tuned(
-    skeleton: Skeleton,
-    fitted: dict[WeightKey | int, FittedWeight],
-    data: CalibrationData,
-    config: QuantizationConfig,
-    steps: Progress,
-) -> tuple[dict[WeightKey | int, FittedWeight], str | None]:
-    """Weights after fine-tuning, if the config asks for it; and why they could not be fine-tuned, or None."""
-    if config.fine_tuning is None or not fitted:
-        return fitted, None
-    from tfptq.fine_tune import MEASURING_PASSES, fine_tune, obstacle
-
-    reason = obstacle(skeleton)
-    if reason is not None:
-        return fitted, reason
-    passes = config.fine_tuning.epochs + MEASURING_PASSES
-    total = None if data.known_samples is None else data.known_samples * passes
-    with steps.step("fine-tune", total=total) as advance:
-        return fine_tune(skeleton, fitted, data, config.fine_tuning, advance), None
 
 
 def open_checkpoint(

@@ -38,7 +38,6 @@ class Outcome:
         tflite: the quantized file.
         samples: a few samples, Keras input name -> array.
         reordered: layer -> what reordering of channels did to it; empty without reordering.
-        untuned: why fine-tuning, which the config asks for, was left out; None if it was not.
     """
 
     model: keras.Model
@@ -50,7 +49,6 @@ class Outcome:
     tflite: bytes
     samples: Mapping[str, np.ndarray]
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
-    untuned: str | None = None
 
 
 def build_report(
@@ -229,8 +227,6 @@ def _warnings(outcome: Outcome):
     batch_size = outcome.skeleton.batch_size
     if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
-    if outcome.untuned is not None:
-        yield f"the network was not fine-tuned: {outcome.untuned}"
     for layout, cost in COSTS.items():
         count = sum(kernel.layout == layout for kernel in outcome.kernels)
         if count:
