@@ -11,6 +11,7 @@ may be ragged. Each block has one scale ``S[v, h]``: one block is layer-wise, ``
 Source of the blocks: PTQ-SL, arXiv 2110.07809.
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,6 +118,18 @@ class BlockScales:
         values = self.values() if values is None else values
         m, n = self.block_shape
         return np.repeat(np.repeat(values, m, axis=0)[:outputs], n, axis=1)[:, :inputs, None]
+
+    @property
+    def free_rows(self) -> int:
+        """How many numbers of ``scaled`` there are: one for each row of blocks, or one where all rows share a base."""
+        return len(self.factors if self.kind == "float" else self.base)
+
+    def scaled(self, gains: np.ndarray) -> "BlockScales":
+        """Scales of the same kind, times one positive number for each of the ``free_rows``."""
+        gains = np.asarray(gains, np.float32)
+        if self.kind == "float":
+            return dataclasses.replace(self, factors=self.factors * gains[:, None])
+        return dataclasses.replace(self, base=self.base * gains)
 
     @property
     def count(self) -> int:

@@ -8,6 +8,11 @@
 All minimise the quadratic of ``rounding_problem`` for given scales. Whatever the method, a row whose objective came
 out worse than nearest's gets nearest's codes.
 
+``gains`` are multiples of the scales that are tried with the codes that coordinate descent finds for each. Scales
+that suit rounding to nearest are not those that suit rounded codes; and where an output has a few inputs only, as in
+a depthwise layer, the lattice is so coarse that some other scale fits much better. Rows that share a scale decide
+together, by the sum of their objectives.
+
 ``refine_scales`` then improves the scales for the codes found, and the codes for the new scales, in turn. For given
 codes the objective is a small quadratic in the scales, so the best ones are the solution of a linear system:
 
@@ -16,6 +21,7 @@ codes the objective is a small quadratic in the scales, so the best ones are the
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +46,7 @@ def round_weight(
     options: Any = None,
     *,
     damping: float = 0.2,
+    gains: Sequence[float] = (),
     refine_scales: int = 0,
     seed: int = 0,
 ) -> QuantizedWeight:
@@ -54,27 +61,29 @@ def round_weight(
         options: ``CoordinateOptions``, ``AttentionRoundOptions`` or ``AdaRoundOptions`` for that method; None for
             its defaults.
         damping: pull towards the float weights, in units of the mean input power.
+        gains: multiples of the scales to try; not with ``"nearest"``.
         refine_scales: how often to refine the scales and then the codes; not with ``"nearest"``.
         seed: for methods that draw random numbers.
 
     Returns:
-        Codes and scales whose damped objective is, for each row, at most that of rounding to nearest.
+        Codes and scales whose damped objective is, for each row, at most that of rounding to nearest; with ``gains``,
+        for the rows together that share a scale.
 
     Raises:
         ValueError: unknown method, options of another one, or arguments that do not fit together.
     """
     problem = rounding_problem(view, scales, bits, statistics, damping)
-    codes = _codes(problem, method, options, seed)
+    codes = problem.nearest()
     if method != "nearest":
-        codes = _keep_better(problem, problem.nearest(), codes)
+        if len(gains):
+            scales, problem, codes = _search_gains(scales, problem, view.shape, gains)
+        codes = _keep_better(problem, codes, _codes(problem, method, options, seed))
         for _ in range(refine_scales):
             scales, problem, codes = _refine(scales, problem, codes, view.shape)
     return QuantizedWeight(codes.reshape(view.shape).astype(np.int8), scales, bits)
 
 
 def _codes(problem: RoundingProblem, method: str, options: Any, seed: int) -> np.ndarray:
-    if method == "nearest":
-        return problem.nearest()
     if method == "coordinate":
         return coordinate_codes(problem, _options(method, options, CoordinateOptions))
     if method == "attention":
@@ -102,13 +111,35 @@ def _keep_better(problem: RoundingProblem, codes: np.ndarray, other: np.ndarray)
     return np.where(better[:, :, None], other, codes)
 
 
+def _search_gains(
+    scales: BlockScales, problem: RoundingProblem, shape: tuple[int, int, int], gains: Sequence[float]
+) -> tuple[BlockScales, RoundingProblem, np.ndarray]:
+    """Best multiple of the scales of each group of rows that share one, and its codes; 1 is always tried."""
+    rows = scales.free_rows
+    group = np.arange(shape[0]) // scales.block_shape[0] if rows > 1 else np.zeros(shape[0], np.int64)  # [O]
+    least, best_gains, best = np.full(rows, np.inf), np.ones(rows), np.zeros(problem.weight.shape)
+    for gain in (1.0, *gains):
+        trial = _with_scales(problem, scales.scaled(np.full(rows, gain)), shape)
+        codes = _keep_better(trial, trial.nearest(), coordinate_codes(trial))
+        error = np.bincount(group, trial.objective(codes).reshape(-1), rows)
+        better = error < least
+        least, best_gains = np.where(better, error, least), np.where(better, gain, best_gains)
+        best = np.where(better[group].reshape(codes.shape[:2])[:, :, None], codes, best)
+    scales = scales.scaled(best_gains)
+    return scales, _with_scales(problem, scales, shape), best
+
+
+def _with_scales(problem: RoundingProblem, scales: BlockScales, shape: tuple[int, int, int]) -> RoundingProblem:
+    scale = np.broadcast_to(scales.expand(*shape[:2]), shape).reshape(problem.weight.shape).astype(np.float64)
+    return dataclasses.replace(problem, scale=scale)
+
+
 def _refine(
     scales: BlockScales, problem: RoundingProblem, codes: np.ndarray, shape: tuple[int, int, int]
 ) -> tuple[BlockScales, RoundingProblem, np.ndarray]:
     """One closed-form step of the scales, then coordinate descent of the codes; never worse."""
     refined = _refined_scales(scales, problem, codes, shape)
-    scale = np.broadcast_to(refined.expand(*shape[:2]), shape).reshape(codes.shape).astype(np.float64)
-    moved = dataclasses.replace(problem, scale=scale)
+    moved = _with_scales(problem, refined, shape)
     if moved.objective(codes).sum() > problem.objective(codes).sum():
         return scales, problem, codes
     return refined, moved, descend(moved, codes, _REFINEMENT_SWEEPS)
