@@ -146,7 +146,8 @@ class MixedPrecision:
         bits: widths to choose from.
         average_bits: average over the weights of the layers that are not pinned.
         budget_bytes: bytes of the packed codes of all layers, pinned ones included.
-        eps: distortion of the coding length, in units of a layer's root mean square weight.
+        eps: distortion of the coding length, in units of a layer's root mean square weight, for a layer of mean size;
+            it grows with the root of the number of weights.
     """
 
     bits: tuple[int, ...] = WEIGHT_BITS

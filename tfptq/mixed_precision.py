@@ -22,7 +22,7 @@ class LayerBits:
     Attributes:
         layer: name.
         weights: number of weights.
-        rate: coding length in bits per weight.
+        rate: coding length in bits per number, at a distortion that grows with the layer's size.
         bits: width that the layer got.
         pinned: whether the width was given, by ``edge_bits`` or by an override.
     """
@@ -58,8 +58,9 @@ def choose_bits(config: QuantizationConfig, model: keras.Model) -> tuple[Quantiz
         return config, ()
     views = _layer_views(model, config)
     pinned = {name: config.for_layer(name).weight_bits for name in views if config.overrides_field(name, "weight_bits")}
-    rates = {name: _rate(parts, settings.eps) for name, parts in views.items()}
     sizes = {name: sum(part.size for part in parts) for name, parts in views.items()}
+    distortions = _distortions(sizes, settings.eps)
+    rates = {name: _rate(parts, distortions[name]) for name, parts in views.items()}
     if settings.average_bits is None and settings.budget_bytes is None:
         bits = cluster_bits(rates, settings.bits, pinned)
     else:
@@ -79,6 +80,17 @@ def _layer_views(model: keras.Model, config: QuantizationConfig) -> dict[str, li
     }
 
 
+def _distortions(sizes: dict[str, int], eps: float) -> dict[str, float]:
+    """Relative distortion that each layer is coded with: larger in a larger layer.
+
+    The network adds up the relative errors of its layers, each counting alike, while a bit more costs as many bits as
+    a layer has weights. At the least total error for a number of bits, squared errors are as the numbers of weights
+    (Lagrange): ``eps`` times the root of the size over the mean size.
+    """
+    mean = np.mean(list(sizes.values()))
+    return {name: eps * float(np.sqrt(size / mean)) for name, size in sizes.items()}
+
+
 def _rate(parts: list[np.ndarray], eps: float) -> float:
-    """Coding length per weight of a layer with one or several weights."""
+    """Coding length per number of a layer with one or several weights."""
     return sum(coding_rate(part, eps) * part.size for part in parts) / sum(part.size for part in parts)
