@@ -36,6 +36,19 @@ def test_more_directions_get_more_bits(model):
     assert {row.layer: config.for_layer(row.layer).weight_bits for row in table} == bits
 
 
+def test_of_two_layers_alike_the_larger_gets_fewer_bits():
+    random = np.random.default_rng(0)
+    inputs = keras.Input((16,))
+    x = keras.layers.Dense(16, name="small")(inputs)
+    outputs = keras.layers.Dense(16, name="end")(keras.layers.Dense(256, name="large")(x))
+    model = keras.Model(inputs, outputs)
+    for layer in model.layers[1:]:
+        layer.kernel.assign(random.normal(size=layer.kernel.shape))
+    _, table = choose_bits(_config(average_bits=4.0), model)
+    bits = {row.layer: row.bits for row in table}
+    assert bits["small"] > bits["large"]
+
+
 def test_budget_in_bytes_holds_with_pinned_layers(model):
     config = _config(budget_bytes=600).replace(overrides=(override("rank_1", weight_bits=8),))
     chosen, table = choose_bits(config, model)

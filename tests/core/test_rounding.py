@@ -126,6 +126,27 @@ def test_refined_scales_keep_their_kind_and_lower_the_objective(kind):
     assert after < before
 
 
+@pytest.mark.parametrize("method", LEARNED)
+@pytest.mark.parametrize("kind", ["channels", "float blocks", "wes"])
+def test_multiples_of_the_scales_are_never_worse_and_often_better(method, kind):
+    view, statistics = _correlated_layer(6, 9)
+    shape = {"channels": (1, 9), "float blocks": (2, 3), "wes": (1, 9)}[kind]
+    scales = float_scales(block_maxima(view, shape) / 3, shape)
+    if kind == "wes":
+        scales = BlockScales("shift", np.float32([np.abs(view).max() / 3]), np.zeros((6, 1), np.int8), shape)
+    plain = round_weight(view, scales, 3, statistics, "coordinate", damping=0.0)
+    found = round_weight(
+        view, scales, 3, statistics, method, OPTIONS.get(method), damping=0.0, gains=np.linspace(0.7, 1.2, 11)
+    )
+    rows = {"channels": 6, "float blocks": 3, "wes": 1}[kind]
+    before, after = (
+        statistics.output_error(item.dequantize()).reshape(rows, -1).sum(axis=1) for item in (plain, found)
+    )
+    assert (after <= before * (1 + 1e-6)).all() and after.sum() < 0.95 * before.sum()
+    assert (found.scales.kind, found.scales.block_shape) == (scales.kind, scales.block_shape)
+    np.testing.assert_array_equal(found.scales.factors == 0, scales.factors == 0)
+
+
 def test_closed_form_scale_is_the_minimum():
     view, statistics = _correlated_layer(4, 8, seed=6)
     scales = _channel_scales(view, 3)
