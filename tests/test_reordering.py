@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
-from stock_runtimes import RUNTIMES, operator_differences
+from stock_runtimes import RESOLVERS, RUNTIMES, operator_differences
 
 import tfptq
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig, override
@@ -217,9 +217,14 @@ def test_files_of_reordered_blocks(network, kind):
     assert np.unique(codes).size > 10
     for runtime in RUNTIMES:
         for resolver in ("AUTO", "BUILTIN"):
-            # One step is what kernels differ by that round in another way; whole networks amplify it.
+            # A kernel that rounds in another way is off by one step; later layers amplify it.
             differences = operator_differences(result.tflite, x, resolver, runtime)
             assert max(differences.values()) <= 1, (runtime, resolver, differences)
+            if (network, kind) == (every_kind_of_layer, "shift"):
+                continue  # Its einsum with random weights turns one step of its input into nine of its output.
+            interpreter, resolvers = RUNTIMES[runtime]
+            found = outputs(result.tflite, x, getattr(resolvers, RESOLVERS[resolver]), interpreter).astype(int)
+            assert np.abs(found - codes).max() <= 8, (runtime, resolver)
     comparisons = compare_with_stock(result.tflite, x)
     assert Executor(result.tflite).skipped == {}
     assert len(comparisons) == len(result.report.layers)
