@@ -4,11 +4,12 @@ A cell's record holds what was asked for. A cell counts as measured while that i
 is measured again, and an interrupted run goes on where it stopped.
 """
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,18 @@ from tfptq.config import QuantizationConfig
 from tfptq.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
+
+
+def parse_arguments(
+    program: str, description: str, networks: Sequence[str], parts: Sequence[str]
+) -> argparse.Namespace:
+    """Command line of a benchmark that is made of cells: which networks and parts, how many cells, tables only."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description.split("\n")[0])
+    parser.add_argument("--networks", nargs="+", default=networks, choices=networks, metavar="NETWORK")
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts, metavar="PART")
+    parser.add_argument("--cells", type=int, help="only so many cells of each part and network, the first ones")
+    parser.add_argument("--tables-only", action="store_true", help="only write the tables")
+    return parser.parse_args()
 
 
 @dataclass(frozen=True)

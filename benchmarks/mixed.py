@@ -9,11 +9,10 @@ measured again. Uniform 4 bits are measured first; the parts are:
 * ``budget``: the bytes of the uniform file's packed weights as the budget.
 """
 
-import argparse
 import sys
 
 from benchmarks import mixed_page
-from benchmarks.cells import HERE, Cell, Records
+from benchmarks.cells import HERE, Cell, Records, parse_arguments
 from benchmarks.rounding_cells import BASE
 from tfptq.config import MixedPrecision, Rounding
 
@@ -50,12 +49,7 @@ def _cell(network: str, goal: str, settings: MixedPrecision) -> Cell:
 
 def main() -> int:
     """Measure what is missing, write the tables. Exit code 1 if a measurement failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mixed", description=__doc__.split("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS, metavar="NETWORK")
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, metavar="PART")
-    parser.add_argument("--cells", type=int, help="only so many cells of each part and network, the first ones")
-    parser.add_argument("--tables-only", action="store_true", help="only write the tables")
-    arguments = parser.parse_args()
+    arguments = parse_arguments("benchmarks.mixed", __doc__, NETWORKS, PARTS)
     records, failed = Records(RESULTS), []
     for network in () if arguments.tables_only else arguments.networks:
         failed += records.measure(uniform(network))

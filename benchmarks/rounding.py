@@ -11,11 +11,10 @@ cells are kept in ``benchmarks/results/rounding.json`` and are not measured agai
 * ``reconstruction``: rounding learned layer by layer, or then for residual blocks as wholes.
 """
 
-import argparse
 import sys
 
 from benchmarks import rounding_page
-from benchmarks.cells import HERE, Records
+from benchmarks.cells import HERE, Records, parse_arguments
 from benchmarks.rounding_cells import NETWORKS, PARTS, cells_of
 from benchmarks.rounding_plot import write_bits_plot, write_samples_plot
 
@@ -25,12 +24,7 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 def main() -> int:
     """Measure what is missing, write the tables. Exit code 1 if a measurement failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rounding", description=__doc__.split("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS, metavar="NETWORK")
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, metavar="PART")
-    parser.add_argument("--cells", type=int, help="only so many cells of each part and network, the first ones")
-    parser.add_argument("--tables-only", action="store_true", help="only write the tables")
-    arguments = parser.parse_args()
+    arguments = parse_arguments("benchmarks.rounding", __doc__, NETWORKS, PARTS)
     records, failed = Records(RESULTS), []
     for part in () if arguments.tables_only else arguments.parts:
         for network in arguments.networks:
