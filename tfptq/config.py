@@ -98,6 +98,8 @@ class QuantizationConfig:
             similarity).
         rounding: how weights are rounded to codes.
         statistics_samples: number of samples that layer statistics are taken from; None takes all.
+        equalize: multiply channels in one layer and divide them in the next where that helps layers of less than 8
+            bits.
         reorder: reorder channels across layers, so that similar ones share a block.
         mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
             override names.
@@ -120,6 +122,7 @@ class QuantizationConfig:
     weight_scale: str = "max_abs"
     rounding: Rounding = Rounding()
     statistics_samples: int | None = None
+    equalize: bool = False
     reorder: bool = False
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
@@ -275,7 +278,9 @@ class QuantizationConfig:
         return PRESETS[name].replace(name=name)
 
 
-_LEARNED_4_BIT = QuantizationConfig(PerChannel(), weight_bits=4, weight_scale="output", rounding=Rounding("attention"))
+_LEARNED_4_BIT = QuantizationConfig(
+    PerChannel(), weight_bits=4, weight_scale="output", rounding=Rounding("attention"), equalize=True
+)
 #: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.
 _LEARNED_8_BIT = QuantizationConfig(rounding=Rounding("coordinate", most_inputs=640), statistics_samples=128)
 #: Ready-made configs.

@@ -14,6 +14,7 @@ import numpy as np
 from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.data import calibration_data
+from tfptq.equalization import EQUALIZATION_SAMPLES, equalize_channels
 from tfptq.files import write_atomically
 from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses
 from tfptq.graph import canonicalise, check_float_equal
@@ -115,6 +116,11 @@ def quantize_keras_model(
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
         layer_config = config.with_pinned_edges(quantizable_layers(canonical))
         layer_config, _ = choose_bits(layer_config, canonical)
+    if config.equalize:
+        with steps.step("equalize"):
+            equalized = equalize_channels(canonical, layer_config, data.spread(EQUALIZATION_SAMPLES))
+            differences["equalize"] = max(check_float_equal(canonical, equalized, batch).values())
+            canonical = equalized
     reordered = None
     if config.reorder:
         with steps.step("reorder") as advance:

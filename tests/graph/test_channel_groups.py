@@ -112,16 +112,16 @@ def test_only_homogeneous_paths_are_equalizable():
         layers.ReLU(),
         layers.LeakyReLU(),
         layers.PReLU(),
+        layers.ReLU(6.0),
+        layers.Activation("relu6"),
         layers.MaxPooling2D(),
         layers.Activation("relu"),
         lambda x: layers.Maximum()([x, layers.AveragePooling2D(3, 1, padding="same")(x)]),
         lambda x: keras.ops.relu(-x),
     )
     others = (
-        layers.ReLU(6.0),
         layers.ReLU(threshold=1.0),
         layers.ELU(),
-        layers.Activation("relu6"),
         layers.BatchNormalization(),
         lambda x: layers.Multiply()([x, x]),
         lambda x: x + 1.0,
@@ -129,6 +129,17 @@ def test_only_homogeneous_paths_are_equalizable():
     )
     assert [len(groups(between)) for between in homogeneous] == [1] * len(homogeneous)
     assert [len(groups(between)) for between in others] == [0] * len(others)
+
+
+def test_groups_that_an_activation_cuts_off_are_marked():
+    inputs = keras.Input((4, 4, 3))
+    x = layers.ReLU(6.0)(layers.Conv2D(4, 1)(inputs))
+    x = layers.ReLU()(layers.Conv2D(5, 1)(x))
+    y = layers.Conv2D(5, 1, activation="relu6")(inputs)
+    outputs = layers.Conv2D(2, 1)(layers.Add()([x, layers.Conv2D(5, 1)(y)]))
+    groups = equalizable(keras.Model(inputs, outputs)).groups
+    assert sorted((group.size, group.clipped) for group in groups) == [(4, True), (5, False), (5, True)]
+    assert not any(group.clipped for group in channel_groups(keras.Model(inputs, outputs)).groups)
 
 
 def test_depthwise_layers_separate_scales():

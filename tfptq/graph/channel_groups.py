@@ -16,7 +16,8 @@ calls in order and carries layouts from inputs to outputs:
 
 The same analysis with narrower rules finds groups whose channels may be multiplied by positive numbers, for
 equalization across layers (Nagel et al., arXiv 1906.04721, section 4.1); there a depthwise layer ends one group and
-starts another, because it can take one scale in and give another one out.
+starts another, because it can take one scale in and give another one out. A group that passes a ReLU6 has a *clip
+level*: its channels follow a scale only as far as they do not reach it.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from tfptq.graph.channel_rules import (
     Role,
     activation_permutes,
     activation_scales,
+    clip_level,
     concatenates_channels,
     repeats_of_channels,
     role_for_permutation,
@@ -64,6 +66,7 @@ class ChannelGroup:
         producers: layers whose output channels are the group.
         consumers: layers whose input channels hold the group.
         per_channel: layers in between with parameters for each channel, with axis ``"output"``.
+        clipped: whether its channels follow a scale only below a clip level.
     """
 
     index: int
@@ -71,6 +74,7 @@ class ChannelGroup:
     producers: tuple[Side, ...]
     consumers: tuple[Side, ...]
     per_channel: tuple[Side, ...]
+    clipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,12 @@ class ChannelGroups:
     Attributes:
         groups: in the order in which they start; ``groups[k].index == k``.
         layers: {layer name: layouts of its channel axes}, for every layer that has a group on an axis.
+        values: {tensor of the graph that was analysed: layout of its channel axis}, for every one with a group.
     """
 
     groups: tuple[ChannelGroup, ...]
     layers: Mapping[str, LayerChannels]
+    values: Mapping[Value, tuple[Segment, ...]]
 
     def output_order(self, layer: str, permutations: Mapping[int, np.ndarray]) -> np.ndarray:
         """Where each new output channel of ``layer`` comes from, so that ``new = old[order]``.
@@ -156,7 +162,8 @@ def channel_groups(model: keras.Model) -> ChannelGroups:
 def equalizable(model: keras.Model) -> ChannelGroups:
     """Find the groups of channels that may be multiplied by positive numbers in their producers.
 
-    Every layer between producers and consumers is positively homogeneous: ReLU, not ReLU6.
+    Every layer between producers and consumers is positively homogeneous, those of a ``clipped`` group below their clip
+    level.
 
     Args:
         model: canonical model (``canonicalise``).
@@ -188,6 +195,7 @@ class _Analysis:
         self._parents: list[int] = []
         self._sizes: list[int] = []
         self._pinned: list[bool] = []
+        self._clipped: list[bool] = []
         self._inputs: dict[Unit, Layout] = {}
         self._outputs: dict[Unit, Layout] = {}
         self.layouts: dict[Value, Layout] = {}
@@ -216,6 +224,9 @@ class _Analysis:
             self.layouts[call.output] = inputs[0] * repeats
         else:
             self._through_barrier(call, inputs)
+        if self._scaling and clip_level(call.unit) is not None:
+            for group in self.layouts[call.outputs[0]]:
+                self._clipped[self._find(group)] = True
 
     def _through_producer(self, unit: Unit, layout: Layout) -> Layout:
         self._unite(self._inputs.setdefault(unit, layout), layout)  # All calls of a shared layer agree.
@@ -245,6 +256,7 @@ class _Analysis:
         self._parents.append(len(self._parents))
         self._sizes.append(size)
         self._pinned.append(pinned)
+        self._clipped.append(False)
         return len(self._parents) - 1
 
     def _new_pinned(self, value: Value) -> Layout:
@@ -270,6 +282,7 @@ class _Analysis:
             if one != other:
                 self._parents[max(one, other)] = min(one, other)
                 self._pinned[min(one, other)] |= self._pinned[max(one, other)]
+                self._clipped[min(one, other)] |= self._clipped[max(one, other)]
 
     def result(self) -> ChannelGroups:
         roots = sorted({self._find(group) for group in range(len(self._parents))})
@@ -283,16 +296,22 @@ class _Analysis:
             unit.name: LayerChannels(segments(self._inputs.get(unit, ())), segments(layout))
             for unit, layout in self._outputs.items()
         }
-        layers = {
-            name: channels
-            for name, channels in layers.items()
-            if any(segment.group is not None for segment in channels.inputs + channels.outputs)
-        }
-        sizes = [self._sizes[root] for root in free]
-        return ChannelGroups(tuple(_group(index, size, layers) for index, size in enumerate(sizes)), layers)
+        layers = {name: channels for name, channels in layers.items() if _any_free(channels.inputs + channels.outputs)}
+        values = {value: segments(layout) for value, layout in self.layouts.items()}
+        return ChannelGroups(
+            tuple(
+                _group(index, self._sizes[root], layers, clipped=self._clipped[root]) for index, root in enumerate(free)
+            ),
+            layers,
+            {value: layout for value, layout in values.items() if _any_free(layout)},
+        )
 
 
-def _group(index: int, size: int, layers: Mapping[str, LayerChannels]) -> ChannelGroup:
+def _any_free(layout: tuple[Segment, ...]) -> bool:
+    return any(segment.group is not None for segment in layout)
+
+
+def _group(index: int, size: int, layers: Mapping[str, LayerChannels], clipped: bool) -> ChannelGroup:
     producers, consumers, per_channel = [], [], []
     for name, channels in layers.items():
         outputs, inputs = _offsets(channels.outputs, index), _offsets(channels.inputs, index)
@@ -300,7 +319,7 @@ def _group(index: int, size: int, layers: Mapping[str, LayerChannels]) -> Channe
             (producers if channels.inputs else per_channel).append(Side(name, "output", outputs))
         if inputs:
             consumers.append(Side(name, "input", inputs))
-    return ChannelGroup(index, size, tuple(producers), tuple(consumers), tuple(per_channel))
+    return ChannelGroup(index, size, tuple(producers), tuple(consumers), tuple(per_channel), clipped)
 
 
 def _offsets(layout: tuple[Segment, ...], group: int) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ Channels are the last axis. Two questions can be asked of a call:
 * *scale*: does the output follow when each channel is multiplied by a positive number?
   ``f(s * x) = s * f(x)`` (positive homogeneity)
 
-Scale is the narrower one: ReLU, max and average follow both, ReLU6 and sigmoid follow a permutation only.
+Scale is the narrower one: ReLU, max and average follow both, sigmoid follows a permutation only. ReLU6 follows a scale
+in channels that stay below its ``clip_level`` before and after.
 """
 
 from enum import Enum, auto
@@ -44,7 +45,8 @@ _ACTIVATIONS = frozenset(
         *("log_softmax", "log_sigmoid"),
     }
 )
-_HOMOGENEOUS_ACTIVATIONS = frozenset({"linear", "relu", "leaky_relu"})
+#: Those that follow a scale, below their clip level.
+_HOMOGENEOUS_ACTIVATIONS = frozenset({"linear", "relu", "leaky_relu", "relu6"})
 
 _PRODUCERS = frozenset({*CONVOLUTIONS, *TRANSPOSED, layers.Dense})
 _SPATIAL = frozenset(
@@ -68,8 +70,8 @@ _ELEMENTWISE_OPERATIONS = frozenset(
     }
 )
 _HOMOGENEOUS_OPERATIONS = frozenset(
-    {nn_operations.Relu, nn_operations.LeakyRelu, array_operations.Absolute, array_operations.Abs}
-    | {array_operations.Negative}
+    {nn_operations.Relu, nn_operations.Relu6, nn_operations.LeakyRelu}
+    | {array_operations.Absolute, array_operations.Abs, array_operations.Negative}
 )
 _REDUCTIONS = frozenset({array_operations.Mean, array_operations.Max})
 _SUMS = frozenset({layers.Add, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum})
@@ -129,8 +131,15 @@ def activation_permutes(unit: Unit) -> bool:
 
 
 def activation_scales(unit: Unit) -> bool:
-    """Whether the activation function inside a layer is positively homogeneous."""
+    """Whether the activation function inside a layer is positively homogeneous below its clip level."""
     return unit.config["activation"] in (None, *_HOMOGENEOUS_ACTIVATIONS)
+
+
+def clip_level(unit: Unit) -> float | None:
+    """The number above which a layer or operation cuts its output off (6 for ReLU6), or None."""
+    if unit.kind is layers.ReLU:
+        return unit.config["max_value"]
+    return 6.0 if unit.kind is nn_operations.Relu6 or unit.config.get("activation") == "relu6" else None
 
 
 def concatenates_channels(call: Call) -> bool:
@@ -182,7 +191,7 @@ def _is_homogeneous(unit: Unit) -> bool:
     if unit.kind is layers.Activation:
         return activation_scales(unit)
     if unit.kind is layers.ReLU:
-        return unit.config["max_value"] is None and not unit.config["threshold"]
+        return not unit.config["threshold"]
     if unit.kind is layers.LeakyReLU:
         return True
     return unit.kind in _SPATIAL | _REDUCTIONS | _HOMOGENEOUS_OPERATIONS

@@ -1,0 +1,94 @@
+"""Equalization of whole models, alone and through the whole pipeline."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from test_reordering import inverted_residual, residual, with_random_weights
+
+import tfptq
+from tfptq.config import PerChannel, PerTensor, QuantizationConfig, override
+from tfptq.equalization import equalize_channels
+from tfptq.graph import canonicalise, check_float_equal
+
+W4 = QuantizationConfig(PerChannel(), weight_bits=4, equalize=True, edge_bits=None)
+
+
+def samples(count=32, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, 8, 8, 3)).astype(np.float32)
+
+
+def equalized(network, config=W4):
+    model = canonicalise(with_random_weights(network()))
+    data = {"image": samples()}
+    found = equalize_channels(model, config, [data])
+    check_float_equal(model, found, data, 1e-5)
+    return model, found
+
+
+def kernels(model):
+    return {layer.name: layer.get_weights()[0] for layer in model.layers if layer.get_weights()}
+
+
+def changed(network, config):
+    before, after = (kernels(model) for model in equalized(network, config))
+    return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+def test_both_ends_of_a_group_are_scaled():
+    assert changed(residual, W4) == {"stem", "inner", "branch", "logits"}
+    # Nothing reads the outputs of ``expand`` but a depthwise layer, which gains nothing.
+    assert changed(inverted_residual, W4) == {"stem", "expand", "depthwise", "project", "logits"}
+
+
+def test_layers_that_cannot_gain_leave_their_channels_alone():
+    for config in (W4.replace(weight_bits=8), W4.replace(granularity=PerTensor())):
+        model, found = equalized(residual, config)
+        assert found is model
+    only_inner = W4.replace(overrides=(override("*", skip=True), override("inner", skip=False)))
+    assert changed(residual, only_inner) == {"stem", "inner", "branch", "logits"}
+    only_branch = W4.replace(overrides=(override("*", skip=True), override("branch", skip=False)))
+    assert changed(residual, only_branch) == {"inner", "branch"}
+
+
+def test_a_channel_that_relu6_cuts_off_keeps_its_scale():
+    model = with_random_weights(inverted_residual())
+    model.get_layer("depthwise").bias.assign(np.arange(18, dtype=np.float32))  # the later ones are always above 6
+    model = canonicalise(model)
+    found = equalize_channels(model, W4, [{"image": samples()}])
+    ratio = kernels(found)["depthwise"] / kernels(model)["depthwise"] * 1.0
+    inputs = kernels(found)["expand"] / kernels(model)["expand"]
+    factors = ratio[0, 0, :, 0]
+    assert np.allclose(inputs, inputs[..., :1]) and np.allclose(ratio, factors[:, None])
+    np.testing.assert_array_equal(factors[14:], 1.0)
+    assert np.any(np.abs(factors[:6] - 1.0) > 0.05)
+
+
+@pytest.mark.parametrize("network", [residual, inverted_residual])
+def test_the_pipeline_gains_and_the_simulation_follows(network):
+    def error(model, data, config):
+        result = tfptq.quantize_keras_model(model, data, config, progress=False)
+        tfptq.verify(result.tflite)
+        if config.equalize:
+            assert 0.0 <= result.report.float_differences["equalize"] < 1e-4
+        outputs, expected = (each.predict(data, verbose=0) for each in (result.keras_model, model))
+        return np.mean((outputs - expected) ** 2)
+
+    gains = []
+    for seed in (1, 2, 3):
+        model, data = with_random_weights(network(), seed), samples(48, seed)
+        gains.append(np.log(error(model, data, W4.replace(equalize=False)) / error(model, data, W4)))
+    assert np.mean(gains) > np.log(1.25)
+
+
+def test_presets_below_8_bits_equalize():
+    for name in ("w4a8_channel", "w4a8_block", "w4a8_mixed"):
+        assert QuantizationConfig.from_preset(name).equalize
+    for name in ("w8a8_shift", "w8a8_channel", "w8a8_layer"):
+        assert not QuantizationConfig.from_preset(name).equalize
+
+
+def test_a_model_without_groups_stays():
+    inputs = keras.Input((4,), name="x")
+    model = canonicalise(keras.Model(inputs, layers.Dense(3)(inputs)))
+    assert equalize_channels(model, W4, [{"x": np.zeros((2, 4), np.float32)}]) is model

@@ -1,0 +1,90 @@
+"""Factors for the channels between two layers that make the weights of the second one easier to quantize.
+
+When channel ``k`` between two layers is multiplied by ``t[k]`` in the first layer and divided by it in the second,
+``W'[o, k] = W[o, k] / t[k]``, the function stays, and the rounding errors of the second layer change. Their step is
+set by the largest weight of a row, and each error is multiplied by the input of its column::
+
+    noise  ~  sum_o max_k (|W[o, k]| / t[k])^2  *  sum_k t[k]^2
+
+with inputs of one size (before the scaling). So a column with large weights should grow in the input, until it costs
+more there than it saves. The maximum is taken as a p-norm. Setting the derivative by ``log t[k]`` to zero gives
+
+    t[k]^(p+2) = D * sum_o N[o]^(2/p-1) |W[o, k]|^p  /  S,
+    N[o] = sum_k (|W[o, k]| / t[k])^p,   S = sum_o N[o]^(2/p),   D = sum_k t[k]^2,
+
+which is iterated; several layers that read the same channels add up in the numerator and in the denominator.
+
+Scaling channels between layers without changing the function is the cross-layer equalization of Nagel et al., arXiv
+1906.04721, section 4.1, which levels the ranges of both layers. Here the first layer has a scale for each output
+channel, which takes the factors up, so that they serve the second layer alone; the objective above is our own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Order of the norm that stands for the maximum of a row.
+_NORM = 8
+_ITERATIONS = 100
+#: Weights below this share of a kernel's largest count as that share; all-zero columns have some factor then.
+_SMALLEST_SHARE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A kernel that reads the channels.
+
+    Attributes:
+        magnitudes: ``[O, C]``, largest magnitude of the weights of each row at each channel.
+        others: ``[O]``, largest magnitude in each row at inputs beyond these channels.
+        other_inputs: number of those inputs.
+        importance: how much its noise, relative to its weights, counts.
+    """
+
+    magnitudes: np.ndarray
+    others: np.ndarray
+    other_inputs: int = 0
+    importance: float = 1.0
+
+
+def equalizing_factors(readers: Sequence[Reader], lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
+    """Find the factors of channels.
+
+    Args:
+        readers: kernels with a scale for each row (or for parts of it) that read the channels.
+        lowest: smallest factor of each channel, ``[C]``, in (0, 1].
+        highest: largest factor of each channel, ``[C]``, ``>= 1``.
+
+    Returns:
+        float64 ``[C]`` factors within their limits, under which the expected noise is at most that of all ones.
+    """
+    factors = start = np.ones(len(lowest))
+    powers = [_Powers(reader) for reader in readers]
+    for _ in range(_ITERATIONS):
+        parts = [power.at(factors) for power in powers]
+        wanted = sum(numerator for numerator, _, _ in parts) / sum(denominator for _, denominator, _ in parts)
+        # Half of each step, on a logarithmic scale: the full one overshoots.
+        factors = np.sqrt(factors * np.clip(wanted ** (1.0 / (_NORM + 2)), lowest, highest))
+    noise = {name: sum(power.at(each)[2] for power in powers) for name, each in (("now", factors), ("before", start))}
+    return factors if noise["now"] < noise["before"] else start
+
+
+class _Powers:
+    """The sums of one reader."""
+
+    def __init__(self, reader: Reader):
+        top = max(float(reader.magnitudes.max(initial=0.0)), float(reader.others.max(initial=0.0))) or 1.0
+        self._weights = np.maximum(reader.magnitudes / top, _SMALLEST_SHARE).astype(np.float64) ** _NORM  # [O, C]
+        self._others = (reader.others / top).astype(np.float64) ** _NORM
+        self._other_inputs = reader.other_inputs
+        rows = np.maximum(self._weights.max(axis=1, initial=0.0), self._others) ** (2.0 / _NORM)
+        self._importance = reader.importance / float(rows.sum() * (reader.magnitudes.shape[1] + reader.other_inputs))
+
+    def at(self, factors: np.ndarray) -> tuple[np.ndarray, float, float]:
+        """Numerator ``[C]`` and denominator of the fixed point, and the noise."""
+        norms = self._weights @ factors**-_NORM + self._others  # [O]
+        spread = float(np.sum(factors**2) + self._other_inputs)
+        noise = float(np.sum(norms ** (2.0 / _NORM)))
+        numerator = spread * (norms ** (2.0 / _NORM - 1.0) @ self._weights)
+        return self._importance * numerator, self._importance * noise, self._importance * noise * spread
