@@ -12,6 +12,7 @@ from tfptq.version import __version__
 _CONTENTS = {
     "tfptq.config": (
         "Calibration",
+        "FineTuning",
         "LayerOverride",
         "MixedPrecision",
         "PerBlock",

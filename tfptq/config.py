@@ -14,6 +14,7 @@ from typing import Any
 from tfptq.config_parts import (
     GRANULARITIES,
     Calibration,
+    FineTuning,
     Granularity,
     MixedPrecision,
     PerBlock,
@@ -31,6 +32,7 @@ __all__ = [
     "LAYOUTS",
     "PRESETS",
     "Calibration",
+    "FineTuning",
     "Granularity",
     "LayerOverride",
     "MixedPrecision",
@@ -101,6 +103,7 @@ class QuantizationConfig:
         equalize: multiply channels in one layer and divide them in the next where that helps layers of less than 8
             bits.
         reorder: reorder channels across layers, so that similar ones share a block.
+        fine_tuning: adjust scales and biases of the whole network together in the end; None leaves them.
         mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
             override names.
         edge_bits: width of the weights of the first and the last layer, at least; None treats them as all others.
@@ -124,6 +127,7 @@ class QuantizationConfig:
     statistics_samples: int | None = None
     equalize: bool = False
     reorder: bool = False
+    fine_tuning: FineTuning | None = None
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
     layout: str = "size"
@@ -279,7 +283,12 @@ class QuantizationConfig:
 
 
 _LEARNED_4_BIT = QuantizationConfig(
-    PerChannel(), weight_bits=4, weight_scale="output", rounding=Rounding("attention"), equalize=True
+    PerChannel(),
+    weight_bits=4,
+    weight_scale="output",
+    rounding=Rounding("attention"),
+    equalize=True,
+    fine_tuning=FineTuning(),
 )
 #: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.
 _LEARNED_8_BIT = QuantizationConfig(rounding=Rounding("coordinate", most_inputs=640), statistics_samples=128)
@@ -330,6 +339,8 @@ def _decode(values: dict[str, Any]) -> dict[str, Any]:
             decoded["rounding"] = Rounding(**decoded["rounding"])
         if isinstance(decoded.get("mixed_precision"), dict):
             decoded["mixed_precision"] = MixedPrecision(**decoded["mixed_precision"])
+        if isinstance(decoded.get("fine_tuning"), dict):
+            decoded["fine_tuning"] = FineTuning(**decoded["fine_tuning"])
         if "calibration" in decoded:
             decoded["calibration"] = Calibration(**decoded["calibration"])
         if "overrides" in decoded:

@@ -164,3 +164,26 @@ class MixedPrecision:
             raise ValueError("mixed_precision takes average_bits or budget_bytes, not both")
         if self.average_bits is not None:
             between("mixed_precision.average_bits", self.average_bits, min(self.bits), max(self.bits))
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Adjust scales and biases of the whole quantized network to the outputs of the float one.
+
+    Attributes:
+        steps: steps of Adam at most.
+        passes: how often a sample is used at most.
+        batch_size: samples in a step, at most.
+        learning_rate: first learning rate; it falls to zero along a cosine.
+    """
+
+    steps: int = 256
+    passes: int = 2
+    batch_size: int = 8
+    learning_rate: float = 5e-4
+
+    def __post_init__(self):
+        between("fine_tuning.steps", self.steps, 1, 1_000_000)
+        between("fine_tuning.passes", self.passes, 1, 1_000_000)
+        between("fine_tuning.batch_size", self.batch_size, 1, 2**20)
+        between("fine_tuning.learning_rate", self.learning_rate, 1e-8, 10.0)

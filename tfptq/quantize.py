@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +12,11 @@ import keras
 import numpy as np
 
 from tfptq.checkpoint import Checkpoint, fingerprint
-from tfptq.config import QuantizationConfig, resolve_config
+from tfptq.config import FineTuning, QuantizationConfig, resolve_config
 from tfptq.data import calibration_data
 from tfptq.equalization import EQUALIZATION_SAMPLES, equalize_channels
 from tfptq.files import write_atomically
+from tfptq.fine_tune import fine_tune, obstacle
 from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses
 from tfptq.graph import canonicalise, check_float_equal
 from tfptq.layers import quantize_annotate_model, quantize_apply, supports, weight_specs
@@ -157,6 +158,11 @@ def quantize_keras_model(
         fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
         if reordered is not None:
             fitted = with_permutations(fitted, reordered.output_orders)
+    not_tuned = None if config.fine_tuning is None else obstacle(skeleton)
+    if config.fine_tuning is not None and not_tuned is None:
+        prefix = None  # frees the activations that it stores
+        with steps.step("fine-tune", total=None) as advance:
+            fitted = fine_tuned(task, fitted, data, config.fine_tuning, advance)
     if any(item.weight.bits < 8 for item in fitted.values()):
         with steps.step("calibrate again", total=data.known_samples) as advance:
             # Coarse weights move the activations: the ranges in the file are those of the quantized weights.
@@ -175,7 +181,8 @@ def quantize_keras_model(
     with steps.step("report"):
         samples = {name: values[:REPORT_SAMPLES] for name, values in batch.items()}
         moved = {} if reordered is None else reordered.layers
-        outcome = Outcome(canonical, skeleton, plan, weights, fitted, kernels, tflite, samples, moved)
+        notes = () if not_tuned is None else (f"the network was not fine-tuned: {not_tuned}",)
+        outcome = Outcome(canonical, skeleton, plan, weights, fitted, kernels, tflite, samples, moved, notes)
         report = build_report(
             outcome,
             config,
@@ -267,6 +274,23 @@ def open_checkpoint(
         return None
     data = [batch[name] for name in sorted(batch)]
     return Checkpoint(folder, fingerprint(skeleton.data, config.to_json(), str(seed), str(samples), *data))
+
+
+def fine_tuned(
+    task: FittingTask,
+    fitted: dict[WeightKey | int, FittedWeight],
+    data: Iterable[Mapping[str, np.ndarray]],
+    options: FineTuning,
+    advance: Callable[[int], None],
+) -> dict[WeightKey | int, FittedWeight]:
+    """Fine-tune scales and biases, and keep the scales such as the file can hold."""
+    # The layout "native" stores float16 scales, which learned ones would not be.
+    fixed = [key for key in fitted if task.config(key).layout == "native"]
+    found = fine_tune(task.skeleton, fitted, data, options, fixed, advance)
+    for key, item in found.items():
+        scales = task.guarded(item.weight.scales, key, item.bindings)
+        found[key] = replace(item, weight=replace(item.weight, scales=scales))
+    return found
 
 
 def with_permutations(

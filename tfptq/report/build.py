@@ -38,6 +38,7 @@ class Outcome:
         tflite: the quantized file.
         samples: a few samples, Keras input name -> array.
         reordered: layer -> what reordering of channels did to it; empty without reordering.
+        notes: what single steps have to tell the user.
     """
 
     model: keras.Model
@@ -49,6 +50,7 @@ class Outcome:
     tflite: bytes
     samples: Mapping[str, np.ndarray]
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def build_report(
@@ -224,6 +226,7 @@ def _skipped_layers(outcome: Outcome, config: QuantizationConfig) -> tuple[Skipp
 
 
 def _warnings(outcome: Outcome):
+    yield from outcome.notes
     batch_size = outcome.skeleton.batch_size
     if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"

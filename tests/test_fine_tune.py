@@ -1,0 +1,85 @@
+"""Fine-tuning of whole networks: it gains, keeps what it must, and says when it cannot."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from test_reordering import inverted_residual, residual, with_random_weights
+
+import tfptq
+from tfptq.config import FineTuning, PerBlock, PerChannel, PerTensor, QuantizationConfig
+
+W3 = QuantizationConfig(PerChannel(), weight_bits=3, fine_tuning=FineTuning(60, 8, 8, 5e-3))
+WAYS = {
+    "channel": {},
+    "integer blocks": {"granularity": PerBlock(4, 4), "scaler": "integer"},
+    "float blocks": {"granularity": PerBlock(2, 4), "layout": "inline"},
+    "layer shifts": {"granularity": PerTensor(), "scaler": "shift"},
+}
+
+
+def samples(count=64, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, 8, 8, 3)).astype(np.float32)
+
+
+def quantize(model, data, config):
+    result = tfptq.quantize_keras_model(model, data, config, progress=False)
+    tfptq.verify(result.tflite)
+    return result
+
+
+def error(model, data, result):
+    outputs, expected = (each.predict(data, verbose=0) for each in (result.keras_model, model))
+    return np.mean((outputs - expected) ** 2)
+
+
+@pytest.mark.parametrize("network", [residual, inverted_residual])
+@pytest.mark.parametrize("way", WAYS)
+def test_outputs_of_new_samples_come_closer(network, way):
+    model, data, other = with_random_weights(network()), samples(), samples(64, 1)
+    config = W3.replace(**WAYS[way])
+    before, after = (
+        error(model, other, quantize(model, data, each)) for each in (config.replace(fine_tuning=None), config)
+    )
+    assert after < 0.9 * before
+
+
+def test_what_does_not_help_is_not_kept():
+    model, data = with_random_weights(residual()), samples()
+    plain = quantize(model, data, W3.replace(fine_tuning=None))
+    spoilt = quantize(model, data, W3.replace(fine_tuning=FineTuning(5, 1, 8, 10.0)))
+    outputs = [result.keras_model.predict(data, verbose=0) for result in (plain, spoilt)]
+    np.testing.assert_array_equal(*outputs)
+
+
+def test_a_single_minibatch_is_enough():
+    model, data = with_random_weights(residual()), samples(3)
+    quantize(model, data, W3.replace(fine_tuning=FineTuning(2)))
+
+
+def test_same_seed_same_bytes():
+    model, data = with_random_weights(inverted_residual()), samples(24)
+    first, second = (quantize(model, data, W3) for _ in range(2))
+    assert first.tflite == second.tflite
+
+
+def test_float16_scales_stay_float16():
+    inputs = keras.Input((64,), name="x")
+    x = layers.Dense(32, activation="relu", name="first")(inputs)
+    model = with_random_weights(keras.Model(inputs, layers.Dense(4, name="last")(x)))
+    data = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    config = W3.replace(weight_bits=4, granularity=PerBlock(1, 32), layout="native", edge_bits=None)
+    # ``verify`` in ``quantize`` compares the float16 scales of the file with those of the metadata.
+    plain, tuned = (quantize(model, data, each) for each in (config.replace(fine_tuning=None), config))
+    assert tuned.report.seconds["fine-tune"] > 0.0
+    assert error(model, data, tuned) <= error(model, data, plain)
+
+
+def test_a_network_without_gradients_is_reported_and_quantized():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.ops.exp(-keras.ops.abs(layers.Conv2D(4, 3)(inputs)))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    result = quantize(model, samples(8), W3)
+    (note,) = [text for text in result.report.warnings if "fine-tuned" in text]
+    assert "gradients do not pass through its operator" in note
+    assert "fine-tune" not in result.report.seconds

@@ -1,0 +1,242 @@
+"""Fine-tuning: adjust scales and biases of the whole quantized network to the float one, without labels.
+
+Fitting kernel by kernel makes each layer right for what it reads. What is left of the errors adds up along the
+network, and no single layer sees that. So a few hundred steps of Adam lower the squared difference of the *outputs*
+(before a final softmax or sigmoid, in units of their variance). Codes stay as they are; learned are
+
+* a gain for each number that scales can be multiplied with and keep their form: one for each row of blocks, that is
+  for each output channel under channel-wise scales, or one for a layer whose rows share a base (WES);
+* a shift of each bias, in units of the standard deviation of the layer's outputs.
+
+Both are few, so that they say less about the samples at hand than the codes do. The network is the skeleton itself,
+run in TensorFlow. The number of steps has a limit, so that the time does not grow with the number of samples, and so
+has the number of passes over them, so that few samples are not learned by heart.
+
+Scales that are learned by gradient are due to LSQ, arXiv 1902.08153; the float network as the teacher is knowledge
+distillation, arXiv 1503.02531.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfptq.config import FineTuning
+from tfptq.fit import FittedWeight
+from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding, WeightKey, replace_kernel
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.runtime import TensorRunner
+from tfptq.tflite.segments import unfuse_activations
+from tfptq.tflite.skeleton import Skeleton
+from tfptq.tflite.to_tensorflow import can_run, run_operator
+
+#: Final operators whose input is compared in place of their output.
+_LINKS = ("SOFTMAX", "LOGISTIC")
+#: Minibatches on which the loss is compared before and after.
+_JUDGED = 32
+#: Bytes of float outputs that are kept from pass to pass; those beyond are computed again.
+_KEPT_BYTES = 1 << 26
+
+Fitted = dict[WeightKey | int, FittedWeight]
+Lesson = tuple[dict[int, tf.Tensor], list[tf.Tensor]]
+
+
+def obstacle(skeleton: Skeleton) -> str | None:
+    """Why a network cannot be fine-tuned, or None."""
+    for operator in _operators_before(skeleton.model, _targets(skeleton.model)):
+        if not can_run(skeleton.model, operator):
+            return f"gradients do not pass through its operator {skeleton.model.operator_name(operator)}"
+    return None
+
+
+def fine_tune(
+    skeleton: Skeleton,
+    fitted: Fitted,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    options: FineTuning,
+    fixed_scales: Collection[WeightKey | int] = (),
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Fitted:
+    """Learn gains of scales and shifts of biases.
+
+    Args:
+        skeleton: float model, one that ``obstacle`` finds nothing against.
+        fitted: quantized weights.
+        batches: re-iterable stream of Keras input name -> array with a batch axis.
+        options: steps, learning rate, size of a minibatch.
+        fixed_scales: weights whose scales stay.
+        advance: called after each step.
+
+    Returns:
+        The weights with other scales and biases; as they were if the loss over the first minibatches did not fall.
+    """
+    lessons = _Lessons(skeleton, batches, options.batch_size)
+    network = _Network(skeleton, fitted, fixed_scales)
+    first_inputs, first_targets = next(iter(lessons))
+    network.measure_units(first_inputs)
+    powers = [float(np.var(values)) or 1.0 for values in first_targets]
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def loss_of(inputs, targets):
+        found = network.run(inputs)
+        errors = [tf.reduce_mean(tf.square(y - z)) / power for y, z, power in zip(found, targets, powers, strict=True)]
+        return tf.add_n(errors)
+
+    steps = min(options.steps, options.passes * sum(1 for _ in lessons.groups()))
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps))
+    optimizer.build(network.variables)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def learn(inputs, targets):
+        with tf.GradientTape() as tape:
+            loss = loss_of(inputs, targets)
+        gradients = tape.gradient(loss, network.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        optimizer.apply(gradients, network.variables)
+
+    def judge() -> float:
+        return sum(float(loss_of(*lesson)) for lesson in itertools.islice(lessons, _JUDGED))
+
+    before = judge()
+    passes = itertools.chain.from_iterable(itertools.repeat(lessons, options.passes))
+    for lesson in itertools.islice(passes, steps):
+        learn(*lesson)
+        advance(1)
+    return network.fitted() if judge() < before else fitted
+
+
+class _Lessons:
+    """The samples in minibatches, each with what the float network makes of them."""
+
+    def __init__(self, skeleton: Skeleton, batches: Iterable[Mapping[str, np.ndarray]], size: int):
+        self._batches = batches
+        # A model that takes a fixed number of samples at once gets them as they come.
+        self._size = None if skeleton.batch_size is not None else size
+        self._inputs = skeleton.inputs
+        self._name = {name: skeleton.model.name(index) for name, index in skeleton.inputs.items()}
+        self._wanted = _targets(skeleton.model)
+        self._runner = TensorRunner(skeleton.data, self._wanted)
+        self._kept: dict[int, list[np.ndarray]] = {}
+
+    def __iter__(self) -> Iterator[Lesson]:
+        """Input tensor index -> samples, and the float outputs, minibatch by minibatch."""
+        for number, group in enumerate(self.groups()):
+            targets = self._kept.get(number) or self._float_outputs(group)
+            kept = sum(values.nbytes for outputs in self._kept.values() for values in outputs)
+            if kept + sum(values.nbytes for values in targets) <= _KEPT_BYTES:
+                self._kept[number] = targets
+            inputs = {self._inputs[name]: tf.constant(values) for name, values in group.items()}
+            yield inputs, [tf.constant(values) for values in targets]
+
+    def groups(self) -> Iterator[Mapping[str, np.ndarray]]:
+        """Batches cut into minibatches; what is left at the end of a batch is a smaller one."""
+        for batch in self._batches:
+            length = len(next(iter(batch.values())))
+            size = self._size or length
+            for start in range(0, length, size):
+                yield {name: values[start : start + size] for name, values in batch.items()}
+
+    def _float_outputs(self, group: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        found: dict[int, np.ndarray] = {}
+        named = {self._name[name]: values for name, values in group.items()}
+        self._runner.run(named, lambda index, values: found.__setitem__(index, values.copy()))
+        return [found[index] for index in self._wanted]
+
+
+class _Network:
+    """The quantized network in TensorFlow, with what is learned."""
+
+    def __init__(self, skeleton: Skeleton, fitted: Fitted, fixed_scales: Collection[WeightKey | int]):
+        self._fitted = fitted
+        self._model = TFLiteModel(skeleton.data)
+        places = [(key, place) for key, item in fitted.items() for place in item.bindings]
+        moved = unfuse_activations(self._model, [place.operator for _, place in places])
+        self._learned: dict[int, tuple[WeightKey | int, WeightBinding]] = {}  # result of a kernel -> the kernel
+        for key, place in places:
+            operator, item = self._model.operators[moved[place.operator]], fitted[key]
+            kernel = place.view.from_view(item.kernel_of(place))
+            replace_kernel(self._model, operator, kernel, item.bias_of(skeleton, place))
+            self._learned[operator.outputs[0]] = key, place
+        self._gains = {key: tf.Variable(tf.ones(item.weight.scales.free_rows)) for key, item in fitted.items()}
+        self._shifts = {key: tf.Variable(tf.zeros(len(item.weight.codes))) for key, item in fitted.items()}
+        self._units = dict.fromkeys(fitted, 1.0)
+        self._fixed = frozenset(fixed_scales)
+        self._targets = _targets(self._model)
+        self._operators = _operators_before(self._model, self._targets)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All that is learned."""
+        return [*(gain for key, gain in self._gains.items() if key not in self._fixed), *self._shifts.values()]
+
+    def run(self, inputs: Mapping[int, tf.Tensor]) -> list[tf.Tensor]:
+        """Outputs, for input tensor index -> samples."""
+        values = self._values(inputs)
+        return [values[index] for index in self._targets]
+
+    def measure_units(self, inputs: Mapping[int, tf.Tensor]) -> None:
+        """Take the unit of each layer's shifts from the deviation of its outputs on some samples."""
+        values = self._values(inputs)
+        for result, (key, _) in self._learned.items():
+            if result in values:
+                self._units[key] = float(tf.math.reduce_std(values[result])) or 1.0
+
+    def fitted(self) -> Fitted:
+        """The weights with what was learned."""
+        return {key: self._tuned(key, item) for key, item in self._fitted.items()}
+
+    def _tuned(self, key: WeightKey | int, item: FittedWeight) -> FittedWeight:
+        # Scales stay positive: a gain that fell to zero would take its channel out for good.
+        gains = np.maximum(self._gains[key].numpy(), np.float32(0.1))
+        shift = item.bias_shift + self._shifts[key].numpy() * np.float32(self._units[key])
+        weight = dataclasses.replace(item.weight, scales=item.weight.scales.scaled(gains))
+        return dataclasses.replace(item, weight=weight, bias_shift=shift)
+
+    def _values(self, inputs: Mapping[int, tf.Tensor]) -> dict[int, tf.Tensor]:
+        values = dict(inputs)
+        for operator in self._operators:
+            learned = self._learned.get(operator.outputs[0])
+            if learned is None:
+                values[operator.outputs[0]] = run_operator(self._model, operator, values)
+            else:
+                values[operator.outputs[0]] = self._layer(operator, values, *learned)
+        return values
+
+    def _layer(
+        self, operator, values: Mapping[int, tf.Tensor], key: WeightKey | int, place: WeightBinding
+    ) -> tf.Tensor:
+        """A kernel's result. Gains are applied to it instead of to the kernel, whose gradient is then not needed."""
+        bias = operator.inputs[WEIGHTED_OPERATORS[self._model.operator_name(operator)][1]]
+        scales = self._fitted[key].weight.scales
+        outputs, height = len(self._fitted[key].weight.codes), scales.block_shape[0]
+        rows = self._gains[key]
+        if scales.free_rows != outputs:
+            rows = tf.repeat(rows, outputs if scales.free_rows == 1 else height)[:outputs]
+        shift = self._shifts[key] * self._units[key]
+        if place.row_factors is not None:
+            shift *= place.row_factors
+        plain = run_operator(self._model, operator, {**values, bias: tf.zeros(outputs)})
+        return plain * rows + (self._model.constant(bias).reshape(-1) + shift)
+
+
+def _targets(model: TFLiteModel) -> list[int]:
+    """Tensors whose difference is the loss: the outputs, or what a final softmax or sigmoid reads."""
+    producers = {index: operator for operator in model.operators for index in operator.outputs}
+    found = []
+    for index in model.subgraph.outputs:
+        operator = producers.get(index)
+        linked = operator is not None and model.operator_name(operator) in _LINKS
+        found.append(operator.inputs[0] if linked else index)
+    return list(dict.fromkeys(found))
+
+
+def _operators_before(model: TFLiteModel, targets: Iterable[int]) -> list:
+    """The operators that some tensors depend on, in execution order."""
+    needed, found = set(targets), []
+    for operator in reversed(model.operators):
+        if needed.intersection(operator.outputs):
+            needed.update(operator.inputs)
+            found.append(operator)
+    return found[::-1]
