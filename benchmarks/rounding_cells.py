@@ -9,7 +9,7 @@ from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Rounding
 NETWORKS = ("ic01", "vww01", "kws01", "ad01", "resnet20", "resnet56", "mobilenetv2")
 MLPERF_TINY = NETWORKS[:4]
 #: The decisive parts first.
-PARTS = ("presets", "methods", "samples", "attention", "blocks", "reconstruction")
+PARTS = ("presets", "network", "methods", "samples", "attention", "blocks", "reconstruction")
 PRESETS = ("w4a8_channel", "w4a8_block", "w4a8_mixed")
 METHODS = ("nearest", "coordinate", "adaround", "attention")
 #: Widths beside 4 bits.
@@ -25,6 +25,15 @@ def preset(network: str, name: str, bits: int = 4, samples: int = 256) -> Cell:
     config = QuantizationConfig.from_preset(name)
     weights = f"`{name}`" if bits == config.weight_bits else f"`{name}` at {bits} bits"
     return Cell(network, weights, config.rounding.method, config.replace(weight_bits=bits), samples)
+
+
+def without(network: str, *fields: str) -> Cell:
+    """``w4a8_channel`` without ``"equalize"``, ``"fine_tuning"`` or both."""
+    config = QuantizationConfig.from_preset("w4a8_channel")
+    missing = " and ".join(field.replace("_", "-") for field in fields)
+    changes = {"equalize": False, "fine_tuning": None}
+    config = config.replace(**{field: changes[field] for field in fields})
+    return Cell(network, f"`w4a8_channel` without {missing}", config.rounding.method, config)
 
 
 def learned(network: str, bits: int, method: str, *, samples: int = 256, blocks: bool = False, **options) -> Cell:
@@ -48,6 +57,12 @@ def _presets(network: str) -> Iterable[Cell]:
     yield from (preset(network, name) for name in PRESETS)
     if network == "resnet20":
         yield from (preset(network, "w4a8_channel", bits) for bits in (3, 2))
+
+
+def _network(network: str) -> Iterable[Cell]:
+    """What the steps beyond single layers bring."""
+    yield preset(network, "w4a8_channel")
+    yield from (without(network, *fields) for fields in (["fine_tuning"], ["equalize"], ["equalize", "fine_tuning"]))
 
 
 def _methods(network: str) -> Iterable[Cell]:
@@ -82,6 +97,7 @@ def _reconstruction(network: str) -> Iterable[Cell]:
 
 _MAKERS = {
     "presets": _presets,
+    "network": _network,
     "methods": _methods,
     "samples": _samples,
     "attention": _attention,

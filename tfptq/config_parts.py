@@ -187,3 +187,7 @@ class FineTuning:
         between("fine_tuning.passes", self.passes, 1, 1_000_000)
         between("fine_tuning.batch_size", self.batch_size, 1, 2**20)
         between("fine_tuning.learning_rate", self.learning_rate, 1e-8, 10.0)
+
+    def most_samples(self, available: int) -> int:
+        """How many samples are used at most, counted each time, when there are so many."""
+        return min(self.steps * self.batch_size, self.passes * available)

@@ -58,7 +58,7 @@ def fine_tune(
     batches: Iterable[Mapping[str, np.ndarray]],
     options: FineTuning,
     fixed_scales: Collection[WeightKey | int] = (),
-    advance: Callable[[int], None] = lambda steps: None,
+    advance: Callable[[int], None] = lambda samples: None,
 ) -> Fitted:
     """Learn gains of scales and shifts of biases.
 
@@ -68,7 +68,7 @@ def fine_tune(
         batches: re-iterable stream of Keras input name -> array with a batch axis.
         options: steps, learning rate, size of a minibatch.
         fixed_scales: weights whose scales stay.
-        advance: called after each step.
+        advance: called with the number of samples of each step.
 
     Returns:
         The weights with other scales and biases; as they were if the loss over the first minibatches did not fall.
@@ -103,7 +103,7 @@ def fine_tune(
     passes = itertools.chain.from_iterable(itertools.repeat(lessons, options.passes))
     for lesson in itertools.islice(passes, steps):
         learn(*lesson)
-        advance(1)
+        advance(len(lesson[1][0]))
     return network.fitted() if judge() < before else fitted
 
 

@@ -161,7 +161,7 @@ def quantize_keras_model(
     not_tuned = None if config.fine_tuning is None else obstacle(skeleton)
     if config.fine_tuning is not None and not_tuned is None:
         prefix = None  # frees the activations that it stores
-        with steps.step("fine-tune", total=None) as advance:
+        with steps.step("fine-tune", total=config.fine_tuning.most_samples(data.num_samples)) as advance:
             fitted = fine_tuned(task, fitted, data, config.fine_tuning, advance)
     if any(item.weight.bits < 8 for item in fitted.values()):
         with steps.step("calibrate again", total=data.known_samples) as advance:
