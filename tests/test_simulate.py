@@ -5,11 +5,17 @@ import numpy as np
 import pytest
 from keras import layers
 from stock_runtimes import details
+from test_reordering import inverted_residual, residual, with_random_weights
 
 import tfptq
+from tfptq.config import FineTuning, PerChannel, QuantizationConfig
 from tfptq.core.affine import ActivationGrid
+from tfptq.fine_tune import learn_steps
+from tfptq.graph import canonicalise
 from tfptq.layers import wrappers
+from tfptq.quantize import kernel_views
 from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.skeleton import build_skeleton
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +125,36 @@ def test_few_bits_of_activations_are_simulated_only(network, images, bits):
     assert {8} == {
         8 * file.constant(op.inputs[1]).itemsize for op in file.operators if file.operator_name(op) == "CONV_2D"
     }
+
+
+def test_weights_that_know_of_narrow_activations_are_better():
+    gains = []
+    for model in (with_random_weights(residual()), with_random_weights(inverted_residual())):
+        images = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype(np.float32)
+        expected = model.predict(images, verbose=0)
+
+        def error(model=model, images=images, expected=expected, **changes):
+            config = QuantizationConfig(PerChannel(), weight_bits=4, activation_bits=4, rounding="coordinate")
+            result = tfptq.quantize_keras_model(model, images, config.replace(**changes), progress=False)
+            assert {wrapper.input_slots[0].grid().bits for wrapper in wrappers(result.keras_model)} == {4}
+            return np.mean((result.keras_model.predict(images, verbose=0) - expected) ** 2)
+
+        gains.append(10 * np.log10(error() / error(activation_aware=True, fine_tuning=FineTuning())))
+    assert np.mean(gains) > 1.0
+
+
+def test_steps_that_are_too_wide_are_learned(network, images):
+    canonical = canonicalise(network)
+    skeleton = build_skeleton(canonical, kernel_views(canonical))
+    tensor = skeleton.bindings[1].input
+    wide = {tensor: ActivationGrid(1.0, -8, 4)}
+    found = learn_steps(skeleton, wide, [{"image": images}], FineTuning(100, 100, 16, 1e-2))
+    assert found[tensor].scale < 0.5
+    assert (found[tensor].zero_point, found[tensor].bits) == (-8, 4)
+
+
+def test_steps_stay_where_learning_them_does_not_help(network, images):
+    canonical = canonicalise(network)
+    skeleton = build_skeleton(canonical, kernel_views(canonical))
+    grids = {skeleton.bindings[1].input: ActivationGrid(0.2, -8, 4)}
+    assert learn_steps(skeleton, grids, [{"image": images}], FineTuning(5, 5, 16, 10.0)) == grids

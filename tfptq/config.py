@@ -95,6 +95,8 @@ class QuantizationConfig:
         weight_bits: 2, 3, 4, 5, 6 or 8.
         activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
             in Keras only, and 8 in the file.
+        activation_aware: fit weights on activations that are rounded to ``activation_bits``, 8 or less, as well; and
+            below 8 bits, let fine-tuning learn their steps.
         weight_scale: ``"max_abs"``, ``"mse"`` (search the scales with the least squared weight error), ``"output"``
             (search those with the least error of the layer's output, PTQ-SL) or ``"cosine"`` (the same with cosine
             similarity).
@@ -122,6 +124,7 @@ class QuantizationConfig:
     scaler: str = "float"
     weight_bits: int = 8
     activation_bits: int = 8
+    activation_aware: bool = False
     weight_scale: str = "max_abs"
     rounding: Rounding = Rounding()
     statistics_samples: int | None = None

@@ -12,8 +12,10 @@ Both are few, so that they say less about the samples at hand than the codes do.
 run in TensorFlow. The number of steps has a limit, so that the time does not grow with the number of samples, and so
 has the number of passes over them, so that few samples are not learned by heart.
 
-Scales that are learned by gradient are due to LSQ, arXiv 1902.08153; the float network as the teacher is knowledge
-distillation, arXiv 1503.02531.
+In the same way ``learn_steps`` finds the steps of activation grids of few bits, before the weights are fitted to them.
+
+Scales and steps that are learned by gradient are due to LSQ, arXiv 1902.08153; the float network as the teacher is
+knowledge distillation, arXiv 1503.02531.
 """
 
 import dataclasses
@@ -25,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfptq.config import FineTuning
+from tfptq.core.affine import ActivationGrid
 from tfptq.fit import FittedWeight
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding, WeightKey, replace_kernel
 from tfptq.tflite.model import TFLiteModel
@@ -39,6 +42,9 @@ _LINKS = ("SOFTMAX", "LOGISTIC")
 _JUDGED = 32
 #: Bytes of float outputs that are kept from pass to pass; those beyond are computed again.
 _KEPT_BYTES = 1 << 26
+
+#: The step of an activation grid moves so many times as fast as a weight's scale: its start is further from the best.
+_STEP_RATE = 4.0
 
 Fitted = dict[WeightKey | int, FittedWeight]
 Lesson = tuple[dict[int, tf.Tensor], list[tf.Tensor]]
@@ -57,6 +63,7 @@ def fine_tune(
     fitted: Fitted,
     batches: Iterable[Mapping[str, np.ndarray]],
     options: FineTuning,
+    grids: Mapping[int, ActivationGrid] | None = None,
     fixed_scales: Collection[WeightKey | int] = (),
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Fitted:
@@ -67,17 +74,54 @@ def fine_tune(
         fitted: quantized weights.
         batches: re-iterable stream of Keras input name -> array with a batch axis.
         options: steps, learning rate, size of a minibatch.
+        grids: tensor index -> grid that the network rounds its values to; without one they stay float.
         fixed_scales: weights whose scales stay.
         advance: called with the number of samples of each step.
 
     Returns:
         The weights with other scales and biases; as they were if the loss over the first minibatches did not fall.
     """
+    network = _Network(skeleton, fitted, grids or {})
     lessons = _Lessons(skeleton, batches, options.batch_size)
-    network = _Network(skeleton, fitted, fixed_scales)
-    first_inputs, first_targets = next(iter(lessons))
-    network.measure_units(first_inputs)
-    powers = [float(np.var(values)) or 1.0 for values in first_targets]
+    network.measure_units(next(iter(lessons))[0])
+    better = _learn(network, network.weight_variables(fixed_scales), lessons, options, advance)
+    return network.fitted() if better else fitted
+
+
+def learn_steps(
+    skeleton: Skeleton,
+    grids: Mapping[int, ActivationGrid],
+    batches: Iterable[Mapping[str, np.ndarray]],
+    options: FineTuning,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> Mapping[int, ActivationGrid]:
+    """Learn the steps of activation grids, with float weights.
+
+    Args:
+        skeleton: float model, one that ``obstacle`` finds nothing against.
+        grids: tensor index -> grid to start from.
+        batches: re-iterable stream of Keras input name -> array with a batch axis.
+        options: steps, learning rate, size of a minibatch.
+        advance: called with the number of samples of each step.
+
+    Returns:
+        The grids with other steps; as they were if the loss over the first minibatches did not fall.
+    """
+    network = _Network(skeleton, {}, grids)
+    lessons = _Lessons(skeleton, batches, options.batch_size)
+    better = _learn(network, network.step_variables, lessons, options, advance)
+    return network.grids() if better else grids
+
+
+def _learn(
+    network: "_Network",
+    variables: list[tf.Variable],
+    lessons: "_Lessons",
+    options: FineTuning,
+    advance: Callable[[int], None],
+) -> bool:
+    """Lower the loss by Adam; tells whether it fell."""
+    powers = [float(np.var(values)) or 1.0 for values in next(iter(lessons))[1]]
 
     @tf.function(autograph=False, reduce_retracing=True)
     def loss_of(inputs, targets):
@@ -87,14 +131,14 @@ def fine_tune(
 
     steps = min(options.steps, options.passes * sum(1 for _ in lessons.groups()))
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps))
-    optimizer.build(network.variables)
+    optimizer.build(variables)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def learn(inputs, targets):
         with tf.GradientTape() as tape:
             loss = loss_of(inputs, targets)
-        gradients = tape.gradient(loss, network.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        optimizer.apply(gradients, network.variables)
+        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        optimizer.apply(gradients, variables)
 
     def judge() -> float:
         return sum(float(loss_of(*lesson)) for lesson in itertools.islice(lessons, _JUDGED))
@@ -104,7 +148,7 @@ def fine_tune(
     for lesson in itertools.islice(passes, steps):
         learn(*lesson)
         advance(len(lesson[1][0]))
-    return network.fitted() if judge() < before else fitted
+    return judge() < before
 
 
 class _Lessons:
@@ -148,8 +192,9 @@ class _Lessons:
 class _Network:
     """The quantized network in TensorFlow, with what is learned."""
 
-    def __init__(self, skeleton: Skeleton, fitted: Fitted, fixed_scales: Collection[WeightKey | int]):
+    def __init__(self, skeleton: Skeleton, fitted: Fitted, grids: Mapping[int, ActivationGrid]):
         self._fitted = fitted
+        self._grids = grids
         self._model = TFLiteModel(skeleton.data)
         places = [(key, place) for key, item in fitted.items() for place in item.bindings]
         moved = unfuse_activations(self._model, [place.operator for _, place in places])
@@ -161,15 +206,19 @@ class _Network:
             self._learned[operator.outputs[0]] = key, place
         self._gains = {key: tf.Variable(tf.ones(item.weight.scales.free_rows)) for key, item in fitted.items()}
         self._shifts = {key: tf.Variable(tf.zeros(len(item.weight.codes))) for key, item in fitted.items()}
+        self._steps = {index: tf.Variable(0.0) for index in grids}
         self._units = dict.fromkeys(fitted, 1.0)
-        self._fixed = frozenset(fixed_scales)
         self._targets = _targets(self._model)
         self._operators = _operators_before(self._model, self._targets)
 
+    def weight_variables(self, fixed_scales: Collection[WeightKey | int]) -> list[tf.Variable]:
+        """Gains of scales, but for those of some weights, and shifts of biases."""
+        return [*(gain for key, gain in self._gains.items() if key not in fixed_scales), *self._shifts.values()]
+
     @property
-    def variables(self) -> list[tf.Variable]:
-        """All that is learned."""
-        return [*(gain for key, gain in self._gains.items() if key not in self._fixed), *self._shifts.values()]
+    def step_variables(self) -> list[tf.Variable]:
+        """Gains of the steps of activation grids."""
+        return list(self._steps.values())
 
     def run(self, inputs: Mapping[int, tf.Tensor]) -> list[tf.Tensor]:
         """Outputs, for input tensor index -> samples."""
@@ -187,6 +236,13 @@ class _Network:
         """The weights with what was learned."""
         return {key: self._tuned(key, item) for key, item in self._fitted.items()}
 
+    def grids(self) -> dict[int, ActivationGrid]:
+        """The activation grids with what was learned."""
+        return {
+            index: dataclasses.replace(grid, scale=float(np.float32(grid.scale) * self._step_gain(index).numpy()))
+            for index, grid in self._grids.items()
+        }
+
     def _tuned(self, key: WeightKey | int, item: FittedWeight) -> FittedWeight:
         # Scales stay positive: a gain that fell to zero would take its channel out for good.
         gains = np.maximum(self._gains[key].numpy(), np.float32(0.1))
@@ -195,14 +251,29 @@ class _Network:
         return dataclasses.replace(item, weight=weight, bias_shift=shift)
 
     def _values(self, inputs: Mapping[int, tf.Tensor]) -> dict[int, tf.Tensor]:
-        values = dict(inputs)
+        values = {index: self._rounded(index, value) for index, value in inputs.items()}
         for operator in self._operators:
-            learned = self._learned.get(operator.outputs[0])
-            if learned is None:
-                values[operator.outputs[0]] = run_operator(self._model, operator, values)
+            result = operator.outputs[0]
+            if result in self._learned:
+                found = self._layer(operator, values, *self._learned[result])
             else:
-                values[operator.outputs[0]] = self._layer(operator, values, *learned)
+                found = run_operator(self._model, operator, values)
+            values[result] = self._rounded(result, found)
         return values
+
+    def _rounded(self, index: int, value: tf.Tensor) -> tf.Tensor:
+        """Nearest values on a grid; the gradient of the rounding alone is 1."""
+        if index not in self._grids:
+            return value
+        grid = self._grids[index]
+        low, high = grid.code_range
+        ratio = value / (grid.scale * self._step_gain(index)) + grid.zero_point
+        codes = tf.clip_by_value(ratio, low, high)
+        codes += tf.stop_gradient(tf.round(codes) - codes)
+        return (codes - grid.zero_point) * (grid.scale * self._step_gain(index))
+
+    def _step_gain(self, index: int) -> tf.Tensor:
+        return tf.exp(_STEP_RATE * self._steps[index])
 
     def _layer(
         self, operator, values: Mapping[int, tf.Tensor], key: WeightKey | int, place: WeightBinding

@@ -13,10 +13,11 @@ import numpy as np
 
 from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import FineTuning, QuantizationConfig, resolve_config
+from tfptq.core.affine import ActivationGrid
 from tfptq.data import calibration_data
 from tfptq.equalization import EQUALIZATION_SAMPLES, equalize_channels
 from tfptq.files import write_atomically
-from tfptq.fine_tune import fine_tune, obstacle
+from tfptq.fine_tune import fine_tune, learn_steps, obstacle
 from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses
 from tfptq.graph import canonicalise, check_float_equal
 from tfptq.layers import quantize_annotate_model, quantize_apply, supports, weight_specs
@@ -25,7 +26,7 @@ from tfptq.progress import Progress
 from tfptq.reordering import reorder_channels
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
-from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers
+from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, simulated_grids
 from tfptq.tflite.calibrate import Measurements, measure
 from tfptq.tflite.describe import describe
 from tfptq.tflite.emit import IntegerPlan, KernelPlan, emit, plan_integers
@@ -142,6 +143,14 @@ def quantize_keras_model(
     with steps.step("calibrate", total=data.known_samples) as advance:
         measurements = measure(skeleton, data, config.calibration, advance)
         plan = plan_activations(skeleton, measurements, config, skipped)
+        grids = simulated_grids(skeleton, measurements, plan, config)
+    not_tuned = None if config.fine_tuning is None else obstacle(skeleton)
+    tunes = config.fine_tuning is not None and not_tuned is None
+    fits_few_bits = config.activation_aware and config.activation_bits < 8
+    if tunes and fits_few_bits:
+        with steps.step("learn steps", total=config.fine_tuning.most_samples(data.num_samples)) as advance:
+            grids = learn_steps(skeleton, grids, data, config.fine_tuning, advance)
+    rounded = grids if config.activation_aware and config.activation_bits <= 8 else {}
     quantized = {*plan.operators, *in_float}
     bindings = tuple(binding for binding in skeleton.bindings if binding.operator in quantized)
     with steps.step("fit", total=len(uses(bindings))) as advance:
@@ -153,25 +162,25 @@ def quantize_keras_model(
         prefix = None
         if on_statistics:
             part = data.spread(config.statistics_samples)
-            prefix = QuantizedPrefix(skeleton, part, part.num_samples, max_memory)
+            prefix = QuantizedPrefix(skeleton, part, part.num_samples, max_memory, rounded)
         checkpoint = open_checkpoint(checkpoint_dir, skeleton, config, seed, batch, measurements.samples)
         fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
         if reordered is not None:
             fitted = with_permutations(fitted, reordered.output_orders)
-    not_tuned = None if config.fine_tuning is None else obstacle(skeleton)
-    if config.fine_tuning is not None and not_tuned is None:
+    if tunes:
         prefix = None  # frees the activations that it stores
         with steps.step("fine-tune", total=config.fine_tuning.most_samples(data.num_samples)) as advance:
-            fitted = fine_tuned(task, fitted, data, config.fine_tuning, advance)
+            fitted = fine_tuned(task, fitted, rounded, data, config.fine_tuning, advance)
     if any(item.weight.bits < 8 for item in fitted.values()):
         with steps.step("calibrate again", total=data.known_samples) as advance:
             # Coarse weights move the activations: the ranges in the file are those of the quantized weights.
             fitted_skeleton = skeleton.with_kernels(kernel_plans(skeleton, fitted, layouts))
-            plan = plan_activations(
-                fitted_skeleton, measure(fitted_skeleton, data, config.calibration, advance), config, skipped
-            )
+            measurements = measure(fitted_skeleton, data, config.calibration, advance)
+            plan = plan_activations(fitted_skeleton, measurements, config, skipped)
+            if not fits_few_bits:  # weights were fitted to the grids as they are
+                grids = simulated_grids(skeleton, measurements, plan, config)
     assign_weights_to_wrappers(simulation, fitted)
-    assign_grids_to_wrappers(simulation, skeleton, fitted, plan, config)
+    assign_grids_to_wrappers(simulation, skeleton, fitted, plan, grids, config)
     with steps.step("emit"):
         kernels = kernel_plans(skeleton, fitted, layouts)
         types = {"input_type": config.input_type, "output_type": config.output_type}
@@ -279,14 +288,15 @@ def open_checkpoint(
 def fine_tuned(
     task: FittingTask,
     fitted: dict[WeightKey | int, FittedWeight],
+    grids: Mapping[int, ActivationGrid],
     data: Iterable[Mapping[str, np.ndarray]],
     options: FineTuning,
     advance: Callable[[int], None],
 ) -> dict[WeightKey | int, FittedWeight]:
-    """Fine-tune scales and biases, and keep the scales such as the file can hold."""
+    """Fine-tune scales and biases on activations that are rounded to grids; the file can hold the scales."""
     # The layout "native" stores float16 scales, which learned ones would not be.
     fixed = [key for key in fitted if task.config(key).layout == "native"]
-    found = fine_tune(task.skeleton, fitted, data, options, fixed, advance)
+    found = fine_tune(task.skeleton, fitted, data, options, grids, fixed, advance)
     for key, item in found.items():
         scales = task.guarded(item.weight.scales, key, item.bindings)
         found[key] = replace(item, weight=replace(item.weight, scales=scales))

@@ -9,6 +9,7 @@ from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.fit import FittedWeight
 from tfptq.layers import QuantizeWrapper, wrappers
+from tfptq.tflite.calibrate import Measurements
 from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS
@@ -30,11 +31,24 @@ def assign_weights_to_wrappers(simulation: keras.Model, fitted: Mapping[WeightKe
                 slot.bias.assign_add(item.bias_shift.reshape(slot.bias.shape))
 
 
+def simulated_grids(
+    skeleton: Skeleton, measurements: Measurements, plan: IntegerPlan, config: QuantizationConfig
+) -> Mapping[int, ActivationGrid]:
+    """Grids of the tensors that weighted layers read and write: those of the file, or coarser ones below 8 bits."""
+    bits = config.activation_bits
+    tensors = {index for binding in skeleton.bindings for index in (binding.input, _written_tensor(skeleton, binding))}
+    if bits >= 8:
+        return {index: plan.grids[index] for index in tensors & set(plan.grids)}
+    ranges = measurements.ranges(config.calibration, bits)
+    return {index: activation_grid(*ranges[index], bits) for index in tensors & set(plan.grids)}
+
+
 def assign_grids_to_wrappers(
     simulation: keras.Model,
     skeleton: Skeleton,
     fitted: Mapping[WeightKey, FittedWeight],
     plan: IntegerPlan,
+    grids: Mapping[int, ActivationGrid],
     config: QuantizationConfig,
 ) -> None:
     """Give the wrappers the grids of the tensors that their layers read and write in the file.
@@ -49,14 +63,14 @@ def assign_grids_to_wrappers(
         for slot in wrapper.weight_slots:
             for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
                 if binding.operator in plan.operators or binding.input in written:
-                    inputs.setdefault(_input_slot(wrapper, slot.name), []).append(plan.grids[binding.input])
+                    inputs.setdefault(_input_slot(wrapper, slot.name), []).append(grids[binding.input])
                 result = _output_tensor(skeleton, wrapper, binding)
                 if result in read | written and len(wrapper.weight_slots) == 1:
-                    outputs.append(plan.grids[result])
+                    outputs.append(grids[result])
         for slot in wrapper.input_slots:
-            _assign_widest(slot, inputs.get(slot.name, []), config)
+            _assign_widest(slot, inputs.get(slot.name, []))
         if wrapper.output_slots:
-            _assign_widest(wrapper.output_slots[0], outputs, config)
+            _assign_widest(wrapper.output_slots[0], outputs)
 
 
 def _tensors_of_integers(
@@ -73,13 +87,9 @@ def _tensors_of_integers(
     return read & set(plan.grids), written & set(plan.grids)
 
 
-def _assign_widest(slot, grids: list[ActivationGrid], config: QuantizationConfig) -> None:
-    if not grids:
-        return
-    widest = max(grids, key=lambda grid: grid.scale)
-    if config.activation_bits < 8:
-        widest = activation_grid(*widest.real_range, config.activation_bits)
-    slot.assign(widest)
+def _assign_widest(slot, grids: list[ActivationGrid]) -> None:
+    if grids:
+        slot.assign(max(grids, key=lambda grid: grid.scale))
 
 
 def _input_slot(wrapper: QuantizeWrapper, weight_name: str) -> str:
@@ -97,7 +107,12 @@ def _output_tensor(skeleton: Skeleton, wrapper: QuantizeWrapper, binding: Weight
     options = skeleton.model.operators[binding.operator].builtinOptions
     if getattr(options, "fusedActivationFunction", 0) != schema.ActivationFunctionType.NONE:
         return binding.output
+    written = _written_tensor(skeleton, binding)
+    return None if written == binding.output else written
+
+
+def _written_tensor(skeleton: Skeleton, binding: WeightBinding) -> int:
+    """Result of a kernel, after an activation function of its own (such as LOGISTIC) where it has one."""
     readers = [skeleton.model.operators[at] for at in skeleton.model.consumers().get(binding.output, [])]
-    if len(readers) == 1 and skeleton.model.operator_name(readers[0]) in FIXED_OUTPUT_GRIDS:
-        return readers[0].outputs[0]
-    return None
+    alone = len(readers) == 1 and skeleton.model.operator_name(readers[0]) in FIXED_OUTPUT_GRIDS
+    return readers[0].outputs[0] if alone else binding.output

@@ -4,11 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from tfptq.core.affine import activation_grid
 from tfptq.layers import weight_specs
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import crossing, segment, unfuse_activations
+from tfptq.tflite.simulate_activations import simulate_activations
 from tfptq.tflite.skeleton import build_skeleton
 
 
@@ -46,6 +48,11 @@ def _run(data, tensors, named):
     found = {}
     TensorRunner(data, tensors).run(named, lambda index, values: found.__setitem__(index, values.copy()))
     return found
+
+
+def _named(skeleton, batch):
+    """A batch by the names of the tensors."""
+    return {skeleton.model.name(skeleton.inputs[name]): values for name, values in batch.items()}
 
 
 def test_all_kernels_are_bound(skeleton):
@@ -110,6 +117,45 @@ def test_later_kernels_see_the_error_of_earlier_ones(skeleton, batches):
     coarse = _coarse_walk(skeleton, batches, 1 << 20)[-1].centred()
     kernel = skeleton.kernel(skeleton.bindings[-1])
     assert coarse.output_snr(kernel) < last.output_snr(kernel) - 10.0
+
+
+@pytest.fixture(scope="module")
+def grids(skeleton, batches):
+    """4-bit grids for all activations, the input among them."""
+    values = _run(skeleton.data, skeleton.model.activations(), _named(skeleton, batches[0]))
+    return {index: activation_grid(float(each.min()), float(each.max()), 4) for index, each in values.items()}
+
+
+@pytest.mark.parametrize("bits", [4, 5, 8])
+def test_rounded_activations_lie_on_their_grids(skeleton, batches, bits):
+    tensor = skeleton.bindings[1].input  # what the stem writes
+    values = _run(skeleton.data, [tensor], _named(skeleton, batches[0]))[tensor]
+    grid = activation_grid(float(values.min()), 0.7 * float(values.max()), bits)
+    model = TFLiteModel(skeleton.data)
+    simulate_activations(model, {tensor: grid})
+    found = _run(model.to_bytes(), [tensor], _named(skeleton, batches[0]))[tensor]
+    np.testing.assert_allclose(found, grid.dequantize(grid.quantize(values)), rtol=1e-5, atol=grid.scale * 1e-3)
+
+
+def test_a_copy_that_stays_float_has_the_same_places(skeleton, batches, grids):
+    first, second = TFLiteModel(skeleton.data), TFLiteModel(skeleton.data)
+    moved = simulate_activations(first, grids)
+    assert moved == simulate_activations(second, grids, in_effect=False)
+    assert len(first.operators) == len(second.operators) > len(skeleton.model.operators)
+    (output,) = skeleton.outputs
+    expected = _run(skeleton.data, [output], _named(skeleton, batches[0]))[output]
+    np.testing.assert_array_equal(_run(second.to_bytes(), [output], _named(skeleton, batches[0]))[output], expected)
+    assert not np.allclose(_run(first.to_bytes(), [output], _named(skeleton, batches[0]))[output], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("max_memory", [0, 1 << 30])
+def test_the_prefix_sees_rounded_activations(skeleton, batches, grids, max_memory):
+    prefix = QuantizedPrefix(skeleton, batches, 12, max_memory, grids)
+    plain = QuantizedPrefix(skeleton, batches, 12, max_memory)
+    for binding in skeleton.bindings:
+        rounded, exact = (each.statistics([binding]) for each in (prefix, plain))
+        np.testing.assert_allclose(rounded.sum_z, exact.sum_z, rtol=1e-5, atol=1e-3)  # targets stay those of float
+        assert rounded.centred().output_snr(skeleton.kernel(binding)) < 35.0
 
 
 def _bias(skeleton, binding):

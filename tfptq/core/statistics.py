@@ -29,6 +29,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfptq.core.products import product
+
 #: Positions of the whole data set kept at least, and kept for each input of a group.
 FEWEST_POSITIONS = 65536
 POSITIONS_PER_INPUT = 256
@@ -289,8 +291,8 @@ def _products(patches: np.ndarray, z: np.ndarray) -> LayerStatistics:
             rows.sum(axis=0, dtype=np.float64)[None],
             z.sum(axis=0, dtype=np.float64)[None],
             np.square(z).sum(axis=0, dtype=np.float64)[None],
-            (rows.T @ rows).astype(np.float64)[None],
-            (z.T @ rows).astype(np.float64)[None],
+            product(rows.T, rows).astype(np.float64)[None],
+            product(z.T, rows).astype(np.float64)[None],
         )
     x = patches.reshape(count, groups, -1).transpose(1, 2, 0)  # [G, K, M]
     z = z.reshape(count, groups, -1).transpose(1, 2, 0)  # [G, P, M]
@@ -299,8 +301,8 @@ def _products(patches: np.ndarray, z: np.ndarray) -> LayerStatistics:
         x.sum(axis=2, dtype=np.float64),
         z.sum(axis=2, dtype=np.float64),
         np.square(z).sum(axis=2, dtype=np.float64),
-        (x @ x.transpose(0, 2, 1)).astype(np.float64),
-        (z @ x.transpose(0, 2, 1)).astype(np.float64),
+        product(x, x.transpose(0, 2, 1)).astype(np.float64),
+        product(z, x.transpose(0, 2, 1)).astype(np.float64),
     )
 
 

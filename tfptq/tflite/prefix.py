@@ -1,7 +1,8 @@
 """Statistics of the quantized prefix: what each kernel reads once all kernels before it are quantized.
 
 ``QuantizedPrefix`` holds the float model twice. In one copy the kernels are replaced by dequantized codes as they
-are fitted, in order. ``statistics`` of a kernel pair the inputs x̂ of that copy with the outputs z of the other.
+are fitted, in order; its activations can be rounded to coarse grids as well. ``statistics`` of a kernel pair the inputs
+x̂ of that copy with the outputs z of the other.
 
 The prefix is not run from the start for each kernel: the activations that cross a cut are stored once for all
 samples, and the next kernels start from there. A cut is only made where its activations fit into the memory allowed,
@@ -13,12 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from tfptq.core.affine import ActivationGrid
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
 from tfptq.tflite.blocks import Block, find_blocks
 from tfptq.tflite.matching import WeightBinding, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import crossing, segment, unfuse_activations
+from tfptq.tflite.simulate_activations import simulate_activations
 from tfptq.tflite.skeleton import Skeleton
 
 #: A cut is moved although it costs more memory than the last one when so many operators would be run again.
@@ -37,16 +40,28 @@ class QuantizedPrefix:
         batches: re-iterable stream of Keras input name -> array with a batch axis.
         samples: number of samples in a pass.
         max_memory: bytes that stored activations may take.
+        grids: tensor index -> grid that the quantized copy rounds its values to; without one they stay float.
     """
 
-    def __init__(self, skeleton: Skeleton, batches: Iterable[Mapping[str, np.ndarray]], samples: int, max_memory: int):
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        batches: Iterable[Mapping[str, np.ndarray]],
+        samples: int,
+        max_memory: int,
+        grids: Mapping[int, ActivationGrid] | None = None,
+    ):
         self._skeleton = skeleton
         self._samples = samples
         self._max_memory = max_memory
         self._float, self._quantized = TFLiteModel(skeleton.data), TFLiteModel(skeleton.data)
         positions = [binding.operator for binding in skeleton.bindings]
-        self._moved = unfuse_activations(self._float, positions)
+        self._grids = grids or {}
+        unfused = unfuse_activations(self._float, positions)
         unfuse_activations(self._quantized, positions)
+        moved = simulate_activations(self._float, self._grids, in_effect=False)
+        simulate_activations(self._quantized, self._grids)
+        self._moved = {old: moved[new] for old, new in unfused.items()}
         self._cut = 0
         self._latest_cut: int | None = None
         self._stored: list[tuple[Batch, Batch]] | None = None
@@ -147,7 +162,11 @@ class QuantizedPrefix:
             return
         for batch in self._batches:
             named = {self._skeleton.inputs[name]: values for name, values in batch.items()}
-            yield named, named
+            yield named, {index: self._rounded(index, values) for index, values in named.items()}
+
+    def _rounded(self, index: int, values: np.ndarray) -> np.ndarray:
+        grid = self._grids.get(index)
+        return values if grid is None else grid.dequantize(grid.quantize(values))
 
     def _move_cut(self, stop: int) -> None:
         """Store the activations at the best cut up to ``stop``, if there is a better one than now."""

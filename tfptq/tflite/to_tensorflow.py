@@ -100,6 +100,11 @@ def _fully_connected(operator, x, kernel, bias=None):
     return result
 
 
+def _fake_quantization(operator, x):
+    options = operator.builtinOptions
+    return tf.quantization.fake_quant_with_min_max_args(x, options.min, options.max, options.numBits)
+
+
 def _pool(function):
     def run(operator, x):
         options = operator.builtinOptions
@@ -138,6 +143,7 @@ def _prelu(operator, x, slope):
 
 _OPERATORS = {
     "CONV_2D": _convolution,
+    "FAKE_QUANT": _fake_quantization,
     "DEPTHWISE_CONV_2D": _depthwise_convolution,
     "FULLY_CONNECTED": _fully_connected,
     "AVERAGE_POOL_2D": _pool(tf.nn.avg_pool2d),

@@ -1,0 +1,37 @@
+"""Products that may run on a GPU: the same numbers from both ways. The other device of the test is the CPU."""
+
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfptq.core import products
+from tfptq.core.statistics import Window, convolution_statistics, dense_statistics
+
+
+def test_a_gpu_that_tensorflow_sees_is_found(monkeypatch):
+    assert products.accelerator() == next((gpu.name for gpu in tf.config.list_logical_devices("GPU")), None)
+    monkeypatch.setattr(
+        tf.config, "list_logical_devices", lambda kind: [tf.config.LogicalDevice("/device:GPU:0", kind)]
+    )
+    assert products.accelerator() == "/device:GPU:0"
+
+
+def test_without_tensorflow_numpy_computes(monkeypatch):
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    assert products.accelerator() is None
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_statistics_of_both_ways_agree(monkeypatch, groups):
+    random = np.random.default_rng(0)
+    x, z = random.normal(size=(3, 6, 6, 4)).astype("f"), random.normal(size=(3, 6, 6, 6)).astype("f")
+    window = Window((3, 3), padding="same", groups=groups)
+    rows = x.reshape(-1, 4), z.reshape(-1, 6)
+    expected = convolution_statistics(x, z, window), dense_statistics(*rows)
+    monkeypatch.setattr(products, "accelerator", lambda: "/CPU:0")
+    found = convolution_statistics(x, z, window), dense_statistics(*rows)
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(one.gram, other.gram, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(one.cross, other.cross, rtol=1e-5, atol=1e-4)
