@@ -1,7 +1,7 @@
 """Run operators of a float ``.tflite`` as TensorFlow operations, so that gradients flow through them.
 
-Block-wise reconstruction learns on what the file computes, not on a second description of the network. Only the
-operators that networks have inside a residual block are known here; ``can_run`` tells.
+Block-wise reconstruction and fine-tuning learn on what the file computes, not on a second description of the network.
+Operators with one output that ordinary networks have are known here; ``can_run`` tells.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,15 @@ _ELEMENTWISE = {
     "MUL": tf.multiply,
     "MAXIMUM": tf.maximum,
     "MINIMUM": tf.minimum,
+    "DIV": tf.divide,
+    "SQUARED_DIFFERENCE": tf.math.squared_difference,
+    "ABS": tf.abs,
+    "NEG": tf.negative,
+    "EXP": tf.exp,
+    "SQRT": tf.sqrt,
+    "RSQRT": tf.math.rsqrt,
+    "SQUARE": tf.square,
+    "ELU": tf.nn.elu,
     "RELU": tf.nn.relu,
     "RELU6": tf.nn.relu6,
     "LOGISTIC": tf.sigmoid,
@@ -100,6 +109,17 @@ def _fully_connected(operator, x, kernel, bias=None):
     return result
 
 
+def _transposed_convolution(operator, shape, kernel, x, bias=None):
+    options = operator.builtinOptions
+    taps = tf.transpose(kernel, (1, 2, 0, 3))  # [O, kh, kw, I] -> [kh, kw, O, I]
+    result = tf.nn.conv2d_transpose(x, taps, shape, _strides(options), _PADDING[options.padding])
+    return _with_bias(result, bias)
+
+
+def _batch_matmul(operator, left, right):
+    return tf.matmul(left, right, operator.builtinOptions.adjX, operator.builtinOptions.adjY)
+
+
 def _fake_quantization(operator, x):
     options = operator.builtinOptions
     return tf.quantization.fake_quant_with_min_max_args(x, options.min, options.max, options.numBits)
@@ -114,18 +134,68 @@ def _pool(function):
     return run
 
 
-def _mean(operator, x, axes):
-    return tf.reduce_mean(x, axes, keepdims=operator.builtinOptions.keepDims)
+def _reduction(function):
+    def run(operator, x, axes):
+        return function(x, axes, keepdims=operator.builtinOptions.keepDims)
+
+    return run
 
 
-def _reshape(operator, x, shape):
-    del operator
-    return tf.reshape(x, shape)
+def _plain(function):
+    """A function of the inputs alone."""
+
+    def run(operator, *inputs):
+        del operator
+        return function(*inputs)
+
+    return run
 
 
-def _pad(operator, x, paddings):
-    del operator
-    return tf.pad(x, paddings)
+def _resize(function, method):
+    """Resizing as ``tf.image`` does it, or with the corners of both images aligned."""
+
+    def run(operator, x, size):
+        options = operator.builtinOptions
+        if options.alignCorners or not options.halfPixelCenters:
+            return function(x, size, align_corners=options.alignCorners)
+        return tf.image.resize(x, size, method)
+
+    return run
+
+
+def _softmax(operator, x):
+    return tf.nn.softmax(operator.builtinOptions.beta * x)
+
+
+def _gelu(operator, x):
+    return tf.nn.gelu(x, approximate=operator.builtinOptions.approximate)
+
+
+def _squeeze(operator, x):
+    return tf.squeeze(x, operator.builtinOptions.squeezeDims)
+
+
+def _strided_slice(operator, x, begin, end, strides):
+    options = operator.builtinOptions
+    return tf.strided_slice(
+        x,
+        begin,
+        end,
+        strides,
+        options.beginMask,
+        options.endMask,
+        options.ellipsisMask,
+        options.newAxisMask,
+        options.shrinkAxisMask,
+    )
+
+
+def _gather(operator, x, indices):
+    return tf.gather(x, indices, axis=operator.builtinOptions.axis, batch_dims=operator.builtinOptions.batchDims)
+
+
+def _pack(operator, *inputs):
+    return tf.stack(inputs, operator.builtinOptions.axis)
 
 
 def _concatenation(operator, *inputs):
@@ -148,9 +218,28 @@ _OPERATORS = {
     "FULLY_CONNECTED": _fully_connected,
     "AVERAGE_POOL_2D": _pool(tf.nn.avg_pool2d),
     "MAX_POOL_2D": _pool(tf.nn.max_pool2d),
-    "MEAN": _mean,
-    "RESHAPE": _reshape,
-    "PAD": _pad,
+    "TRANSPOSE_CONV": _transposed_convolution,
+    "BATCH_MATMUL": _batch_matmul,
+    "MEAN": _reduction(tf.reduce_mean),
+    "SUM": _reduction(tf.reduce_sum),
+    "REDUCE_MAX": _reduction(tf.reduce_max),
+    "REDUCE_PROD": _reduction(tf.reduce_prod),
+    "RESHAPE": _plain(tf.reshape),
+    "TRANSPOSE": _plain(tf.transpose),
+    "EXPAND_DIMS": _plain(tf.expand_dims),
+    "SQUEEZE": _squeeze,
+    "TILE": _plain(tf.tile),
+    "PAD": _plain(tf.pad),
+    "SPACE_TO_BATCH_ND": _plain(tf.compat.v1.space_to_batch_nd),
+    "BATCH_TO_SPACE_ND": _plain(tf.compat.v1.batch_to_space_nd),
+    "SHAPE": _plain(tf.shape),
+    "GATHER": _gather,
+    "PACK": _pack,
+    "STRIDED_SLICE": _strided_slice,
+    "RESIZE_BILINEAR": _resize(tf.compat.v1.image.resize_bilinear, "bilinear"),
+    "RESIZE_NEAREST_NEIGHBOR": _resize(tf.compat.v1.image.resize_nearest_neighbor, "nearest"),
+    "SOFTMAX": _softmax,
+    "GELU": _gelu,
     "CONCATENATION": _concatenation,
     "LEAKY_RELU": _leaky_relu,
     "PRELU": _prelu,
