@@ -34,12 +34,16 @@ def assign_weights_to_wrappers(simulation: keras.Model, fitted: Mapping[WeightKe
 def simulated_grids(
     skeleton: Skeleton, measurements: Measurements, plan: IntegerPlan, config: QuantizationConfig
 ) -> Mapping[int, ActivationGrid]:
-    """Grids of the tensors that weighted layers read and write: those of the file, or coarser ones below 8 bits."""
+    """Grids of the simulation: those of the file, or below 8 bits coarser ones of what weighted layers read and write."""
     bits = config.activation_bits
-    tensors = {index for binding in skeleton.bindings for index in (binding.input, _written_tensor(skeleton, binding))}
     if bits >= 8:
-        return {index: plan.grids[index] for index in tensors & set(plan.grids)}
+        return plan.grids
     ranges = measurements.ranges(config.calibration, bits)
+    tensors = {
+        index
+        for binding in skeleton.bindings
+        for index in (binding.input, binding.output, _written_tensor(skeleton, binding))
+    }
     return {index: activation_grid(*ranges[index], bits) for index in tensors & set(plan.grids)}
 
 
