@@ -34,7 +34,14 @@ def assign_weights_to_wrappers(simulation: keras.Model, fitted: Mapping[WeightKe
 def simulated_grids(
     skeleton: Skeleton, measurements: Measurements, plan: IntegerPlan, config: QuantizationConfig
 ) -> Mapping[int, ActivationGrid]:
-    """Grids of the simulation: those of the file, or below 8 bits coarser ones of what weighted layers read and write."""
+    """Grids of the simulation: those of the file, or below 8 bits coarser ones for what weighted layers read and write.
+
+    Args:
+        skeleton: float model.
+        measurements: give the ranges.
+        plan: gives the grids of the file.
+        config: config of the model.
+    """
     bits = config.activation_bits
     if bits >= 8:
         return plan.grids
