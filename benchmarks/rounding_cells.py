@@ -62,7 +62,7 @@ def _presets(network: str) -> Iterable[Cell]:
 def _network(network: str) -> Iterable[Cell]:
     """What the steps beyond single layers bring."""
     yield preset(network, "w4a8_channel")
-    yield from (without(network, *fields) for fields in (["fine_tuning"], ["equalize"], ["equalize", "fine_tuning"]))
+    yield from (without(network, *fields) for fields in (["equalize", "fine_tuning"], ["fine_tuning"], ["equalize"]))
 
 
 def _methods(network: str) -> Iterable[Cell]:
