@@ -4,16 +4,21 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from stock_runtimes import run_decoded, signal_to_noise
 from test_reordering import inverted_residual, residual, with_random_weights
 
 import tfptq
 from tfptq.config import FineTuning, PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.core.blocks import BlockScales, float_scales
+from tfptq.layers import wrappers
 
 W3 = QuantizationConfig(PerChannel(), weight_bits=3, fine_tuning=FineTuning(60, 8, 8, 5e-3))
 WAYS = {
     "channel": {},
     "integer blocks": {"granularity": PerBlock(4, 4), "scaler": "integer"},
+    "shift blocks": {"granularity": PerBlock(2, 4), "scaler": "shift"},
     "float blocks": {"granularity": PerBlock(2, 4), "layout": "inline"},
+    "layer": {"granularity": PerTensor()},
     "layer shifts": {"granularity": PerTensor(), "scaler": "shift"},
 }
 
@@ -38,10 +43,14 @@ def error(model, data, result):
 def test_outputs_of_new_samples_come_closer(network, way):
     model, data, other = with_random_weights(network()), samples(), samples(64, 1)
     config = W3.replace(**WAYS[way])
-    before, after = (
-        error(model, other, quantize(model, data, each)) for each in (config.replace(fine_tuning=None), config)
-    )
-    assert after < 0.9 * before
+    plain, tuned = (quantize(model, data, each) for each in (config.replace(fine_tuning=None), config))
+    assert error(model, other, tuned) < 0.9 * error(model, other, plain)
+    for one, two in zip(wrappers(plain.keras_model), wrappers(tuned.keras_model), strict=True):
+        codes = [each.weight_slots[0].quantized_weight().codes for each in (one, two)]
+        np.testing.assert_array_equal(*codes)
+    (found,) = run_decoded(tuned.tflite, {"image": data}).values()
+    predicted = tuned.keras_model.predict(data, verbose=0)
+    assert signal_to_noise(predicted, found) > 25.0
 
 
 def test_what_does_not_help_is_not_kept():
@@ -83,3 +92,45 @@ def test_a_network_without_gradients_is_reported_and_quantized():
     (note,) = [text for text in result.report.warnings if "fine-tuned" in text]
     assert "gradients do not pass through its operator" in note
     assert "fine-tune" not in result.report.seconds
+
+
+def test_shared_layers_and_several_outputs():
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((8, 8, 3), name="image")
+    shared = layers.Conv2D(3, 3, padding="same", activation="tanh", name="shared")
+    x = shared(shared(inputs))
+    head = layers.Dense(2, activation="sigmoid", name="head")(layers.Flatten()(x))
+    model = keras.Model(inputs, {"map": layers.Conv2D(2, 1, name="map")(x), "head": head}, name="two_outputs")
+    data = samples()
+    expected = model.predict(data, verbose=0)
+    plain, tuned = (
+        run_decoded(quantize(model, data, each).tflite, {"image": data})
+        for each in (W3.replace(fine_tuning=None, edge_bits=None), W3.replace(edge_bits=None))
+    )
+    for name, values in expected.items():
+        assert signal_to_noise(values, tuned[name]) > signal_to_noise(values, plain[name])
+
+
+def test_a_model_that_takes_one_sample_at_a_time():
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((8, 8, 3), batch_size=1, name="image")
+    x = layers.Conv2DTranspose(4, 3, name="conv")(inputs)
+    model = keras.Model(inputs, layers.Dense(3, name="head")(layers.Flatten()(x)))
+    result = quantize(model, samples(8), W3)
+    assert "fine-tune" in result.report.seconds and not result.report.warnings
+
+
+def test_gains_keep_the_kind_of_scales():
+    values = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    scaled = float_scales(values, (2, 3)).scaled(np.array([2.0, 0.5]))
+    np.testing.assert_array_equal(scaled.values(), [[2.0, 4.0], [1.5, 2.0]])
+    shifts = BlockScales("shift", np.ones(1, np.float32), np.array([[0], [-1]], np.int8), (1, 4))
+    assert shifts.free_rows == 1
+    np.testing.assert_array_equal(shifts.scaled(np.array([3.0])).values(), [[3.0], [1.5]])
+
+
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"passes": 0}, {"learning_rate": 0.0}, {"batch_size": 0}])
+def test_bad_options_are_refused(changes):
+    (name,) = changes
+    with pytest.raises(ValueError, match=f"fine_tuning.{name}"):
+        FineTuning(**changes)

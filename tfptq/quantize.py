@@ -167,7 +167,7 @@ def quantize_keras_model(
         fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
         if reordered is not None:
             fitted = with_permutations(fitted, reordered.output_orders)
-    if tunes:
+    if tunes and fitted:
         prefix = None  # frees the activations that it stores
         with steps.step("fine-tune", total=config.fine_tuning.most_samples(data.num_samples)) as advance:
             fitted = fine_tuned(task, fitted, rounded, data, config.fine_tuning, advance)

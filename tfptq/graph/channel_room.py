@@ -84,11 +84,10 @@ def _largest_magnitudes(
     """Value -> largest magnitude of each channel, float64 ``[C]``."""
     model = build_model(replace(graph, outputs=values))
     names = input_names(model)
-    structure = model._inputs_struct
 
     @tf.function(autograph=False, reduce_retracing=True)
     def reduce(arrays):
-        tensors = keras.tree.flatten(model(keras.tree.pack_sequence_as(structure, arrays), training=False))
+        tensors = keras.tree.flatten(model(keras.tree.pack_sequence_as(graph.inputs, arrays), training=False))
         return [tf.reduce_max(tf.abs(tensor), axis=tuple(range(tensor.shape.rank - 1))) for tensor in tensors]
 
     found = [np.zeros(value.shape[-1]) for value in values]

@@ -28,6 +28,7 @@ _ELEMENTWISE = {
     "MINIMUM": tf.minimum,
     "DIV": tf.divide,
     "SQUARED_DIFFERENCE": tf.math.squared_difference,
+    "POW": tf.pow,
     "ABS": tf.abs,
     "NEG": tf.negative,
     "EXP": tf.exp,
@@ -37,6 +38,7 @@ _ELEMENTWISE = {
     "ELU": tf.nn.elu,
     "RELU": tf.nn.relu,
     "RELU6": tf.nn.relu6,
+    "RELU_N1_TO_1": lambda x: tf.clip_by_value(x, -1.0, 1.0),
     "LOGISTIC": tf.sigmoid,
     "TANH": tf.tanh,
     "HARD_SWISH": lambda x: x * tf.nn.relu6(x + 3.0) / 6.0,
@@ -112,8 +114,8 @@ def _fully_connected(operator, x, kernel, bias=None):
 def _transposed_convolution(operator, shape, kernel, x, bias=None):
     options = operator.builtinOptions
     taps = tf.transpose(kernel, (1, 2, 0, 3))  # [O, kh, kw, I] -> [kh, kw, O, I]
-    result = tf.nn.conv2d_transpose(x, taps, shape, _strides(options), _PADDING[options.padding])
-    return _with_bias(result, bias)
+    size = tf.concat([tf.shape(x)[:1], shape[1:]], axis=0)  # the file may name another batch size
+    return _with_bias(tf.nn.conv2d_transpose(x, taps, size, _strides(options), _PADDING[options.padding]), bias)
 
 
 def _batch_matmul(operator, left, right):
@@ -171,6 +173,11 @@ def _gelu(operator, x):
     return tf.nn.gelu(x, approximate=operator.builtinOptions.approximate)
 
 
+def _expand_dims(operator, x, axis):
+    del operator
+    return tf.expand_dims(x, tf.reshape(axis, []))  # the axis is a number or a list of one
+
+
 def _squeeze(operator, x):
     return tf.squeeze(x, operator.builtinOptions.squeezeDims)
 
@@ -226,7 +233,7 @@ _OPERATORS = {
     "REDUCE_PROD": _reduction(tf.reduce_prod),
     "RESHAPE": _plain(tf.reshape),
     "TRANSPOSE": _plain(tf.transpose),
-    "EXPAND_DIMS": _plain(tf.expand_dims),
+    "EXPAND_DIMS": _expand_dims,
     "SQUEEZE": _squeeze,
     "TILE": _plain(tf.tile),
     "PAD": _plain(tf.pad),
