@@ -5,6 +5,7 @@ how good the outputs are is for the caller to measure. Signal to noise is in dB,
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,10 +113,11 @@ def grid(
 def describe(result: "QuantizationResult", cell: Cell) -> dict[str, Any]:
     """What a quantization knows of itself, as plain values.
 
-    ``weight_snr_db`` and ``layer_output_snr_db`` are means over the layers that have the cell's bits (the first and
-    the last may be pinned to more); ``scales`` counts those of all layers.
+    ``weight_snr_db`` and ``layer_output_snr_db`` are those of the layers that have the cell's bits (the first and the
+    last may be pinned to more), by their mean ratio of noise to signal; ``scales`` counts those of all layers.
     """
     layers = [layer for layer in result.report.layers if layer.bits == cell.bits] or list(result.report.layers)
+    outputs = [layer.output_snr_db for layer in layers if layer.output_snr_db is not None]
     return {
         "granularity": cell.shape,
         "bits": cell.bits,
@@ -123,8 +125,8 @@ def describe(result: "QuantizationResult", cell: Cell) -> dict[str, Any]:
         "reorder": cell.reorder,
         "scales": sum(layer.scales for layer in result.report.layers),
         "bytes": len(result.tflite),
-        "weight_snr_db": _mean([layer.weight_snr_db for layer in layers]),
-        "layer_output_snr_db": _mean([layer.output_snr_db for layer in layers if layer.output_snr_db is not None]),
+        "weight_snr_db": mean_snr_db([layer.weight_snr_db for layer in layers]),
+        "layer_output_snr_db": mean_snr_db(outputs),
         "seconds": sum(result.report.seconds.values()),
     }
 
@@ -163,6 +165,14 @@ class Records:
         write_atomically(self._path, json.dumps(content, indent=1) + "\n")
 
 
-def _mean(values: list[float]) -> float | None:
-    finite = [value for value in values if abs(value) != float("inf")]
-    return sum(finite) / len(finite) if finite else None
+def mean_snr_db(values: list[float]) -> float | None:
+    """Signal to noise in dB of the mean ratio of noise to signal; None when there is no noise, or no value.
+
+    A layer without noise counts as one, where the mean of decibels would have to leave it out, and one that is nearly
+    exact does not make up for another.
+
+    Args:
+        values: signal to noise of each layer in dB; infinite for an exact one.
+    """
+    noise = sum(10.0 ** (-value / 10.0) for value in values)
+    return 10.0 * math.log10(len(values) / noise) if noise else None

@@ -31,6 +31,7 @@ def test_json_round_trip_of_everything():
         calibration=Calibration("percentile", percentile=99.9, bins=512),
         bias_correction=False,
         overrides=(override("stem", weight_bits=8, granularity=PerTensor(), scaler="shift"), override("b*", skip=True)),
+        multipliers=(2, 3, 4, 6),
         input_type="int8",
         output_type="uint8",
     )
@@ -53,6 +54,10 @@ def test_json_may_leave_fields_out():
         ('{"granularity": {"type": "PerPlanet"}}', "granularity.type is 'PerPlanet'"),
         ('{"granularity": {"type": "PerTensor", "size": 1}}', "unexpected shape"),
         ('{"granularity": {}}', "unexpected shape"),
+        ('{"multipliers": 3}', "multipliers is 3; give a tuple such as"),
+        ('{"multipliers": []}', "multipliers is \\[\\]; give a tuple such as"),
+        ('{"multipliers": [2, 17]}', "multipliers is 17; it must be one of 1, 2"),
+        ('{"multipliers": [2.5]}', "multipliers is 2.5; it must be one of 1, 2"),
         ('{"calibration": {"metod": "mse"}}', "unexpected shape"),
         ('{"overrides": [{"pattern": "a"}]}', "unexpected shape"),
         ('{"overrides": [{"pattern": "a", "changes": {"input_type": "int8"}}]}', "field of the override for 'a'"),

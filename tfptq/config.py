@@ -24,7 +24,7 @@ from tfptq.config_parts import (
     between,
     one_of,
 )
-from tfptq.core.affine import ACTIVATION_BITS, WEIGHT_BITS
+from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, WEIGHT_BITS
 
 __all__ = [
     "DEFAULT_PRESET",
@@ -52,6 +52,7 @@ LAYOUTS = ("size", "speed", "int8", "int4", "native", "inline", "composite")
 LAYER_FIELDS = (
     "granularity",
     "scaler",
+    "multipliers",
     "weight_bits",
     "weight_scale",
     "rounding",
@@ -110,6 +111,8 @@ class QuantizationConfig:
             override names.
         edge_bits: width of the weights of the first and the last layer, at least; None treats them as all others.
         layout: how codes lie in the file: ``"size"`` or ``"speed"`` choose for each layer, or a layout's name.
+        multipliers: the integers that ``scaler="integer"`` may choose from; None for all of 1..16. With few, such as
+            ``(2, 3, 4, 6)``, int8 codes take few values, and NPU compilers that compress weights make them smaller.
         calibration: how activation ranges are found.
         bias_correction: take the mean shift that weight rounding causes out of the bias.
         skip: leave the layer in float.
@@ -134,6 +137,7 @@ class QuantizationConfig:
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
     layout: str = "size"
+    multipliers: tuple[int, ...] | None = None
     calibration: Calibration = Calibration()
     bias_correction: bool = True
     skip: bool = False
@@ -148,6 +152,12 @@ class QuantizationConfig:
                 f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
             )
         one_of("scaler", self.scaler, ("float", "integer", "shift"))
+        if self.multipliers is not None:
+            if not isinstance(self.multipliers, tuple | list) or not self.multipliers:
+                raise ValueError(f"multipliers is {self.multipliers!r}; give a tuple such as (2, 3, 4, 6), or None")
+            object.__setattr__(self, "multipliers", tuple(self.multipliers))
+            for value in self.multipliers:
+                one_of("multipliers", value, range(1, LARGEST_MULTIPLIER + 1))
         one_of("layout", self.layout, LAYOUTS)
         one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
         one_of("weight_bits", self.weight_bits, WEIGHT_BITS)

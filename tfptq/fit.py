@@ -327,6 +327,7 @@ def _searched_scales(view: np.ndarray, config: QuantizationConfig, statistics: C
         config.scaler if isinstance(config.granularity, PerBlock) else "float",
         cross=statistics.cross,
         objective="cosine" if config.weight_scale == "cosine" else "output_error",
+        allowed=config.multipliers,
     )
 
 

@@ -1,11 +1,12 @@
 import csv
 import json
+import math
 
 import numpy as np
 import pytest
 
 from converters import granularity_plot, sweep_granularity
-from converters.granularity_cells import Cell, Records, grid, parse_granularity
+from converters.granularity_cells import Cell, Records, grid, mean_snr_db, parse_granularity
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 
 GRID = ("--granularities=tensor,8x16", "--noplot")
@@ -159,3 +160,10 @@ def test_outputs_that_are_no_scores():
 def test_records_survive(tmp_path):
     Records(tmp_path / "cells.json", {"seed": 0}).add("W4 tensor", {"scales": 1})
     assert Records(tmp_path / "cells.json", {"seed": 0}).cells == {"W4 tensor": {"scales": 1}}
+
+
+def test_mean_signal_to_noise_counts_exact_layers():
+    assert mean_snr_db([20.0, 20.0]) == pytest.approx(20.0)
+    assert mean_snr_db([20.0, float("inf")]) == pytest.approx(20.0 + 10 * math.log10(2))
+    assert mean_snr_db([10.0, 60.0]) == pytest.approx(13.01, abs=0.01)
+    assert mean_snr_db([float("inf")]) is None and mean_snr_db([]) is None

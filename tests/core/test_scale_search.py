@@ -128,6 +128,25 @@ def test_integer_scales_come_close_to_float_ones():
     assert noise["integer"] < 1.06 * noise["float"]
 
 
+@pytest.mark.parametrize("allowed", [(2, 3, 4, 6), (16,), (6, 4, 6)])
+def test_integer_scales_keep_to_the_multipliers_allowed(allowed):
+    view, _, gram, _, _ = problem(5, 16, 12)
+    found = [search_scales(view, gram, (4, 3), 4, "integer", allowed=allowed)]
+    found += start_scales(view, (4, 3), 4, "integer", allowed)
+    for scales in found:
+        assert {*scales.factors.ravel()} <= {*allowed}
+    costs = [scale_objective(view, scales, 4, gram).sum() for scales in found]
+    assert costs[0] <= min(costs[1:])
+    free = scale_objective(view, search_scales(view, gram, (4, 3), 4, "integer"), 4, gram).sum()
+    assert free < costs[0]
+
+
+def test_multipliers_that_none_fits_are_refused():
+    view, _, gram, _, _ = problem(5)
+    with pytest.raises(ValueError, match=r"multipliers is \(2, 3\); with 8 bits at least one must be 1 or less"):
+        search_scales(view, gram, (2, 2), 8, "integer", allowed=(2, 3))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_block_per_row_needs_no_multipliers(kind):
     view, _, gram, _, _ = problem(5)

@@ -293,7 +293,7 @@ def test_tampering_with_scales_is_found(layout):
         data[0] = 0x88
 
     with pytest.raises(VerificationError, match="block scales differ"):
-        tfptq.verify(tampered(file, f"{name}/scales", nudge))
+        tfptq.verify(tampered(file, "composite_1/scales" if layout == "composite" else f"{name}/scales", nudge))
     with pytest.raises(VerificationError, match="not between -7 and 7"):
         tfptq.verify(tampered(file, name, lowest_code))
 

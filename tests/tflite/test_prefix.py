@@ -119,6 +119,38 @@ def test_later_kernels_see_the_error_of_earlier_ones(skeleton, batches):
     assert coarse.output_snr(kernel) < last.output_snr(kernel) - 10.0
 
 
+@pytest.mark.parametrize("max_memory", [0, 1 << 30])
+def test_a_kernel_before_a_sum_is_asked_for_what_the_shortcut_lacks(skeleton, batches, max_memory):
+    prefix = QuantizedPrefix(skeleton, batches, 12, max_memory)
+    stem, depthwise, project = skeleton.bindings[:3]
+    kernel = skeleton.kernel(stem)
+    prefix.replace(stem, 0.5 * kernel, _bias(skeleton, stem))
+    found = prefix.statistics([project]).centred()
+    (joined,) = (op.outputs[0] for op in skeleton.model.operators if skeleton.model.operator_name(op) == "ADD")
+    named = [_named(skeleton, batch) for batch in batches]
+    wanted = np.concatenate([_run(skeleton.data, [joined], batch)[joined] for batch in named])
+    halved = prefix.quantized.to_bytes()
+    there = np.concatenate([_run(halved, [depthwise.input], batch)[depthwise.input] for batch in named])
+    assert np.abs(wanted - there).mean() > 0.1
+    np.testing.assert_allclose(found.mean_z[0], (wanted - there).mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_kernel_whose_result_is_read_twice_keeps_its_own_target():
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((6, 6, 3), name="image")
+    stem = layers.Conv2D(4, 3, padding="same", activation="relu", name="stem")(inputs)
+    branch = layers.Conv2D(4, 1, name="project")(stem)
+    outputs = layers.Concatenate()([layers.Add()([stem, branch]), layers.ReLU()(branch)])
+    model = keras.Model(inputs, outputs)
+    skeleton = build_skeleton(model, {(name, "kernel"): _view(model.get_layer(name)) for name in ("stem", "project")})
+    images = [{"image": np.random.default_rng(1).normal(size=(4, 6, 6, 3)).astype(np.float32)}]
+    plain, coarse = (QuantizedPrefix(skeleton, images, 4, 1 << 20) for _ in range(2))
+    stem, project = skeleton.bindings
+    coarse.replace(stem, 0.5 * skeleton.kernel(stem), _bias(skeleton, stem))
+    np.testing.assert_allclose(coarse.statistics([project]).sum_z, plain.statistics([project]).sum_z, rtol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def grids(skeleton, batches):
     """4-bit grids for all activations, the input among them."""

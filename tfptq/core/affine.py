@@ -18,6 +18,8 @@ import numpy as np
 WEIGHT_BITS = (2, 3, 4, 5, 6, 8)
 #: Widths that an activation grid can have, in bits. Only 8 and 16 exist on stock runtimes.
 ACTIVATION_BITS = (4, 5, 6, 7, 8, 16)
+#: Largest integer multiplier of the scale kind ``integer``, and largest shift of the scale kind ``shift``.
+LARGEST_MULTIPLIER, LARGEST_SHIFT = 16, 15
 #: Smallest scale we ever emit: keeps ``1 / scale`` and products of two scales normal float32 numbers.
 SMALLEST_SCALE = np.float32(2.0**-60)
 

@@ -19,11 +19,6 @@ import numpy as np
 from tfptq.config import Granularity, PerBlock, PerChannel, PerTensor
 from tfptq.core.affine import quantize_symmetric
 
-#: Largest integer multiplier ``r`` of the scale kind ``integer``.
-LARGEST_MULTIPLIER = 16
-#: Largest 4-bit shift of the scale kind ``shift``.
-LARGEST_SHIFT = 15
-
 
 @dataclass(frozen=True)
 class WeightView:

@@ -4,18 +4,33 @@
 that the layer is exactly an int8 one. A row with one block has nothing to tell apart: its multiplier is 1.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
-from tfptq.core.blocks import LARGEST_MULTIPLIER, BlockScales
+from tfptq.core.affine import LARGEST_MULTIPLIER, SMALLEST_SCALE, weight_code_limit
+from tfptq.core.blocks import BlockScales
 
 
-def multipliers_of(kind: str, bits: int) -> np.ndarray:
-    """Multipliers ``r`` whose products with every code of ``bits`` bits fit int8, ascending."""
+def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -> np.ndarray:
+    """Multipliers ``r`` whose products with every code of ``bits`` bits fit int8, ascending.
+
+    Args:
+        kind: ``"integer"`` or ``"shift"``.
+        bits: width of the codes.
+        allowed: the only integers to choose from; None for all.
+
+    Raises:
+        ValueError: none of those allowed fits.
+    """
     largest = 127 // weight_code_limit(bits)
-    if kind == "integer":
-        return np.arange(1, min(LARGEST_MULTIPLIER, largest) + 1)
-    return 2 ** np.arange(largest.bit_length())
+    if kind == "shift":
+        return 2 ** np.arange(largest.bit_length())
+    largest = min(LARGEST_MULTIPLIER, largest)
+    found = np.arange(1, largest + 1) if allowed is None else np.unique([r for r in allowed if r <= largest])
+    if not len(found):
+        raise ValueError(f"multipliers is {tuple(allowed)}; with {bits} bits at least one must be {largest} or less")
+    return found
 
 
 def scales_of_multiples(
@@ -50,7 +65,7 @@ def nearest_multiplier(ratios: np.ndarray, multipliers: np.ndarray) -> np.ndarra
     return np.searchsorted(np.sqrt(multipliers[1:] * multipliers[:-1]), ratios)
 
 
-def covering_scales(scales: BlockScales, alive: np.ndarray, kind: str, bits: int) -> BlockScales:
+def covering_scales(scales: BlockScales, alive: np.ndarray, kind: str, multipliers: np.ndarray) -> BlockScales:
     """The smallest multiples that are not below given float scales, so that nothing more is clipped.
 
     Each row's largest scale gets the largest multiplier, which leaves the most to the others.
@@ -59,9 +74,9 @@ def covering_scales(scales: BlockScales, alive: np.ndarray, kind: str, bits: int
         scales: of the kind ``float``.
         alive: which blocks are not all 0, ``[V, H]``.
         kind: ``"integer"`` or ``"shift"``.
-        bits: width of the codes.
+        multipliers: those to choose from, ascending.
     """
-    values, multipliers = scales.values(), multipliers_of(kind, bits)
+    values = scales.values()
     if values.shape[1] == 1:
         return scales_of_multiples(kind, values[:, 0], np.ones_like(values), scales.block_shape)
     base = largest_alive(values, alive) / multipliers[-1]

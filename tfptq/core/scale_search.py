@@ -17,6 +17,8 @@ Every row block starts at the better one of the max-abs and the weight-MSE scale
 if the search, which runs in float32, is not better in float64: the result is never worse than either start.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tfptq.core.block_errors import OBJECTIVES, BlockErrors
@@ -46,6 +48,7 @@ def search_scales(
     cross: np.ndarray | None = None,
     objective: str = "output_error",
     sweeps: int = 2,
+    allowed: Sequence[int] | None = None,
 ) -> BlockScales:
     """Block scales with the least layer output error under nearest rounding.
 
@@ -59,6 +62,7 @@ def search_scales(
         cross: covariance C of the float output with the inputs, ``[G, O/G, K]``; None if they saw the same inputs.
         objective: ``"output_error"`` or ``"cosine"``.
         sweeps: passes of coordinate descent.
+        allowed: the only multipliers of integer scales; None for all.
 
     Returns:
         Scales that are, for every row block, at least as good as max-abs and weight-MSE ones of that kind.
@@ -69,7 +73,7 @@ def search_scales(
     gram = gram[None] if gram.ndim == 2 else gram
     _check(view, gram, cross, kind, objective)
     arguments = (view, gram, cross, block_shape, bits, objective)
-    starts = start_scales(view, block_shape, bits, kind)
+    starts = start_scales(view, block_shape, bits, kind, allowed)
     exact = BlockErrors(*arguments, dtype=np.float64)
     start = _rowwise_best(starts, exact)
     unrestricted = start if kind == "float" else _rowwise_best(start_scales(view, block_shape, bits, "float"), exact)
@@ -79,7 +83,8 @@ def search_scales(
     found = float_scales(_descend_float(errors, unrestricted.values(), largest, sweeps), block_shape)
     if kind != "float":
         alive = block_maxima(view, block_shape) > 0.0
-        found = _search_multiples(errors, found.values(), alive, kind, block_shape, multipliers_of(kind, bits), sweeps)
+        multipliers = multipliers_of(kind, bits, allowed)
+        found = _search_multiples(errors, found.values(), alive, kind, block_shape, multipliers, sweeps)
     return _rowwise_best([start, found], exact)
 
 

@@ -18,8 +18,8 @@ import dataclasses
 
 import numpy as np
 
-from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
-from tfptq.core.blocks import LARGEST_SHIFT, BlockScales
+from tfptq.core.affine import LARGEST_SHIFT, SMALLEST_SCALE, weight_code_limit
+from tfptq.core.blocks import BlockScales
 
 #: Largest bias code that scales are chosen for: leaves half of int32 to the accumulated products.
 BIAS_CODE_LIMIT = 2**30

@@ -10,6 +10,8 @@ A block of zeros takes the largest scale of the layer: its codes are 0 whatever 
 channel is quantized with it, and a large scale can hold any bias its neighbours can.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tfptq.config import PerTensor, QuantizationConfig
@@ -47,10 +49,12 @@ def fit_scales(view: np.ndarray, config: QuantizationConfig) -> BlockScales:
     if config.scaler == "shift" and isinstance(config.granularity, PerTensor):
         return shift_scales(view, config.weight_bits, search)
     shape = block_shape(config.granularity, view.shape[0], view.shape[1])
-    return start_scales(view, shape, config.weight_bits, config.scaler)[int(search)]
+    return start_scales(view, shape, config.weight_bits, config.scaler, config.multipliers)[int(search)]
 
 
-def start_scales(view: np.ndarray, shape: tuple[int, int], bits: int, kind: str) -> list[BlockScales]:
+def start_scales(
+    view: np.ndarray, shape: tuple[int, int], bits: int, kind: str, allowed: Sequence[int] | None = None
+) -> list[BlockScales]:
     """Max-abs scales, and those with the least weight error, of one kind.
 
     Args:
@@ -58,13 +62,15 @@ def start_scales(view: np.ndarray, shape: tuple[int, int], bits: int, kind: str)
         shape: block shape ``(m, n)`` in channels.
         bits: width of the codes.
         kind: ``"float"``, ``"integer"`` or ``"shift"``.
+        allowed: the only multipliers of integer scales; None for all.
     """
     starts = [max_abs_scales(view, shape, bits), mse_scales(view, shape, bits)]
     if kind == "float":
         return starts
     alive = block_maxima(view, shape) > 0.0
-    covering = [covering_scales(scales, alive, kind, bits) for scales in starts]
-    return [covering[0], mse_multiples(view, starts[1], covering, alive, bits)]
+    multipliers = multipliers_of(kind, bits, allowed)
+    covering = [covering_scales(scales, alive, kind, multipliers) for scales in starts]
+    return [covering[0], mse_multiples(view, starts[1], covering, alive, bits, multipliers)]
 
 
 def max_abs_scales(view: np.ndarray, shape: tuple[int, int], bits: int) -> BlockScales:
@@ -97,7 +103,12 @@ def mse_scales(view: np.ndarray, shape: tuple[int, int], bits: int, candidates: 
 
 
 def mse_multiples(
-    view: np.ndarray, wanted: BlockScales, starts: list[BlockScales], alive: np.ndarray, bits: int
+    view: np.ndarray,
+    wanted: BlockScales,
+    starts: list[BlockScales],
+    alive: np.ndarray,
+    bits: int,
+    multipliers: np.ndarray,
 ) -> BlockScales:
     """Integer or shift scales with the least squared weight error in each row of blocks.
 
@@ -109,11 +120,11 @@ def mse_multiples(
         starts: scales of the kind asked for; no row of the result is worse than any of them.
         alive: which blocks are not all 0, ``[V, H]``.
         bits: width of the codes.
+        multipliers: those to choose from, ascending.
     """
     kind, shape, values = starts[0].kind, wanted.block_shape, wanted.values()
     candidates = list(starts)
     if values.shape[1] > 1:
-        multipliers = multipliers_of(kind, bits)
         for step in _BASE_STEPS:
             base = step * largest_alive(values, alive) / multipliers[-1]
             index = nearest_multiplier(values / base[:, None], multipliers)

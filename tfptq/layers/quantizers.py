@@ -25,9 +25,8 @@ import keras
 import numpy as np
 
 from tfptq.config import Granularity, PerTensor, QuantizationConfig
-from tfptq.core.affine import ActivationGrid, weight_code_limit
+from tfptq.core.affine import LARGEST_SHIFT, ActivationGrid, weight_code_limit
 from tfptq.core.blocks import (
-    LARGEST_SHIFT,
     BlockScales,
     QuantizedWeight,
     WeightView,

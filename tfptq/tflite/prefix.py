@@ -2,7 +2,8 @@
 
 ``QuantizedPrefix`` holds the float model twice. In one copy the kernels are replaced by dequantized codes as they
 are fitted, in order; its activations can be rounded to coarse grids as well. ``statistics`` of a kernel pair the inputs
-x̂ of that copy with the outputs z of the other.
+x̂ of that copy with the outputs z of the other. A kernel whose result is added to a shortcut is asked for more: for
+what is missing to the float sum, so that it makes good what the kernels before have added to the shortcut.
 
 The prefix is not run from the start for each kernel: the activations that cross a cut are stored once for all
 samples, and the next kernels start from there. A cut is only made where its activations fit into the memory allowed,
@@ -131,17 +132,33 @@ class QuantizedPrefix:
     def _statistics(self, place: WeightBinding) -> LayerStatistics:
         at = self._moved[place.operator]
         before = self._float.operators[at].outputs[0]
-        float_runner = _Segment(self._float, self._cut, at + 1, [before])
-        quantized_runner = _Segment(self._quantized, self._cut, at, [place.input])
+        shortcut = self._shortcut(at)
+        also = [] if shortcut is None else [shortcut]
+        float_runner = _Segment(self._float, self._cut, at + 1, [before, *also])
+        quantized_runner = _Segment(self._quantized, self._cut, at, [place.input, *also])
         total, first = None, 0
         for float_batch, quantized_batch in self._inputs():
-            z = float_runner.run(float_batch)[before]
-            x = quantized_runner.run(quantized_batch)[place.input]
+            wanted, there = float_runner.run(float_batch), quantized_runner.run(quantized_batch)
+            z, x = wanted[before], there[place.input]
+            if shortcut is not None:
+                z = z + (wanted[shortcut] - there[shortcut])
             if place.row_factors is not None:
                 z = z / place.row_factors
             part, first = self._batch_statistics(place, x, z, first)
             total = part if total is None else total + part
         return total
+
+    def _shortcut(self, at: int) -> int | None:
+        """The tensor that an operator's result is added to, if nothing else reads the result and it is there before."""
+        result = self._float.operators[at].outputs[0]
+        users = [operator for operator in self._float.operators if result in operator.inputs]
+        if len(users) != 1 or self._float.operator_name(users[0]) != "ADD" or result in self._float.subgraph.outputs:
+            return None
+        others = [index for index in users[0].inputs if index != result]
+        computed = {index for operator in self._float.operators[:at] for index in operator.outputs}
+        if len(others) != 1 or others[0] not in computed or self._float.shape(others[0]) != self._float.shape(result):
+            return None
+        return others[0]
 
     def _batch_statistics(
         self, place: WeightBinding, x: np.ndarray, z: np.ndarray, first: int

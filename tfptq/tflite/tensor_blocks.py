@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfptq.core.affine import WEIGHT_BITS
-from tfptq.core.blocks import LARGEST_MULTIPLIER, LARGEST_SHIFT, BlockScales, QuantizedWeight, WeightView
+from tfptq.core.affine import LARGEST_MULTIPLIER, LARGEST_SHIFT, WEIGHT_BITS
+from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite.flatbuffer import FormatError
 
 LAYOUTS = ("int8", "int4", "native", "inline", "composite", "float32")

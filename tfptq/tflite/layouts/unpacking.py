@@ -95,31 +95,31 @@ def _merged(dimensions: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
     return merged
 
 
-def add_unpacking(model: TFLiteModel, name: str, parts: Unpacking) -> tuple[list, int]:
+def add_unpacking(model: TFLiteModel, name: str, parts: Unpacking, prefix: str | None = None) -> tuple[list, int]:
     """Append the constants and operators that unpack a kernel.
 
     Args:
         model: model to write to.
         name: name of the constant of codes.
         parts: the kernel.
+        prefix: what the names of all other tensors begin with; None for ``name``.
 
     Returns:
         The operators, and the index of the float kernel.
     """
-    one = quantization_parameters([1.0], [0])
+    one, prefix = quantization_parameters([1.0], [0]), prefix or name
     codes = add_codes(model, name, parts.codes, one, parts.four_bits)
-    factors = model.add_constant(f"{name}/scales", parts.factors)
-    shape = model.add_constant(f"{name}/shape", np.asarray(parts.shape, np.int32))
-    unpacked = model.add_activation_like(codes, f"{name}/codes", schema.TensorType.FLOAT32)
-    product = model.add_activation_like(codes, f"{name}/blocks", schema.TensorType.FLOAT32)
-    kernel = model.add_activation_like(codes, f"{name}/float", schema.TensorType.FLOAT32)
+    factors = model.add_constant(f"{prefix}/scales", parts.factors)
+    unpacked = model.add_activation_like(codes, f"{prefix}/codes", schema.TensorType.FLOAT32)
+    product = model.add_activation_like(codes, f"{prefix}/blocks", schema.TensorType.FLOAT32)
+    kernel = model.add_activation_like(codes, f"{prefix}/float", schema.TensorType.FLOAT32)
     model.tensors[kernel].shape = np.asarray(parts.shape, np.int32)
-    reshape = schema.ReshapeOptionsT()
+    reshape = schema.ReshapeOptionsT()  # the shape stands here alone: small kernels would feel a constant for it
     reshape.newShape = list(parts.shape)
     operators = [
         model.new_operator("DEQUANTIZE", [codes], [unpacked], _DEQUANTIZE_VERSIONS[parts.four_bits]),
         model.new_operator("MUL", [unpacked, factors], [product], options=schema.MulOptionsT()),
-        model.new_operator("RESHAPE", [product, shape], [kernel], options=reshape),
+        model.new_operator("RESHAPE", [product], [kernel], options=reshape),
     ]
     return operators, kernel
 
@@ -146,10 +146,13 @@ def wrap_in_composite(
     outer_outputs = list(operator.outputs)
     inner = schema.SubGraphT()
     inner.name, inner.tensors = f"{name}/decomposition", []
-    inside = {index: _copy_tensor(model, inner, index, name) for index in (*read, *outer_outputs)}
+    prefix = f"composite_{len(model.root.subgraphs)}"  # short: every layer has eight such names
+    inside = {index: _copy_tensor(model, inner, index, f"{prefix}/input") for index in outer_inputs}
+    inside |= {index: _copy_tensor(model, inner, index, f"{prefix}/constant") for index in read if index not in inside}
+    inside |= {index: _copy_tensor(model, inner, index, f"{prefix}/output") for index in outer_outputs}
     model.root.subgraphs.append(inner)
     with model.editing(inner):
-        inner.operators, inside[kernel] = add_unpacking(model, name, parts)
+        inner.operators, inside[kernel] = add_unpacking(model, name, parts, prefix)
         codes_name = model.name(inner.operators[0].inputs[0])
     operator.inputs = [inside.get(index, index) for index in operator.inputs]
     operator.outputs = [inside[index] for index in outer_outputs]
@@ -167,9 +170,9 @@ def wrap_in_composite(
 
 
 def _copy_tensor(model: TFLiteModel, subgraph, index: int, name: str) -> int:
-    """Copy a tensor of the main subgraph, buffer and all, into another under a name of its own."""
+    """Copy a tensor of the main subgraph, buffer and all, into another under a name that begins with ``name``."""
     source, tensor = model.tensors[index], schema.TensorT()
-    tensor.name = model.unique_name(f"{name}/{model.name(index)}")
+    tensor.name = model.unique_name(name)
     tensor.shape, tensor.shapeSignature, tensor.hasRank = source.shape, source.shapeSignature, source.hasRank
     tensor.type, tensor.buffer = source.type, source.buffer
     subgraph.tensors.append(tensor)
