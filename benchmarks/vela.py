@@ -36,13 +36,18 @@ TITLES = {
     "w8a8_shift": "`w8a8_shift`",
     "w4_channel": "4 bits per channel, `int8`",
     "w4_block": "4 bits, 4 input blocks reordered, integers, `int8`",
+    "w4_block_few": "4 bits, 4 input blocks reordered, integers 2, 3, 4, 6, `int8`",
+    "w4_block_few_edges": "the same, first and last layer at 4 bits too",
     "w4_block_shift": "4 bits, 4 input blocks reordered, shifts, `int8`",
     "w4_block_shift_edges": "the same, first and last layer at 4 bits too",
 }
-_SHIFT = Cell(blocks.PRESET, 4, "shift", True)
+_INTEGER, _SHIFT = (Cell(blocks.PRESET, 4, kind, True) for kind in ("integer", "shift"))
+_FEW = blocks.BASE.replace(multipliers=(2, 3, 4, 6))
 CONFIGS = {
     "w4_channel": Cell(PerChannel()).config(blocks.BASE),
-    "w4_block": Cell(blocks.PRESET, 4, "integer", True).config(blocks.BASE),
+    "w4_block": _INTEGER.config(blocks.BASE),
+    "w4_block_few": _INTEGER.config(_FEW),
+    "w4_block_few_edges": _INTEGER.config(_FEW.replace(edge_bits=None)),
     "w4_block_shift": _SHIFT.config(blocks.BASE),
     "w4_block_shift_edges": _SHIFT.config(blocks.BASE.replace(edge_bits=None)),
 }

@@ -64,7 +64,8 @@ def _convert(arguments: list[str]) -> None:
 
     with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
         from tfptq.data_checks import input_specs
-        from tfptq.quantize import load_model, quantize_keras_model
+        from tfptq.prepare import load_model
+        from tfptq.quantize import quantize_keras_model
 
     model = load_model(FLAGS.model)
     samples = load_calibration_data(

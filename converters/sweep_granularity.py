@@ -135,7 +135,8 @@ def _measure(cells: list[Cell], records: Records) -> None:
         from tfptq.data import calibration_data
         from tfptq.data_checks import input_specs
         from tfptq.graph.float_equality import model_outputs
-        from tfptq.quantize import load_model, quantize_keras_model
+        from tfptq.prepare import load_model
+        from tfptq.quantize import quantize_keras_model
 
     model = load_model(FLAGS.model)
     if len(model.outputs) != 1:

@@ -14,16 +14,12 @@ import numpy as np
 from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import FineTuning, QuantizationConfig, resolve_config
 from tfptq.core.affine import ActivationGrid
-from tfptq.data import calibration_data
-from tfptq.equalization import EQUALIZATION_SAMPLES, equalize_channels
 from tfptq.files import write_atomically
 from tfptq.fine_tune import fine_tune, learn_steps, obstacle
 from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses
-from tfptq.graph import canonicalise, check_float_equal
 from tfptq.layers import quantize_annotate_model, quantize_apply, supports, weight_specs
-from tfptq.mixed_precision import choose_bits
+from tfptq.prepare import prepare
 from tfptq.progress import Progress
-from tfptq.reordering import reorder_channels
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
 from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, simulated_grids
@@ -107,36 +103,16 @@ def quantize_keras_model(
     """
     config = resolve_config(config)
     steps = Progress(progress)
-    original = load_model(model)
-    with steps.step("canonicalise"):
-        canonical = canonicalise(original)
-        data = calibration_data(canonical, dataset)
-        fixed_batch = canonical.inputs[0].shape[0]
-        if fixed_batch is not None:
-            data = data.in_full_batches(fixed_batch)
-        batch = next(iter(data))
-        differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
-        layer_config = config.with_pinned_edges(quantizable_layers(canonical))
-        layer_config, _ = choose_bits(layer_config, canonical)
-    if config.equalize:
-        with steps.step("equalize"):
-            equalized = equalize_channels(canonical, layer_config, data.spread(EQUALIZATION_SAMPLES))
-            differences["equalize"] = max(check_float_equal(canonical, equalized, batch).values())
-            canonical = equalized
-    reordered = None
-    if config.reorder:
-        with steps.step("reorder") as advance:
-            reordered = reorder_channels(canonical, layer_config, advance=advance)
-            differences["reorder"] = max(check_float_equal(canonical, reordered.model, batch).values())
-            canonical = reordered.model
+    network = prepare(model, dataset, config, steps)
+    canonical, data, batch, layer_config = network.model, network.data, network.batch, network.config
     simulation = quantize_apply(quantize_annotate_model(canonical, layer_config))
     weights = kernel_views(canonical)
     with steps.step("convert"):
         skeleton = build_skeleton(canonical, weights)
-        if skeleton.batch_size not in (None, fixed_batch):
+        if skeleton.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(skeleton.batch_size)
             batch = next(iter(data))
-        differences["convert"] = check_skeleton(skeleton, canonical, batch)
+        differences = {**network.differences, "convert": check_skeleton(skeleton, canonical, batch)}
     layouts = plan_layouts(skeleton.model, skeleton.bindings, lambda key: layer_config.for_layer(key[0]))
     in_float = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
     skipped = {**skipped_operators(skeleton, layer_config), **in_float}
@@ -165,8 +141,8 @@ def quantize_keras_model(
             prefix = QuantizedPrefix(skeleton, part, part.num_samples, max_memory, rounded)
         checkpoint = open_checkpoint(checkpoint_dir, skeleton, config, seed, batch, measurements.samples)
         fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
-        if reordered is not None:
-            fitted = with_permutations(fitted, reordered.output_orders)
+        if network.reordered is not None:
+            fitted = with_permutations(fitted, network.reordered.output_orders)
     if tunes and fitted:
         prefix = None  # frees the activations that it stores
         with steps.step("fine-tune", total=config.fine_tuning.most_samples(data.num_samples)) as advance:
@@ -189,7 +165,7 @@ def quantize_keras_model(
         tflite = emitted.model.to_bytes()
     with steps.step("report"):
         samples = {name: values[:REPORT_SAMPLES] for name, values in batch.items()}
-        moved = {} if reordered is None else reordered.layers
+        moved = {} if network.reordered is None else network.reordered.layers
         notes = () if not_tuned is None else (f"the network was not fine-tuned: {not_tuned}",)
         outcome = Outcome(canonical, skeleton, plan, weights, fitted, kernels, tflite, samples, moved, notes)
         report = build_report(
@@ -202,45 +178,6 @@ def quantize_keras_model(
         )
     report = replace(report, seconds=dict(steps.seconds))  # that of the report itself among them
     return QuantizationResult(tflite, simulation, report, config)
-
-
-def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
-    """The model, or the one in a file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a ``.keras`` or ``.h5`` file, or one that Keras cannot read.
-    """
-    if not isinstance(model, str | os.PathLike):
-        return model
-    path = Path(model)
-    if path.suffix not in (".keras", ".h5"):
-        raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model file {path}")
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
-            "keras.Model itself"
-        ) from error
-
-
-def quantizable_layers(model: keras.Model) -> list[str]:
-    """Names of the layers that can be quantized, in the order of computation.
-
-    Raises:
-        ValueError: there is none.
-    """
-    names = [layer.name for layer in model.layers if supports(layer)]
-    if not names:
-        kinds = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.weights)
-        raise ValueError(
-            f"the model {model.name!r} has no layer that tfptq can quantize, only {kinds}; teach it one with "
-            "tfptq.layers.register"
-        )
-    return names
 
 
 def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:

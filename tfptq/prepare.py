@@ -1,0 +1,125 @@
+"""The float side of quantization: the canonical network, channels equalized and reordered, and the samples.
+
+Everything here leaves the function of the network as it is; each step is checked for that on some samples.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfptq.config import QuantizationConfig
+from tfptq.data import CalibrationData, calibration_data
+from tfptq.equalization import EQUALIZATION_SAMPLES, equalize_channels
+from tfptq.graph import canonicalise, check_float_equal
+from tfptq.layers import supports
+from tfptq.mixed_precision import choose_bits
+from tfptq.progress import Progress
+from tfptq.reordering import ReorderedModel, reorder_channels
+
+
+@dataclass(frozen=True, eq=False)
+class FloatNetwork:
+    """A float network that is ready to be converted and quantized.
+
+    Attributes:
+        model: canonical Keras model.
+        data: the calibration data; in full batches if the model wants a fixed number of samples.
+        batch: its first batch.
+        config: the config with the first and the last layer pinned and the bits of mixed precision chosen.
+        reordered: what reordering did; None if it was not asked for.
+        differences: step -> largest relative difference of an output that it made.
+    """
+
+    model: keras.Model
+    data: CalibrationData
+    batch: dict[str, np.ndarray]
+    config: QuantizationConfig
+    reordered: ReorderedModel | None
+    differences: dict[str, float]
+
+    @property
+    def batch_size(self) -> int | None:
+        """Number of samples that the model takes at once; None for any."""
+        return self.model.inputs[0].shape[0]
+
+
+def prepare(
+    model: keras.Model | str | os.PathLike, dataset: Any, config: QuantizationConfig, steps: Progress
+) -> FloatNetwork:
+    """Fold BatchNorms, choose bits, equalize and reorder channels, as the config asks.
+
+    Args:
+        model: Keras model or the path of one.
+        dataset: what ``tfptq.calibration_data`` takes.
+        config: how to quantize.
+        steps: the job's progress.
+
+    Raises:
+        ValueError: the model or the data cannot be used, or a step changed what the network computes.
+        FileNotFoundError: no model at the path.
+    """
+    original = load_model(model)
+    with steps.step("canonicalise"):
+        canonical = canonicalise(original)
+        data = calibration_data(canonical, dataset)
+        fixed_batch = canonical.inputs[0].shape[0]
+        if fixed_batch is not None:
+            data = data.in_full_batches(fixed_batch)
+        batch = next(iter(data))
+        differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
+        config, _ = choose_bits(config.with_pinned_edges(quantizable_layers(canonical)), canonical)
+    if config.equalize:
+        with steps.step("equalize"):
+            equalized = equalize_channels(canonical, config, data.spread(EQUALIZATION_SAMPLES))
+            differences["equalize"] = max(check_float_equal(canonical, equalized, batch).values())
+            canonical = equalized
+    reordered = None
+    if config.reorder:
+        with steps.step("reorder") as advance:
+            reordered = reorder_channels(canonical, config, advance=advance)
+            differences["reorder"] = max(check_float_equal(canonical, reordered.model, batch).values())
+            canonical = reordered.model
+    return FloatNetwork(canonical, data, batch, config, reordered, differences)
+
+
+def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
+    """The model, or the one in a file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a ``.keras`` or ``.h5`` file, or one that Keras cannot read.
+    """
+    if not isinstance(model, str | os.PathLike):
+        return model
+    path = Path(model)
+    if path.suffix not in (".keras", ".h5"):
+        raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {path}")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
+            "keras.Model itself"
+        ) from error
+
+
+def quantizable_layers(model: keras.Model) -> list[str]:
+    """Names of the layers that can be quantized, in the order of computation.
+
+    Raises:
+        ValueError: there is none.
+    """
+    names = [layer.name for layer in model.layers if supports(layer)]
+    if not names:
+        kinds = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.weights)
+        raise ValueError(
+            f"the model {model.name!r} has no layer that tfptq can quantize, only {kinds}; teach it one with "
+            "tfptq.layers.register"
+        )
+    return names
