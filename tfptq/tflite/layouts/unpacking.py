@@ -114,7 +114,7 @@ def add_unpacking(model: TFLiteModel, name: str, parts: Unpacking, prefix: str |
     product = model.add_activation_like(codes, f"{prefix}/blocks", schema.TensorType.FLOAT32)
     kernel = model.add_activation_like(codes, f"{prefix}/float", schema.TensorType.FLOAT32)
     model.tensors[kernel].shape = np.asarray(parts.shape, np.int32)
-    reshape = schema.ReshapeOptionsT()  # the shape stands here alone: small kernels would feel a constant for it
+    reshape = schema.ReshapeOptionsT()  # and no constant for the shape: small kernels would notice its bytes
     reshape.newShape = list(parts.shape)
     operators = [
         model.new_operator("DEQUANTIZE", [codes], [unpacked], _DEQUANTIZE_VERSIONS[parts.four_bits]),
