@@ -10,7 +10,7 @@ NETWORKS = ("ic01", "vww01", "kws01", "ad01", "resnet20", "resnet56", "mobilenet
 MLPERF_TINY = NETWORKS[:4]
 #: The decisive parts first.
 PARTS = ("presets", "network", "methods", "samples", "attention", "blocks", "reconstruction")
-PRESETS = ("w4a8_channel", "w4a8_block", "w4a8_mixed")
+PRESETS = ("w4a8_channel", "w4a8_block", "w4a8_fine_block", "w4a8_mixed")
 METHODS = ("nearest", "coordinate", "adaround", "attention")
 #: Widths beside 4 bits.
 NARROW = {"resnet20": (3, 2), "resnet56": (2,), "mobilenetv2": (3,)}
@@ -53,7 +53,7 @@ def cells_of(part: str, network: str) -> list[Cell]:
 def _presets(network: str) -> Iterable[Cell]:
     if network == "mobilenetv2":
         yield from (preset(network, name, samples=1024) for name in PRESETS)
-        yield preset(network, "w4a8_channel", 3, samples=1024)
+        yield from (preset(network, name, 3, samples=1024) for name in ("w4a8_channel", "w4a8_fine_block"))
     yield from (preset(network, name) for name in PRESETS)
     if network == "resnet20":
         yield from (preset(network, "w4a8_channel", bits) for bits in (3, 2))

@@ -11,7 +11,13 @@ from benchmarks.tables import met, table, write_tables
 #: Most points below the float network at 4, 3 and 2 bits.
 RESNET20_LIMITS = {4: 0.3, 3: 1.0, 2: 5.0}
 #: Preset, bits, most points below the float network, on 1024 samples.
-MOBILENETV2_LIMITS = (("w4a8_channel", 4, 1.5), ("w4a8_block", 4, 1.0), ("w4a8_channel", 3, 4.0))
+MOBILENETV2_LIMITS = (
+    ("w4a8_channel", 4, 1.5),
+    ("w4a8_block", 4, 1.0),
+    ("w4a8_fine_block", 4, 1.0),
+    ("w4a8_channel", 3, 4.0),
+    ("w4a8_fine_block", 3, 4.0),
+)
 MOST_SECONDS, MOST_MIB = 600, 4096
 
 

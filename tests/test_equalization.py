@@ -82,7 +82,7 @@ def test_the_pipeline_gains_and_the_simulation_follows(network):
 
 
 def test_presets_below_8_bits_equalize():
-    for name in ("w4a8_channel", "w4a8_block", "w4a8_mixed"):
+    for name in ("w4a8_channel", "w4a8_block", "w4a8_fine_block", "w4a8_mixed"):
         assert QuantizationConfig.from_preset(name).equalize
     for name in ("w8a8_shift", "w8a8_channel", "w8a8_layer"):
         assert not QuantizationConfig.from_preset(name).equalize

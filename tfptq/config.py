@@ -303,6 +303,7 @@ _LEARNED_4_BIT = QuantizationConfig(
     equalize=True,
     fine_tuning=FineTuning(),
 )
+_BLOCKS_4_BIT = _LEARNED_4_BIT.replace(granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True)
 #: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.
 _LEARNED_8_BIT = QuantizationConfig(rounding=Rounding("coordinate", most_inputs=640), statistics_samples=128)
 #: Ready-made configs.
@@ -311,7 +312,8 @@ PRESETS: dict[str, QuantizationConfig] = {
     "w8a8_channel": _LEARNED_8_BIT.replace(granularity=PerChannel()),
     "w8a8_layer": QuantizationConfig(PerTensor()),
     "w4a8_channel": _LEARNED_4_BIT,
-    "w4a8_block": _LEARNED_4_BIT.replace(granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True),
+    "w4a8_block": _BLOCKS_4_BIT,
+    "w4a8_fine_block": _BLOCKS_4_BIT.replace(granularity=PerBlock(1, 16)),
     "w4a8_mixed": _LEARNED_4_BIT.replace(mixed_precision=MixedPrecision(average_bits=4.0)),
 }
 DEFAULT_PRESET = "w8a8_shift"

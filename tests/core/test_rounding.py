@@ -167,6 +167,23 @@ def test_dead_inputs_and_dead_layers_round_to_nearest():
         np.testing.assert_array_equal(codes, quantize_nearest(view, scales, 4).codes)
 
 
+@pytest.mark.parametrize("wiggle", [0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
+def test_almost_constant_inputs(wiggle):
+    """Their variances are small against the sums, whose noise must not make the quadratic indefinite."""
+    random = np.random.default_rng(11)
+    means = random.uniform(0.0, 5.0, 150)
+    x = (means * (1.0 + wiggle * random.normal(size=(9000, 150)))).astype(np.float32)
+    view = random.normal(size=(4, 150, 1))
+    layers = [(view, dense_statistics(x, x @ view[:, :, 0].T.astype(np.float32)))]
+    image, channels = x[:8100].reshape(9, 30, 30, 150), random.normal(size=(150, 1, 9))
+    depthwise = Window((3, 3), groups=150)
+    layers.append((channels, convolution_statistics(image, np.ones((9, 28, 28, 150), np.float32), depthwise)))
+    for weight, sums in layers:
+        problem = rounding_problem(weight, _channel_scales(weight, 4), 4, sums.centred(), damping=0.0)
+        assert (np.linalg.eigvalsh(problem.gram) > 0.0).all()
+        assert np.isfinite(coordinate_codes(problem)).all()
+
+
 @pytest.mark.parametrize("method", ROUNDING_METHODS)
 def test_same_seed_same_codes(method):
     view, statistics = _correlated_layer(5, 7)

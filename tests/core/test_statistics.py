@@ -98,6 +98,30 @@ def test_shards_merge_to_one_pass(step):
         np.testing.assert_allclose(getattr(whole, field), getattr(parts, field), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_small_variances_of_large_numbers(groups):
+    """As far as float32 tells the numbers apart, their covariance is known."""
+    random = np.random.default_rng(3)
+    x = (random.uniform(50.0, 100.0, 4) + 0.05 * random.normal(size=(40, 5, 5, 4))).astype(np.float32)
+    z = (70.0 + 0.05 * random.normal(size=(40, 4, 4, 4))).astype(np.float32)
+    window = Window((2, 2), groups=groups)
+    centred = sum(
+        (convolution_statistics(x[i : i + 8], z[i : i + 8], window) for i in (8, 16, 24, 32)),
+        convolution_statistics(x[:8], z[:8], window),
+    ).centred()
+
+    taps = [x[:, i : i + 4, j : j + 4] for i in (0, 1) for j in (0, 1)]
+    patches = np.stack(taps, axis=-1).reshape(-1, groups, 16 // groups).astype(np.float64)
+    outputs = z.reshape(-1, groups, 4 // groups).astype(np.float64)
+    patches -= patches.mean(axis=0)
+    outputs -= outputs.mean(axis=0)
+    gram = np.einsum("mgk,mgl->gkl", patches, patches) / len(patches)
+    cross = np.einsum("mgp,mgk->gpk", outputs, patches) / len(patches)
+    np.testing.assert_allclose(centred.gram, gram, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(centred.cross, cross, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(centred.variance_z, np.square(outputs).mean(axis=0), rtol=1e-4)
+
+
 def test_small_blocks_change_nothing(monkeypatch):
     random = np.random.default_rng(2)
     x, z = random.normal(size=(2, 700, 8)), random.normal(size=(2, 700, 3))

@@ -24,8 +24,8 @@ from tfptq.core.statistics import CentredStatistics
 
 #: Damping at least used, so that A is positive definite in float64 whatever the data.
 LEAST_DAMPING = 1e-8
-#: Relative error of sums of float32 products, with room to spare.
-ROUNDING_NOISE = 1e-6
+#: Relative errors of sums of float32 products and of float64 numbers, with room to spare.
+ROUNDING_NOISE, CANCELLATION_NOISE = 1e-6, 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +86,12 @@ def rounding_problem(
     weight = statistics.group_view(np.asarray(view, np.float64))
     scale = np.broadcast_to(scales.expand(*view.shape[:2]), view.shape).reshape(weight.shape).astype(np.float64)
     power = np.diagonal(statistics.gram, axis1=1, axis2=2).mean(axis=1)  # [G]
-    # Variances of (almost) constant inputs are differences of large float32 sums: noise up to this share of E x².
-    second_moment = np.abs(power).mean() + np.square(statistics.mean_x).mean()
-    floor = max(LEAST_DAMPING * power.mean(), ROUNDING_NOISE * second_moment) or 1.0
+    # The noise of the sums, of float32 products and of float64 numbers that cancel, must not make A indefinite; as a
+    # matrix its largest eigenvalue may be these shares of the traces.
+    traces = np.diagonal(statistics.gram, axis1=1, axis2=2).sum(axis=1)  # [G]
+    cancelled = np.square(statistics.mean_x).sum(axis=1)  # [G]
+    floor = np.maximum(LEAST_DAMPING * power.mean(), ROUNDING_NOISE * traces + CANCELLATION_NOISE * cancelled)
+    floor[floor <= 0.0] = 1.0
     pull = np.maximum(max(damping, LEAST_DAMPING) * power, floor)[:, None, None]
     gram = statistics.gram + pull * np.eye(weight.shape[2])
     return RoundingProblem(weight, scale, weight_code_limit(bits), gram, statistics.cross + pull * weight)

@@ -70,6 +70,19 @@ class LayerStatistics:
             self.cross + other.cross,
         )
 
+    def moved(self, x: np.ndarray, z: np.ndarray) -> "LayerStatistics":
+        """The statistics of ``x̂ + x`` and ``z + z'``, for constants ``x [G, K]`` and ``z' [G, P]``."""
+        x, z = x.astype(np.float64), z.astype(np.float64)
+        sum_x, sum_z = self.sum_x + self.count * x, self.sum_z + self.count * z
+        return LayerStatistics(
+            self.count,
+            sum_x,
+            sum_z,
+            self.sum_zz + z * (self.sum_z + sum_z),
+            self.gram + self.sum_x[:, :, None] * x[:, None, :] + x[:, :, None] * sum_x[:, None, :],
+            self.cross + self.sum_z[:, :, None] * x[:, None, :] + z[:, :, None] * sum_x[:, None, :],
+        )
+
     def centred(self) -> "CentredStatistics":
         """Means and covariances.
 
@@ -220,10 +233,10 @@ def dense_statistics(x: np.ndarray, z: np.ndarray, step: int = 1, first_position
     z = np.asarray(z, np.float32).reshape(-1, z.shape[-1])
     _check_rows(len(x), len(z))
     kept = np.arange(-first_position % step, len(x), step)
-    total = _zeros(1, z.shape[1], x.shape[1])
+    total, origin, target = _zeros(1, z.shape[1], x.shape[1]), _origin(x), _origin(z)
     for rows in _blocks(kept, x.shape[1]):
-        total += _products(x[rows][:, None, :, None], z[rows])
-    return total
+        total += _products((x[rows] - origin)[:, None, :, None], z[rows] - target)
+    return total.moved(origin[None], target[None])
 
 
 def convolution_statistics(
@@ -250,16 +263,23 @@ def convolution_statistics(
         return dense_statistics(x, z, step, first_position)
     padded, origins, offsets = _tap_indices(x, z.shape[1:3], window)
     pixels, outputs = padded.reshape(-1, channels), z.reshape(-1, z.shape[3])
+    origin, target = _origin(pixels), _origin(outputs)
+    pixels -= origin
     kept = np.arange(-first_position % step, len(outputs), step)
     total = _zeros(groups, z.shape[3] // groups, channels // groups * window.taps)
     for rows in _blocks(kept, channels * window.taps):
         taps = [pixels[origins[rows] + offset] for offset in offsets]  # T times [M, I]
         if channels == groups:
-            total += _depthwise_products(taps, outputs[rows])
+            total += _depthwise_products(taps, outputs[rows] - target)
         else:
             patches = np.stack(taps, axis=2).reshape(len(rows), groups, -1, window.taps)
-            total += _products(patches, outputs[rows])
-    return total
+            total += _products(patches, outputs[rows] - target)
+    return total.moved(np.repeat(origin, window.taps).reshape(groups, -1), target.reshape(groups, -1))
+
+
+def _origin(values: np.ndarray) -> np.ndarray:
+    """A point near all rows, ``[columns]``: float32 sums of products of differences to it lose little precision."""
+    return values.mean(axis=0) if len(values) else np.zeros(values.shape[1], np.float32)
 
 
 def _check_rows(inputs: int, outputs: int) -> None:
