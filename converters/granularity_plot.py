@@ -7,6 +7,9 @@ from typing import Any
 
 from tfptq.files import write_atomically
 
+#: Size of the names of points.
+_NAME_SIZE = 7
+
 
 def require_matplotlib() -> None:
     """Refuse to start a study whose plot cannot be drawn.
@@ -40,16 +43,33 @@ def write_plot(path: Path, records: list[dict[str, Any]]) -> None:
             points = [point for point in points if point[name] is not None]
             style = "o-" if len(points) > 1 else "s"
             axes.plot([point["scales"] for point in points], [point[name] for point in points], style, label=label)
-        for record in records:
-            if record[name] is not None:
-                place = (record["scales"], record[name])
-                axes.annotate(record["granularity"], place, xytext=(3, 3), textcoords="offset points", fontsize=7)
         axes.set(xscale="log", xlabel="scales", ylabel=labels[name])
         axes.grid(alpha=0.3)
+        axes.margins(x=0.08)
         axes.legend()
+    figure.draw_without_rendering()  # from here on points have their places on the page
+    for axes, name in zip(figure.axes, shown, strict=True):
+        _write_names(axes, [(record["scales"], record[name], record["granularity"]) for record in records])
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     write_atomically(path, content.getvalue())
+
+
+def _write_names(axes, points: list[tuple[int, float | None, str]]) -> None:
+    """Write the names of points beside them, those of the same number of scales one above the other.
+
+    Args:
+        axes: the panel.
+        points: x, y and name; those without a y are left out.
+    """
+    lowest: dict[int, float] = {}  # x -> where the next name may begin, in pixels
+    pixels_per_point = axes.figure.dpi / 72
+    for x, y, name in sorted({point for point in points if point[1] is not None}):
+        own = axes.transData.transform((x, y))[1]
+        height = max(own, lowest.get(x, own))
+        lowest[x] = height + _NAME_SIZE * pixels_per_point
+        offset = (5, (height - own) / pixels_per_point - 0.3 * _NAME_SIZE)
+        axes.annotate(name, (x, y), xytext=offset, textcoords="offset points", fontsize=_NAME_SIZE)
 
 
 def _lines(records: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
