@@ -9,14 +9,14 @@ what each weight is given. There are two ways:
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tfptq.checkpoint import Checkpoint
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
 from tfptq.core.affine import ActivationGrid
-from tfptq.core.bias_correction import correct_bias, limit_scales_for_bias
+from tfptq.core.bias_correction import correct_bias, make_room_for_bias
 from tfptq.core.blocks import BlockScales, QuantizedWeight, block_shape, quantize_nearest
 from tfptq.core.rounding import round_weight
 from tfptq.core.scale_search import search_scales
@@ -94,16 +94,9 @@ class FittingTask:
         """Config of a weight."""
         return self.config_of(key) if isinstance(key, tuple) else UNMATCHED_CONFIG
 
-    def guarded(self, scales: BlockScales, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> BlockScales:
-        """Scales that the file can hold, and under which the int32 bias of no use overflows."""
-        if self.config(key).layout == "native":
-            return half_scales(scales)
-        for place in places:
-            bias = self.skeleton.bias(place)
-            if bias is not None and place.input in self.grids:
-                factors = 1.0 if place.row_factors is None else np.abs(place.row_factors)
-                scales = limit_scales_for_bias(scales, bias / factors, self.grids[place.input].scale)
-        return scales
+    def storable(self, scales: BlockScales, key: WeightKey | int) -> BlockScales:
+        """Scales of a weight that the file can hold."""
+        return half_scales(scales) if self.config(key).layout == "native" else scales
 
 
 def uses(bindings: tuple[WeightBinding, ...]) -> dict[WeightKey | int, tuple[WeightBinding, ...]]:
@@ -113,6 +106,28 @@ def uses(bindings: tuple[WeightBinding, ...]) -> dict[WeightKey | int, tuple[Wei
         key = binding.kernel if binding.key is None else binding.key
         grouped[key] = (*grouped.get(key, ()), binding)
     return grouped
+
+
+def with_room_for_biases(
+    task: FittingTask, fitted: Mapping[WeightKey | int, FittedWeight], grids: Mapping[int, ActivationGrid]
+) -> dict[WeightKey | int, FittedWeight]:
+    """Enlarge scales under which the int32 bias of some use would overflow.
+
+    Args:
+        task: what the weights were fitted for.
+        fitted: quantized weights.
+        grids: the integer grids of the activations in the file.
+    """
+    found = {}
+    for key, item in fitted.items():
+        weight = item.weight
+        for place in item.bindings:
+            if place.input in grids and task.config(key).layout != "native":
+                factors = 1.0 if place.row_factors is None else np.abs(place.row_factors)
+                bias = item.bias_of(task.skeleton, place) / factors
+                weight = make_room_for_bias(weight, bias, grids[place.input].scale)
+        found[key] = item if weight is item.weight else replace(item, weight=weight)
+    return found
 
 
 def needs_statistics(config: QuantizationConfig, view_shape: tuple[int, int, int]) -> bool:
@@ -268,7 +283,7 @@ def _reconstructed(
 def _fit_on_means(task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> FittedWeight:
     """Quantize a weight from its values and its mean inputs."""
     view, config = task.view(key, places), task.config(key)
-    scales = task.guarded(fit_scales(view, config), key, places)
+    scales = task.storable(fit_scales(view, config), key)
     weight = quantize_nearest(view, scales, config.weight_bits)
     shift = np.zeros(len(view), np.float32)
     if config.bias_correction:
@@ -291,7 +306,7 @@ def _fit_on_prefix(
         # Of a part of the samples only: the means of all of them are the better guide then.
         return _fit_on_means(task, key, places)
     damped = statistics.damped(view, config.rounding.damping * scarcity)
-    scales = task.guarded(_searched_scales(view, config, damped), key, places)
+    scales = task.storable(_searched_scales(view, config, damped), key)
     weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
     return FittedWeight(weight, _bias_shift(task, key, places, weight, statistics), places)
 

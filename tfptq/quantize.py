@@ -16,7 +16,7 @@ from tfptq.config import FineTuning, QuantizationConfig, resolve_config
 from tfptq.core.affine import ActivationGrid
 from tfptq.files import write_atomically
 from tfptq.fine_tune import fine_tune, learn_steps, obstacle
-from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses
+from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses, with_room_for_biases
 from tfptq.layers import quantize_annotate_model, quantize_apply, supports, weight_specs
 from tfptq.prepare import prepare
 from tfptq.progress import Progress
@@ -155,6 +155,7 @@ def quantize_keras_model(
             plan = plan_activations(fitted_skeleton, measurements, config, skipped)
             if not fits_few_bits:  # weights were fitted to the grids as they are
                 grids = simulated_grids(skeleton, measurements, plan, config)
+    fitted = with_room_for_biases(task, fitted, plan.grids)
     assign_weights_to_wrappers(simulation, fitted)
     assign_grids_to_wrappers(simulation, skeleton, fitted, plan, grids, config)
     with steps.step("emit"):
@@ -233,11 +234,7 @@ def fine_tuned(
     """Fine-tune scales and biases on activations that are rounded to grids; the file can hold the scales."""
     # The layout "native" stores float16 scales, which learned ones would not be.
     fixed = [key for key in fitted if task.config(key).layout == "native"]
-    found = fine_tune(task.skeleton, fitted, data, options, grids, fixed, advance)
-    for key, item in found.items():
-        scales = task.guarded(item.weight.scales, key, item.bindings)
-        found[key] = replace(item, weight=replace(item.weight, scales=scales))
-    return found
+    return fine_tune(task.skeleton, fitted, data, options, grids, fixed, advance)
 
 
 def with_permutations(

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfptq.core.bias_correction import bias_from_means, correct_bias, limit_scales_for_bias, quantize_bias
+from tfptq.core.bias_correction import correct_bias, limit_scales_for_bias, make_room_for_bias, quantize_bias
 from tfptq.core.blocks import BlockScales, float_scales, quantize_nearest
+from tfptq.core.shift_scaler import shift_scales
 from tfptq.core.weight_scales import max_abs_scales
 
 
@@ -25,7 +26,6 @@ def test_corrected_bias_restores_the_mean_output(seed, kind):
         mean = mean[0]
     corrected = correct_bias(bias, view, quantized, mean)
     np.testing.assert_allclose((actual + corrected).mean(axis=0), outputs.mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(bias_from_means(outputs.mean(axis=0), quantized, mean), corrected, atol=1e-5)
 
 
 def test_unquantized_weights_leave_the_bias_alone():
@@ -42,6 +42,7 @@ def test_a_mean_that_does_not_fit_is_refused(shape):
 def test_bias_codes():
     np.testing.assert_array_equal(quantize_bias(np.array([1.0, -0.26]), 0.1), [10, -3])
     assert quantize_bias(np.zeros(2), np.ones(2)).dtype == np.int32
+    assert quantize_bias(np.array([1e10]), 1.0, np.int64) == 10**10
     for bad in (1e10, np.nan):
         with pytest.raises(ValueError, match="output channel 1 does not fit int32"):
             quantize_bias(np.array([0.0, bad]), np.ones(2))
@@ -63,6 +64,34 @@ def test_scales_grow_only_where_the_bias_needs_it(kind):
     assert np.abs(quantize_bias(bias, input_scale * row)).max() <= 2**30 * 1.001
     np.testing.assert_array_equal(grown.values()[1:3], scales.values()[1:3])
     assert (grown.values()[0] > scales.values()[0]).all()
+
+
+@given(st.integers(0, 999), st.sampled_from(["float", "integer", "shift", "wes"]), st.integers(-20, 2))
+def test_room_for_a_bias(seed, kind, exponent):
+    """The int8 form holds the bias, rows that could hold it before stay, others move by half a code at most."""
+    random = np.random.default_rng(seed)
+    view = random.normal(size=(6, 4, 2)) * 10.0 ** random.integers(exponent - 6, exponent, (6, 1, 1))
+    view[random.random(6) < 0.3] = 0.0
+    bias, input_scale = random.normal(size=6) * (random.random(6) < 0.7), 10.0 ** random.integers(-4, 1)
+    if kind == "wes":
+        scales = shift_scales(view, 4)
+    else:
+        factors = {"integer": random.integers(1, 17, (6, 2)), "shift": random.integers(0, 4, (6, 2))}.get(kind)
+        base = np.maximum(np.abs(view).max(axis=(1, 2)) / 7, 1e-30).astype(np.float32)
+        scales = BlockScales(kind, base / 16, factors.astype(np.int8), (1, 2)) if kind != "float" else None
+        scales = scales or float_scales(base[:, None], (1, 4))
+    weight = quantize_nearest(view, scales, 4)
+
+    settled = make_room_for_bias(weight, bias, input_scale)
+
+    held = settled.int8_form()[1].astype(np.float64)
+    assert np.abs(bias / (input_scale * held)).max() <= 2**30 * 1.001
+    overflowed = np.abs(bias / (input_scale * weight.int8_form()[1].astype(np.float64))) > 2**30
+    if kind != "wes" or not overflowed.any():
+        np.testing.assert_array_equal(settled.dequantize()[~overflowed], weight.dequantize()[~overflowed])
+    moved = np.abs(settled.dequantize() - weight.dequantize())
+    assert (moved <= 0.5 * settled.scale_per_weight * (1 + 1e-6)).all()
+    assert make_room_for_bias(settled, bias, input_scale) is settled or overflowed.any()
 
 
 def test_rows_with_several_float_scales_are_left_alone():

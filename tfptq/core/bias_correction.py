@@ -5,18 +5,15 @@ Rounding a weight moves the mean of the layer's output; the bias can take that o
 
     b' = b + (W - W^) E[x].
 
-Where the means of the float output and of the quantized input are both known, the same condition ``E[z^] = E[z]``
-has the closed form ``b' = E[z] - W^ E[x^]``, which takes out what earlier layers added as well.
-
-On the device the bias is int32 on the grid ``input_scale * S[c]``. A tiny ``S[c]`` under a large bias would overflow:
-``limit_scales_for_bias`` enlarges such scales before the weight is quantized.
+On the device the bias is int32 on the grid ``input_scale * S[c]``. A tiny ``S[c]`` under a large bias, as a channel
+without weights may have it, would overflow: ``make_room_for_bias`` enlarges such scales.
 """
 
 import dataclasses
 
 import numpy as np
 
-from tfptq.core.blocks import BlockScales
+from tfptq.core.blocks import BlockScales, QuantizedWeight, quantize_nearest
 from tfptq.core.shift_scaler import limit_shifts_for_bias, smallest_scales_for_bias
 
 
@@ -40,41 +37,46 @@ def correct_bias(bias: np.ndarray, view: np.ndarray, quantized: np.ndarray, inpu
     return (bias + _expected_output(error, input_mean)).astype(np.float32)
 
 
-def bias_from_means(output_mean: np.ndarray, quantized: np.ndarray, input_mean: np.ndarray) -> np.ndarray:
-    """Bias that gives the quantized layer the mean output of the float one.
-
-    Args:
-        output_mean: float ``[O]``, mean of the float layer's output before its activation function.
-        quantized: dequantized weight ``[O, I, T]``.
-        input_mean: mean of the quantized layer's input, as for ``correct_bias``.
-
-    Returns:
-        float32 ``[O]``.
-
-    Raises:
-        ValueError: the mean does not fit the weight.
-    """
-    return (output_mean - _expected_output(np.asarray(quantized, np.float64), input_mean)).astype(np.float32)
-
-
-def quantize_bias(bias: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Round a bias to int32 codes.
+def quantize_bias(bias: np.ndarray, scale: np.ndarray, dtype: type = np.int32) -> np.ndarray:
+    """Round a bias to integer codes.
 
     Args:
         bias: float ``[O]``.
         scale: ``input_scale * S[c]``, positive, broadcastable to ``[O]``.
+        dtype: of the codes, ``numpy.int32`` or ``numpy.int64``.
 
     Raises:
-        ValueError: a code does not fit int32; ``limit_scales_for_bias`` on the weight's scales prevents it.
+        ValueError: a code does not fit; ``make_room_for_bias`` prevents it.
     """
     codes = np.rint(np.asarray(bias, np.float64) / np.asarray(scale, np.float64))
-    if not (np.abs(codes) <= 2**31 - 1).all():
-        channel = int(np.argmax(~(np.abs(codes) <= 2**31 - 1)))
+    fits = np.abs(codes) < float(np.iinfo(dtype).max)
+    if not fits.all():
+        channel = int(np.argmin(fits))
         raise ValueError(
-            f"bias {bias[channel]:g} of output channel {channel} does not fit int32 at its scale; "
-            "enlarge the weight's scales with limit_scales_for_bias before quantizing it"
+            f"bias {bias[channel]:g} of output channel {channel} does not fit {np.dtype(dtype).name} at its scale; "
+            "enlarge the weight's scales with make_room_for_bias"
         )
-    return codes.astype(np.int32)
+    return codes.astype(dtype)
+
+
+def make_room_for_bias(weight: QuantizedWeight, bias: np.ndarray, input_scale: float) -> QuantizedWeight:
+    """Enlarge scales where the int32 bias would overflow, and round the weights there to the larger scales.
+
+    That costs no accuracy: where the bias needs 30 bits, an error of half a code in each weight is nothing beside it.
+
+    Args:
+        weight: codes and scales.
+        bias: float ``[O]``.
+        input_scale: scale of the layer's input.
+
+    Returns:
+        A weight under which ``limit_scales_for_bias`` has nothing to do; ``weight`` itself where that is so already.
+    """
+    scales = limit_scales_for_bias(weight.scales, bias, input_scale)
+    if np.array_equal(scales.values(), weight.scales.values()):
+        return weight
+    codes = quantize_nearest(weight.dequantize(), scales, weight.bits).codes
+    return dataclasses.replace(weight, codes=codes, scales=scales)
 
 
 def limit_scales_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: float) -> BlockScales:
@@ -87,7 +89,9 @@ def limit_scales_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: fl
 
     Returns:
         Scales with all of ``bias / (input_scale * S[c])`` within 2**30, which leaves room for the accumulated
-        products. Rows with several float scales are left alone: their layers keep a float bias.
+        products. ``S[c]`` is the scale of the layer's int8 form: of several blocks in a row the base of their integers,
+        or the smallest of their powers of two. Rows with several float scales are left alone: their layers keep a float
+        bias.
     """
     one_column = scales.factors.shape[1] == 1
     if scales.kind == "shift" and scales.base.shape == (1,) and scales.block_shape[0] == 1 and one_column:
@@ -96,7 +100,8 @@ def limit_scales_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: fl
         return scales
     smallest = smallest_scales_for_bias(bias, input_scale)
     rows = np.maximum.reduceat(smallest, np.arange(0, len(smallest), scales.block_shape[0]))  # [V]
-    growth = np.maximum(rows / scales.values().min(axis=1), 1.0)
+    held = scales.base if scales.kind == "integer" else scales.values().min(axis=1)
+    growth = np.maximum(rows / held, 1.0)
     if scales.kind == "float":
         return dataclasses.replace(scales, factors=(scales.factors * growth[:, None]).astype(np.float32))
     return dataclasses.replace(scales, base=(scales.base * growth).astype(np.float32))

@@ -12,14 +12,13 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
+from tfptq.core.bias_correction import quantize_bias
 from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import RULES, SHAPE_READERS, data_inputs, least_version
 
 _INTEGER_TYPE = {8: schema.TensorType.INT8, 16: schema.TensorType.INT16}
 _BIAS_TYPE = {8: np.int32, 16: np.int64}
-#: A bias code may use half of int32, so that the products added to it cannot overflow the accumulator.
-LARGEST_BIAS_CODE = 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +173,10 @@ class Lowering:
         if constant.bias is None:
             return
         scales = constant.scales.astype(np.float64) * self._scale(operator.inputs[input_at])
-        limit = LARGEST_BIAS_CODE if self.bits == 8 else 2**62
-        codes = np.clip(np.rint(constant.bias / scales), -limit, limit).astype(_BIAS_TYPE[self.bits])
+        try:
+            codes = quantize_bias(constant.bias, scales, _BIAS_TYPE[self.bits])
+        except ValueError as error:
+            raise ValueError(f"tensor {self.model.name(operator.outputs[0])!r}: {error}") from error
         if len(np.unique(scales)) == 1:
             scales = scales[:1]
         quantization = quantization_parameters(scales.astype(np.float32), np.zeros(len(scales), np.int64))
