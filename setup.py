@@ -49,6 +49,7 @@ setup(
         "numpy>=1.26",
         "tensorflow>=2.16",
         "tensorflow-model-optimization>=0.8",
+        "threadpoolctl>=3.1",
         "tqdm>=4.66",
     ],
     extras_require={

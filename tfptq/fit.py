@@ -18,6 +18,7 @@ from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig, Ro
 from tfptq.core.affine import ActivationGrid
 from tfptq.core.bias_correction import correct_bias, make_room_for_bias
 from tfptq.core.blocks import BlockScales, QuantizedWeight, block_shape, quantize_nearest
+from tfptq.core.products import threads_for
 from tfptq.core.rounding import round_weight
 from tfptq.core.scale_search import search_scales
 from tfptq.core.statistics import CentredStatistics
@@ -305,10 +306,11 @@ def _fit_on_prefix(
     if scarcity > 1.0 and config.statistics_samples is not None:
         # Of a part of the samples only: the means of all of them are the better guide then.
         return _fit_on_means(task, key, places)
-    damped = statistics.damped(view, config.rounding.damping * scarcity)
-    scales = task.storable(_searched_scales(view, config, damped), key)
-    weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
-    return FittedWeight(weight, _bias_shift(task, key, places, weight, statistics), places)
+    with threads_for(view.shape[1] * view.shape[2]):
+        damped = statistics.damped(view, config.rounding.damping * scarcity)
+        scales = task.storable(_searched_scales(view, config, damped), key)
+        weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
+        return FittedWeight(weight, _bias_shift(task, key, places, weight, statistics), places)
 
 
 def _bias_shift(
