@@ -2,7 +2,7 @@
 
 The threads of a BLAS wait for each other after each product, spinning. For the matrices of most layers that gains
 nothing on few cores, and where other programs keep the cores busy, every product waits until all its threads have had
-their turn: fitting a small network took eight times as long beside another job.
+their turn: fitting a small network beside another job took several times as long.
 """
 
 import contextlib
