@@ -24,8 +24,8 @@ from tfptq.core.statistics import CentredStatistics
 
 #: Damping at least used, so that A is positive definite in float64 whatever the data.
 LEAST_DAMPING = 1e-8
-#: Relative errors of sums of float32 products and of float64 numbers, with room to spare.
-ROUNDING_NOISE, CANCELLATION_NOISE = 1e-6, 1e-12
+#: Relative error of sums of float32 products, with room to spare.
+ROUNDING_NOISE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +86,10 @@ def rounding_problem(
     weight = statistics.group_view(np.asarray(view, np.float64))
     scale = np.broadcast_to(scales.expand(*view.shape[:2]), view.shape).reshape(weight.shape).astype(np.float64)
     power = np.diagonal(statistics.gram, axis1=1, axis2=2).mean(axis=1)  # [G]
-    # The noise of the sums, of float32 products and of float64 numbers that cancel, must not make A indefinite; as a
-    # matrix its largest eigenvalue may be these shares of the traces.
-    traces = np.diagonal(statistics.gram, axis1=1, axis2=2).sum(axis=1)  # [G]
-    cancelled = np.square(statistics.mean_x).sum(axis=1)  # [G]
-    floor = np.maximum(LEAST_DAMPING * power.mean(), ROUNDING_NOISE * traces + CANCELLATION_NOISE * cancelled)
+    # Sums of float32 products have errors; as a matrix, the largest eigenvalue may be this share of the trace of E xxᵀ.
+    variances = np.abs(np.diagonal(statistics.gram, axis1=1, axis2=2))
+    traces = (variances + np.square(statistics.mean_x)).sum(axis=1)  # [G]
+    floor = np.maximum(LEAST_DAMPING * power.mean(), ROUNDING_NOISE * traces)
     floor[floor <= 0.0] = 1.0
     pull = np.maximum(max(damping, LEAST_DAMPING) * power, floor)[:, None, None]
     gram = statistics.gram + pull * np.eye(weight.shape[2])

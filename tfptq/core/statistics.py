@@ -36,6 +36,8 @@ FEWEST_POSITIONS = 65536
 POSITIONS_PER_INPUT = 256
 #: Float32 numbers that one block of patches may hold.
 BLOCK_SIZE = 1 << 22
+#: Share of the mean in the second moment of numbers from which on they are taken relative to their mean.
+_NEARLY_CONSTANT = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +265,7 @@ def convolution_statistics(
         return dense_statistics(x, z, step, first_position)
     padded, origins, offsets = _tap_indices(x, z.shape[1:3], window)
     pixels, outputs = padded.reshape(-1, channels), z.reshape(-1, z.shape[3])
-    origin, target = _origin(pixels), _origin(outputs)
+    origin, target = _origin(x.reshape(-1, channels)), _origin(outputs)
     pixels -= origin
     kept = np.arange(-first_position % step, len(outputs), step)
     total = _zeros(groups, z.shape[3] // groups, channels // groups * window.taps)
@@ -278,8 +280,20 @@ def convolution_statistics(
 
 
 def _origin(values: np.ndarray) -> np.ndarray:
-    """A point near all rows, ``[columns]``: float32 sums of products of differences to it lose little precision."""
-    return values.mean(axis=0) if len(values) else np.zeros(values.shape[1], np.float32)
+    """A point that float32 products are taken of differences to, so that their sums lose little precision.
+
+    Args:
+        values: float32 ``[rows, columns]``.
+
+    Returns:
+        ``[columns]``: the mean of columns that vary little around it, 0 for others, so that the many zeros of some
+        inputs stay zeros.
+    """
+    if not len(values):
+        return np.zeros(values.shape[1], np.float32)
+    mean = values.mean(axis=0)
+    second_moment = np.einsum("mc,mc->c", values, values) / np.float32(len(values))
+    return np.where(np.square(mean) > _NEARLY_CONSTANT * second_moment, mean, np.float32(0.0))
 
 
 def _check_rows(inputs: int, outputs: int) -> None:
