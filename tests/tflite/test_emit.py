@@ -197,11 +197,11 @@ def test_operators_without_16_bit_kernels_are_named():
     assert plan.float_operators == (("ELU", "y", "ELU has no kernel for 16-bit activations"),)
 
 
-def test_a_bias_beyond_int32_is_refused():
+def test_a_bias_beyond_its_share_of_int32_is_refused():
     graph = FloatModel()
     x = graph.input("x", SHAPE)
     model = graph.finish(convolution(graph, x, RNG.normal(size=(2, 1, 1, 2)), [1.0, -1e9]))
-    with pytest.raises(ValueError, match="bias -1e.09 of output channel 1 does not fit int32"):
+    with pytest.raises(ValueError, match="bias -1e.09 of output channel 1 does not fit half of int32"):
         quantized(model)
 
 

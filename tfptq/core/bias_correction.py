@@ -38,7 +38,7 @@ def correct_bias(bias: np.ndarray, view: np.ndarray, quantized: np.ndarray, inpu
 
 
 def quantize_bias(bias: np.ndarray, scale: np.ndarray, dtype: type = np.int32) -> np.ndarray:
-    """Round a bias to integer codes.
+    """Round a bias to integer codes within half of their type, so that the products added to them cannot overflow.
 
     Args:
         bias: float ``[O]``.
@@ -49,12 +49,12 @@ def quantize_bias(bias: np.ndarray, scale: np.ndarray, dtype: type = np.int32) -
         ValueError: a code does not fit; ``make_room_for_bias`` prevents it.
     """
     codes = np.rint(np.asarray(bias, np.float64) / np.asarray(scale, np.float64))
-    fits = np.abs(codes) < float(np.iinfo(dtype).max)
+    fits = np.abs(codes) <= np.iinfo(dtype).max // 2 + 1
     if not fits.all():
         channel = int(np.argmin(fits))
         raise ValueError(
-            f"bias {bias[channel]:g} of output channel {channel} does not fit {np.dtype(dtype).name} at its scale; "
-            "enlarge the weight's scales with make_room_for_bias"
+            f"bias {bias[channel]:g} of output channel {channel} does not fit half of {np.dtype(dtype).name} at its "
+            "scale; enlarge the weight's scales with make_room_for_bias"
         )
     return codes.astype(dtype)
 
@@ -70,7 +70,7 @@ def make_room_for_bias(weight: QuantizedWeight, bias: np.ndarray, input_scale: f
         input_scale: scale of the layer's input.
 
     Returns:
-        A weight under which ``limit_scales_for_bias`` has nothing to do; ``weight`` itself where that is so already.
+        A weight whose scales ``quantize_bias`` accepts for the bias; ``weight`` itself where that is so already.
     """
     scales = limit_scales_for_bias(weight.scales, bias, input_scale)
     if np.array_equal(scales.values(), weight.scales.values()):
@@ -88,10 +88,9 @@ def limit_scales_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: fl
         input_scale: scale of the layer's input.
 
     Returns:
-        Scales with all of ``bias / (input_scale * S[c])`` within 2**30, which leaves room for the accumulated
-        products. ``S[c]`` is the scale of the layer's int8 form: of several blocks in a row the base of their integers,
-        or the smallest of their powers of two. Rows with several float scales are left alone: their layers keep a float
-        bias.
+        Scales with all of ``bias / (input_scale * S[c])`` within ``BIAS_CODE_LIMIT``. ``S[c]`` is the scale of the
+        layer's int8 form: of several blocks in a row the base of their integers, or the smallest of their powers of
+        two. Rows with several float scales are left alone: their layers keep a float bias.
     """
     one_column = scales.factors.shape[1] == 1
     if scales.kind == "shift" and scales.base.shape == (1,) and scales.block_shape[0] == 1 and one_column:

@@ -21,8 +21,9 @@ import numpy as np
 from tfptq.core.affine import LARGEST_SHIFT, SMALLEST_SCALE, weight_code_limit
 from tfptq.core.blocks import BlockScales
 
-#: Largest bias code that scales are chosen for: leaves half of int32 to the accumulated products.
-BIAS_CODE_LIMIT = 2**30
+#: Largest bias code that scales are chosen for: half of int32 is left to the accumulated products, and a little of the
+#: other half to the rounding of scales to float32.
+BIAS_CODE_LIMIT = 2**30 - 2**20
 #: Candidates for the layer scale, as multiples of the max-abs scale. From 2 on the shifts only repeat.
 CANDIDATES = np.concatenate([[1.0], np.linspace(0.4, 1.6, 61)])
 

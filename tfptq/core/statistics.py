@@ -72,17 +72,17 @@ class LayerStatistics:
             self.cross + other.cross,
         )
 
-    def moved(self, x: np.ndarray, z: np.ndarray) -> "LayerStatistics":
-        """The statistics of ``x̂ + x`` and ``z + z'``, for constants ``x [G, K]`` and ``z' [G, P]``."""
-        x, z = x.astype(np.float64), z.astype(np.float64)
-        sum_x, sum_z = self.sum_x + self.count * x, self.sum_z + self.count * z
+    def moved(self, by_x: np.ndarray, by_z: np.ndarray) -> "LayerStatistics":
+        """The statistics of ``x̂ + by_x`` and ``z + by_z``, for constants ``[G, K]`` and ``[G, P]``."""
+        by_x, by_z = by_x.astype(np.float64), by_z.astype(np.float64)
+        sum_x, sum_z = self.sum_x + self.count * by_x, self.sum_z + self.count * by_z
         return LayerStatistics(
             self.count,
             sum_x,
             sum_z,
-            self.sum_zz + z * (self.sum_z + sum_z),
-            self.gram + self.sum_x[:, :, None] * x[:, None, :] + x[:, :, None] * sum_x[:, None, :],
-            self.cross + self.sum_z[:, :, None] * x[:, None, :] + z[:, :, None] * sum_x[:, None, :],
+            self.sum_zz + by_z * (self.sum_z + sum_z),
+            self.gram + self.sum_x[:, :, None] * by_x[:, None, :] + by_x[:, :, None] * sum_x[:, None, :],
+            self.cross + self.sum_z[:, :, None] * by_x[:, None, :] + by_z[:, :, None] * sum_x[:, None, :],
         )
 
     def centred(self) -> "CentredStatistics":
