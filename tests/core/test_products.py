@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tfptq.core import products
-from tfptq.core.statistics import Window, convolution_statistics, dense_statistics
+from tfptq.core.statistics import convolution_statistics, dense_statistics
+from tfptq.core.windows import Window
 
 
 def test_a_gpu_that_tensorflow_sees_is_found(monkeypatch):

@@ -13,7 +13,8 @@ from tfptq.core.blocks import BlockScales, block_maxima, float_scales, quantize_
 from tfptq.core.coordinate_rounding import CoordinateOptions, coordinate_codes, descend, sequential_codes
 from tfptq.core.rounding import ROUNDING_METHODS, round_weight
 from tfptq.core.rounding_problem import rounding_problem
-from tfptq.core.statistics import Window, convolution_statistics, dense_statistics
+from tfptq.core.statistics import convolution_statistics, dense_statistics
+from tfptq.core.windows import Window
 
 LEARNED = [method for method in ROUNDING_METHODS if method != "nearest"]
 OPTIONS = {"attention": AttentionRoundOptions(steps=60), "adaround": AdaRoundOptions(steps=200)}

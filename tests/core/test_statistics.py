@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tfptq.core import statistics
 from tfptq.core.blocks import WeightView
-from tfptq.core.statistics import Window, convolution_statistics, dense_statistics, position_step
+from tfptq.core.statistics import convolution_statistics, dense_statistics, position_step
+from tfptq.core.windows import Window
 
 LAYERS = {
     "conv": (keras.layers.Conv2D(5, 3, padding="same"), Window((3, 3), padding="same"), ((3,), (2,), (0, 1))),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from tfptq.core.statistics import Window
+from tfptq.core.windows import Window
 from tfptq.graph.float_equality import FloatEqualityError, model_outputs, relative_difference
 from tfptq.tflite.convert import convert_float
 from tfptq.tflite.emit import KernelPlan
