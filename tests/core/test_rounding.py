@@ -176,9 +176,11 @@ def test_almost_constant_inputs(wiggle):
     x = (means * (1.0 + wiggle * random.normal(size=(9000, 150)))).astype(np.float32)
     view = random.normal(size=(4, 150, 1))
     layers = [(view, dense_statistics(x, x @ view[:, :, 0].T.astype(np.float32)))]
-    image, channels = x[:8100].reshape(9, 30, 30, 150), random.normal(size=(150, 1, 9))
-    depthwise = Window((3, 3), groups=150)
-    layers.append((channels, convolution_statistics(image, np.ones((9, 28, 28, 150), np.float32), depthwise)))
+    images, channels = x.reshape(1000, 3, 3, 150), random.normal(size=(150, 1, 9))
+    for padding, side in (("valid", 1), ("same", 3)):
+        z = np.ones((1000, side, side, 150), np.float32)
+        window = Window((3, 3), padding=padding, groups=150)
+        layers.append((channels, convolution_statistics(images, z, window)))
     for weight, sums in layers:
         problem = rounding_problem(weight, _channel_scales(weight, 4), 4, sums.centred(), damping=0.0)
         assert (np.linalg.eigvalsh(problem.gram) > 0.0).all()
