@@ -4,6 +4,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks, attach
 
@@ -31,17 +32,17 @@ def random_weight(rng, view, kind="shift", block=None, bits=8, shared_base=True)
     outputs, inputs, _ = view.view_shape
     m, n = block or (1, inputs)
     rows, columns = -(-outputs // m), -(-inputs // n)
+    smallest, largest = weight_code_range(bits)
     if kind == "shift":
         # With one column any shift will do; else code * 2**(difference of shifts) must stay inside int8.
-        low, high = (-15, 0) if columns == 1 else (-4, -4 + (8 - bits))
+        low, high = (-15, 0) if columns == 1 else (-4, -4 + (127 // -smallest).bit_length() - 1)
         factors = rng.integers(low, high + 1, (rows, columns)).astype(np.int8)
     elif kind == "integer":
-        factors = rng.integers(1, 17, (rows, columns)).astype(np.int8)
+        factors = rng.integers(1, min(16, 127 // -smallest) + 1, (rows, columns)).astype(np.int8)
     else:
         factors = rng.uniform(0.001, 0.02, (rows, columns)).astype(np.float32)
     base = np.ones(1) if kind == "float" else rng.uniform(0.001, 0.02, 1 if shared_base else rows)
-    limit = 2 ** (bits - 1) - 1
-    codes = rng.integers(-limit, limit + 1, view.view_shape).astype(np.int8)
+    codes = rng.integers(smallest, largest + 1, view.view_shape).astype(np.int8)
     return QuantizedWeight(codes, BlockScales(kind, base.astype(np.float32), factors, (m, n)), bits)
 
 

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from tfptq.config import Calibration, PerChannel, PerTensor, QuantizationConfig, Rounding
+from tfptq.core.affine import weight_code_limit
 from tfptq.fit import (
     UNMATCHED_CONFIG,
     FittingTask,
@@ -17,6 +18,7 @@ from tfptq.fit import (
 from tfptq.layers import weight_specs
 from tfptq.tflite.calibrate import measure
 from tfptq.tflite.emit import plan_integers
+from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.skeleton import build_skeleton
 
 CALIBRATION = Calibration("min_max")
@@ -117,6 +119,23 @@ def test_row_factors_reach_kernel_and_bias(data):
     np.testing.assert_allclose(item.kernel_of(place), task.skeleton.kernel(place), atol=0.02)
     expected = task.skeleton.bias(place) + factors * item.bias_shift
     np.testing.assert_allclose(item.bias_of(task.skeleton, place), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("rounding", [Rounding(), Rounding("coordinate")])
+def test_codes_whose_sign_will_flip_have_a_mirror_image(data, bits, rounding):
+    inputs = keras.Input((6, 6, 3), name="x")
+    factors = np.asarray([2.0, -0.5, 1.0], np.float32)
+    model = keras.Model(inputs, layers.Conv2D(3, 3, name="conv", use_bias=False)(inputs) * factors)
+    kernel = np.full((3, 3, 3, 3), 0.1, np.float32)
+    kernel[0, 0, 0] = -1.0  # the scale by weight error is then that of the lowest code
+    model.get_layer("conv").set_weights([kernel])
+    task, bindings = task_of(model, data, CONFIG.replace(weight_bits=bits, weight_scale="mse", rounding=rounding))
+    prefix = QuantizedPrefix(task.skeleton, [{"x": data}], len(data), 1 << 20)
+    item = fit_weights(task, bindings, prefix)["conv", "kernel"]
+    assert item.weight.codes.min() == -weight_code_limit(bits)  # as low as it may
+    flipped = item.weight.times_rows(item.bindings[0].row_factors)
+    assert flipped.codes.max() <= weight_code_limit(bits)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfptq.checkpoint import Checkpoint
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
-from tfptq.core.affine import ActivationGrid
+from tfptq.core.affine import ActivationGrid, weight_code_limit
 from tfptq.core.bias_correction import correct_bias, make_room_for_bias
 from tfptq.core.blocks import BlockScales, QuantizedWeight, block_shape, quantize_nearest
 from tfptq.core.products import threads_for
@@ -285,7 +285,7 @@ def _fit_on_means(task: FittingTask, key: WeightKey | int, places: tuple[WeightB
     """Quantize a weight from its values and its mean inputs."""
     view, config = task.view(key, places), task.config(key)
     scales = task.storable(fit_scales(view, config), key)
-    weight = quantize_nearest(view, scales, config.weight_bits)
+    weight = _for_all_uses(quantize_nearest(view, scales, config.weight_bits), places)
     shift = np.zeros(len(view), np.float32)
     if config.bias_correction:
         # A layer used several times has one bias: it takes the mean of what each use would want.
@@ -310,7 +310,15 @@ def _fit_on_prefix(
         damped = statistics.damped(view, config.rounding.damping * scarcity)
         scales = task.storable(_searched_scales(view, config, damped), key)
         weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
+        weight = _for_all_uses(weight, places)
         return FittedWeight(weight, _bias_shift(task, key, places, weight, statistics), places)
+
+
+def _for_all_uses(weight: QuantizedWeight, places: tuple[WeightBinding, ...]) -> QuantizedWeight:
+    """Without the code that has no mirror image, where a use with a negative factor will flip the signs of codes."""
+    if not any(place.row_factors is not None and (place.row_factors < 0.0).any() for place in places):
+        return weight
+    return replace(weight, codes=np.maximum(weight.codes, -weight_code_limit(weight.bits)))
 
 
 def _bias_shift(

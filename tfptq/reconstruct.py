@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfptq.core.affine import weight_code_limit
+from tfptq.core.affine import weight_code_range
 from tfptq.core.attention_gradient import attention_codes_of
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.tflite.blocks import Block
@@ -107,8 +107,9 @@ class _BlockTask:
     tau: float
 
     def codes(self, kernel: LearnedKernel, offsets: tf.Tensor) -> tf.Tensor:
-        limit = float(weight_code_limit(kernel.weight.bits))
-        return attention_codes_of(tf.constant(kernel.ratio), tf.convert_to_tensor(offsets), limit, self.tau)
+        low, high = weight_code_range(kernel.weight.bits)
+        code_range = float(low), float(high)
+        return attention_codes_of(tf.constant(kernel.ratio), tf.convert_to_tensor(offsets), code_range, self.tau)
 
     def run(self, offsets: Sequence[tf.Tensor], x: tf.Tensor) -> tf.Tensor:
         """Output of the block with the codes of the offsets."""

@@ -7,8 +7,9 @@ from tfptq.core.affine import (
     ACTIVATION_BITS,
     WEIGHT_BITS,
     activation_grid,
-    quantize_symmetric,
+    nearest_codes,
     weight_code_limit,
+    weight_code_range,
 )
 
 finite = st.floats(-(2.0**99), 2.0**99, width=32)
@@ -57,11 +58,25 @@ def test_bad_ranges_are_refused(low, high):
 
 
 @given(st.sampled_from(WEIGHT_BITS), st.lists(finite, min_size=1, max_size=20), st.floats(1e-6, 1e6))
-def test_symmetric_codes_are_mirrored_and_nearest(bits, values, scale):
+def test_weight_codes_are_nearest_and_mirrored_but_for_the_lowest(bits, values, scale):
     values = np.array(values)
-    codes = quantize_symmetric(values, scale, bits)
-    np.testing.assert_array_equal(quantize_symmetric(-values, scale, bits), -codes)
+    codes = nearest_codes(values, scale, bits)
     limit = weight_code_limit(bits)
-    assert np.abs(codes).max() <= limit
-    inside = np.abs(values) <= limit * scale
+    mirrored = np.maximum(codes, -limit)
+    np.testing.assert_array_equal(np.maximum(nearest_codes(-values, scale, bits), -limit), -mirrored)
+    low, high = weight_code_range(bits)
+    assert low <= codes.min() and codes.max() <= high
+    inside = (low * scale <= values) & (values <= high * scale)
     assert (np.abs(values - codes * scale)[inside] <= 0.5000001 * scale).all()
+
+
+def test_narrow_weight_codes_use_the_whole_range():
+    assert [weight_code_range(bits) for bits in WEIGHT_BITS] == [
+        (-2, 1),
+        (-4, 3),
+        (-8, 7),
+        (-15, 15),
+        (-31, 31),
+        (-127, 127),
+    ]
+    np.testing.assert_array_equal(nearest_codes(np.array([-9.0, -8.4, 7.6]), 1.0, 4), [-8, -8, 7])

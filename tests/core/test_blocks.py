@@ -78,7 +78,7 @@ def test_kinds_of_scales():
 def test_int8_form_is_exact(kind, outputs, inputs, m, n, seed):
     rng = np.random.default_rng(seed)
     V, H = -(-outputs // m), -(-inputs // n)
-    low, high = (1, 17) if kind == "integer" else (-2, 3)
+    low, high = (1, 16) if kind == "integer" else (-2, 2)
     factors = rng.integers(low, high, (V, H)).astype(np.int8)
     scales = BlockScales(kind, rng.uniform(0.1, 1.0, V).astype(np.float32), factors, (m, n))
     weight = quantize_nearest(rng.normal(size=(outputs, inputs, 2)) * 5, scales, 4)

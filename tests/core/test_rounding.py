@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfptq.core.adaround import AdaRoundOptions
+from tfptq.core.affine import weight_code_range
 from tfptq.core.attention_round import AttentionRoundOptions
 from tfptq.core.blocks import BlockScales, block_maxima, float_scales, quantize_nearest
 from tfptq.core.coordinate_rounding import CoordinateOptions, coordinate_codes, descend, sequential_codes
@@ -41,7 +42,8 @@ def test_beats_nearest_clearly_on_correlated_inputs(method, bits):
     nearest = statistics.output_error(quantize_nearest(view, scales, bits).dequantize())
     learned = round_weight(view, scales, bits, statistics, method, OPTIONS.get(method))
     error = statistics.output_error(learned.dequantize())
-    assert np.abs(learned.codes).max() <= 2 ** (bits - 1) - 1
+    low, high = weight_code_range(bits)
+    assert low <= learned.codes.min() and learned.codes.max() <= high
     assert error.sum() < 0.6 * nearest.sum()
 
 
@@ -67,7 +69,7 @@ def test_no_row_is_worse_than_nearest(seed, bits, method):
 def test_coordinate_rounding_is_near_the_optimum():
     view, statistics = _correlated_layer(20, 6, seed=3)
     problem = rounding_problem(view, _channel_scales(view, 2), 2, statistics)
-    every = np.array(list(itertools.product((-1, 0, 1), repeat=6)))
+    every = np.array(list(itertools.product((-2, -1, 0, 1), repeat=6)))
     optimum = np.min([problem.objective(np.broadcast_to(codes, (1, 20, 6))) for codes in every], axis=0)
     ours = problem.objective(coordinate_codes(problem))
     nearest = problem.objective(problem.nearest())

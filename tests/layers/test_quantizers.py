@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
-from tfptq.core.affine import WEIGHT_BITS, ActivationGrid, activation_grid, weight_code_limit
+from tfptq.core.affine import WEIGHT_BITS, ActivationGrid, activation_grid, weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.core.weight_scales import fit_scales
 from tfptq.layers import ActivationQuantizer, WeightQuantizer
@@ -56,10 +56,10 @@ def test_codes_survive_being_dequantized(kind, bits, seed):
     bits = min(bits, 4) if kind == "block_integer" else bits
     config, shape = KINDS[kind].replace(weight_bits=bits), (3, 3, 4, 6)
     rng = np.random.default_rng(seed)
-    limit = weight_code_limit(bits)
+    low, high = weight_code_range(bits)
     quantizer = weight_quantizer(config)
     weights = quantizer.build(shape, "kernel", owner())
-    codes = rng.integers(-limit, limit + 1, (6, 4, 9)).astype(np.int8)
+    codes = rng.integers(low, high + 1, (6, 4, 9)).astype(np.int8)
     scales = random_scales(rng, kind)
     quantizer.assign(scales, weights, shape)
     given_weight = QuantizedWeight(codes, scales, bits)

@@ -15,6 +15,7 @@ from stock_runtimes import RESOLVERS, RUNTIMES, run
 
 import tfptq
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView, float_scales, quantize_nearest
 from tfptq.core.weight_scales import fit_scales
 from tfptq.tflite.convert import convert_float
@@ -195,7 +196,12 @@ def test_size_is_settled_by_the_codes():
     assert settle_layout("layer", "size", QuantizedWeight(codes, small, 3)) == "int4"
     assert settle_layout("layer", "size", QuantizedWeight(codes, large, 3)) == "int8"
     assert settle_layout("layer", "inline", QuantizedWeight(codes, large, 3)) == "inline"
-    with pytest.raises(LayoutError, match="'layer' cannot have the layout 'int4'.*reaches 9.*'int8', 'inline'"):
+    lowest = np.full((4, 2, 1), -4, np.int8)
+    assert settle_layout("layer", "size", QuantizedWeight(lowest, small, 3)) == "int4"
+    with pytest.raises(
+        LayoutError,
+        match="'layer' cannot have the layout 'int4'.* from 0 to 9, and INT4 from -8 to 7.*'int8', 'inline'",
+    ):
         settle_layout("layer", "int4", QuantizedWeight(codes, large, 3))
 
 
@@ -248,8 +254,8 @@ def test_unpacked_kernels_are_exact(view, outputs, inputs, height, width, bits):
     outputs, inputs, _ = view.view_shape
     height, width = min(height, outputs), min(width, inputs)
     scales = float_scales(rng.uniform(0.01, 1, (-(-outputs // height), -(-inputs // width))), (height, width))
-    limit = 2 ** (bits - 1) - 1
-    weight = QuantizedWeight(rng.integers(-limit, limit + 1, view.view_shape).astype(np.int8), scales, bits)
+    low, high = weight_code_range(bits)
+    weight = QuantizedWeight(rng.integers(low, high + 1, view.view_shape).astype(np.int8), scales, bits)
     parts = unpacking(weight, view)
     assert parts.codes.ndim <= 4 and parts.four_bits == (bits <= 4)
     kernel = (parts.codes * parts.factors).reshape(view.shape)
@@ -283,7 +289,7 @@ def tampered(file, name, change):
 
 @pytest.mark.parametrize("layout", ["native", "inline", "composite"])
 def test_tampering_with_scales_is_found(layout):
-    file, _, _ = emitted("wide", layout, QuantizationConfig(PerBlock(2, 32), weight_bits=4))
+    file, _, _ = emitted("wide", layout, QuantizationConfig(PerBlock(2, 32), weight_bits=3))
     name = tfptq.inspect(file).weights[0].tensor
 
     def nudge(data):
@@ -294,7 +300,7 @@ def test_tampering_with_scales_is_found(layout):
 
     with pytest.raises(VerificationError, match="block scales differ"):
         tfptq.verify(tampered(file, "composite_1/scales" if layout == "composite" else f"{name}/scales", nudge))
-    with pytest.raises(VerificationError, match="not between -7 and 7"):
+    with pytest.raises(VerificationError, match="not between -4 and 3"):
         tfptq.verify(tampered(file, name, lowest_code))
 
 

@@ -19,7 +19,7 @@ def network():
     rng = np.random.default_rng(0)
     builder = FileBuilder((1, 5, 5, 3))
     conv_layer(builder, rng, (4, 3, 3, 3))
-    conv_layer(builder, rng, (1, 3, 3, 4), "DEPTHWISE_CONV_2D", "int4", bits=4)
+    conv_layer(builder, rng, (1, 3, 3, 4), "DEPTHWISE_CONV_2D", "int4", bits=3)
     view = VIEWS["FULLY_CONNECTED"]((6, 100))
     weight = random_weight(rng, view, "integer", (2, 30), 4, shared_base=False)
     builder.layer("FULLY_CONNECTED", weight, view)
@@ -32,7 +32,7 @@ def test_a_good_file_passes(tmp_path):
     path.write_bytes(network().finish())
     result = verify(path)
     assert {check.tensor for check in result.checks} == {f"layer_{index}/kernel" for index in range(4)}
-    assert "layer_1/kernel: int4 tensor with 4-bit codes, 4 scales equal the metadata, bias" in result.render()
+    assert "layer_1/kernel: int4 tensor with 3-bit codes, 4 scales equal the metadata, bias" in result.render()
 
 
 def tensor_named(builder, name):
@@ -75,7 +75,7 @@ DAMAGES = {
     "nan scale": ("layer_0/kernel", set_quantization("scale", 1, np.nan), "layer_0/kernel.*1 scales differ"),
     "zero point": ("layer_0/kernel", set_quantization("zeroPoint", 2, 1), "layer_0/kernel.*zero point"),
     "code -128": ("layer_0/kernel", lambda b, n: set_codes(b, n, 7, -128), "layer_0.*not between -127 and 127"),
-    "code -8": ("layer_1/kernel", lambda b, n: set_codes(b, n, 3, 0x08), "layer_1.*not between -7 and 7"),
+    "code -8": ("layer_1/kernel", lambda b, n: set_codes(b, n, 3, 0x08), "layer_1.*not between -4 and 3"),
     "not a multiple": ("layer_2/kernel", lambda b, n: set_codes(b, n, slice(0, 30), 113), "layer_2.*multiple"),
     "bias scale": ("layer_0/bias", nudge_scale, "layer_0/bias.*bias scales"),
     "bias zero point": ("layer_2/bias", set_quantization("zeroPoint", 0, 3), "layer_2/bias.*zero point"),

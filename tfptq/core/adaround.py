@@ -59,18 +59,22 @@ def adaround_codes(problem: RoundingProblem, options: AdaRoundOptions) -> np.nda
     arrays = (ratio, problem.scale, problem.gram, problem.residual, 1.0 / unit[:, :, None])
     up = _optimise(
         *(tf.constant(array, tf.float32) for array in arrays),
-        *map(tf.constant, (float(problem.limit), options.learning_rate, options.regulariser, options.warm_up)),
+        tf.constant(problem.code_range, tf.float32),
+        *map(tf.constant, (options.learning_rate, options.regulariser, options.warm_up)),
         tf.constant(options.steps),
     ).numpy()
-    return np.clip(np.floor(ratio) + up, -problem.limit, problem.limit)
+    return np.clip(np.floor(ratio) + up, *problem.code_range)
 
 
 _ARRAY = tf.TensorSpec([None, None, None], tf.float32)
 _SCALAR = tf.TensorSpec([], tf.float32)
 
 
-@functools.partial(tf.function, input_signature=[*[_ARRAY] * 5, *[_SCALAR] * 4, tf.TensorSpec([], tf.int32)])
-def _optimise(ratio, scale, gram, residual, unit, limit, learning_rate, regulariser, warm_up, steps):
+_RANGE = tf.TensorSpec([2], tf.float32)
+
+
+@functools.partial(tf.function, input_signature=[*[_ARRAY] * 5, _RANGE, *[_SCALAR] * 3, tf.TensorSpec([], tf.int32)])
+def _optimise(ratio, scale, gram, residual, unit, code_range, learning_rate, regulariser, warm_up, steps):
     """Adam over V ``[G, P, K]``. Returns 0 (down) or 1 (up) for each weight."""
     floor = tf.floor(ratio)
 
@@ -78,7 +82,7 @@ def _optimise(ratio, scale, gram, residual, unit, limit, learning_rate, regulari
         sigmoid = tf.sigmoid(values)
         stretched = sigmoid * (ZETA - GAMMA) + GAMMA
         up = tf.clip_by_value(stretched, 0.0, 1.0)
-        codes = tf.clip_by_value(floor + up, -limit, limit)
+        codes = tf.clip_by_value(floor + up, code_range[0], code_range[1])
         error = scale * (codes - ratio)
         slope = (tf.matmul(error, gram) - residual) * 2.0 * scale * unit
         slope = tf.where(tf.equal(codes, floor + up), slope, 0.0)

@@ -2,8 +2,9 @@
 
 A real value ``r`` and its code ``q`` are tied by ``r = scale * (q - zero_point)``.
 
-* Weights are symmetric: ``zero_point = 0`` and codes in ``[-(2**(b-1)-1), 2**(b-1)-1]``, so that the grid
-  is its own mirror image and int8 kernels never meet -128.
+* Weights have ``zero_point = 0``. From 5 bits on, codes are in ``[-(2**(b-1)-1), 2**(b-1)-1]``, so that the grid is
+  its own mirror image and int8 kernels never meet -128. Up to 4 bits, codes go down to ``-2**(b-1)``: one code more
+  is worth a quarter of a decibel to a whole one there, and INT4 kernels read it.
 * Activations are asymmetric with the full range of codes (int8: ``[-128, 127]``), or symmetric for int16,
   as LiteRT's 8-bit quantization specification asks.
 
@@ -24,13 +25,23 @@ LARGEST_MULTIPLIER, LARGEST_SHIFT = 16, 15
 SMALLEST_SCALE = np.float32(2.0**-60)
 
 
+#: Widest weight codes that use all of their two's complement range.
+_FULL_RANGE_BITS = 4
+
+
 def weight_code_limit(bits: int) -> int:
-    """Largest magnitude of a symmetric ``bits``-bit weight code, ``2**(bits-1) - 1``."""
+    """Largest ``bits``-bit weight code, ``2**(bits-1) - 1``: what max-abs scales map the largest weight to."""
     return 2 ** (bits - 1) - 1
 
 
-def quantize_symmetric(values: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
-    """Round ``values`` to the nearest code of a symmetric grid.
+def weight_code_range(bits: int) -> tuple[int, int]:
+    """Smallest and largest ``bits``-bit weight code."""
+    limit = weight_code_limit(bits)
+    return (-limit - 1 if bits <= _FULL_RANGE_BITS else -limit), limit
+
+
+def nearest_codes(values: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
+    """Round ``values`` to the nearest weight code.
 
     Args:
         values: float array of any shape.
@@ -40,9 +51,8 @@ def quantize_symmetric(values: np.ndarray, scale: np.ndarray, bits: int) -> np.n
     Returns:
         int8 codes of the shape of ``values``. Ties go to the even code, as in LiteRT's float kernels.
     """
-    limit = weight_code_limit(bits)
     ratio = np.asarray(values, np.float64) / np.asarray(scale, np.float64)
-    return np.clip(np.rint(ratio), -limit, limit).astype(np.int8)
+    return np.clip(np.rint(ratio), *weight_code_range(bits)).astype(np.int8)
 
 
 @dataclass(frozen=True)

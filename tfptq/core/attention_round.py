@@ -1,6 +1,6 @@
 """Attention Round: learn the rounding of every weight, with any level in reach.
 
-Each weight has an offset ``a`` in units of its scale, and ``ŵ = s * clip(round(w/s + a), -n, n)``. The rounding
+Each weight has an offset ``a`` in units of its scale, and ``ŵ = s * clip(round(w/s + a))``. The rounding
 passes the gradient ``G = dL/dŵ * s`` on, damped by how far the offset has strayed::
 
     dL/da = G * (1/2 + 1/2 erf( a / (√2 τ)))    where G > 0, which lowers a
@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfptq.core.adam import minimise
+from tfptq.core.attention_gradient import outward
 from tfptq.core.coordinate_rounding import coordinate_codes, descend
 from tfptq.core.rounding_problem import RoundingProblem
 
@@ -66,7 +67,8 @@ def attention_codes(problem: RoundingProblem, options: AttentionRoundOptions, se
     arrays = (ratio, problem.scale, problem.gram, problem.residual, 1.0 / unit[:, :, None], offsets)
     codes = _optimise(
         *(tf.constant(array, tf.float32) for array in arrays),
-        *map(tf.constant, (float(problem.limit), options.tau, options.learning_rate)),
+        tf.constant(problem.code_range, tf.float32),
+        *map(tf.constant, (options.tau, options.learning_rate)),
         tf.constant(options.steps),
     )
     return descend(problem, codes.numpy().astype(np.float64), options.polish)
@@ -84,17 +86,17 @@ def _scalar(dtype=tf.float32):
     return tf.TensorSpec([], dtype)
 
 
-_ARRAY = tf.TensorSpec([None, None, None], tf.float32)
+_ARRAY, _RANGE = tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([2], tf.float32)
 
 
-@functools.partial(tf.function, input_signature=[*[_ARRAY] * 6, *[_scalar()] * 3, _scalar(tf.int32)])
-def _optimise(ratio, scale, gram, residual, unit, offsets, limit, tau, learning_rate, steps):
+@functools.partial(tf.function, input_signature=[*[_ARRAY] * 6, _RANGE, *[_scalar()] * 2, _scalar(tf.int32)])
+def _optimise(ratio, scale, gram, residual, unit, offsets, code_range, tau, learning_rate, steps):
     """Adam over offsets ``[G, P, K]``. Returns the best codes of each row."""
 
     def gradient(offsets, _, state):
         codes = tf.round(ratio + offsets)
-        beyond = tf.where(tf.abs(codes) >= limit, tf.sign(codes), 0.0)
-        codes = tf.clip_by_value(codes, -limit, limit)
+        beyond = outward(codes, code_range)
+        codes = tf.clip_by_value(codes, code_range[0], code_range[1])
         best_codes, least = state
         error = scale * (codes - ratio)
         slope = tf.matmul(error, gram) - residual

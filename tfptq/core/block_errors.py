@@ -19,7 +19,7 @@ Source: PTQ-SL, arXiv 2110.07809, whose objective is computed from samples; here
 
 import numpy as np
 
-from tfptq.core.affine import weight_code_limit
+from tfptq.core.affine import weight_code_range
 
 OBJECTIVES = ("output_error", "cosine")
 
@@ -60,7 +60,7 @@ class BlockErrors:
         power = float(np.einsum("gkk->gk", gram).mean()) or 1.0
         self._weight = (view.astype(np.float64) / self._unit).reshape(groups, outputs // groups, columns).astype(dtype)
         self._gram = (gram / power).astype(dtype)
-        self._limit = dtype(weight_code_limit(bits))
+        self._code_range = weight_code_range(bits)
         self._rows, self._columns = block_shape[0], block_shape[1] * taps
         self._cosine = objective == "cosine"
         self.shape = -(-outputs // block_shape[0]), -(-inputs // block_shape[1])
@@ -141,7 +141,7 @@ class BlockErrors:
         scale = scale.reshape(groups, outputs, -1)
         error = weight / scale
         np.rint(error, out=error)
-        np.clip(error, -self._limit, self._limit, out=error)
+        np.clip(error, *self._code_range, out=error)
         error *= scale
         error -= weight
         return error

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tfptq.config import Granularity, PerBlock, PerChannel, PerTensor
-from tfptq.core.affine import quantize_symmetric
+from tfptq.core.affine import nearest_codes
 
 
 @dataclass(frozen=True)
@@ -240,5 +240,5 @@ class QuantizedWeight:
 
 def quantize_nearest(view: np.ndarray, scales: BlockScales, bits: int) -> QuantizedWeight:
     """Round every weight of a view ``[O, I, T]`` to the nearest code of its block."""
-    codes = quantize_symmetric(view, scales.expand(*view.shape[:2]), bits)
+    codes = nearest_codes(view, scales.expand(*view.shape[:2]), bits)
     return QuantizedWeight(codes, scales, bits)

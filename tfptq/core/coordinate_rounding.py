@@ -48,7 +48,7 @@ def sequential_codes(problem: RoundingProblem) -> np.ndarray:
     minimum = np.take_along_axis(problem.cross, order[:, None, :], axis=2) @ inverse
     upper = np.linalg.cholesky(inverse).transpose(1, 2, 0)  # [K, K, G]: column k of the lower factor is row k
     scale = np.take_along_axis(problem.scale, order[:, None, :], axis=2)
-    codes = _round_in_order(_weights_first(minimum), _weights_first(scale), problem.limit, upper)
+    codes = _round_in_order(_weights_first(minimum), _weights_first(scale), problem.code_range, upper)
     back = np.argsort(order, axis=1)
     return np.take_along_axis(codes.transpose(1, 2, 0), back[:, None, :], axis=2)
 
@@ -59,7 +59,7 @@ def descend(problem: RoundingProblem, codes: np.ndarray, sweeps: int) -> np.ndar
     gradient = _weights_first((problem.scale * codes) @ problem.gram - problem.cross)
     scale, codes = _weights_first(problem.scale), _weights_first(codes)
     for _ in range(sweeps):
-        if not _sweep(codes, gradient, scale, problem.limit, gram):
+        if not _sweep(codes, gradient, scale, problem.code_range, gram):
             break
     return np.ascontiguousarray(codes.transpose(1, 2, 0))
 
@@ -74,14 +74,16 @@ def _weights_first(values: np.ndarray) -> np.ndarray:
     return np.array(values.transpose(2, 0, 1), order="C")
 
 
-def _round_in_order(target: np.ndarray, scale: np.ndarray, limit: int, lower: np.ndarray) -> np.ndarray:
+def _round_in_order(
+    target: np.ndarray, scale: np.ndarray, code_range: tuple[int, int], lower: np.ndarray
+) -> np.ndarray:
     """Round ``target [K, G, P]`` from the first weight to the last, feeding errors forward through ``[K, K, G]``."""
     inputs, codes = len(target), np.empty_like(target)
     for start in range(0, inputs, BLOCK):
         end = min(start + BLOCK, inputs)
         errors = np.empty_like(target[start:end])
         for k in range(start, end):
-            codes[k] = np.clip(np.rint(target[k] / scale[k]), -limit, limit)
+            codes[k] = np.clip(np.rint(target[k] / scale[k]), *code_range)
             error = (target[k] - scale[k] * codes[k]) / lower[k, k, :, None]
             target[k + 1 : end] -= lower[k + 1 : end, k, :, None] * error
             errors[k - start] = error
@@ -89,7 +91,9 @@ def _round_in_order(target: np.ndarray, scale: np.ndarray, limit: int, lower: np
     return codes
 
 
-def _sweep(codes: np.ndarray, gradient: np.ndarray, scale: np.ndarray, limit: int, gram: np.ndarray) -> bool:
+def _sweep(
+    codes: np.ndarray, gradient: np.ndarray, scale: np.ndarray, code_range: tuple[int, int], gram: np.ndarray
+) -> bool:
     """One pass over all weights, in place. Returns whether any code changed."""
     inputs, changed = len(codes), False
     for start in range(0, inputs, BLOCK):
@@ -98,7 +102,7 @@ def _sweep(codes: np.ndarray, gradient: np.ndarray, scale: np.ndarray, limit: in
         local = gradient[start:end].copy()
         for k in range(start, end):
             row = local[k - start]
-            best = np.clip(np.rint(codes[k] - row / (gram[k, k, :, None] * scale[k])), -limit, limit)
+            best = np.clip(np.rint(codes[k] - row / (gram[k, k, :, None] * scale[k])), *code_range)
             moves[k - start] = (best - codes[k]) * scale[k]
             codes[k] = best
             local += gram[start:end, k, :, None] * moves[k - start]

@@ -3,7 +3,7 @@
 Given the scales, a layer's output error (see ``statistics``) falls apart into one quadratic for each output
 channel, over codes ``q`` and with ``ŵ = S * q``::
 
-    f(ŵ) = ŵ A ŵᵀ - 2 ŵ·c          |q| <= 2**(bits-1) - 1
+    f(ŵ) = ŵ A ŵᵀ - 2 ŵ·c          low <= q <= high
 
 ``A`` is the covariance of the layer's quantized inputs and ``c`` that of its float output with them. What is
 minimised is the *damped* quadratic, which also keeps to the float weights ``w``::
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfptq.core.affine import weight_code_limit
+from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales
 from tfptq.core.statistics import CentredStatistics
 
@@ -35,14 +35,14 @@ class RoundingProblem:
     Attributes:
         weight: float weights w, ``[G, P, K]``.
         scale: scale S of each weight, ``[G, P, K]``.
-        limit: largest magnitude of a code.
+        code_range: smallest and largest code.
         gram: damped A, ``[G, K, K]``.
         cross: damped C, ``[G, P, K]``.
     """
 
     weight: np.ndarray
     scale: np.ndarray
-    limit: int
+    code_range: tuple[int, int]
     gram: np.ndarray
     cross: np.ndarray
 
@@ -61,7 +61,7 @@ class RoundingProblem:
 
     def nearest(self) -> np.ndarray:
         """Codes next to the float weights, float64 ``[G, P, K]``."""
-        return np.clip(np.rint(self.weight / self.scale), -self.limit, self.limit)
+        return np.clip(np.rint(self.weight / self.scale), *self.code_range)
 
 
 def rounding_problem(
@@ -93,4 +93,4 @@ def rounding_problem(
     floor[floor <= 0.0] = 1.0
     pull = np.maximum(max(damping, LEAST_DAMPING) * power, floor)[:, None, None]
     gram = statistics.gram + pull * np.eye(weight.shape[2])
-    return RoundingProblem(weight, scale, weight_code_limit(bits), gram, statistics.cross + pull * weight)
+    return RoundingProblem(weight, scale, weight_code_range(bits), gram, statistics.cross + pull * weight)

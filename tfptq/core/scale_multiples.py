@@ -1,14 +1,14 @@
 """Integer and shift scales: the scales of a row of blocks as multiples of one, ``S[v, h] = s_v * r[v, h]``.
 
-``r`` is in 1..16 (``integer``) or a power of two (``shift``), and ``r`` times the largest code stays within 127, so
-that the layer is exactly an int8 one. A row with one block has nothing to tell apart: its multiplier is 1.
+``r`` is in 1..16 (``integer``) or a power of two (``shift``), and ``r`` times any code stays within 127, so that the
+layer is exactly an int8 one. A row with one block has nothing to tell apart: its multiplier is 1.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from tfptq.core.affine import LARGEST_MULTIPLIER, SMALLEST_SCALE, weight_code_limit
+from tfptq.core.affine import LARGEST_MULTIPLIER, SMALLEST_SCALE, weight_code_range
 from tfptq.core.blocks import BlockScales
 
 
@@ -23,7 +23,7 @@ def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -
     Raises:
         ValueError: none of those allowed fits.
     """
-    largest = 127 // weight_code_limit(bits)
+    largest = 127 // -weight_code_range(bits)[0]
     if kind == "shift":
         return 2 ** np.arange(largest.bit_length())
     largest = min(LARGEST_MULTIPLIER, largest)

@@ -5,8 +5,8 @@ Coordinate descent goes over the columns ``h`` of blocks; all rows ``v`` of bloc
 only moves its own outputs. The candidates are tried coarse to fine: every fourth one, then the neighbours of each
 block's best.
 
-**Integer and shift scales.** ``S[v, h] = s_v * r[v, h]`` with ``r`` in 1..16, or a power of two; ``r`` times the
-largest code stays within 127, so that the layer is exactly an int8 one. From the best float scales:
+**Integer and shift scales.** ``S[v, h] = s_v * r[v, h]`` with ``r`` in 1..16, or a power of two; ``r`` times any
+code stays within 127, so that the layer is exactly an int8 one. From the best float scales:
 
 1. ``s_v``: for each candidate every block takes the multiplier with the least error while its neighbours keep their
    float scales; those with the least sums go on.

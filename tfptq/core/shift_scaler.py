@@ -18,7 +18,7 @@ import dataclasses
 
 import numpy as np
 
-from tfptq.core.affine import LARGEST_SHIFT, SMALLEST_SCALE, weight_code_limit
+from tfptq.core.affine import LARGEST_SHIFT, SMALLEST_SCALE, weight_code_limit, weight_code_range
 from tfptq.core.blocks import BlockScales
 
 #: Largest bias code that scales are chosen for: half of int32 is left to the accumulated products, and a little of the
@@ -108,7 +108,6 @@ def _search(units: np.ndarray, maxima: np.ndarray, bits: int) -> tuple[float, np
 
 def _channel_errors(units: np.ndarray, layer_scale: float, shifts: np.ndarray, bits: int) -> np.ndarray:
     """Squared error of each channel, float64 ``[O]``."""
-    limit = weight_code_limit(bits)
     scale = np.ldexp(layer_scale, -shifts.astype(np.int32))[:, None, None]
-    error = np.clip(np.rint(units / scale), -limit, limit) * scale - units
+    error = np.clip(np.rint(units / scale), *weight_code_range(bits)) * scale - units
     return np.einsum("oit,oit->o", error, error)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfptq.config import PerTensor, QuantizationConfig
-from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
+from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit, weight_code_range
 from tfptq.core.blocks import BlockScales, block_maxima, block_shape, float_scales
 from tfptq.core.scale_multiples import (
     covering_scales,
@@ -152,10 +152,10 @@ def squared_error(units: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray
     Returns:
         float32 ``[O, I]``, summed over the taps.
     """
-    limit = np.float32(weight_code_limit(bits))
+    low, high = weight_code_range(bits)
     rounded = np.divide(units, scale)
     np.rint(rounded, out=rounded)
-    np.clip(rounded, -limit, limit, out=rounded)
+    np.clip(rounded, low, high, out=rounded)
     rounded *= scale
     rounded -= units
     return np.einsum("oit,oit->oi", rounded, rounded)

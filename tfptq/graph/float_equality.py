@@ -5,6 +5,9 @@ The difference of an output is ``max |a - b|``, relative to the range ``max a - 
 The layer is found without knowing how the graph was rewritten: a layer of the new model is *confirmed* when some layer
 of the original yields the same values in any order (so that permuted channels count as equal). The first layer in the
 graph that is not confirmed, and from which no confirmed layer can be reached, is where the models part.
+
+A deep network may amplify the rounding of float32 itself beyond any fixed tolerance. Where a difference is too large,
+the tolerance therefore grows to a multiple of what the network makes of inputs that are rounded otherwise.
 """
 
 from collections.abc import Mapping
@@ -15,6 +18,9 @@ import numpy as np
 
 from tfptq.graph.flat_graph import FlatGraph
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
+
+#: A difference may be so many times the network's own rounding noise, up to a share of the range.
+_NOISE_FACTOR, _LARGEST_TOLERANCE = 32.0, 1e-2
 
 
 class FloatEqualityError(ValueError):
@@ -55,7 +61,7 @@ def check_float_equal(
         original: the reference.
         canonical: the rewritten model.
         batch: as for ``largest_difference``.
-        tolerance: largest relative difference that is let pass.
+        tolerance: largest relative difference that is let pass, unless rounding alone makes larger ones.
 
     Returns:
         The differences, for the report.
@@ -64,6 +70,8 @@ def check_float_equal(
         FloatEqualityError: naming the outputs, the differences, and the layer where the models part if it is found.
     """
     differences = largest_difference(original, canonical, batch)
+    if not max(differences.values()) <= tolerance:
+        tolerance = tolerance_beside_noise(original, batch, tolerance)
     broken = {name: value for name, value in differences.items() if not value <= tolerance}
     if broken:
         listed = ", ".join(f"{name!r} by {value:.3g}" for name, value in broken.items())
@@ -74,6 +82,32 @@ def check_float_equal(
             f"(tolerance {tolerance:g}){where}"
         )
     return differences
+
+
+def tolerance_beside_noise(model: keras.Model, batch: Any, tolerance: float) -> float:
+    """A tolerance for models that compute the same as another but for rounding.
+
+    Args:
+        model: float model.
+        batch: as for ``largest_difference``.
+        tolerance: what to tolerate at least.
+
+    Returns:
+        ``tolerance``, or more if the outputs move by a good part of it when each input moves by one float32 rounding.
+    """
+    moved = keras.tree.map_structure(_rounded_otherwise, batch)
+    reference = _float32_reference(model)
+    pairs = zip(model_outputs(reference, batch), model_outputs(reference, moved), strict=True)
+    noise = max(relative_difference(*pair) for pair in pairs)
+    return max(tolerance, min(_NOISE_FACTOR * noise, _LARGEST_TOLERANCE))
+
+
+def _rounded_otherwise(values: np.ndarray) -> np.ndarray:
+    """Every other value one float32 number up, the others down."""
+    if not np.issubdtype(values.dtype, np.floating):
+        return values
+    towards = np.where(np.arange(values.size) % 2, np.inf, -np.inf).reshape(values.shape)
+    return np.nextafter(values, towards.astype(values.dtype))
 
 
 def first_difference(original: keras.Model, changed: keras.Model, batch: Any, tolerance: float = 1e-4) -> str | None:

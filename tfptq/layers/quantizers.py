@@ -25,7 +25,7 @@ import keras
 import numpy as np
 
 from tfptq.config import Granularity, PerTensor, QuantizationConfig
-from tfptq.core.affine import LARGEST_SHIFT, ActivationGrid, weight_code_limit
+from tfptq.core.affine import LARGEST_SHIFT, ActivationGrid, weight_code_range
 from tfptq.core.blocks import (
     BlockScales,
     QuantizedWeight,
@@ -133,8 +133,8 @@ class WeightQuantizer(Quantizer):
 
     def __call__(self, inputs, training, weights, **kwargs):
         """Fake-quantize a kernel with its stored scales."""
-        limit = weight_code_limit(self.bits)
-        return fake_quantize(inputs, self._scale_tensor(tuple(inputs.shape), weights), 0.0, -limit, limit)
+        scale = self._scale_tensor(tuple(inputs.shape), weights)
+        return fake_quantize(inputs, scale, 0.0, *weight_code_range(self.bits))
 
     def assign(self, scales: BlockScales, weights: Variables, tensor_shape: tuple[int, ...]) -> None:
         """Store the scales of a kernel.

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tfptq.core.affine import weight_code_limit
+from tfptq.core.affine import weight_code_range
 from tfptq.tflite.metadata import FormatError, TensorBlocks
 from tfptq.tflite.model_reader import Model, Tensor
 
@@ -54,11 +54,9 @@ def stored_codes(blocks: TensorBlocks, model: Model) -> np.ndarray:
         codes = tensor.values().reshape(blocks.shape)
         if blocks.layout in ("int8", "int4") and blocks.factors.shape[1] > 1:
             codes = _divided(blocks, codes)
-    limit = weight_code_limit(blocks.bits)
-    if codes.min() < -limit or codes.max() > limit:
-        raise FormatError(
-            f"layer {blocks.layer!r}: a code of {blocks.tensor_name!r} is not between {-limit} and {limit}"
-        )
+    low, high = weight_code_range(blocks.bits)
+    if codes.min() < low or codes.max() > high:
+        raise FormatError(f"layer {blocks.layer!r}: a code of {blocks.tensor_name!r} is not between {low} and {high}")
     return codes
 
 

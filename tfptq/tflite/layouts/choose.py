@@ -25,8 +25,8 @@ FLOAT_LAYOUTS = ("native", "inline", "composite")
 #: Operators whose stock kernels read INT4 weights -> least operator version. Version 7 of DEPTHWISE_CONV_2D would be
 #: the exact one, but the reference resolver knows six.
 INT4_VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 10}
-#: Largest magnitude of an INT4 code.
-LARGEST_INT4 = 7
+#: Smallest and largest INT4 code.
+INT4_RANGE = -8, 7
 #: What the kernels of ``native`` demand.
 NATIVE_BLOCK, NATIVE_OUTPUTS = 32, 4
 
@@ -104,14 +104,15 @@ def settle_layout(layer: str, planned: str, weight: QuantizedWeight) -> str:
     if planned not in ("size", "int4"):
         return planned
     form = weight.int8_form()
-    largest = None if form is None else int(abs(form[0]).max(initial=0))
-    if largest is not None and largest <= LARGEST_INT4:
+    low, high = (0, 0) if form is None else (int(form[0].min(initial=0)), int(form[0].max(initial=0)))
+    if form is not None and INT4_RANGE[0] <= low and high <= INT4_RANGE[1]:
         return "int4"
     if planned == "size":
         return "int8"
     raise LayoutError(
-        f"layer {layer!r} cannot have the layout 'int4': code times multiplier reaches {largest}, and INT4 ends at "
-        f"{LARGEST_INT4}; it can have 'int8', 'inline', 'composite', or 'int4' with one scale per output channel"
+        f"layer {layer!r} cannot have the layout 'int4': codes times multipliers go from {low} to {high}, and INT4 "
+        f"from {INT4_RANGE[0]} to {INT4_RANGE[1]}; it can have 'int8', 'inline', 'composite', or 'int4' with one scale "
+        "per output channel"
     )
 
 
