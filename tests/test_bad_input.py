@@ -169,6 +169,35 @@ def test_wrong_kind_of_config(model, config):
     refused(TypeError, "config is a (int|dict); pass a QuantizationConfig or a preset's name", model, images(), config)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"seed": -1}, ValueError, "seed is -1; it must be between 0"),
+        ({"seed": 2**64}, ValueError, "seed is 18446744073709551616"),
+        ({"seed": None}, TypeError, "seed is None; it must be a whole number"),
+        ({"max_memory": "1GB"}, TypeError, "max_memory is '1GB'; it must be a whole number"),
+        ({"checkpoint_dir": __file__}, NotADirectoryError, "checkpoint_dir is .*test_bad_input.py', which is a file"),
+    ],
+)
+def test_arguments_are_checked_before_the_work(arguments, error, message):
+    with pytest.raises(error, match=message):
+        tfptq.quantize_keras_model(None, None, **arguments)  # neither model nor data are looked at
+
+
+@pytest.mark.parametrize("name", ["im 1", "bild_ä", "class"])
+def test_names_that_tensorflow_cannot_export(name):
+    inputs = keras.Input((8,), name=name)
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    refused(ValueError, f"names of inputs must consist of ASCII .*, not '{name}'", model, np.ones((4, 8), np.float32))
+
+
+def test_outputs_in_lists_of_lists():
+    inputs = keras.Input((8,), name="x")
+    outputs = keras.layers.Dense(2)(inputs)
+    model = keras.Model(inputs, {"a": [outputs], "b": inputs})
+    refused(ValueError, "outputs must be one tensor, or a list or dict", model, np.ones((4, 8), np.float32))
+
+
 def test_bad_types_of_inputs():
     message = r"input_type \(with activation_bits=8\) is 'int4'; it must be one of 'float32', 'int8', 'uint8'"
     with pytest.raises(ValueError, match=message):

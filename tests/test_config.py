@@ -11,6 +11,7 @@ from tfptq.config import (
     PerChannel,
     PerTensor,
     QuantizationConfig,
+    Rounding,
     override,
     resolve_config,
 )
@@ -71,6 +72,13 @@ def test_bad_json(text, message):
 @pytest.mark.parametrize(
     "changes, message",
     [
+        ({"equalize": "no"}, "equalize is 'no'; it must be of the type bool"),
+        ({"weight_bits": 4.0}, "weight_bits is 4.0; it must be of the type int"),
+        ({"statistics_samples": 12.5}, "statistics_samples is 12.5; it must be of the type int or None"),
+        ({"fine_tuning": True}, "fine_tuning is True; it must be of the type FineTuning or None"),
+        ({"rounding": Rounding}, "rounding is <class .*; it must be of the type Rounding"),
+        ({"overrides": override("a", skip=True)}, "overrides is LayerOverride.*; it must be of the type tuple"),
+        ({"calibration": "minmax"}, "calibration.method is 'minmax'"),
         ({"granularity": "channel"}, "granularity is 'channel'"),
         ({"scaler": "int"}, "scaler is 'int'"),
         ({"weight_bits": 9}, "weight_bits is 9"),

@@ -1,4 +1,5 @@
 import gc
+import itertools
 import tracemalloc
 
 import keras
@@ -200,8 +201,9 @@ BAD = {
     "unknown name": ({"y": X}, "input 'x' is missing, 'y' is no input; the model's inputs are x"),
     "extra name": ({"x": X, "label": LABELS}, "'label' is no input"),
     "generator object": ((x for x in X), "generator, which can be read only once; pass the function"),
-    "endless tf.data": (tf.data.Dataset.from_tensor_slices(X).repeat(), "never ends"),
-    "endless PyDataset": (Endless(), "never ends"),
+    "endless tf.data": (tf.data.Dataset.from_tensor_slices(X).repeat(), "does not end"),
+    "endless PyDataset": (Endless(), "does not end"),
+    "path": ("samples.npy", "is the path 'samples.npy'; load its samples"),
     "function without result": (lambda: None, "returned a NoneType"),
     "number": (3, "is a int; pass a numpy array"),
     "nothing": (None, "is a NoneType; pass a numpy array"),
@@ -213,6 +215,14 @@ def test_refuses(single, name):
     dataset, message = BAD[name]
     with pytest.raises(DataError, match=message):
         calibration_data(single, dataset)
+
+
+def test_refuses_a_stream_that_does_not_end(single, monkeypatch):
+    monkeypatch.setattr("tfptq.data.MOST_STREAMED", 50)
+    assert calibration_data(single, lambda: iter([X] * 5)).num_samples == 50
+    with pytest.raises(DataError, match="does not end"):
+        calibration_data(single, lambda: itertools.repeat(X)).num_samples  # noqa: B018
+    assert calibration_data(single, np.repeat(X, 6, axis=0)).num_samples == 60  # an array tells its length
 
 
 def test_refuses_bad_integers_and_lengths(double):

@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from stock_runtimes import run_decoded, signal_to_noise
 
+import tfptq
 from tfptq.config import Calibration, PerChannel, PerTensor, QuantizationConfig, Rounding
 from tfptq.core.affine import weight_code_limit
 from tfptq.fit import (
@@ -91,6 +93,24 @@ def test_bias_correction_keeps_the_mean_output(model, data):
     assert np.abs(moved).max() > 1e-3
     (place,) = item.bindings
     np.testing.assert_allclose(item.bias_of(task.skeleton, place), task.skeleton.bias(place) - moved, rtol=1e-5)
+
+
+def test_a_shared_bias_heeds_the_use_with_small_inputs(data):
+    """What is a rounding error beside large outputs would drown small ones."""
+    inputs = [keras.Input((6, 6, 3), name=name) for name in ("quiet", "loud")]
+    conv = layers.Conv2D(3, 3, name="conv")
+    model = keras.Model(inputs, [conv(x) for x in inputs])
+    samples = {"quiet": data, "loud": 100.0 * data[::-1]}
+    result = tfptq.quantize_keras_model(model, samples, CONFIG.replace(weight_bits=4), progress=False)
+    expected = dict(zip(("quiet", "loud"), model.predict(samples, verbose=0), strict=True))
+    found = run_decoded(result.tflite, samples).values()
+    ratios = [max(signal_to_noise(wanted, values) for values in found) for wanted in expected.values()]
+    plain = tfptq.quantize_keras_model(
+        model, samples, CONFIG.replace(weight_bits=4, bias_correction=False), progress=False
+    )
+    without = run_decoded(plain.tflite, samples).values()
+    assert ratios[0] > max(signal_to_noise(expected["quiet"], values) for values in without)
+    assert min(ratios) > 15
 
 
 def test_no_bias_correction_when_not_asked(model, data):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from stock_runtimes import details
+from stock_runtimes import details, run_decoded, signal_to_noise
 from test_reordering import inverted_residual, residual, with_random_weights
 
 import tfptq
@@ -158,3 +158,30 @@ def test_steps_stay_where_learning_them_does_not_help(network, images):
     skeleton = build_skeleton(canonical, kernel_views(canonical))
     grids = {skeleton.bindings[1].input: ActivationGrid(0.2, -8, 4)}
     assert learn_steps(skeleton, grids, [{"image": images}], FineTuning(5, 5, 16, 10.0)) == grids
+
+
+def _factor(x):
+    return layers.Lambda(lambda values: values * 0.01)(x)
+
+
+BESIDE_KERNELS = {
+    "factor before": lambda x: layers.Conv2D(8, 3, name="conv")(_factor(layers.Conv2D(4, 3, activation="relu")(x))),
+    "factor after": lambda x: layers.ReLU()(_factor(layers.Conv2D(8, 3, name="conv")(x))),
+    "summand after": lambda x: layers.Lambda(lambda values: values + 5.0)(layers.Conv2D(8, 3, name="conv")(x)),
+    "pixels": lambda x: layers.Conv2D(8, 3, name="conv")(layers.Rescaling(2 / 255, -1.0)(x)),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE_KERNELS)
+@pytest.mark.parametrize("preset", ["w8a8_channel", "w4a8_channel"])
+def test_constants_that_the_converter_fuses_into_kernels(images, case, preset):
+    """The file computes with other numbers than the layers; the simulation gives its outputs all the same."""
+    keras.utils.set_random_seed(0)
+    data = (40 * images + 128).clip(0, 255).astype(np.uint8) if case == "pixels" else images
+    inputs = keras.Input((6, 6, 3), name="x", dtype=data.dtype.name)
+    x = layers.Flatten()(BESIDE_KERNELS[case](inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="head")(x))
+    result = quantize(model, data, preset)
+    (outputs,) = run_decoded(result.tflite, {"x": data}).values()
+    assert signal_to_noise(outputs, result.keras_model.predict(data, verbose=0)) > 30
+    assert any("fused a constant into layer 'conv'" in warning for warning in result.report.warnings)

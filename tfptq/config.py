@@ -22,6 +22,7 @@ from tfptq.config_parts import (
     PerTensor,
     Rounding,
     between,
+    check_types,
     one_of,
 )
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, WEIGHT_BITS
@@ -101,7 +102,7 @@ class QuantizationConfig:
         weight_scale: ``"max_abs"``, ``"mse"`` (search the scales with the least squared weight error), ``"output"``
             (search those with the least error of the layer's output, PTQ-SL) or ``"cosine"`` (the same with cosine
             similarity).
-        rounding: how weights are rounded to codes.
+        rounding: how weights are rounded to codes; the name of a method stands for its defaults.
         statistics_samples: number of samples that layer statistics are taken from; None takes all.
         equalize: multiply channels in one layer and divide them in the next where that helps layers of less than 8
             bits.
@@ -113,7 +114,7 @@ class QuantizationConfig:
         layout: how codes lie in the file: ``"size"`` or ``"speed"`` choose for each layer, or a layout's name.
         multipliers: the integers that ``scaler="integer"`` may choose from; None for all of 1..16. With few, such as
             ``(2, 3, 4, 6)``, int8 codes take few values, and NPU compilers that compress weights make them smaller.
-        calibration: how activation ranges are found.
+        calibration: how activation ranges are found; the name of a method stands for its defaults.
         bias_correction: take the mean shift that weight rounding causes out of the bias.
         skip: leave the layer in float.
         overrides: other values for single layers; later ones win.
@@ -147,6 +148,11 @@ class QuantizationConfig:
     name: str = "custom"
 
     def __post_init__(self):
+        for field, part in {"rounding": Rounding, "calibration": Calibration}.items():
+            if isinstance(getattr(self, field), str):
+                object.__setattr__(self, field, part(getattr(self, field)))
+        if isinstance(self.overrides, list):
+            object.__setattr__(self, "overrides", tuple(self.overrides))
         if not isinstance(self.granularity, Granularity):
             raise ValueError(
                 f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
@@ -158,6 +164,7 @@ class QuantizationConfig:
             object.__setattr__(self, "multipliers", tuple(self.multipliers))
             for value in self.multipliers:
                 one_of("multipliers", value, range(1, LARGEST_MULTIPLIER + 1))
+        check_types(self)
         one_of("layout", self.layout, LAYOUTS)
         one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
         one_of("weight_bits", self.weight_bits, WEIGHT_BITS)
@@ -168,12 +175,9 @@ class QuantizationConfig:
             one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), allowed)
         if self.statistics_samples is not None:
             between("statistics_samples", self.statistics_samples, 1, 2**40)
-        if isinstance(self.rounding, str):
-            object.__setattr__(self, "rounding", Rounding(self.rounding))
         if self.mixed_precision is not None and self.scaler == "integer" and max(self.mixed_precision.bits) > 4:
             raise ValueError("mixed_precision with scaler='integer' needs bits of 4 and less: (2, 3, 4)")
         self._check_scaler()
-        object.__setattr__(self, "overrides", tuple(self.overrides))
         for item in self.overrides:
             if not isinstance(item, LayerOverride):
                 raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")

@@ -4,6 +4,9 @@ Frozen dataclasses that check their own fields; ``tfptq.config`` puts them toget
 """
 
 import dataclasses
+import functools
+import types
+import typing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,37 @@ def one_of(field: str, value: Any, allowed) -> None:
     """Refuse a value that is not among those allowed, naming the field."""
     if value not in allowed:
         raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
+
+
+def check_types(config: Any) -> None:
+    """Refuse values of other types than the fields of a dataclass declare, naming the field.
+
+    Raises:
+        ValueError: a field holds a value of another type.
+    """
+    for name, kinds in _types_of_fields(type(config)).items():
+        value = getattr(config, name)
+        if not any(_is_a(value, kind) for kind in kinds):
+            wanted = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)
+            raise ValueError(f"{type(config).__name__}.{name} is {value!r}; it must be of the type {wanted}")
+
+
+@functools.cache
+def _types_of_fields(cls: type) -> dict[str, tuple[type, ...]]:
+    hints = typing.get_type_hints(cls)
+    choices = {name: typing.get_args(hint) if _is_union(hint) else (hint,) for name, hint in hints.items()}
+    return {name: tuple(typing.get_origin(kind) or kind for kind in kinds) for name, kinds in choices.items()}
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    """Whether a value is of a type, where a truth value is no number, and a whole number will do for a real one."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def between(field: str, value: float, low: float, high: float) -> None:
@@ -52,6 +86,7 @@ class PerBlock:
     input_blocks: int | None = None
 
     def __post_init__(self):
+        check_types(self)
         sides = (self.output_channels, self.input_channels)
         if (None in sides) if self.input_blocks is None else sides != (None, None):
             raise ValueError(
@@ -84,6 +119,7 @@ class Calibration:
     bins: int = 2048
 
     def __post_init__(self):
+        check_types(self)
         one_of("calibration.method", self.method, ("min_max", "moving_average", "percentile", "mse", "kl"))
         between("calibration.percentile", self.percentile, 50.0, 100.0)
         between("calibration.momentum", self.momentum, 0.0, 1.0)
@@ -122,6 +158,7 @@ class Rounding:
     most_inputs: int | None = None
 
     def __post_init__(self):
+        check_types(self)
         one_of("rounding.reconstruction", self.reconstruction, ("layer", "block"))
         between("rounding.block_steps", self.block_steps, 1, 1_000_000)
         one_of("rounding.method", self.method, ("nearest", "coordinate", "attention", "adaround"))
@@ -156,7 +193,8 @@ class MixedPrecision:
     eps: float = 0.1
 
     def __post_init__(self):
-        object.__setattr__(self, "bits", tuple(self.bits))
+        object.__setattr__(self, "bits", tuple(self.bits) if isinstance(self.bits, list) else self.bits)
+        check_types(self)
         for width in self.bits:
             one_of("mixed_precision.bits", width, WEIGHT_BITS)
         between("mixed_precision.eps", self.eps, 1e-6, 10.0)
@@ -183,6 +221,7 @@ class FineTuning:
     learning_rate: float = 5e-4
 
     def __post_init__(self):
+        check_types(self)
         between("fine_tuning.steps", self.steps, 1, 1_000_000)
         between("fine_tuning.passes", self.passes, 1, 1_000_000)
         between("fine_tuning.batch_size", self.batch_size, 1, 2**20)

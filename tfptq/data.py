@@ -17,6 +17,7 @@ of every pass is checked. Calibration makes several passes, so a stream must be 
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,8 @@ from tfptq.data_checks import (
 #: Input values in a batch, and samples in it, unless the caller says otherwise.
 VALUES_PER_BATCH = 1 << 20
 SMALLEST_BATCH, LARGEST_BATCH = 4, 32
+#: A stream that does not tell its length ends here, or is taken to be endless. A few hundred samples are enough.
+MOST_STREAMED = 1 << 18
 
 
 class CalibrationData:
@@ -93,6 +96,7 @@ class CalibrationData:
         seen = 0
         for batch in _rebatch(pieces, self.batch_size):
             seen += _length(batch)
+            _refuse_endless(self._num_samples is None and seen > MOST_STREAMED)
             yield _filled(batch, self.batch_size) if self.fill else batch
         if self._num_samples not in (None, seen):
             raise DataError(
@@ -175,6 +179,8 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
 
 def _stream(dataset: Any) -> Callable[[], Iterator[Any]]:
     """The function that starts a new pass over a dataset that is no array."""
+    if isinstance(dataset, str | os.PathLike):
+        raise DataError(f"the calibration dataset is the path {str(dataset)!r}; load its samples, as with numpy.load")
     if isinstance(dataset, tf.data.Dataset):
         _refuse_endless(dataset.cardinality() == tf.data.INFINITE_CARDINALITY)
         return dataset.as_numpy_iterator
@@ -200,7 +206,9 @@ def _stream(dataset: Any) -> Callable[[], Iterator[Any]]:
 
 def _refuse_endless(endless: bool) -> None:
     if endless:
-        raise DataError("the calibration dataset never ends; bound it, for example with dataset.take(8)")
+        raise DataError(
+            "the calibration dataset does not end; give a few hundred samples, for example with dataset.take(8)"
+        )
 
 
 def _called(function: Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Any]]:

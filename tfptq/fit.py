@@ -288,9 +288,12 @@ def _fit_on_means(task: FittingTask, key: WeightKey | int, places: tuple[WeightB
     weight = _for_all_uses(quantize_nearest(view, scales, config.weight_bits), places)
     shift = np.zeros(len(view), np.float32)
     if config.bias_correction:
-        # A layer used several times has one bias: it takes the mean of what each use would want.
+        # A layer used several times has one bias: it takes a mean of what its uses would want. What is a little for
+        # a use with large inputs would drown one with small ones, so that these count more.
         means = [task.measurements.input_means[place.operator] for place in places]
-        shift = np.mean([correct_bias(shift, view, weight.dequantize(), mean) for mean in means], axis=0)
+        shifts = [correct_bias(shift, view, weight.dequantize(), mean) for mean in means]
+        steps = [task.grids[place.input].scale if place.input in task.grids else 1.0 for place in places]
+        shift = np.average(shifts, axis=0, weights=np.square(min(steps) / np.asarray(steps)))
     return FittedWeight(weight, shift.astype(np.float32), places)
 
 

@@ -22,7 +22,7 @@ from tfptq.prepare import prepare
 from tfptq.progress import Progress
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
-from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, simulated_grids
+from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions, simulated_grids
 from tfptq.tflite.calibrate import Measurements, measure
 from tfptq.tflite.describe import describe
 from tfptq.tflite.emit import IntegerPlan, KernelPlan, emit, plan_integers
@@ -93,6 +93,7 @@ def quantize_keras_model(
         ValueError: the model, the data or the config cannot be used; the message names the layer, the input or the
             field, and says what to do.
         TypeError: an argument of the wrong type.
+        NotADirectoryError: ``checkpoint_dir`` is a file.
         FileNotFoundError: no model at the path.
         RuntimeError: Keras does not run on TensorFlow.
 
@@ -102,6 +103,7 @@ def quantize_keras_model(
         >>> print(result.report)
     """
     config = resolve_config(config)
+    check_arguments(seed, checkpoint_dir, max_memory)
     steps = Progress(progress)
     network = prepare(model, dataset, config, steps)
     canonical, data, batch, layer_config = network.model, network.data, network.batch, network.config
@@ -156,8 +158,9 @@ def quantize_keras_model(
             if not fits_few_bits:  # weights were fitted to the grids as they are
                 grids = simulated_grids(skeleton, measurements, plan, config)
     fitted = with_room_for_biases(task, fitted, plan.grids)
-    assign_weights_to_wrappers(simulation, fitted)
-    assign_grids_to_wrappers(simulation, skeleton, fitted, plan, grids, config)
+    fusions = find_fusions(canonical, simulation, skeleton, fitted, batch)
+    assign_weights_to_wrappers(simulation, fitted, fusions)
+    notes = assign_grids_to_wrappers(simulation, skeleton, fitted, plan, grids, config, fusions)
     with steps.step("emit"):
         kernels = kernel_plans(skeleton, fitted, layouts)
         types = {"input_type": config.input_type, "output_type": config.output_type}
@@ -167,8 +170,9 @@ def quantize_keras_model(
     with steps.step("report"):
         samples = {name: values[:REPORT_SAMPLES] for name, values in batch.items()}
         moved = {} if network.reordered is None else network.reordered.layers
-        notes = () if not_tuned is None else (f"the network was not fine-tuned: {not_tuned}",)
-        outcome = Outcome(canonical, skeleton, plan, weights, fitted, kernels, tflite, samples, moved, notes)
+        if not_tuned is not None:
+            notes.append(f"the network was not fine-tuned: {not_tuned}")
+        outcome = Outcome(canonical, skeleton, plan, weights, fitted, kernels, tflite, samples, moved, tuple(notes))
         report = build_report(
             outcome,
             config,
@@ -179,6 +183,23 @@ def quantize_keras_model(
         )
     report = replace(report, seconds=dict(steps.seconds))  # that of the report itself among them
     return QuantizationResult(tflite, simulation, report, config)
+
+
+def check_arguments(seed: int, checkpoint_dir: str | os.PathLike | None, max_memory: int) -> None:
+    """Refuse what would only fail after minutes of work.
+
+    Raises:
+        ValueError: a number out of range.
+        TypeError: an argument of the wrong type.
+        NotADirectoryError: ``checkpoint_dir`` is a file.
+    """
+    for name, value, least, most in (("seed", seed, 0, 2**64 - 1), ("max_memory", max_memory, 1, 2**63 - 1)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}; it must be a whole number")
+        if not least <= value <= most:
+            raise ValueError(f"{name} is {value}; it must be between {least} and {most}")
+    if checkpoint_dir is not None and Path(checkpoint_dir).exists() and not Path(checkpoint_dir).is_dir():
+        raise NotADirectoryError(f"checkpoint_dir is {str(checkpoint_dir)!r}, which is a file; name a folder")
 
 
 def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:

@@ -1,22 +1,107 @@
 """Put what was fitted into the Keras simulation: codes, biases and activation grids of the wrappers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import keras
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.fit import FittedWeight
+from tfptq.graph.float_equality import model_outputs, relative_difference
 from tfptq.layers import QuantizeWrapper, wrappers
 from tfptq.tflite.calibrate import Measurements
 from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS
+from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.skeleton import Skeleton
 
+#: Relative difference below which a tensor of the file holds what a layer reads or writes.
+SAME_VALUES = 1e-2
 
-def assign_weights_to_wrappers(simulation: keras.Model, fitted: Mapping[WeightKey, FittedWeight]) -> None:
+
+@dataclass(frozen=True)
+class Fusion:
+    """A use of a kernel into which the converter put a constant factor or summand beside the layer.
+
+    Attributes:
+        same_input: whether the operator reads what the layer reads; if not, the constant came before the layer.
+        same_output: whether it writes what the layer writes.
+    """
+
+    same_input: bool
+    same_output: bool
+
+
+def find_fusions(
+    model: keras.Model,
+    simulation: keras.Model,
+    skeleton: Skeleton,
+    fitted: Mapping[WeightKey, FittedWeight],
+    samples: Mapping[str, np.ndarray],
+) -> dict[int, Fusion]:
+    """Find the constants that the converter fused into kernels, by their biases and by what is computed.
+
+    Args:
+        model: canonical float Keras model.
+        simulation: the same with wrappers, whose biases are still those of the float model.
+        skeleton: float model in the file.
+        fitted: quantized weights.
+        samples: Keras input name -> array.
+
+    Returns:
+        Position of an operator -> what was fused into it.
+    """
+    found = {}
+    for wrapper in wrappers(simulation):
+        for slot in wrapper.weight_slots:
+            for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
+                if _holds_more_than_the_layer(skeleton, slot, binding):
+                    layer = model.get_layer(wrapper.layer.name)
+                    tensors = binding.input, _output_tensor(skeleton, wrapper, binding)
+                    found[binding.operator] = Fusion(*_same_values(model, layer, skeleton, tensors, samples))
+    return found
+
+
+def _holds_more_than_the_layer(skeleton: Skeleton, slot, binding: WeightBinding) -> bool:
+    """Whether a use of a kernel computes something else than the layer does."""
+    if binding.row_factors is not None:
+        return True
+    own = 0.0 if slot.bias is None else keras.ops.convert_to_numpy(slot.bias).reshape(-1)
+    held = skeleton.bias(binding)
+    held = np.zeros_like(own) if held is None else held
+    return not np.allclose(held, own, rtol=1e-3, atol=1e-3 * (np.abs(held).max(initial=0.0) or 1.0))
+
+
+def _same_values(
+    model: keras.Model,
+    layer: keras.Layer,
+    skeleton: Skeleton,
+    tensors: tuple[int, int | None],
+    samples: Mapping[str, np.ndarray],
+) -> tuple[bool, bool]:
+    """Whether tensors of the file hold the input and the output of a layer, for a layer that is used once."""
+    if len(layer._inbound_nodes) != 1 or isinstance(layer.input, list | dict):
+        return False, False
+    expected = model_outputs(keras.Model(model.inputs, [layer.input, layer.output]), samples)
+    found: dict[int, np.ndarray] = {}
+    named = {skeleton.model.name(skeleton.inputs[name]): values for name, values in samples.items()}
+    wanted = {index for index in tensors if index is not None}
+    TensorRunner(skeleton.data, wanted).run(named, lambda index, values: found.__setitem__(index, values.copy()))
+    return tuple(
+        index is not None
+        and found[index].size == values.size
+        and relative_difference(values.reshape(-1), found[index].reshape(-1)) < SAME_VALUES
+        for values, index in zip(expected, tensors, strict=True)
+    )
+
+
+def assign_weights_to_wrappers(
+    simulation: keras.Model, fitted: Mapping[WeightKey, FittedWeight], fusions: Mapping[int, Fusion]
+) -> None:
     """Give the wrappers their codes, and their layers the corrected biases.
 
     A weight that was not found in the skeleton keeps its max-abs scales.
@@ -28,7 +113,15 @@ def assign_weights_to_wrappers(simulation: keras.Model, fitted: Mapping[WeightKe
                 continue
             slot.assign(item.weight)
             if slot.bias is not None:
-                slot.bias.assign_add(item.bias_shift.reshape(slot.bias.shape))
+                slot.bias.assign_add(_shift_of_layer(item, fusions).reshape(slot.bias.shape))
+
+
+def _shift_of_layer(item: FittedWeight, fusions: Mapping[int, Fusion]) -> np.ndarray:
+    """float32 ``[O]``: what the corrected bias adds to that of the layer, for weights without constants before it."""
+    place = item.bindings[0]
+    if place.row_factors is None or fusions[place.operator].same_input:
+        return item.bias_shift
+    return item.bias_shift * place.row_factors
 
 
 def simulated_grids(
@@ -61,27 +154,41 @@ def assign_grids_to_wrappers(
     plan: IntegerPlan,
     grids: Mapping[int, ActivationGrid],
     config: QuantizationConfig,
-) -> None:
+    fusions: Mapping[int, Fusion],
+) -> list[str]:
     """Give the wrappers the grids of the tensors that their layers read and write in the file.
 
     A layer that is used several times gets the widest of its grids. One that computes in float reads its input on a
     grid only where integers are what is there, and its output is on a grid where an integer operator reads it.
+
+    Returns:
+        What the simulation leaves out, in words: what a layer reads or writes where the file holds it times a constant
+        that the converter fused into the kernel.
     """
     read, written = _tensors_of_integers(skeleton, plan, config)
+    notes = []
     for wrapper in wrappers(simulation):
         inputs: dict[str, list[ActivationGrid]] = {}
         outputs: list[ActivationGrid] = []
         for slot in wrapper.weight_slots:
-            for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
-                if binding.operator in plan.operators or binding.input in written:
+            item = fitted.get((wrapper.layer.name, slot.name))
+            for binding in getattr(item, "bindings", ()):
+                fusion = fusions.get(binding.operator, Fusion(True, True))
+                if not (fusion.same_input and fusion.same_output):
+                    notes.append(
+                        f"the converter fused a constant into layer {wrapper.layer.name!r}; keras_model does not round "
+                        f"what the layer {'writes' if fusion.same_input else 'reads'}"
+                    )
+                if fusion.same_input and (binding.operator in plan.operators or binding.input in written):
                     inputs.setdefault(_input_slot(wrapper, slot.name), []).append(grids[binding.input])
                 result = _output_tensor(skeleton, wrapper, binding)
-                if result in read | written and len(wrapper.weight_slots) == 1:
+                if fusion.same_output and result in read | written and len(wrapper.weight_slots) == 1:
                     outputs.append(grids[result])
         for slot in wrapper.input_slots:
             _assign_widest(slot, inputs.get(slot.name, []))
         if wrapper.output_slots:
             _assign_widest(wrapper.output_slots[0], outputs)
+    return notes
 
 
 def _tensors_of_integers(

@@ -128,6 +128,12 @@ def test_recurrent_models_take_one_sample():
     assert build_skeleton(model, {}).batch_size == 1
 
 
+def test_any_name_of_a_model_will_do():
+    inputs = keras.Input((3,), name="x")
+    model = keras.Model(inputs, {"y": layers.Dense(2, name="dense")(inputs)}, name="mein schönes Netz")
+    assert list(build_skeleton(model, {}).inputs) == ["x"]
+
+
 def test_the_converters_words_are_in_the_error():
     inputs = keras.Input((4,), name="x")
     model = keras.Model(inputs, layers.Lambda(lambda x: tf.math.betainc(x, x, x), name="beta")(inputs), name="odd")

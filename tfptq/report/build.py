@@ -22,6 +22,8 @@ from tfptq.tflite.skeleton import Skeleton
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96
+#: With fewer calibration samples, and below this signal to noise of a layer's output, the report warns.
+FEWEST_SAMPLES, NOISY_DB = 16, 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ def build_report(
         layers=layers,
         skipped=_skipped_layers(outcome, config),
         float_operators=tuple(FloatOperator(*entry) for entry in outcome.plan.float_operators),
-        warnings=tuple(_warnings(outcome)),
+        warnings=(*_warnings_of_samples(outcome, num_samples), *_warnings(outcome), *_warnings_of_layers(layers)),
         float_differences=float_differences,
         seconds=dict(seconds),
         pictures=block_pictures(outcome.reordered),
@@ -217,12 +219,33 @@ def _skipped_layers(outcome: Outcome, config: QuantizationConfig) -> tuple[Skipp
             continue
         if not supports(layer):
             reason = f"tfptq has no quantization for {type(layer).__name__}"
+            if any(not isinstance(key, tuple) for key in outcome.fitted):
+                reason += "; kernels that the converter made of its weights are among its constants"
         elif config.for_layer(layer.name).skip:
             reason = "the config skips it"
         else:
             reason = "the converter changed its weights beyond recognition"
         skipped.append(SkippedLayer(layer.name, type(layer).__name__, reason))
     return tuple(skipped)
+
+
+def _warnings_of_samples(outcome: Outcome, num_samples: int):
+    if num_samples < FEWEST_SAMPLES:
+        yield f"calibration saw {num_samples} samples; a few hundred typical ones give better ranges"
+    first = next(iter(outcome.samples.values()))
+    if len(first) > 1 and all((values == values[:1]).all() for values in outcome.samples.values()):
+        yield "the first calibration samples are all the same; give a few hundred typical ones"
+
+
+def _warnings_of_layers(layers: Sequence[LayerReport]):
+    noisy = [layer for layer in layers if layer.output_snr_db is not None and layer.output_snr_db < NOISY_DB]
+    if noisy:
+        worst = min(noisy, key=lambda layer: layer.output_snr_db)
+        yield (
+            f"the outputs of {len(noisy)} layers have a signal to noise below {NOISY_DB:g} dB, that of {worst.name!r} "
+            f"{worst.output_snr_db:.1f} dB: are the calibration samples typical? More weight_bits, a finer "
+            "granularity, or skip=True by an override make a layer more exact"
+        )
 
 
 def _warnings(outcome: Outcome):

@@ -6,7 +6,9 @@ states need a known size; models with such layers are converted for one sample a
 
 import contextlib
 import io
+import keyword
 import logging
+import re
 import tempfile
 import warnings
 
@@ -14,8 +16,12 @@ import keras
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
+from tfptq.graph.rebuild import graph_of
+
 #: The operator that the converter names when the states of a loop have a dynamic batch.
 STATE_LIST = "TensorListReserve"
+#: What TensorFlow takes as the name of a scope.
+_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 
 def convert_float(model: keras.Model) -> bytes:
@@ -44,7 +50,13 @@ def _convert(model: keras.Model) -> bytes:
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         try:
             return _converter(model, folder).convert()
-        except (ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
+        except (TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
+            names = _refused_names(model)
+            if names:
+                raise ValueError(
+                    f"the TFLite converter cannot export the model {model.name!r}: {'; '.join(names)}. Build the "
+                    "model again with others, and copy the weights with set_weights."
+                ) from error
             raise ValueError(
                 f"the TFLite converter cannot convert the model {model.name!r}: {error}. "
                 "Replace the layers it names, or set their computation outside of the model."
@@ -55,9 +67,37 @@ def _converter(model: keras.Model, folder: str) -> tf.lite.TFLiteConverter:
     """The stock converter; ``from_keras_model`` of TensorFlow 2.16 aborts on Keras 3, a saved model does not."""
     major, minor = map(int, tf.__version__.split(".")[:2])
     if (major, minor) > (2, 16):
-        return tf.lite.TFLiteConverter.from_keras_model(model)
-    model.export(folder)
+        return tf.lite.TFLiteConverter.from_keras_model(_with_safe_name(model))
+    _with_safe_name(model).export(folder)
     return tf.lite.TFLiteConverter.from_saved_model(folder)
+
+
+def _with_safe_name(model: keras.Model) -> keras.Model:
+    """The same model under a name that TensorFlow takes as a scope; the file does not hold it."""
+    if _SCOPE.fullmatch(model.name):
+        return model
+    function = graph_of(model)
+    return keras.Model(function._inputs_struct, function._outputs_struct, name="model")
+
+
+def _refused_names(model: keras.Model) -> list[str]:
+    """Names that TensorFlow cannot export, and outputs without a name, as parts of a message."""
+    function = graph_of(model)
+    inputs = [tensor.name for tensor in model.inputs]
+    named = {
+        "names of inputs must consist of ASCII letters, digits and _.-, and be no Python keyword": [
+            name for name in inputs if not _SCOPE.fullmatch(name) or keyword.iskeyword(name)
+        ],
+        "names of layers must consist of ASCII letters, digits and _.-/": [
+            layer.name for layer in model.layers if layer.name not in inputs and not _SCOPE.fullmatch(layer.name)
+        ],
+    }
+    found = [f"{rule}, not {', '.join(map(repr, names))}" for rule, names in named.items() if names]
+    structure = function._outputs_struct
+    members = list(structure.values()) if isinstance(structure, dict) else structure
+    if isinstance(members, (list, tuple)) and any(isinstance(member, (list, tuple, dict)) for member in members):
+        found.append("outputs must be one tensor, or a list or dict of tensors without further lists or dicts in it")
+    return found
 
 
 def _with_batch_of_one(model: keras.Model) -> keras.Model:
