@@ -84,8 +84,10 @@ def _same_values(
     samples: Mapping[str, np.ndarray],
 ) -> tuple[bool, bool]:
     """Whether tensors of the file hold the input and the output of a layer, for a layer that is used once."""
-    if len(layer._inbound_nodes) != 1 or isinstance(layer.input, list | dict):
+    if len(layer._inbound_nodes) != 1:
         return False, False
+    if isinstance(layer.input, list | dict):
+        return True, False  # an attention layer; what the converter fuses into its kernels is its own
     expected = model_outputs(keras.Model(model.inputs, [layer.input, layer.output]), samples)
     found: dict[int, np.ndarray] = {}
     named = {skeleton.model.name(skeleton.inputs[name]): values for name, values in samples.items()}
@@ -166,7 +168,7 @@ def assign_grids_to_wrappers(
         that the converter fused into the kernel.
     """
     read, written = _tensors_of_integers(skeleton, plan, config)
-    notes = []
+    left_out: dict[tuple[str, str], None] = {}  # in order, each once
     for wrapper in wrappers(simulation):
         inputs: dict[str, list[ActivationGrid]] = {}
         outputs: list[ActivationGrid] = []
@@ -174,21 +176,25 @@ def assign_grids_to_wrappers(
             item = fitted.get((wrapper.layer.name, slot.name))
             for binding in getattr(item, "bindings", ()):
                 fusion = fusions.get(binding.operator, Fusion(True, True))
-                if not (fusion.same_input and fusion.same_output):
-                    notes.append(
-                        f"the converter fused a constant into layer {wrapper.layer.name!r}; keras_model does not round "
-                        f"what the layer {'writes' if fusion.same_input else 'reads'}"
-                    )
-                if fusion.same_input and (binding.operator in plan.operators or binding.input in written):
-                    inputs.setdefault(_input_slot(wrapper, slot.name), []).append(grids[binding.input])
+                if binding.operator in plan.operators or binding.input in written:
+                    if fusion.same_input:
+                        inputs.setdefault(_input_slot(wrapper, slot.name), []).append(grids[binding.input])
+                    else:
+                        left_out[wrapper.layer.name, "reads"] = None
                 result = _output_tensor(skeleton, wrapper, binding)
-                if fusion.same_output and result in read | written and len(wrapper.weight_slots) == 1:
-                    outputs.append(grids[result])
+                if result in read | written and len(wrapper.weight_slots) == 1:
+                    if fusion.same_output:
+                        outputs.append(grids[result])
+                    else:
+                        left_out[wrapper.layer.name, "writes"] = None
         for slot in wrapper.input_slots:
             _assign_widest(slot, inputs.get(slot.name, []))
         if wrapper.output_slots:
             _assign_widest(wrapper.output_slots[0], outputs)
-    return notes
+    return [
+        f"the converter fused a constant into layer {name!r}; keras_model does not round what the layer {does}"
+        for name, does in left_out
+    ]
 
 
 def _tensors_of_integers(

@@ -66,6 +66,7 @@ def activation(name, *integer, **options):
 ON_B = ("hard_sigmoid", "softplus", "mish")
 NO_RULE = "no integer rule"
 IN_FLOAT = "continues a computation in float"
+VARIANCE = "gives a variance to a computation in float"
 SAME = {"padding": "same"}
 
 MODELS: dict[str, dict[str, Case]] = {
@@ -123,6 +124,8 @@ MODELS: dict[str, dict[str, Case]] = {
         "maximum": one(lambda a, b: layers.Maximum()([a, b]), "MAXIMUM"),
         "maximum_constant": one(lambda a, b: ops.maximum(a, 0.1), "MAXIMUM"),
         "minimum": one(lambda a, b: layers.Minimum()([a, b]), "MINIMUM"),
+            lambda a, b: tensorflow(lambda x: tf.math.squared_difference(*x))([a, b]), "SQUARED_DIFFERENCE"
+        ),
         "divide": one(lambda a, b: b / (1.0 + ops.abs(a)), floats={"ABS": NO_RULE, "ADD": IN_FLOAT, "DIV": NO_RULE}),
         "absolute": one(lambda a, b: ops.abs(a) * b, "MUL", floats={"ABS": NO_RULE}),
     },
@@ -151,9 +154,19 @@ MODELS: dict[str, dict[str, Case]] = {
         "layer": one(
             lambda a, b: layers.LayerNormalization()(layers.Reshape((8, 32))(a)),
             "MEAN",
-            "SQUARED_DIFFERENCE",
-            floats={"RSQRT": NO_RULE, "NEG": NO_RULE, "MUL": IN_FLOAT, "ADD": IN_FLOAT},
+            floats={
+                **dict.fromkeys(("RSQRT", "NEG"), NO_RULE),
+                **dict.fromkeys(("MUL", "ADD"), IN_FLOAT),
+                **dict.fromkeys(("SQUARED_DIFFERENCE", "MEAN", "ADD"), VARIANCE),
+            },
             steps=4,
+            snr=35.0,
+        ),
+        "root_mean_square": one(
+            lambda a, b: a * ops.rsqrt(ops.mean(ops.square(a), axis=-1, keepdims=True) + 1e-3),
+            "MUL",
+            floats={**dict.fromkeys(("MUL", "MEAN", "ADD"), VARIANCE), "RSQRT": NO_RULE},
+            snr=35.0,
         ),
         "batch": one(lambda a, b: layers.BatchNormalization()(a), "MUL", "ADD"),
         "selu": activation(

@@ -19,6 +19,9 @@ from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import RULES, SHAPE_READERS, data_inputs, reason_to_stay_float
 
+#: Operators that a variance is made of.
+_SUMMING = ("SQUARED_DIFFERENCE", "MUL", "MEAN", "SUM", "ADD", "SUB", "MAXIMUM")
+
 
 @dataclass(frozen=True, eq=False)
 class KernelPlan:
@@ -101,6 +104,9 @@ def plan_integers(
     for at in _lead_to_float(model, integer, reasons):
         integer.remove(at)
         reasons[at] = f"{model.operator_name(model.operators[at])} moves values to a computation in float"
+    for at in _squares_for_float(model, integer, reasons):
+        integer.remove(at)
+        reasons[at] = f"{model.operator_name(model.operators[at])} gives a variance to a computation in float"
     left = ((model.operators[at], reasons[at]) for at in sorted(reasons))
     named = tuple((model.operator_name(op), model.name(op.outputs[0]), reason) for op, reason in left)
     grids = assign_grids(model, [model.operators[at] for at in integer], ranges, bits)
@@ -139,6 +145,35 @@ def _lead_to_float(model: TFLiteModel, integer: list[int], in_float: Mapping[int
         if producers.get(source, at) in set(integer) - found:
             found.discard(at)
     return sorted(found)
+
+
+def _squares_for_float(model: TFLiteModel, integer: list[int], in_float: Mapping[int, str]) -> list[int]:
+    """Squares, and what sums them up, where nothing but float operators reads the outcome.
+
+    The variance in a normalization is one, whose root has no integer kernel. Squares need twice the bits of their
+    roots: 8 bits for them would leave 4 to the standard deviation.
+    """
+    readers, leading = model.consumers(), set()
+    for at in reversed(integer):
+        operator = model.operators[at]
+        result = operator.outputs[0]
+        if model.operator_name(operator) not in _SUMMING or result in model.subgraph.outputs:
+            continue
+        if leading.issuperset(to for to in readers.get(result, []) if to not in in_float):
+            leading.add(at)
+    found: set[int] = set()
+    squares: set[int] = set()  # tensors
+    for at in sorted(leading):
+        operator = model.operators[at]
+        if _is_square(model, operator) or squares.intersection(operator.inputs):
+            found.add(at)
+            squares.update(operator.outputs)
+    return sorted(found)
+
+
+def _is_square(model: TFLiteModel, operator) -> bool:
+    name = model.operator_name(operator)
+    return name == "SQUARED_DIFFERENCE" or (name == "MUL" and operator.inputs[0] == operator.inputs[1])
 
 
 def emit(
