@@ -124,8 +124,6 @@ MODELS: dict[str, dict[str, Case]] = {
         "maximum": one(lambda a, b: layers.Maximum()([a, b]), "MAXIMUM"),
         "maximum_constant": one(lambda a, b: ops.maximum(a, 0.1), "MAXIMUM"),
         "minimum": one(lambda a, b: layers.Minimum()([a, b]), "MINIMUM"),
-            lambda a, b: tensorflow(lambda x: tf.math.squared_difference(*x))([a, b]), "SQUARED_DIFFERENCE"
-        ),
         "divide": one(lambda a, b: b / (1.0 + ops.abs(a)), floats={"ABS": NO_RULE, "ADD": IN_FLOAT, "DIV": NO_RULE}),
         "absolute": one(lambda a, b: ops.abs(a) * b, "MUL", floats={"ABS": NO_RULE}),
     },
