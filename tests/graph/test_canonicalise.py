@@ -130,6 +130,22 @@ def test_attention_and_recurrent_layers_keep_their_weights():
     canonical_of(randomise(keras.Model(inputs, layers.Dense(2)(x))))
 
 
+def test_dense_layers_come_out_of_time_distributed():
+    inputs = keras.Input((5, 4, 3))
+    head = layers.TimeDistributed(layers.Dense(2), name="head")
+    x = layers.TimeDistributed(layers.TimeDistributed(layers.Dense(6, activation="relu")), name="twice")(inputs)
+    x = layers.Add()([head(x), head(x * 2.0)])
+    canonical = canonical_of(randomise(keras.Model(inputs, layers.TimeDistributed(layers.Flatten(), name="kept")(x))))
+    kinds = {layer.name: type(layer) for layer in canonical.layers}
+    assert kinds["head"] is kinds["twice"] is layers.Dense
+    assert kinds["kept"] is layers.TimeDistributed
+    masked = keras.Input((6,), dtype="int32")
+    x = layers.TimeDistributed(layers.Dense(4))(layers.Embedding(9, 4, mask_zero=True)(masked))
+    model = randomise(keras.Model(masked, layers.GRU(3)(x)))
+    tokens = np.array([[1, 2, 0, 0, 0, 0], [3, 4, 5, 0, 0, 0]], np.int32)
+    check_float_equal(model, canonicalise(model), tokens, 1e-6)
+
+
 def test_embedding_masks_still_reach_the_recurrent_layer():
     inputs = keras.Input((6,), dtype="int32")
     x = layers.Dropout(0.2)(layers.Embedding(9, 4, mask_zero=True)(inputs))

@@ -8,16 +8,16 @@ import keras
 
 from tfptq.graph.fold_batch_norm import fold_batch_norm
 from tfptq.graph.rebuild import build_model, read_graph
-from tfptq.graph.simplify import remove_identities, split_separable_convolutions
+from tfptq.graph.simplify import remove_identities, split_separable_convolutions, unwrap_time_distributed
 from tfptq.graph.validate import check_backend, check_model, check_weights
 
 
 def canonicalise(model: keras.Model) -> keras.Model:
     """Make the canonical float model.
 
-    Nested models are inlined, layers without effect in inference removed, separable convolutions split, and
-    BatchNormalization (and constant multiples and offsets of channels) folded into the convolution or dense layer
-    before or after it. A BatchNormalization that cannot be folded stays.
+    Nested models are inlined, layers without effect in inference removed, ``TimeDistributed(Dense)`` is made
+    ``Dense``, separable convolutions are split, and BatchNormalization (and constant multiples and offsets of channels)
+    folded into the convolution or dense layer before or after it. A BatchNormalization that cannot be folded stays.
 
     Args:
         model: built Keras 3 Sequential or Functional model; it is not changed. Any number of inputs and outputs,
@@ -39,6 +39,7 @@ def canonicalise(model: keras.Model) -> keras.Model:
     graph = read_graph(model)
     check_weights(graph)
     graph = remove_identities(graph)
+    graph = unwrap_time_distributed(graph)
     graph = split_separable_convolutions(graph)
     graph = fold_batch_norm(graph)
     return build_model(graph)

@@ -1,4 +1,4 @@
-"""Small rewrites of a flat graph: drop layers without effect in inference, split separable convolutions.
+"""Small rewrites of a flat graph: drop layers without effect in inference, unwrap dense ones, split separable ones.
 
 A separable convolution is a depthwise convolution without bias, followed by a 1x1 ("pointwise") convolution that has
 the bias and the activation. Split, each layer has one kernel.
@@ -55,6 +55,29 @@ def _is_identity(call: Call) -> bool:
         return False
     # An image layer also casts its input; then it has an effect.
     return len(call.inputs) == len(call.outputs) == 1 and call.inputs[0].dtype == call.output.dtype
+
+
+def unwrap_time_distributed(graph: FlatGraph) -> FlatGraph:
+    """Replace ``TimeDistributed(Dense)`` by the dense layer, which takes any number of leading axes itself."""
+    dense = {unit: _dense_inside(unit) for unit in graph.units if unit.kind is keras.layers.TimeDistributed}
+    return graph.replace_calls(
+        {
+            call: [Call(dense[call.unit], call.inputs[:1], {}, call.outputs)]
+            for call in graph.calls
+            if dense.get(call.unit) is not None
+        }
+    )
+
+
+def _dense_inside(unit: Unit) -> Unit | None:
+    """The dense layer in a wrapper, or in wrappers of a wrapper, under the wrapper's name; None for other layers."""
+    inner = unit.config["layer"]
+    while (inner["module"], inner["class_name"]) == ("keras.layers", "TimeDistributed"):
+        inner = inner["config"]["layer"]
+    if (inner["module"], inner["class_name"]) != ("keras.layers", "Dense"):
+        return None
+    config = {**inner["config"], "name": unit.name, "dtype": unit.config["dtype"]}
+    return Unit(unit.name, keras.layers.Dense, config, unit.weights)
 
 
 def split_separable_convolutions(graph: FlatGraph) -> FlatGraph:
