@@ -38,12 +38,22 @@ def convert_float(model: keras.Model) -> bytes:
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.
     """
+    if any(tensor.shape[0] is not None for tensor in model.inputs):
+        return _convert(model)
+    if any(map(_loops, model.layers)):
+        return _convert(_with_batch_of_one(model))
     try:
         return _convert(model)
-    except ValueError as error:
-        if STATE_LIST not in str(error) or any(tensor.shape[0] is not None for tensor in model.inputs):
+    except ValueError as error:  # a custom layer may hold a loop as well
+        if STATE_LIST not in str(error):
             raise
     return _convert(_with_batch_of_one(model))
+
+
+def _loops(layer: keras.Layer) -> bool:
+    """Whether a layer is recurrent; the converter would print its complaints about a dynamic batch."""
+    inner = layer.forward_layer if isinstance(layer, keras.layers.Bidirectional) else layer
+    return isinstance(inner, keras.layers.RNN) and not inner.unroll
 
 
 def _convert(model: keras.Model) -> bytes:
