@@ -116,7 +116,7 @@ def test_a_model_that_takes_one_sample_at_a_time():
     inputs = keras.Input((8, 8, 3), batch_size=1, name="image")
     x = layers.Conv2DTranspose(4, 3, name="conv")(inputs)
     model = keras.Model(inputs, layers.Dense(3, name="head")(layers.Flatten()(x)))
-    result = quantize(model, samples(8), W3)
+    result = quantize(model, samples(16), W3)
     assert "fine-tune" in result.report.seconds and not result.report.warnings
 
 

@@ -193,7 +193,7 @@ def check_arguments(seed: int, checkpoint_dir: str | os.PathLike | None, max_mem
         TypeError: an argument of the wrong type.
         NotADirectoryError: ``checkpoint_dir`` is a file.
     """
-    for name, value, least, most in (("seed", seed, 0, 2**64 - 1), ("max_memory", max_memory, 1, 2**63 - 1)):
+    for name, value, least, most in (("seed", seed, 0, 2**64 - 1), ("max_memory", max_memory, 0, 2**63 - 1)):
         if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(f"{name} is {value!r}; it must be a whole number")
         if not least <= value <= most:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tfptq.npu.fixed_point import activation_range, check_int32, quantize_multiplier, rescale, rounding_shift_right
 
 MULTIPLIERS = st.floats(2.0**-30, 2.0**10)
-ACCUMULATORS = st.integers(-(2**20), 2**20)
+ACCUMULATORS = st.integers(-(2**20), 2**20 - 1)
 
 
 def half_away(value: Fraction) -> int:

@@ -23,7 +23,7 @@ from tfptq.tflite.skeleton import Skeleton
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96
 #: With fewer calibration samples, and below this signal to noise of a layer's output, the report warns.
-FEWEST_SAMPLES, NOISY_DB = 16, 8.0
+FEWEST_SAMPLES, NOISY_DB = 16, 6.0
 
 
 @dataclass(frozen=True, eq=False)
