@@ -3,8 +3,8 @@
 A real value ``r`` and its code ``q`` are tied by ``r = scale * (q - zero_point)``.
 
 * Weights have ``zero_point = 0``. From 5 bits on, codes are in ``[-(2**(b-1)-1), 2**(b-1)-1]``, so that the grid is
-  its own mirror image and int8 kernels never meet -128. Up to 4 bits, codes go down to ``-2**(b-1)``: one code more
-  is worth a quarter of a decibel to a whole one there, and INT4 kernels read it.
+  its own mirror image and int8 kernels never meet -128. Up to 4 bits, codes go down to ``-2**(b-1)``, which INT4
+  kernels read: there, one code more makes steps noticeably finer.
 * Activations are asymmetric with the full range of codes (int8: ``[-128, 127]``), or symmetric for int16,
   as LiteRT's 8-bit quantization specification asks.
 
