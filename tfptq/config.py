@@ -8,6 +8,7 @@ made, with a message that names the field and what it may be.
 import dataclasses
 import fnmatch
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,7 +152,7 @@ class QuantizationConfig:
         for field, part in {"rounding": Rounding, "calibration": Calibration}.items():
             if isinstance(getattr(self, field), str):
                 object.__setattr__(self, field, part(getattr(self, field)))
-        if isinstance(self.overrides, list):
+        if isinstance(self.overrides, Iterable):
             object.__setattr__(self, "overrides", tuple(self.overrides))
         if not isinstance(self.granularity, Granularity):
             raise ValueError(

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,7 +194,7 @@ class MixedPrecision:
     eps: float = 0.1
 
     def __post_init__(self):
-        object.__setattr__(self, "bits", tuple(self.bits) if isinstance(self.bits, list) else self.bits)
+        object.__setattr__(self, "bits", tuple(self.bits) if isinstance(self.bits, Iterable) else self.bits)
         check_types(self)
         for width in self.bits:
             one_of("mixed_precision.bits", width, WEIGHT_BITS)

@@ -173,8 +173,7 @@ def assign_grids_to_wrappers(
         inputs: dict[str, list[ActivationGrid]] = {}
         outputs: list[ActivationGrid] = []
         for slot in wrapper.weight_slots:
-            item = fitted.get((wrapper.layer.name, slot.name))
-            for binding in getattr(item, "bindings", ()):
+            for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
                 fusion = fusions.get(binding.operator, Fusion(True, True))
                 if binding.operator in plan.operators or binding.input in written:
                     if fusion.same_input:

@@ -73,14 +73,14 @@ def test_sequential_reference_and_plain_arrays():
 def test_a_network_that_amplifies_rounding_is_not_blamed_for_it():
     inputs = keras.Input((8,), name="x")
     doubled = inputs * 1.0
-    for _ in range(14):
+    for _ in range(12):
         doubled = keras.ops.sin(doubled * 3.0)  # chaotic: a rounding of the input grows by 3 in every step
     model = keras.Model(inputs, doubled, name="chaos")
     batch = {"x": np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)}
     moved = keras.Model(inputs, model(inputs * np.float32(1.0 + 2.0**-23)))
     wrong = keras.Model(inputs, model(inputs * np.float32(1.0 + 2.0**-13)))
     difference = max(largest_difference(model, moved, batch).values())
-    assert difference > 1e-3  # beyond the tolerance
+    assert difference > 3e-4  # beyond the tolerance
     assert max(check_float_equal(model, moved, batch, 1e-4).values()) == difference
-    with pytest.raises(FloatEqualityError, match="tolerance 0.01"):
+    with pytest.raises(FloatEqualityError, match="tolerance 0.002"):
         check_float_equal(model, wrong, batch, 1e-4)

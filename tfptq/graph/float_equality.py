@@ -20,7 +20,7 @@ from tfptq.graph.flat_graph import FlatGraph
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 
 #: A difference may be so many times the network's own rounding noise, up to a share of the range.
-_NOISE_FACTOR, _LARGEST_TOLERANCE = 32.0, 1e-2
+_NOISE_FACTOR, _LARGEST_TOLERANCE = 8.0, 2e-3
 
 
 class FloatEqualityError(ValueError):

@@ -64,7 +64,7 @@ class BlockPicture:
 
 @dataclass(frozen=True)
 class SkippedLayer:
-    """A layer with weights that stayed in float, and why.
+    """A layer with weights that was not quantized as such, and why.
 
     Attributes:
         name: name of the Keras layer.
@@ -104,7 +104,7 @@ class Report:
         file_bytes: size of the quantized file.
         float_file_bytes: size of the float file of the same model.
         layers: the quantized layers, in the order of computation.
-        skipped: layers with weights that stayed in float.
+        skipped: layers with weights that were not quantized as such.
         float_operators: operators of the file that stayed in float.
         warnings: what the user should look at.
         float_differences: step that must not change the model -> largest difference of its outputs from those
