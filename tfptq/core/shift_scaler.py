@@ -18,8 +18,9 @@ import dataclasses
 
 import numpy as np
 
-from tfptq.core.affine import LARGEST_SHIFT, SMALLEST_SCALE, weight_code_limit, weight_code_range
+from tfptq.core.affine import LARGEST_SHIFT, SMALLEST_SCALE, weight_code_limit
 from tfptq.core.blocks import BlockScales
+from tfptq.core.rounding_errors import rounding_errors
 
 #: Largest bias code that scales are chosen for: half of int32 is left to the accumulated products, and a little of the
 #: other half to the rounding of scales to float32.
@@ -61,7 +62,7 @@ def shift_scales(view: np.ndarray, bits: int, search: bool = False) -> BlockScal
     # Working in units of the largest weight keeps squares of any magnitude finite.
     factor, shifts = 1.0, channel_shifts(maxima, largest)
     if search:
-        factor, shifts = _search(view.astype(np.float64) / largest, maxima / largest, bits)
+        factor, shifts = _search((view / largest).astype(np.float32), maxima / largest, bits)
     base = np.maximum(np.float32([factor * largest / limit]), SMALLEST_SCALE)
     return BlockScales("shift", base, -shifts[:, None], (1, view.shape[1]))
 
@@ -95,19 +96,12 @@ def smallest_scales_for_bias(bias: np.ndarray, input_scale: float) -> np.ndarray
 
 def _search(units: np.ndarray, maxima: np.ndarray, bits: int) -> tuple[float, np.ndarray]:
     """Best multiple of the layer scale, and the shifts that go with it."""
-    best = (np.inf, 1.0, None)
-    for factor in CANDIDATES:
-        shifts = channel_shifts(maxima, factor)
-        more = np.minimum(shifts + 1, LARGEST_SHIFT).astype(np.int8)
-        errors = [_channel_errors(units, factor / weight_code_limit(bits), choice, bits) for choice in (shifts, more)]
-        error = np.minimum(*errors).sum()
-        if error < best[0]:
-            best = error, float(factor), np.where(errors[1] < errors[0], more, shifts)
-    return best[1:]
-
-
-def _channel_errors(units: np.ndarray, layer_scale: float, shifts: np.ndarray, bits: int) -> np.ndarray:
-    """Squared error of each channel, float64 ``[O]``."""
-    scale = np.ldexp(layer_scale, -shifts.astype(np.int32))[:, None, None]
-    error = np.clip(np.rint(units / scale), *weight_code_range(bits)) * scale - units
-    return np.einsum("oit,oit->o", error, error)
+    fitting = np.stack([channel_shifts(maxima, factor) for factor in CANDIDATES])  # [n, O]
+    shifts = np.concatenate([fitting, np.minimum(fitting + 1, LARGEST_SHIFT)])  # [2n, O]
+    layer_scales = np.tile(CANDIDATES / weight_code_limit(bits), 2)[:, None]
+    scales = np.ldexp(layer_scales, -shifts.astype(np.int32))
+    errors = rounding_errors(units, scales[:, :, None], (1, units.shape[1]), bits)
+    errors, shifts = errors.reshape(2, *fitting.shape), shifts.reshape(2, *fitting.shape)
+    best = errors.min(axis=0).sum(axis=1).argmin()
+    fits, clips = errors[:, best]
+    return float(CANDIDATES[best]), np.where(clips < fits, shifts[1, best], shifts[0, best])

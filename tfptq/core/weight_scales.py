@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfptq.config import PerTensor, QuantizationConfig
-from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit, weight_code_range
+from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
 from tfptq.core.blocks import BlockScales, block_maxima, block_shape, float_scales
+from tfptq.core.rounding_errors import rounding_errors
 from tfptq.core.scale_multiples import (
     covering_scales,
     largest_alive,
@@ -98,7 +99,7 @@ def mse_scales(view: np.ndarray, shape: tuple[int, int], bits: int, candidates: 
     """
     start = max_abs_scales(view, shape, bits)
     units = (view / start.expand(*view.shape[:2])).astype(np.float32)  # weights in units of S0
-    errors = np.stack([block_sums(squared_error(units, factor, bits), shape) for factor in candidates])  # [n, V, H]
+    errors = rounding_errors(units, candidates[:, None, None], shape, bits)
     return float_scales(start.values() * candidates[errors.argmin(axis=0)], shape)
 
 
@@ -131,38 +132,8 @@ def mse_multiples(
             candidates.append(scales_of_multiples(kind, base, multipliers[index], shape))
     units = max_abs_scales(view, view.shape[:2], bits)  # one number, to keep squares of any magnitude finite
     weights, unit = (view / units.values()).astype(np.float32), units.values()
-    errors = [
-        block_sums(squared_error(weights, item.expand(*view.shape[:2]) / unit, bits), shape).sum(axis=1)
-        for item in candidates
-    ]
-    best, rows = np.argmin(errors, axis=0), np.arange(len(values))
+    errors = rounding_errors(weights, np.stack([item.values() for item in candidates]) / unit, shape, bits)
+    best, rows = np.argmin(errors.sum(axis=2), axis=0), np.arange(len(values))
     base = np.stack([item.base for item in candidates])[best, rows]
     factors = np.stack([item.factors for item in candidates])[best, rows]
     return BlockScales(kind, base, factors, shape)
-
-
-def squared_error(units: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
-    """Squared error of each weight after rounding to the nearest code.
-
-    Args:
-        units: float32 ``[O, I, T]``.
-        scale: broadcastable to ``units``.
-        bits: width of the codes.
-
-    Returns:
-        float32 ``[O, I]``, summed over the taps.
-    """
-    low, high = weight_code_range(bits)
-    rounded = np.divide(units, scale)
-    np.rint(rounded, out=rounded)
-    np.clip(rounded, low, high, out=rounded)
-    rounded *= scale
-    rounded -= units
-    return np.einsum("oit,oit->oi", rounded, rounded)
-
-
-def block_sums(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Sums ``[V, H]`` over the blocks of ``values`` ``[O, I]``."""
-    m, n = shape
-    rows = np.add.reduceat(values, np.arange(0, values.shape[0], m), axis=0)
-    return np.add.reduceat(rows, np.arange(0, values.shape[1], n), axis=1)
