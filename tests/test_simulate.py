@@ -78,6 +78,32 @@ def test_corrected_biases_are_those_of_the_file(slots, network):
     assert file.shape(kernel) == (3, 4)
 
 
+@pytest.mark.parametrize("kind", ["dense", "convolutions"])
+def test_layers_without_a_bias_have_the_correction_of_the_file(kind):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3), name="image")
+    x = inputs
+    for _ in range(2):
+        if kind == "dense":
+            x = layers.Dense(8, activation="relu", use_bias=False)(x)
+        else:
+            x = layers.Conv2D(8, 3, padding="same", use_bias=False)(layers.DepthwiseConv2D(3, use_bias=False)(x))
+    images = np.random.default_rng(0).uniform(1, 3, (32, 6, 6, 3)).astype(np.float32)
+    result = quantize(keras.Model(inputs, x), images, "w4a8_channel", fine_tuning=None, edge_bits=None)
+    expected = result.keras_model.predict(images, verbose=0)
+    (found,) = run_decoded(result.tflite, {"image": images}).values()
+    assert signal_to_noise(expected, found) > 35.0
+
+
+def test_a_correction_that_the_simulation_leaves_out_is_noted():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 6))
+    model = keras.Model(inputs, layers.EinsumDense("abc,cd->abd", (None, 5), name="projection")(inputs))
+    data = np.random.default_rng(0).uniform(1, 3, (32, 4, 6)).astype(np.float32)
+    result = quantize(model, data, "w4a8_channel", fine_tuning=None, edge_bits=None)
+    assert any("'projection'" in warning and "has none" in warning for warning in result.report.warnings)
+
+
 def test_the_users_model_is_left_alone(network, images):
     before = [np.array(weight) for weight in network.get_weights()]
     quantize(network, images)

@@ -159,8 +159,8 @@ def quantize_keras_model(
                 grids = simulated_grids(skeleton, measurements, plan, config)
     fitted = with_room_for_biases(task, fitted, plan.grids)
     fusions = find_fusions(canonical, simulation, skeleton, fitted, batch)
-    assign_weights_to_wrappers(simulation, fitted, fusions)
-    notes = assign_grids_to_wrappers(simulation, skeleton, fitted, plan, grids, config, fusions)
+    notes = assign_weights_to_wrappers(simulation, fitted, fusions)
+    notes += assign_grids_to_wrappers(simulation, skeleton, fitted, plan, grids, config, fusions)
     with steps.step("emit"):
         kernels = kernel_plans(skeleton, fitted, layouts)
         types = {"input_type": config.input_type, "output_type": config.output_type}

@@ -103,19 +103,31 @@ def _same_values(
 
 def assign_weights_to_wrappers(
     simulation: keras.Model, fitted: Mapping[WeightKey, FittedWeight], fusions: Mapping[int, Fusion]
-) -> None:
+) -> list[str]:
     """Give the wrappers their codes, and their layers the corrected biases.
 
     A weight that was not found in the skeleton keeps its max-abs scales.
+
+    Returns:
+        Notes on what the simulation leaves out.
     """
+    notes = []
     for wrapper in wrappers(simulation):
         for slot in wrapper.weight_slots:
             item = fitted.get((wrapper.layer.name, slot.name))
             if item is None:
                 continue
             slot.assign(item.weight)
+            shift = _shift_of_layer(item, fusions)
             if slot.bias is not None:
-                slot.bias.assign_add(_shift_of_layer(item, fusions).reshape(slot.bias.shape))
+                slot.bias.assign_add(shift.reshape(slot.bias.shape))
+            elif shift.any():
+                notes.append(
+                    f"the Keras simulation leaves out the bias that the file adds to {slot.name!r} of layer "
+                    f"{wrapper.layer.name!r} for a correct mean: the layer has none. Make it with a bias, or switch "
+                    "bias_correction off"
+                )
+    return notes
 
 
 def _shift_of_layer(item: FittedWeight, fusions: Mapping[int, Fusion]) -> np.ndarray:

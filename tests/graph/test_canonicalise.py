@@ -146,6 +146,31 @@ def test_dense_layers_come_out_of_time_distributed():
     check_float_equal(model, canonicalise(model), tokens, 1e-6)
 
 
+def test_up_sampling_by_repetition_becomes_resizing():
+    inputs = keras.Input((5, 4, 3))
+    shared = layers.UpSampling2D(2, name="shared")
+    x = layers.Conv2D(4, 1)(layers.UpSampling2D((2, 3), name="nearest")(inputs))
+    x = layers.UpSampling2D(2, interpolation="bilinear", name="bilinear")(x)
+    canonical = canonical_of(randomise(keras.Model(inputs, [x, shared(shared(inputs))])))
+    kinds = {layer.name: type(layer) for layer in canonical.layers}
+    assert kinds["nearest"] is layers.Resizing
+    assert kinds["bilinear"] is kinds["shared"] is layers.UpSampling2D
+    open_size = keras.Input((None, None, 3))
+    canonical = canonicalise(keras.Model(open_size, layers.UpSampling2D()(layers.Conv2D(2, 1)(open_size))))
+    assert type(canonical.layers[-1]) is layers.UpSampling2D
+
+
+def test_convolutions_and_dense_layers_get_a_bias():
+    inputs = keras.Input((6, 6, 3))
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)(layers.Conv2D(4, 3, use_bias=False)(inputs))
+    x = layers.Conv2DTranspose(5, 3, use_bias=False)(x)
+    dense = layers.Dense(5, use_bias=False)
+    canonical = canonical_of(randomise(keras.Model(inputs, dense(dense(x)))))
+    weighted = [layer for layer in canonical.layers if layer.weights]
+    assert [layer.bias.shape[0] for layer in weighted] == [4, 8, 5, 5]
+    assert not any(np.any(layer.bias.numpy()) for layer in weighted)
+
+
 def test_embedding_masks_still_reach_the_recurrent_layer():
     inputs = keras.Input((6,), dtype="int32")
     x = layers.Dropout(0.2)(layers.Embedding(9, 4, mask_zero=True)(inputs))

@@ -5,7 +5,15 @@ from float_files import FloatModel
 from stock_runtimes import run
 
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.simplify import fix_reshapes, replace_squares, replace_sums, simplify
+from tfptq.tflite.simplify import (
+    fix_reshapes,
+    keep_axes_of_dense_layers,
+    read_through_reshapes,
+    remove_idle_reshapes,
+    replace_squares,
+    replace_sums,
+    simplify,
+)
 
 VALUES = np.random.default_rng(0).normal(size=(3, 4, 4, 2)).astype(np.float32)
 
@@ -46,16 +54,71 @@ def test_flatten_becomes_one_reshape(sizes):
     model = flatten(sizes)
     expected = outputs(model)
     assert fix_reshapes(model) == 1
-    model.remove_unused()
+    simplify(model)
     assert kinds(model) == ["RESHAPE"]
     np.testing.assert_array_equal(model.constant(model.operators[0].inputs[1]), [-1, *sizes])
     np.testing.assert_array_equal(outputs(model), expected)
 
 
-def test_a_reshape_by_another_dimension_stays():
+def test_a_reshape_whose_size_comes_from_another_dimension():
     model = flatten((24,), begin=1)
+    expected = outputs(model)
+    assert fix_reshapes(model) == 1
+    np.testing.assert_array_equal(outputs(model), expected)
+
+
+def test_a_reshape_with_two_unknown_sizes_stays():
+    model = flatten()
+    model.tensors[model.subgraph.outputs[0]].shapeSignature = [-1, -1]
     assert fix_reshapes(model) == 0
-    assert kinds(model) == ["SHAPE", "STRIDED_SLICE", "PACK", "RESHAPE"]
+
+
+def dense_on_three_axes(leading=(-1, 4), inputs=6):
+    """What the converter makes of a dense layer on three axes, with constant shapes."""
+    graph = FloatModel()
+    x = graph.input("x", (1, 4, 6))
+    kernel = graph.constant("kernel", np.random.default_rng(1).normal(size=(5, inputs)).astype(np.float32))
+    flat_shape = graph.constant("flat_shape", np.asarray([-1, inputs], np.int32))
+    flat = graph.add("RESHAPE", [x, flat_shape], (1, inputs), "flat")
+    options = schema.FullyConnectedOptionsT()
+    product = graph.add("FULLY_CONNECTED", [flat, kernel, -1], (1, 5), "product", options)
+    shape = graph.constant("shape", np.asarray([*leading, 5], np.int32))
+    result = graph.add("RESHAPE", [product, shape], (1, *leading[1:], 5), "result")
+    return graph.finish(result)
+
+
+def test_a_dense_layer_keeps_its_axes():
+    model = dense_on_three_axes()
+    x = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
+    expected = list(run(model.to_bytes(), {"x": x}).values())
+    assert read_through_reshapes(model) == 1
+    assert kinds(model) == ["FULLY_CONNECTED", "RESHAPE"]
+    assert keep_axes_of_dense_layers(model) == 1
+    simplify(model)
+    assert kinds(model) == ["FULLY_CONNECTED"]
+    assert model.name(model.subgraph.outputs[0]) == "result"
+    np.testing.assert_allclose(list(run(model.to_bytes(), {"x": x}).values()), expected, rtol=1e-6)
+
+
+def test_a_dense_layer_on_other_axes_than_the_last_keeps_its_reshapes():
+    model = dense_on_three_axes(leading=(-1, 2, 6), inputs=2)
+    assert read_through_reshapes(model) == keep_axes_of_dense_layers(model) == 0
+    model = dense_on_three_axes(leading=(-1, 2, 2))
+    assert (read_through_reshapes(model), keep_axes_of_dense_layers(model)) == (1, 0)
+
+
+def test_a_reshape_to_the_same_shape_goes_away():
+    graph = FloatModel()
+    x = graph.input("x", (1, 4, 4, 2))
+    shape = graph.constant("shape", np.asarray([-1, 4, 4, 2], np.int32))
+    same = graph.add("RESHAPE", [x, shape], (1, 4, 4, 2), "same")
+    root = graph.add("RELU", [same], (1, 4, 4, 2), "root")
+    last = graph.add("RESHAPE", [root, shape], (1, 4, 4, 2), "last")
+    model = graph.finish(last)
+    expected = outputs(model)
+    assert remove_idle_reshapes(model) == 1
+    assert kinds(model) == ["RELU", "RESHAPE"]
+    np.testing.assert_array_equal(outputs(model), expected)
 
 
 @pytest.mark.parametrize("axes", [[1, 2], [3], [-1]])

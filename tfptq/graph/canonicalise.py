@@ -8,16 +8,23 @@ import keras
 
 from tfptq.graph.fold_batch_norm import fold_batch_norm
 from tfptq.graph.rebuild import build_model, read_graph
-from tfptq.graph.simplify import remove_identities, split_separable_convolutions, unwrap_time_distributed
+from tfptq.graph.simplify import (
+    add_missing_biases,
+    remove_identities,
+    repeat_pixels_by_resizing,
+    split_separable_convolutions,
+    unwrap_time_distributed,
+)
 from tfptq.graph.validate import check_backend, check_model, check_weights
 
 
 def canonicalise(model: keras.Model) -> keras.Model:
     """Make the canonical float model.
 
-    Nested models are inlined, layers without effect in inference removed, ``TimeDistributed(Dense)`` is made
-    ``Dense``, separable convolutions are split, and BatchNormalization (and constant multiples and offsets of channels)
-    folded into the convolution or dense layer before or after it. A BatchNormalization that cannot be folded stays.
+    Nested models are inlined and layers without effect in inference removed. ``TimeDistributed(Dense)`` is made
+    ``Dense``, up-sampling by repetition ``Resizing``, and separable convolutions are split. BatchNormalization (and
+    constant multiples and offsets of channels) is folded into the convolution or dense layer before or after it; one
+    that cannot be folded stays. Convolutions and dense layers without a bias get one of zeros.
 
     Args:
         model: built Keras 3 Sequential or Functional model; it is not changed. Any number of inputs and outputs,
@@ -41,5 +48,7 @@ def canonicalise(model: keras.Model) -> keras.Model:
     graph = remove_identities(graph)
     graph = unwrap_time_distributed(graph)
     graph = split_separable_convolutions(graph)
+    graph = repeat_pixels_by_resizing(graph)
     graph = fold_batch_norm(graph)
+    graph = add_missing_biases(graph)
     return build_model(graph)

@@ -57,7 +57,7 @@ _SPATIAL = frozenset(
         *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D),
         *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
         *(layers.Cropping1D, layers.Cropping2D, layers.Cropping3D),
-        *(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D),
+        *(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.Resizing),
     }
 )
 _ACTIVATION_LAYERS = frozenset({layers.ReLU, layers.LeakyReLU, layers.ELU})
@@ -194,6 +194,8 @@ def _is_homogeneous(unit: Unit) -> bool:
         return not unit.config["threshold"]
     if unit.kind is layers.LeakyReLU:
         return True
+    if unit.kind is layers.Resizing:
+        return not unit.config["pad_to_aspect_ratio"]  # it may pad with any number
     return unit.kind in _SPATIAL | _REDUCTIONS | _HOMOGENEOUS_OPERATIONS
 
 

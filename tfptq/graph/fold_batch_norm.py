@@ -26,7 +26,8 @@ from tfptq.graph.flat_graph import Call, FlatGraph, Unit
 CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-_FOLDABLE = (*CONVOLUTIONS, *TRANSPOSED, *DEPTHWISE, keras.layers.Dense)
+#: Layers with one kernel and, if they have it, one bias.
+LINEAR_LAYERS = (*CONVOLUTIONS, *TRANSPOSED, *DEPTHWISE, keras.layers.Dense)
 
 
 def fold_batch_norm(graph: FlatGraph) -> FlatGraph:
@@ -64,7 +65,7 @@ def _fold_call(graph: FlatGraph, call: Call, affine: ChannelAffine) -> FlatGraph
 
 def _takes_output_affine(graph: FlatGraph, producer: Call, affine: ChannelAffine) -> bool:
     return (
-        producer.unit.kind in _FOLDABLE
+        producer.unit.kind in LINEAR_LAYERS
         and producer.unit.config["activation"] in (None, "linear")
         and graph.called_once(producer)
         and graph.only_user(affine.source) is not None
@@ -74,7 +75,7 @@ def _takes_output_affine(graph: FlatGraph, producer: Call, affine: ChannelAffine
 
 def _takes_input_affine(graph: FlatGraph, consumer: Call, affine: ChannelAffine) -> bool:
     return (
-        consumer.unit.kind in _FOLDABLE
+        consumer.unit.kind in LINEAR_LAYERS
         and graph.called_once(consumer)
         and _channels_agree(consumer, affine)
         and (not np.any(affine.shift) or _is_unpadded(consumer.unit))

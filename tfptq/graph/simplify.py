@@ -1,4 +1,4 @@
-"""Small rewrites of a flat graph: drop layers without effect in inference, unwrap dense ones, split separable ones.
+"""Small rewrites of a flat graph, which leave one kernel and one bias in each layer and drop those without effect.
 
 A separable convolution is a depthwise convolution without bias, followed by a 1x1 ("pointwise") convolution that has
 the bias and the activation. Split, each layer has one kernel.
@@ -7,8 +7,10 @@ the bias and the activation. Split, each layer has one kernel.
 from dataclasses import replace
 
 import keras
+import numpy as np
 
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value
+from tfptq.graph.fold_batch_norm import LINEAR_LAYERS, output_channels
 from tfptq.graph.rebuild import instantiate
 
 # Augmentation layers differ between Keras versions, so they are looked up by name.
@@ -78,6 +80,47 @@ def _dense_inside(unit: Unit) -> Unit | None:
         return None
     config = {**inner["config"], "name": unit.name, "dtype": unit.config["dtype"]}
     return Unit(unit.name, keras.layers.Dense, config, unit.weights)
+
+
+def repeat_pixels_by_resizing(graph: FlatGraph) -> FlatGraph:
+    """Replace ``UpSampling2D`` that repeats pixels by ``Resizing``: one operator of the file in place of twelve."""
+    resizings = {
+        call: _resizing(call)
+        for call in graph.calls
+        if call.unit.kind is keras.layers.UpSampling2D and graph.called_once(call)
+    }
+    return graph.replace_calls(
+        {call: [replace(call, unit=unit)] for call, unit in resizings.items() if unit is not None}
+    )
+
+
+def _resizing(call: Call) -> Unit | None:
+    """The layer that resizes to the output of a call; None where that computes something else, or is not known."""
+    unit, (_, height, width, _) = call.unit, call.output.shape
+    if unit.config["interpolation"] != "nearest" or unit.config["data_format"] != "channels_last":
+        return None
+    if height is None or width is None:
+        return None
+    config = {"name": unit.name, "height": height, "width": width, "interpolation": "nearest"}
+    config |= {key: unit.config[key] for key in ("dtype", "data_format")}
+    return Unit(unit.name, keras.layers.Resizing, _full_config(keras.layers.Resizing, config))
+
+
+def add_missing_biases(graph: FlatGraph) -> FlatGraph:
+    """Give convolutions and dense layers without a bias one of zeros.
+
+    The file has a bias for each of them, for the correction of the mean output; so has the Keras simulation, then.
+    """
+    bare = [unit for unit in graph.units if unit.kind in LINEAR_LAYERS and not unit.config["use_bias"]]
+    biased = {unit: _with_zero_bias(unit) for unit in bare}
+    return graph.replace_calls(
+        {call: [replace(call, unit=biased[call.unit])] for call in graph.calls if call.unit in biased}
+    )
+
+
+def _with_zero_bias(unit: Unit) -> Unit:
+    bias = np.zeros(output_channels(unit), np.float32)
+    return replace(unit, config={**unit.config, "use_bias": True}, weights=(*unit.weights, ("bias", bias)))
 
 
 def split_separable_convolutions(graph: FlatGraph) -> FlatGraph:

@@ -1,7 +1,9 @@
-"""Rewrites of a float ``.tflite`` that keep its function and make it fitter for integers.
+"""Rewrites of a float ``.tflite`` that keep its function and make it faster, and fitter for integers.
 
-* A ``Flatten`` of a model with a dynamic batch becomes SHAPE, STRIDED_SLICE, PACK and RESHAPE. When everything but
-  the batch is known, ``RESHAPE(x, [-1, ...])`` computes the same. Compilers for NPUs and microcontrollers want that.
+* Shapes that are computed at run time because the batch is dynamic (SHAPE, GATHER, PACK, ... before a RESHAPE) become
+  constants with one -1. Compilers for NPUs and microcontrollers want that.
+* A dense layer on more than two axes is RESHAPE, FULLY_CONNECTED, RESHAPE; the operator can do that itself.
+* A RESHAPE to the shape that is there already goes away.
 * SUM becomes MEAN and a multiplication: the reference int8 kernel of SUM gives wrong results where the grids of its
   input and output differ (LiteRT 2.3, also for the converter's own files), that of MEAN does not.
 * SQUARE, which has no integer kernel, becomes ``MUL(x, x)``.
@@ -14,38 +16,120 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.tflite.model import TFLiteModel
 
+#: First version of FULLY_CONNECTED that can keep the leading axes of its input.
+_KEEPS_AXES = 5
+
 
 def simplify(model: TFLiteModel) -> None:
     """Apply all rewrites, in place."""
     fix_reshapes(model)
+    read_through_reshapes(model)
+    keep_axes_of_dense_layers(model)
+    remove_idle_reshapes(model)
     replace_sums(model)
     replace_squares(model)
+    _remove_unread(model)
     model.remove_unused()
 
 
 def fix_reshapes(model: TFLiteModel) -> int:
-    """Give every RESHAPE whose shape is [batch of an input of the model, constants...] a constant shape.
+    """Give every RESHAPE to a shape with one unknown size a constant shape: the number of values tells that size.
+
+    Args:
+        model: edited in place.
+
+    Returns:
+        Number of reshapes that were changed.
+    """
+    changed = 0
+    for operator in model.operators:
+        if model.operator_name(operator) != "RESHAPE" or len(operator.inputs) < 2:
+            continue
+        sizes = _sizes(model, operator.outputs[0])
+        if model.is_constant(operator.inputs[1]) or not _told_by_the_others(sizes):
+            continue
+        name = f"{model.name(operator.outputs[0])}/shape"
+        operator.inputs[1] = model.add_constant(name, np.asarray(sizes, np.int32))
+        operator.builtinOptions, operator.builtinOptionsType = None, 0
+        changed += 1
+    return changed
+
+
+def read_through_reshapes(model: TFLiteModel) -> int:
+    """Let every FULLY_CONNECTED read what a RESHAPE before it reads, if its inputs are the last axis there, too.
 
     Args:
         model: edited in place; operators that nothing reads any more are removed.
 
     Returns:
-        Number of reshapes that were changed.
+        Number of operators that were changed.
     """
-    producers = model.producers()
-    changed = 0
+    producers, changed = model.producers(), 0
     for operator in model.operators:
-        if model.operator_name(operator) != "RESHAPE" or len(operator.inputs) < 2:
+        if model.operator_name(operator) != "FULLY_CONNECTED":
             continue
-        shape = _constant_shape(model, producers, operator.inputs[1])
-        if shape is not None:
-            name = f"{model.name(operator.outputs[0])}/shape"
-            operator.inputs[1] = model.add_constant(name, np.asarray(shape, np.int32))
-            operator.builtinOptions, operator.builtinOptionsType = None, 0
+        before = model.operators[producers[operator.inputs[0]]] if operator.inputs[0] in producers else None
+        if before is None or model.operator_name(before) != "RESHAPE" or operator.builtinOptions.keepNumDims:
+            continue
+        if _sizes(model, before.inputs[0])[-1] == model.shape(operator.inputs[1])[-1]:
+            operator.inputs = [before.inputs[0], *operator.inputs[1:]]
             changed += 1
-    if changed:
-        _remove_unread(model)
+    _remove_unread(model)
     return changed
+
+
+def keep_axes_of_dense_layers(model: TFLiteModel) -> int:
+    """Let every FULLY_CONNECTED keep the leading axes of its input where all that follows is a RESHAPE back to them.
+
+    Args:
+        model: edited in place.
+
+    Returns:
+        Number of operators that were changed.
+    """
+    changed = 0
+    for operator in list(model.operators):
+        users = [user for user in model.operators if set(operator.outputs) & set(user.inputs)]
+        if len(users) != 1 or [*map(model.operator_name, (operator, *users))] != ["FULLY_CONNECTED", "RESHAPE"]:
+            continue
+        sizes, target = _sizes(model, operator.inputs[0]), users[0].outputs[0]
+        restored = [*sizes[:-1], model.shape(operator.inputs[1])[0]]
+        if (
+            sizes[-1] == model.shape(operator.inputs[1])[-1]
+            and _sizes(model, target) == restored
+            and _told_by_the_others(restored)
+            and operator.outputs[0] not in model.subgraph.outputs
+        ):
+            operator.outputs = [target]
+            operator.builtinOptions.keepNumDims = True
+            model.raise_version(operator, _KEEPS_AXES)
+            model.operators.remove(users[0])
+            changed += 1
+    return changed
+
+
+def remove_idle_reshapes(model: TFLiteModel) -> int:
+    """Remove every RESHAPE to the shape that its input has.
+
+    Args:
+        model: edited in place.
+
+    Returns:
+        Number of reshapes that were removed.
+    """
+    idle = [
+        operator
+        for operator in model.operators
+        if model.operator_name(operator) == "RESHAPE"
+        and _sizes(model, operator.inputs[0]) == _sizes(model, operator.outputs[0])
+        and _told_by_the_others(_sizes(model, operator.inputs[0]))
+        and operator.outputs[0] not in model.subgraph.outputs
+    ]
+    for reshape in idle:
+        model.operators.remove(reshape)
+        for operator in model.operators:
+            operator.inputs = [reshape.inputs[0] if at == reshape.outputs[0] else at for at in operator.inputs]
+    return len(idle)
 
 
 def replace_sums(model: TFLiteModel) -> int:
@@ -93,33 +177,9 @@ def _sizes(model: TFLiteModel, index: int) -> list[int]:
     return list(model.shape(index)) if signature is None else [int(size) for size in signature]
 
 
-def _constant_shape(model: TFLiteModel, producers: dict[int, int], index: int) -> list[int] | None:
-    """``[-1, constants...]`` when a PACK makes it out of a batch size and constants."""
-    pack = model.operators[producers[index]] if index in producers else None
-    if pack is None or model.operator_name(pack) != "PACK":
-        return None
-    first, *others = pack.inputs
-    if not all(model.is_constant(other) for other in others) or not _is_batch_size(model, producers, first):
-        return None
-    sizes = [int(model.constant(other)) for other in others]
-    return [-1, *sizes] if all(size > 0 for size in sizes) else None
-
-
-def _is_batch_size(model: TFLiteModel, producers: dict[int, int], index: int) -> bool:
-    """Whether a scalar is ``SHAPE(x)[0]`` of a tensor whose other dimensions are known."""
-    if index not in producers:
-        return False
-    slicing = model.operators[producers[index]]
-    if model.operator_name(slicing) != "STRIDED_SLICE" or slicing.inputs[0] not in producers:
-        return False
-    begin = [model.constant(at) if model.is_constant(at) else None for at in slicing.inputs[1:]]
-    if any(values is None for values in begin) or [int(values[0]) for values in begin] != [0, 1, 1]:
-        return False
-    shape = model.operators[producers[slicing.inputs[0]]]
-    if model.operator_name(shape) != "SHAPE":
-        return False
-    signature = model.tensors[shape.inputs[0]].shapeSignature
-    return signature is not None and signature[0] == -1 and all(size > 0 for size in signature[1:])
+def _told_by_the_others(sizes: list[int]) -> bool:
+    """Whether at most one size is unknown, so that the number of values tells it, and none is 0."""
+    return sizes.count(-1) <= 1 and all(size > 0 or size == -1 for size in sizes)
 
 
 def _remove_unread(model: TFLiteModel) -> None:
