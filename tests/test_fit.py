@@ -9,14 +9,8 @@ from stock_runtimes import run_decoded, signal_to_noise
 import tfptq
 from tfptq.config import Calibration, PerChannel, PerTensor, QuantizationConfig, Rounding
 from tfptq.core.affine import weight_code_limit
-from tfptq.fit import (
-    UNMATCHED_CONFIG,
-    FittingTask,
-    fit_weights,
-    needs_statistics,
-    uses,
-    with_room_for_biases,
-)
+from tfptq.fit import fit_weights, uses, with_room_for_biases
+from tfptq.fit_kernel import UNMATCHED_CONFIG, FittingTask, needs_statistics
 from tfptq.layers import weight_specs
 from tfptq.tflite.calibrate import measure
 from tfptq.tflite.emit import plan_integers

@@ -1,6 +1,7 @@
 """Keep finished weights on disk, so that a run that was killed goes on where it stopped.
 
-A checkpoint folder belongs to one job, told by a fingerprint of the float model, the config, the seed and the data.
+A checkpoint folder belongs to one job, told by a fingerprint of the float model, the config, the seed, all samples and
+the version of this package.
 Each finished weight is a file ``weight_0007.npz``, written atomically. A run loads exactly what it would have
 computed, so its output is the same to the byte.
 """
@@ -49,8 +50,8 @@ class Checkpoint:
             write_atomically(marker, job)
         elif marker.read_text() != job:
             raise ValueError(
-                f"checkpoint_dir {self._folder} holds a run with another model, config, seed or dataset; "
-                "name another folder, or delete this one to start afresh"
+                f"checkpoint_dir {self._folder} holds a run with another model, config, seed or dataset, or of another "
+                "version of tfptq; name another folder, or delete this one to start afresh"
             )
 
     def load(self, number: int) -> tuple[QuantizedWeight, np.ndarray] | None:
@@ -73,7 +74,7 @@ class Checkpoint:
             raise ValueError(f"checkpoint file {path} is damaged ({error}); delete it and run again") from error
 
     def save(self, number: int, weight: QuantizedWeight, bias_shift: np.ndarray) -> None:
-        """Store a finished weight."""
+        """Store a finished weight and its bias shift."""
         stream = io.BytesIO()
         np.savez(
             stream,

@@ -15,6 +15,7 @@ declares. Nothing is kept between batches, so memory does not grow with the numb
 of every pass is checked. Calibration makes several passes, so a stream must be able to start again.
 """
 
+import hashlib
 import itertools
 import math
 import os
@@ -114,6 +115,14 @@ class CalibrationData:
         wanted = self.num_samples if most_samples is None else most_samples
         return SpreadBatches(self, max(1, -(-self.num_samples // max(wanted, self.batch_size))))
 
+    def digest(self) -> str:
+        """Hexadecimal digest of all samples. Costs a pass."""
+        digest = hashlib.sha256()
+        for batch in self:
+            for name in sorted(batch):
+                digest.update(np.ascontiguousarray(batch[name]))
+        return digest.hexdigest()
+
     @property
     def known_samples(self) -> int | None:
         """Number of samples if it is known without reading them: from the source, or from a complete pass."""
@@ -167,14 +176,31 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
             batch does not fit the model. Later batches are checked when they are read.
     """
     specs = input_specs(model)
-    if batch_size is None:
-        values = sum(math.prod(size or 1 for size in spec.shape) for spec in specs)
-        batch_size = min(max(VALUES_PER_BATCH // values, SMALLEST_BATCH), LARGEST_BATCH)
     if is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
         arrays = _arrays_by_name(specs, dataset)
         length = common_length(arrays)
+        if batch_size is None:
+            batch_size = _usual_batch_size(array.shape[1:] for array in arrays.values())
         return CalibrationData(specs, _sliced(arrays, length, batch_size), batch_size, length)
-    return CalibrationData(specs, _stream(dataset), batch_size)
+    open_pass = _stream(dataset)
+    if batch_size is None:
+        batch_size = _usual_batch_size(_sample_shapes(specs, open_pass))
+    return CalibrationData(specs, open_pass, batch_size)
+
+
+def _usual_batch_size(shapes: Iterable[tuple[int, ...]]) -> int:
+    """Samples in a batch, for inputs whose samples have these shapes."""
+    values = sum(math.prod(shape) for shape in shapes)
+    return min(max(VALUES_PER_BATCH // max(values, 1), SMALLEST_BATCH), LARGEST_BATCH)
+
+
+def _sample_shapes(specs: tuple[InputSpec, ...], open_pass: Callable[[], Iterator[Any]]) -> list[tuple[int, ...]]:
+    """Shapes of a sample of each input: as the model says, or where it leaves sizes open, those of the first sample."""
+    if all(None not in spec.shape for spec in specs):
+        return [spec.shape for spec in specs]
+    for element in open_pass():
+        return [values.shape[1:] for values in checked(specs, element).values()]
+    return []  # an empty dataset, which is refused soon
 
 
 def _stream(dataset: Any) -> Callable[[], Iterator[Any]]:

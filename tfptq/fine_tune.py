@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from tfptq.config import FineTuning
 from tfptq.core.affine import ActivationGrid
-from tfptq.fit import FittedWeight
+from tfptq.fit_kernel import FittedWeight
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding, WeightKey, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner

@@ -14,9 +14,11 @@ import numpy as np
 from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import FineTuning, QuantizationConfig, resolve_config
 from tfptq.core.affine import ActivationGrid
+from tfptq.data import CalibrationData
 from tfptq.files import write_atomically
 from tfptq.fine_tune import fine_tune, learn_steps, obstacle
-from tfptq.fit import FittedWeight, FittingTask, fit_weights, needs_statistics, uses, with_room_for_biases
+from tfptq.fit import fit_weights, uses, with_room_for_biases
+from tfptq.fit_kernel import FittedWeight, FittingTask, needs_statistics
 from tfptq.layers import quantize_annotate_model, quantize_apply, supports, weight_specs
 from tfptq.prepare import prepare
 from tfptq.progress import Progress
@@ -31,6 +33,7 @@ from tfptq.tflite.matching import WeightKey
 from tfptq.tflite.metadata import attach
 from tfptq.tflite.prefix import DEFAULT_MAX_MEMORY, QuantizedPrefix
 from tfptq.tflite.skeleton import Skeleton, build_skeleton, check_skeleton
+from tfptq.version import __version__
 
 #: Samples that the per-layer output SNR of the report is measured on.
 REPORT_SAMPLES = 32
@@ -141,7 +144,7 @@ def quantize_keras_model(
         if on_statistics:
             part = data.spread(config.statistics_samples)
             prefix = QuantizedPrefix(skeleton, part, part.num_samples, max_memory, rounded)
-        checkpoint = open_checkpoint(checkpoint_dir, skeleton, config, seed, batch, measurements.samples)
+        checkpoint = open_checkpoint(checkpoint_dir, skeleton, config, seed, data)
         fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
         if network.reordered is not None:
             fitted = with_permutations(fitted, network.reordered.output_orders)
@@ -230,18 +233,12 @@ def plan_activations(
 
 
 def open_checkpoint(
-    folder: str | os.PathLike | None,
-    skeleton: Skeleton,
-    config: QuantizationConfig,
-    seed: int,
-    batch: dict[str, np.ndarray],
-    samples: int,
+    folder: str | os.PathLike | None, skeleton: Skeleton, config: QuantizationConfig, seed: int, data: CalibrationData
 ) -> Checkpoint | None:
-    """The checkpoint folder of this job, or None when there is no folder."""
+    """The checkpoint folder of this job, or None when there is no folder. Reads all samples once."""
     if folder is None:
         return None
-    data = [batch[name] for name in sorted(batch)]
-    return Checkpoint(folder, fingerprint(skeleton.data, config.to_json(), str(seed), str(samples), *data))
+    return Checkpoint(folder, fingerprint(skeleton.data, config.to_json(), str(seed), data.digest(), __version__))
 
 
 def fine_tuned(

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
-from tfptq.fit import FittedWeight
+from tfptq.fit_kernel import FittedWeight
 from tfptq.graph.float_equality import model_outputs, relative_difference
 from tfptq.layers import QuantizeWrapper, wrappers
 from tfptq.tflite.calibrate import Measurements

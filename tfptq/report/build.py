@@ -9,7 +9,7 @@ import numpy as np
 
 from tfptq.config import QuantizationConfig
 from tfptq.core.blocks import BlockScales
-from tfptq.fit import FittedWeight
+from tfptq.fit_kernel import FittedWeight
 from tfptq.layers import is_weighted, supports
 from tfptq.reordering import ReorderedLayer
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer

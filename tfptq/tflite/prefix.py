@@ -27,6 +27,10 @@ from tfptq.tflite.skeleton import Skeleton
 
 #: A cut is moved although it costs more memory than the last one when so many operators would be run again.
 LONGEST_RERUN = 6
+#: Bytes that the statistics of one kernel may take.
+LARGEST_STATISTICS = 1 << 31
+#: Gram matrices of one kernel that are there at the same time: two that are added, their sum, and one to work with.
+_GRAMS_AT_ONCE = 4
 #: Bytes that stored activations may take, unless the caller says otherwise.
 DEFAULT_MAX_MEMORY = 1 << 30
 
@@ -67,6 +71,26 @@ class QuantizedPrefix:
         self._latest_cut: int | None = None
         self._stored: list[tuple[Batch, Batch]] | None = None
         self._batches = batches
+        self._values = _values_of_a_sample(self._float, next(self._inputs())[0], skeleton.batch_size or 1)
+
+    def obstacle(self, place: WeightBinding, fewest_positions: int) -> str | None:
+        """Why the statistics of a kernel cannot be had, or would say little; or None.
+
+        Args:
+            place: a use of the kernel.
+            fewest_positions: how many positions there should be for each input of the kernel.
+        """
+        outputs, inputs, taps = place.view.view_shape
+        length = inputs * taps
+        needed = _GRAMS_AT_ONCE * 8 * self._skeleton.window(place).groups * length**2
+        if needed > LARGEST_STATISTICS:
+            return f"statistics of its {length} inputs would take {needed / 2**30:.1f} GiB"
+        result = self._float.operators[self._moved[place.operator]].outputs[0]
+        positions = self._values[result] // outputs
+        kept = -(-positions * self._samples // position_step(positions, self._samples, length))
+        if kept < fewest_positions * length:
+            return f"the samples have {kept} positions for its {length} inputs"
+        return None
 
     def statistics(self, places: Iterable[WeightBinding]) -> LayerStatistics:
         """Statistics of a kernel, over all its uses.
@@ -204,8 +228,23 @@ class QuantizedPrefix:
 
     def _stored_bytes(self, cut: int) -> int:
         """Bytes of both copies of what crosses a cut, for all samples."""
-        sizes = [int(np.prod(self._float.shape(index), dtype=np.int64)) for index in crossing(self._float, cut)]
-        return 2 * 4 * sum(sizes) * self._samples
+        return 2 * 4 * sum(self._values.get(index, 0) for index in crossing(self._float, cut)) * self._samples
+
+
+def _values_of_a_sample(model: TFLiteModel, batch: Batch, samples: int) -> dict[int, int]:
+    """How many numbers each activation has for one sample. They are counted: the model may leave sizes open.
+
+    Args:
+        model: any model.
+        batch: input tensor index -> values.
+        samples: how many samples of the batch to run, at least as many as the model takes at once.
+    """
+    found: dict[int, int] = {}
+    part = {model.name(index): values[:samples] for index, values in batch.items()}
+    TensorRunner(model, model.activations()).run(
+        part, lambda index, values: found.__setitem__(index, values.size // samples)
+    )
+    return found
 
 
 class _Segment:

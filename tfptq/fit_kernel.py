@@ -1,0 +1,223 @@
+"""Fit one kernel: scales, codes and the correction of its bias.
+
+From the weights and the mean inputs alone (``fit_on_means``), or on statistics of the quantized prefix
+(``fit_on_prefix``), where the bias then also takes out what all kernels before have added. The mathematics is in
+``tfptq.core``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
+from tfptq.core.affine import ActivationGrid, weight_code_limit
+from tfptq.core.bias_correction import correct_bias
+from tfptq.core.blocks import BlockScales, QuantizedWeight, block_shape, quantize_nearest
+from tfptq.core.products import threads_for
+from tfptq.core.rounding import round_weight
+from tfptq.core.scale_search import search_scales
+from tfptq.core.statistics import CentredStatistics
+from tfptq.core.weight_scales import fit_scales
+from tfptq.tflite.calibrate import Measurements
+from tfptq.tflite.layouts.constants import half_scales
+from tfptq.tflite.matching import WeightBinding, WeightKey
+from tfptq.tflite.prefix import QuantizedPrefix
+from tfptq.tflite.skeleton import Skeleton
+
+#: What a kernel gets that is not the weight of any Keras layer (the converter made or changed it).
+UNMATCHED_CONFIG = QuantizationConfig(PerChannel())
+
+
+#: Multiples of the scales that are tried together with the rounding below 8 bits, where it pays: in small kernels.
+GAINS = tuple(np.linspace(0.7, 1.25, 12))
+MOST_INPUTS_FOR_GAINS = 200
+#: With fewer positions than this for each input of a kernel, the pull towards the float weights grows.
+FEW_POSITIONS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class FittedWeight:
+    """A quantized weight and the correction of its layer's bias.
+
+    Attributes:
+        weight: codes and scales.
+        bias_shift: float32 ``[O]`` to add to the float bias; zeros without bias correction.
+        bindings: the uses of the weight in the skeleton.
+    """
+
+    weight: QuantizedWeight
+    bias_shift: np.ndarray
+    bindings: tuple[WeightBinding, ...]
+
+    def bias_of(self, skeleton: Skeleton, binding: WeightBinding) -> np.ndarray:
+        """float32 ``[O]`` corrected bias of one use; zeros and the correction where it had none."""
+        bias = skeleton.bias(binding)
+        shift = self.bias_shift if binding.row_factors is None else self.bias_shift * binding.row_factors
+        return (shift if bias is None else bias + shift).astype(np.float32)
+
+    def kernel_of(self, binding: WeightBinding) -> np.ndarray:
+        """float32 ``[O, I, T]`` dequantized kernel of one use."""
+        kernel = self.weight.dequantize()
+        return kernel if binding.row_factors is None else kernel * binding.row_factors[:, None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class FittingTask:
+    """What fitting reads.
+
+    Attributes:
+        skeleton: float model.
+        weights: Keras weights as canonical views ``[O, I, T]``.
+        measurements: what calibration measured.
+        grids: integer grids of the activations.
+        config_of: config of the layer of a Keras weight.
+        seed: seed of everything random.
+    """
+
+    skeleton: Skeleton
+    weights: Mapping[WeightKey, np.ndarray]
+    measurements: Measurements
+    grids: Mapping[int, ActivationGrid]
+    config_of: Callable[[WeightKey], QuantizationConfig]
+    seed: int
+
+    def view(self, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> np.ndarray:
+        """Float ``[O, I, T]`` of a weight."""
+        return self.weights[key] if isinstance(key, tuple) else self.skeleton.kernel(places[0])
+
+    def config(self, key: WeightKey | int) -> QuantizationConfig:
+        """Config of a weight."""
+        return self.config_of(key) if isinstance(key, tuple) else UNMATCHED_CONFIG
+
+    def storable(self, scales: BlockScales, key: WeightKey | int) -> BlockScales:
+        """Scales of a weight that the file can hold."""
+        return half_scales(scales) if self.config(key).layout == "native" else scales
+
+
+def needs_statistics(config: QuantizationConfig, view_shape: tuple[int, int, int]) -> bool:
+    """Whether a weight of a shape ``(O, I, T)`` is to be fitted on statistics of its inputs and outputs."""
+    return config.weight_scale in ("output", "cosine") or rounding_method(config, view_shape) != "nearest"
+
+
+def rounding_method(config: QuantizationConfig, view_shape: tuple[int, int, int]) -> str:
+    """Method that a config wants for a weight of a shape ``(O, I, T)``: nearest above ``rounding.most_inputs``."""
+    limit = config.rounding.most_inputs
+    return config.rounding.method if limit is None or view_shape[1] * view_shape[2] <= limit else "nearest"
+
+
+def fit_on_means(task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> FittedWeight:
+    """Quantize a weight from its values and its mean inputs."""
+    view, config = task.view(key, places), task.config(key)
+    scales = task.storable(fit_scales(view, config), key)
+    weight = _for_all_uses(quantize_nearest(view, scales, config.weight_bits), places)
+    shift = np.zeros(len(view), np.float32)
+    if config.bias_correction:
+        # A layer used several times has one bias: it takes a mean of what its uses would want. What is a little for
+        # a use with large inputs would drown one with small ones, so that these count more.
+        means = [task.measurements.input_means[place.operator] for place in places]
+        shifts = [correct_bias(shift, view, weight.dequantize(), mean) for mean in means]
+        steps = [task.grids[place.input].scale if place.input in task.grids else 1.0 for place in places]
+        shift = np.average(shifts, axis=0, weights=np.square(min(steps) / np.asarray(steps)))
+    return FittedWeight(weight, shift.astype(np.float32), places)
+
+
+def fit_on_prefix(
+    task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix
+) -> FittedWeight:
+    """Quantize a weight from statistics of the quantized prefix."""
+    view, config = task.view(key, places), task.config(key)
+    sums = prefix.statistics(places)
+    statistics = sums.centred()
+    # With few samples for each input, directions that no sample showed would be fitted freely.
+    scarcity = max(1.0, FEW_POSITIONS * view.shape[1] * view.shape[2] / sums.count)
+    with threads_for(view.shape[1] * view.shape[2]):
+        damped = statistics.damped(view, config.rounding.damping * scarcity)
+        scales = task.storable(_searched_scales(view, config, damped), key)
+        weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
+        weight = _for_all_uses(weight, places)
+        shift = best_bias_shift(task, key, places, weight, statistics)
+        return FittedWeight(weight, shift, places)
+
+
+def _for_all_uses(weight: QuantizedWeight, places: tuple[WeightBinding, ...]) -> QuantizedWeight:
+    """Without the code that has no mirror image, where a use with a negative factor will flip the signs of codes."""
+    if not any(place.row_factors is not None and (place.row_factors < 0.0).any() for place in places):
+        return weight
+    return replace(weight, codes=np.maximum(weight.codes, -weight_code_limit(weight.bits)))
+
+
+def best_bias_shift(
+    task: FittingTask,
+    key: WeightKey | int,
+    places: tuple[WeightBinding, ...],
+    weight: QuantizedWeight,
+    statistics: CentredStatistics,
+) -> np.ndarray:
+    """float32 ``[O]``: what the best bias for some codes adds to the float bias."""
+    if not task.config(key).bias_correction:
+        return np.zeros(len(weight.codes), np.float32)
+    bias = task.skeleton.bias(places[0])
+    factors = 1.0 if places[0].row_factors is None else places[0].row_factors
+    return (statistics.best_bias(weight.dequantize()) - (0.0 if bias is None else bias / factors)).astype(np.float32)
+
+
+def _searched_scales(view: np.ndarray, config: QuantizationConfig, statistics: CentredStatistics) -> BlockScales:
+    """Scales as the config asks, by output error where it says so."""
+    layer_shift = config.scaler == "shift" and isinstance(config.granularity, PerTensor)
+    if config.weight_scale not in ("output", "cosine") or layer_shift:
+        # WES has one base for the layer and shifts that follow from it: the weight error decides.
+        by_weights = "max_abs" if config.weight_scale == "max_abs" else "mse"
+        return fit_scales(view, config.replace(weight_scale=by_weights))
+    outputs, inputs, _ = view.shape
+    return search_scales(
+        view,
+        statistics.gram,
+        block_shape(config.granularity, outputs, inputs),
+        config.weight_bits,
+        config.scaler if isinstance(config.granularity, PerBlock) else "float",
+        cross=statistics.cross,
+        objective="cosine" if config.weight_scale == "cosine" else "output_error",
+        allowed=config.multipliers,
+    )
+
+
+def _rounded(
+    view: np.ndarray,
+    scales: BlockScales,
+    config: QuantizationConfig,
+    statistics: CentredStatistics,
+    damping: float,
+    seed: int,
+) -> QuantizedWeight:
+    rounding = config.rounding
+    if rounding_method(config, view.shape) == "nearest":
+        return quantize_nearest(view, scales, config.weight_bits)
+    small = view.shape[1] * view.shape[2] <= MOST_INPUTS_FOR_GAINS and config.weight_bits < 8
+    return round_weight(
+        view,
+        scales,
+        config.weight_bits,
+        statistics,
+        rounding.method,
+        _rounding_options(rounding),
+        damping=damping,
+        # The layout "native" stores float16 scales, which multiples would not be.
+        gains=GAINS if small and config.layout != "native" else (),
+        refine_scales=rounding.refine_scales,
+        seed=seed,
+    )
+
+
+def _rounding_options(rounding: Rounding):
+    """Options object of ``tfptq.core`` for a rounding method."""
+    rate = {} if rounding.learning_rate is None else {"learning_rate": rounding.learning_rate}
+    if rounding.method == "attention":
+        from tfptq.core.attention_round import AttentionRoundOptions
+
+        return AttentionRoundOptions(tau=rounding.tau, steps=rounding.steps, start=rounding.start, **rate)
+    if rounding.method == "adaround":
+        from tfptq.core.adaround import AdaRoundOptions
+
+        return AdaRoundOptions(steps=rounding.steps, **rate)
+    return None
