@@ -15,7 +15,7 @@ from tfptq import QuantizationConfig, quantize_keras_model
 from tfptq.core.bit_assignment import packed_bytes
 from tfptq.graph import canonicalise
 from tfptq.mixed_precision import choose_bits
-from tfptq.prepare import quantizable_layers
+from tfptq.prepare import pinned_config
 from tfptq.quantize import kernel_views
 
 
@@ -52,7 +52,7 @@ def weight_sizes(model: zoo.ZooModel, config: QuantizationConfig) -> dict[str, A
         ``"packed_bytes"``, and ``"layers"``: one dictionary for each layer with the fields of ``LayerBits``.
     """
     canonical = canonicalise(model.keras_model)
-    settled, decisions = choose_bits(config.with_pinned_edges(quantizable_layers(canonical)), canonical)
+    settled, decisions = choose_bits(pinned_config(config, canonical), canonical)
     sizes = [
         packed_bytes(view.size, settled.for_layer(layer).weight_bits)
         for (layer, _), view in kernel_views(canonical).items()

@@ -61,7 +61,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "edge_bits",
     8,
-    "least width of the weights of the first and the last layer; 0 treats them as all others",
+    "least width of the weights of the layers at the inputs and the outputs; 0 treats them as all others",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum("preprocessing", None, list(PREPROCESSING), "for images, what the model expects", flag_values=FLAGS)

@@ -7,6 +7,7 @@ from tfptq.config import (
     PRESETS,
     Calibration,
     LayerOverride,
+    MixedPrecision,
     PerBlock,
     PerChannel,
     PerTensor,
@@ -31,7 +32,10 @@ def test_json_round_trip_of_everything():
         weight_scale="mse",
         calibration=Calibration("percentile", percentile=99.9, bins=512),
         bias_correction=False,
-        overrides=(override("stem", weight_bits=8, granularity=PerTensor(), scaler="shift"), override("b*", skip=True)),
+        overrides=(
+            override("stem", weight_bits=8, granularity=PerTensor(), scaler="shift"),
+            override("b*", skip=True, multipliers=(1, 2), rounding=Rounding("attention")),
+        ),
         multipliers=(2, 3, 4, 6),
         input_type="int8",
         output_type="uint8",
@@ -59,8 +63,23 @@ def test_json_may_leave_fields_out():
         ('{"multipliers": []}', "multipliers is \\[\\]; give a tuple such as"),
         ('{"multipliers": [2, 17]}', "multipliers is 17; it must be one of 1, 2"),
         ('{"multipliers": [2.5]}', "multipliers is 2.5; it must be one of 1, 2"),
-        ('{"calibration": {"metod": "mse"}}', "unexpected shape"),
+        (
+            '{"granularity": "PerChannel"}',
+            'granularity has an unexpected shape: .PerChannel.; write {"type": "PerChannel',
+        ),
+        ('{"granularity": {"type": ["PerChannel"]}}', "granularity.type is"),
+        ('{"calibration": {"metod": "mse"}}', "calibration has an unexpected shape: Calibration has no 'metod'"),
+        ('{"calibration": 3}', "calibration is 3; it must be of the type Calibration"),
+        ('{"mixed_precision": {"bits": []}}', r"mixed_precision.bits is \(\); give at least one of 2, 3"),
+        ('{"mixed_precision": [4]}', r"mixed_precision is \[4\]; it must be of the type MixedPrecision or None"),
+        ('{"overrides": {"a": 4}}', "overrides has an unexpected shape: {'a': 4}; write a list"),
+        ('{"overrides": ["a"]}', r"overrides\[0\] has an unexpected shape: 'a'; write"),
         ('{"overrides": [{"pattern": "a"}]}', "unexpected shape"),
+        ('{"overrides": [{"pattern": 1, "changes": {}}]}', "unexpected shape"),
+        (
+            '{"overrides": [{"pattern": "a", "changes": {"pattern": "b"}}]}',
+            "field of the override for 'a' is 'pattern'",
+        ),
         ('{"overrides": [{"pattern": "a", "changes": {"input_type": "int8"}}]}', "field of the override for 'a'"),
     ],
 )
@@ -89,7 +108,8 @@ def test_bad_json(text, message):
         ({"output_type": "float16"}, r"output_type \(with activation_bits=8\) is 'float16'"),
         ({"scaler": "shift", "granularity": PerChannel()}, r"needs PerTensor\(\)"),
         ({"overrides": ("stem",)}, "build its members with override"),
-        ({"overrides": (override("stem", weight_bits=1),)}, "weight_bits is 1"),
+        ({"overrides": (override("stem", weight_bits=1),)}, "the override for 'stem': weight_bits is 1"),
+        ({"overrides": (override("stem", rounding="magic"),)}, "the override for 'stem': rounding.method is 'magic'"),
         ({"colour": 1}, "config field is 'colour'"),
     ],
 )
@@ -165,3 +185,76 @@ def test_blocks_survive_json(granularity):
 def test_blocks_need_both_sides_or_a_number(sides):
     with pytest.raises(ValueError, match="PerBlock"):
         PerBlock(**sides)
+
+
+BLOCKS = QuantizationConfig(PerBlock(4, 8), scaler="integer", weight_bits=4)
+
+
+def pinned(config, *items, name="first"):
+    """Granularity, scaler, width and layout of a layer at an edge."""
+    layer = config.replace(overrides=items).with_pinned_edges([name]).for_layer(name)
+    return layer.granularity, layer.scaler, layer.weight_bits, layer.layout
+
+
+@pytest.mark.parametrize(
+    "items, expected",
+    [
+        ((), (PerChannel(), "float", 8, "size")),
+        ([override("*", granularity=PerBlock(2, 4))], (PerChannel(), "float", 8, "size")),
+        ([override("f*", layout="int4")], (PerChannel(), "float", 8, "int8")),
+        ([override("first", weight_bits=8)], (PerChannel(), "float", 8, "size")),
+        ([override("first", weight_bits=8, scaler="float")], (PerChannel(), "float", 8, "size")),
+        ([override("first", scaler="shift")], (PerBlock(4, 8), "shift", 8, "size")),
+        ([override("first", granularity=PerBlock(2, 4), scaler="float")], (PerBlock(2, 4), "float", 8, "size")),
+        ([override("first", granularity=PerTensor(), scaler="shift")], (PerTensor(), "shift", 8, "size")),
+        ([override("first", weight_bits=4)], (PerBlock(4, 8), "integer", 4, "size")),
+        ([override("*", weight_bits=3, granularity=PerBlock(2, 4))], (PerBlock(2, 4), "integer", 3, "size")),
+    ],
+)
+def test_edges_of_blocks_have_channels_unless_an_override_names_them(items, expected):
+    assert pinned(BLOCKS, *items) == expected
+
+
+def test_an_edge_that_is_named_and_cannot_have_its_bits_is_refused():
+    message = (
+        r"layer 'first' is at an edge .* edge_bits=8 applies, .* PerBlock\(.*\) with scaler='integer'.*name weight_"
+    )
+    with pytest.raises(ValueError, match=message):
+        pinned(BLOCKS, override("first", granularity=PerBlock(2, 4)))
+
+
+def test_pins_do_not_reach_layers_whose_names_match_theirs_as_patterns():
+    config = QuantizationConfig(weight_bits=4).with_pinned_edges(["dense[1]", "a*"])
+    names = ("dense[1]", "a*", "dense1", "ab")
+    assert [config.for_layer(name).weight_bits for name in names] == [8, 8, 4, 4]
+    config.check_overrides(list(names))
+
+
+def test_overrides_are_judged_together():
+    items = (override("*", granularity=PerChannel(), scaler="float"), override("a", weight_bits=8))
+    config = QuantizationConfig.from_preset("w4a8_block").replace(overrides=items)
+    assert config.for_layer("a").weight_bits == 8 and config.for_layer("a").granularity == PerChannel()
+    assert QuantizationConfig.from_json(config.to_json()) == config
+    bad = config.replace(overrides=items[1:])
+    message = r"layer 'a' gets .* rest of the config: weight_bits=8 \('a'\): scaler='integer' needs weight_bits <= 4"
+    with pytest.raises(ValueError, match=message):
+        bad.check_overrides(["a", "b"])
+
+
+def test_mixed_precision_does_not_choose_where_an_override_does():
+    item = override("a", granularity=PerBlock(2, 4), scaler="integer", weight_bits=4)
+    config = QuantizationConfig(PerChannel(), mixed_precision=MixedPrecision((2, 8)), overrides=(item,))
+    assert config.for_layer("a").scaler == "integer"
+    with pytest.raises(ValueError, match="layer 'b' .*needs weight_bits <= 4|layer 'b' .* needs bits of 4 and less"):
+        config.replace(overrides=(override("b", granularity=PerBlock(2, 4), scaler="integer"),)).for_layer("b")
+
+
+def test_label_tells_what_was_changed_and_equality_is_as_before():
+    preset = QuantizationConfig.from_preset("w8a8_layer")
+    assert preset.label == preset.replace(input_type="float32").label == "w8a8_layer"
+    changed = preset.replace(weight_bits=4, overrides=(override("a", skip=True),))
+    assert changed.label == "w8a8_layer (changed: weight_bits, overrides)"
+    assert QuantizationConfig.from_json(changed.to_json()).label == changed.label
+    assert changed.name == "w8a8_layer" and changed.replace(weight_bits=8, overrides=()) == preset
+    assert QuantizationConfig(weight_bits=4).label == "custom"
+    assert changed.replace(name="mine").label == "mine"

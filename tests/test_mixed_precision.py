@@ -76,6 +76,7 @@ def test_nothing_to_do(model):
     ("settings", "message"),
     [
         ({"bits": (4, 7)}, "mixed_precision.bits is 7"),
+        ({"bits": (), "average_bits": 4.0}, r"mixed_precision.bits is \(\); give at least one of 2, 3, 4, 5, 6, 8"),
         ({"average_bits": 9.0}, "average_bits"),
         ({"average_bits": 4.0, "budget_bytes": 100}, "not both"),
     ],

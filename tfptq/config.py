@@ -5,18 +5,21 @@ A ``QuantizationConfig`` is a plain value. Change one with ``replace(**changes)`
 made, with a message that names the field and what it may be.
 """
 
+import copy
 import dataclasses
-import fnmatch
+import glob
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tfptq.config_json import decode, encode
 from tfptq.config_parts import (
-    GRANULARITIES,
+    LAYER_FIELDS,
     Calibration,
     FineTuning,
     Granularity,
+    LayerOverride,
     MixedPrecision,
     PerBlock,
     PerChannel,
@@ -25,6 +28,7 @@ from tfptq.config_parts import (
     between,
     check_types,
     one_of,
+    override,
 )
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, WEIGHT_BITS
 
@@ -49,41 +53,6 @@ __all__ = [
 
 #: How the codes of a kernel may lie in the file; see ``tfptq.tflite.layouts``.
 LAYOUTS = ("size", "speed", "int8", "int4", "native", "inline", "composite")
-
-#: Fields of ``QuantizationConfig`` that may differ from layer to layer.
-LAYER_FIELDS = (
-    "granularity",
-    "scaler",
-    "multipliers",
-    "weight_bits",
-    "weight_scale",
-    "rounding",
-    "bias_correction",
-    "layout",
-    "skip",
-)
-
-
-@dataclass(frozen=True)
-class LayerOverride:
-    """Other values for the layers whose name matches a pattern.
-
-    Attributes:
-        pattern: shell-style pattern (``"block_3_*"``) over Keras layer names.
-        changes: field name -> value, as sorted pairs; fields out of ``LAYER_FIELDS``.
-    """
-
-    pattern: str
-    changes: tuple[tuple[str, Any], ...]
-
-    def __post_init__(self):
-        for name, _ in self.changes:
-            one_of(f"field of the override for {self.pattern!r}", name, LAYER_FIELDS)
-
-
-def override(pattern: str, **changes) -> LayerOverride:
-    """Build a ``LayerOverride``: ``override("logits", weight_bits=8, granularity=PerChannel())``."""
-    return LayerOverride(pattern, tuple(sorted(changes.items())))
 
 
 @dataclass(frozen=True)
@@ -111,7 +80,9 @@ class QuantizationConfig:
         fine_tuning: adjust scales and biases of the whole network together in the end; None leaves them.
         mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
             override names.
-        edge_bits: width of the weights of the first and the last layer, at least; None treats them as all others.
+        edge_bits: width of the weights of the layers at the inputs and the outputs of the model, at least: of the first
+            and the last layer of a chain, of each branch that reads an input and of each head. None treats them as all
+            others. Pinned layers have a scale per channel where others have blocks.
         layout: how codes lie in the file: ``"size"`` or ``"speed"`` choose for each layer, or a layout's name.
         multipliers: the integers that ``scaler="integer"`` may choose from; None for all of 1..16. With few, such as
             ``(2, 3, 4, 6)``, int8 codes take few values, and NPU compilers that compress weights make them smaller.
@@ -122,7 +93,7 @@ class QuantizationConfig:
         input_type: type of the model's inputs in the file: ``"float32"``, ``"int8"`` or ``"uint8"``; ``"float32"`` or
             ``"int16"`` with 16-bit activations.
         output_type: the same for the outputs.
-        name: preset that the config came from, for reports.
+        name: preset that the config came from; ``label`` tells whether it is still the same.
     """
 
     granularity: Granularity = PerTensor()
@@ -149,6 +120,21 @@ class QuantizationConfig:
     name: str = "custom"
 
     def __post_init__(self):
+        self._check_fields()
+        self._check_combination()
+        for item in self.overrides:
+            if not isinstance(item, LayerOverride):
+                raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
+            # Which fields come together is known for a layer: later overrides may complete this one (for_layer).
+            probe = copy.copy(self)
+            vars(probe).update(item.changes)
+            try:
+                probe._check_fields()
+            except ValueError as error:
+                raise ValueError(f"the override for {item.pattern!r}: {error}") from error
+
+    def _check_fields(self) -> None:
+        """Check each field by itself, and build parts from the names that stand for them."""
         for field, part in {"rounding": Rounding, "calibration": Calibration}.items():
             if isinstance(getattr(self, field), str):
                 object.__setattr__(self, field, part(getattr(self, field)))
@@ -176,15 +162,11 @@ class QuantizationConfig:
             one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), allowed)
         if self.statistics_samples is not None:
             between("statistics_samples", self.statistics_samples, 1, 2**40)
+
+    def _check_combination(self) -> None:
+        """Check the fields that must fit each other."""
         if self.mixed_precision is not None and self.scaler == "integer" and max(self.mixed_precision.bits) > 4:
             raise ValueError("mixed_precision with scaler='integer' needs bits of 4 and less: (2, 3, 4)")
-        self._check_scaler()
-        for item in self.overrides:
-            if not isinstance(item, LayerOverride):
-                raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
-            self._apply(item)
-
-    def _check_scaler(self) -> None:
         if self.scaler == "shift" and isinstance(self.granularity, PerChannel):
             raise ValueError(
                 "scaler='shift' needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)"
@@ -198,8 +180,13 @@ class QuantizationConfig:
                     "int8; give layers of more bits granularity=PerChannel(), scaler='float' by an override"
                 )
 
-    def _apply(self, item: LayerOverride) -> "QuantizationConfig":
-        return dataclasses.replace(self, overrides=(), **dict(item.changes))
+    @property
+    def label(self) -> str:
+        """Name of the preset, and the fields in which the config differs from it; for reports."""
+        preset = PRESETS.get(self.name, self)
+        fields = [field.name for field in dataclasses.fields(self) if field.name != "name"]
+        changed = [field for field in fields if getattr(self, field) != getattr(preset, field)]
+        return f"{self.name} (changed: {', '.join(changed)})" if changed else self.name
 
     @property
     def device_activation_bits(self) -> int:
@@ -218,56 +205,96 @@ class QuantizationConfig:
         return dataclasses.replace(self, **changes)
 
     def for_layer(self, layer_name: str) -> "QuantizationConfig":
-        """The config of one layer: this one with all matching overrides applied, and no overrides left."""
-        config = dataclasses.replace(self, overrides=())
-        for item in self.overrides:
-            if fnmatch.fnmatchcase(layer_name, item.pattern):
-                config = config._apply(item)
-        return config
+        """The config of one layer: this one with all matching overrides applied, and no overrides left.
+
+        Raises:
+            ValueError: the values do not fit each other; with the name of the layer and where they come from.
+        """
+        found = self._overridden(layer_name)
+        changes: dict[str, Any] = {field: value for field, (_, value) in found.items()}
+        if "weight_bits" in changes:
+            changes["mixed_precision"] = None  # it chooses the widths of the other layers
+        try:
+            return dataclasses.replace(self, overrides=(), **changes)
+        except ValueError as error:
+            given = ", ".join(f"{field}={value!r} ({item.pattern!r})" for field, (item, value) in found.items())
+            raise ValueError(
+                f"layer {layer_name!r} gets values by overrides that do not fit each other or the rest of the config: "
+                f"{given}: {error}"
+            ) from error
+
+    def _overridden(self, layer_name: str) -> dict[str, tuple[LayerOverride, Any]]:
+        """Field -> the last override that sets it for a layer, and the value."""
+        return {
+            field: (item, value) for item in self.overrides if item.matches(layer_name) for field, value in item.changes
+        }
 
     def overrides_field(self, layer_name: str, field: str) -> bool:
         """Whether an override sets a field for a layer."""
-        return any(
-            fnmatch.fnmatchcase(layer_name, item.pattern) and any(name == field for name, _ in item.changes)
-            for item in self.overrides
-        )
+        return field in self._overridden(layer_name)
 
-    def with_pinned_edges(self, layer_names: list[str]) -> "QuantizationConfig":
-        """The config with ``edge_bits`` applied to the first and the last of some layers.
+    def with_pinned_edges(self, layer_names: Iterable[str]) -> "QuantizationConfig":
+        """The config with ``edge_bits`` applied to some layers.
 
-        Pinned layers get a scale per channel where others have blocks. Overrides of the user win over the pins.
+        Overrides of the user win over the width. A layer that has the width, by the pin or by an override, gets a float
+        scale per channel where others have blocks, and codes of 8 bits where others have a layout for fewer, unless an
+        override names that very layer, and for it blocks or a layout.
 
         Args:
-            layer_names: names of the weighted layers, in the order of computation.
-        """
-        if self.edge_bits is None or self.edge_bits <= self.weight_bits or not layer_names:
-            return self
-        changes: dict[str, Any] = {"weight_bits": self.edge_bits}
-        if isinstance(self.granularity, PerBlock):
-            changes.update(granularity=PerChannel(), scaler="float")
-        if self.layout not in ("size", "speed"):
-            changes["layout"] = "int8"
-        pins = tuple(override(name, **changes) for name in dict.fromkeys((layer_names[0], layer_names[-1])))
-        return self.replace(overrides=(*pins, *self.overrides))
-
-    def check_overrides(self, layer_names: list[str]) -> None:
-        """Refuse overrides that match no layer, and to skip all layers.
+            layer_names: names of the layers at the edges of the model; see ``tfptq.graph.edge_layers``.
 
         Raises:
-            ValueError: naming the pattern and the layers there are.
+            ValueError: an override names a layer, and for it what cannot have ``edge_bits``.
+        """
+        narrowest = self.weight_bits if self.mixed_precision is None else min(self.mixed_precision.bits)
+        if self.edge_bits is None or self.edge_bits <= narrowest:
+            return self
+        pins = {name: self._pin(name, self.edge_bits) for name in layer_names}
+        found = tuple(override(glob.escape(name), **changes) for name, changes in pins.items() if changes)
+        return self.replace(overrides=(*self.overrides, *found))
+
+    def _pin(self, layer_name: str, bits: int) -> dict[str, Any]:
+        """What to change of a layer at an edge, after the overrides of the user."""
+        found = self._overridden(layer_name)
+        settled = {**vars(self), "weight_bits": bits, **{field: value for field, (_, value) in found.items()}}
+        if settled["weight_bits"] < bits:
+            return {}
+        changes = {} if "weight_bits" in found else {"weight_bits": bits}
+        own = {field: value for field, (item, value) in found.items() if item.names(layer_name)}
+        if isinstance(settled["granularity"], PerBlock):
+            if "granularity" not in own and own.get("scaler", "float") == "float":
+                changes.update(granularity=PerChannel(), scaler="float")
+            elif settled["scaler"] == "integer" and settled["weight_bits"] > 4:
+                raise ValueError(
+                    f"layer {layer_name!r} is at an edge of the model, where edge_bits={bits} applies, and an override "
+                    f"gives it {settled['granularity']} with scaler='integer', which holds 4 bits at most; name "
+                    "weight_bits=4, or scaler='shift', in the override as well"
+                )
+            else:
+                return changes
+        if settled["layout"] not in ("size", "speed") and "layout" not in own:
+            changes["layout"] = "int8"
+        return changes
+
+    def check_overrides(self, layer_names: list[str]) -> None:
+        """Refuse overrides that match no layer, or do not fit a layer, and to skip all layers.
+
+        Raises:
+            ValueError: naming the pattern and the layers there are, or the layer and its fields.
         """
         for item in self.overrides:
-            if not any(fnmatch.fnmatchcase(name, item.pattern) for name in layer_names):
+            if not any(map(item.matches, layer_names)):
                 raise ValueError(
                     f"the override pattern {item.pattern!r} matches no weighted layer; there are: "
                     + ", ".join(layer_names)
                 )
-        if layer_names and all(self.for_layer(name).skip for name in layer_names):
+        configs = [self.for_layer(name) for name in layer_names]
+        if configs and all(config.skip for config in configs):
             raise ValueError("the config skips all weighted layers; leave at least one to quantize")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary for JSON."""
-        return _encode(self)
+        return encode(self)
 
     def to_json(self, indent: int | None = 2) -> str:
         """JSON text; ``from_json`` gives an equal config back."""
@@ -286,8 +313,7 @@ class QuantizationConfig:
             raise ValueError(f"the quantization config is not valid JSON: {error}") from error
         if not isinstance(values, dict):
             raise ValueError("the quantization config must be a JSON object")
-        config = _decode(values)
-        return cls().replace(**config)
+        return cls().replace(**decode(values))
 
     @classmethod
     def from_preset(cls, name: str) -> "QuantizationConfig":
@@ -333,40 +359,3 @@ def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfi
     if isinstance(config, QuantizationConfig):
         return config
     raise TypeError(f"config is a {type(config).__name__}; pass a QuantizationConfig or a preset's name")
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, LayerOverride):
-        return {"pattern": value.pattern, "changes": {name: _encode(item) for name, item in value.changes}}
-    if type(value) in GRANULARITIES.values():
-        return {"type": type(value).__name__, **dataclasses.asdict(value)}
-    if dataclasses.is_dataclass(value):
-        return {field.name: _encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [_encode(item) for item in value]
-    return value
-
-
-def _decode(values: dict[str, Any]) -> dict[str, Any]:
-    decoded = dict(values)
-    try:
-        if "granularity" in decoded:
-            fields = dict(decoded["granularity"])
-            kind = fields.pop("type")
-            one_of("granularity.type", kind, GRANULARITIES)
-            decoded["granularity"] = GRANULARITIES[kind](**fields)
-        if isinstance(decoded.get("rounding"), dict):
-            decoded["rounding"] = Rounding(**decoded["rounding"])
-        if isinstance(decoded.get("mixed_precision"), dict):
-            decoded["mixed_precision"] = MixedPrecision(**decoded["mixed_precision"])
-        if isinstance(decoded.get("fine_tuning"), dict):
-            decoded["fine_tuning"] = FineTuning(**decoded["fine_tuning"])
-        if "calibration" in decoded:
-            decoded["calibration"] = Calibration(**decoded["calibration"])
-        if "overrides" in decoded:
-            decoded["overrides"] = tuple(
-                override(item["pattern"], **_decode(item["changes"])) for item in decoded["overrides"]
-            )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the quantization config has an unexpected shape: {error}") from error
-    return decoded

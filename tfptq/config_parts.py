@@ -1,10 +1,12 @@
-"""The parts of a quantization config: granularities, calibration, rounding, mixed precision.
+"""The parts of a quantization config: granularities, calibration, rounding, mixed precision, overrides.
 
 Frozen dataclasses that check their own fields; ``tfptq.config`` puts them together and exports them.
 """
 
 import dataclasses
+import fnmatch
 import functools
+import glob
 import types
 import typing
 from collections.abc import Iterable
@@ -183,7 +185,9 @@ class MixedPrecision:
     Attributes:
         bits: widths to choose from.
         average_bits: average over the weights of the layers that are not pinned.
-        budget_bytes: bytes of the packed codes of all layers, pinned ones included.
+        budget_bytes: bytes of the packed codes of all layers, pinned ones included: what an NPU, or a store that packs
+            codes, would hold. The ``.tflite`` file has INT8 and INT4 only, and holds codes of 5 and 6 bits in 8, and
+            of 2 and 3 bits in 4 or 8; the report warns when its codes take more than the budget.
         eps: distortion of the coding length, in units of a layer's root mean square weight, for a layer of mean size;
             it grows with the root of the number of weights.
     """
@@ -196,6 +200,8 @@ class MixedPrecision:
     def __post_init__(self):
         object.__setattr__(self, "bits", tuple(self.bits) if isinstance(self.bits, Iterable) else self.bits)
         check_types(self)
+        if not self.bits:
+            raise ValueError(f"mixed_precision.bits is (); give at least one of {', '.join(map(str, WEIGHT_BITS))}")
         for width in self.bits:
             one_of("mixed_precision.bits", width, WEIGHT_BITS)
         between("mixed_precision.eps", self.eps, 1e-6, 10.0)
@@ -231,3 +237,48 @@ class FineTuning:
     def most_samples(self, available: int) -> int:
         """How many samples are used at most, counted each time, when there are so many."""
         return min(self.steps * self.batch_size, self.passes * available)
+
+
+#: Fields of ``QuantizationConfig`` that may differ from layer to layer.
+LAYER_FIELDS = (
+    "granularity",
+    "scaler",
+    "multipliers",
+    "weight_bits",
+    "weight_scale",
+    "rounding",
+    "bias_correction",
+    "layout",
+    "skip",
+)
+
+
+@dataclass(frozen=True)
+class LayerOverride:
+    """Other values for the layers whose name matches a pattern.
+
+    Attributes:
+        pattern: shell-style pattern (``"block_3_*"``) over Keras layer names; ``glob.escape(name)`` for one layer whose
+            name has ``*``, ``?`` or ``[`` in it.
+        changes: field name -> value, as sorted pairs; fields out of ``LAYER_FIELDS``.
+    """
+
+    pattern: str
+    changes: tuple[tuple[str, Any], ...]
+
+    def __post_init__(self):
+        for name, _ in self.changes:
+            one_of(f"field of the override for {self.pattern!r}", name, LAYER_FIELDS)
+
+    def matches(self, layer_name: str) -> bool:
+        """Whether the pattern covers a layer."""
+        return fnmatch.fnmatchcase(layer_name, self.pattern)
+
+    def names(self, layer_name: str) -> bool:
+        """Whether the pattern is the name of this very layer."""
+        return self.pattern in (layer_name, glob.escape(layer_name))
+
+
+def override(pattern: str, **changes) -> LayerOverride:
+    """Build a ``LayerOverride``: ``override("logits", weight_bits=8, granularity=PerChannel())``."""
+    return LayerOverride(pattern, tuple(sorted(changes.items())))

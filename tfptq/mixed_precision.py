@@ -4,6 +4,7 @@ The outcome is an ordinary config with one override for each layer, so that ever
 of mixed precision.
 """
 
+import glob
 from dataclasses import dataclass
 
 import keras
@@ -67,7 +68,7 @@ def choose_bits(config: QuantizationConfig, model: keras.Model) -> tuple[Quantiz
         budget = {"average_bits": settings.average_bits, "budget_bytes": settings.budget_bytes}
         bits = assign_bits(rates, sizes, settings.bits, pinned=pinned, **budget)
     table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in views)
-    chosen = tuple(override(row.layer, weight_bits=row.bits) for row in table if not row.pinned)
+    chosen = tuple(override(glob.escape(row.layer), weight_bits=row.bits) for row in table if not row.pinned)
     return config.replace(mixed_precision=None, overrides=(*chosen, *config.overrides)), table
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tfptq.config import QuantizationConfig
 from tfptq.data import CalibrationData, calibration_data
 from tfptq.equalization import EQUALIZATION_SAMPLES, equalize_channels
-from tfptq.graph import canonicalise, check_float_equal
+from tfptq.graph import canonicalise, check_float_equal, edge_layers
 from tfptq.layers import supports
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
@@ -29,7 +29,7 @@ class FloatNetwork:
         model: canonical Keras model.
         data: the calibration data; in full batches if the model wants a fixed number of samples.
         batch: its first batch.
-        config: the config with the first and the last layer pinned and the bits of mixed precision chosen.
+        config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
         reordered: what reordering did; None if it was not asked for.
         differences: step -> largest relative difference of an output that it made.
     """
@@ -59,19 +59,21 @@ def prepare(
         steps: the job's progress.
 
     Raises:
-        ValueError: the model or the data cannot be used, or a step changed what the network computes.
+        ValueError: the model or the data cannot be used, an override fits no layer, or a step changed what the
+            network computes.
         FileNotFoundError: no model at the path.
     """
     original = load_model(model)
     with steps.step("canonicalise"):
         canonical = canonicalise(original)
+        config = pinned_config(config, canonical)
         data = calibration_data(canonical, dataset)
         fixed_batch = canonical.inputs[0].shape[0]
         if fixed_batch is not None:
             data = data.in_full_batches(fixed_batch)
         batch = next(iter(data))
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
-        config, _ = choose_bits(config.with_pinned_edges(quantizable_layers(canonical)), canonical)
+        config, _ = choose_bits(config, canonical)
     if config.equalize:
         with steps.step("equalize"):
             equalized = equalize_channels(canonical, config, data.spread(EQUALIZATION_SAMPLES))
@@ -107,6 +109,22 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
             f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
             "keras.Model itself"
         ) from error
+
+
+def pinned_config(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:
+    """The config with ``edge_bits`` applied to the layers at the edges of a model, its overrides checked.
+
+    Args:
+        config: how to quantize.
+        model: canonical Keras model.
+
+    Raises:
+        ValueError: no layer can be quantized, or an override matches no layer or does not fit one.
+    """
+    names = quantizable_layers(model)
+    pinned = config.with_pinned_edges(edge_layers(model, names))
+    pinned.check_overrides(names)
+    return pinned
 
 
 def quantizable_layers(model: keras.Model) -> list[str]:

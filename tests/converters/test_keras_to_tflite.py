@@ -52,7 +52,8 @@ def test_preset_types_and_json_report(files, tmp_path):
     assert interpreter.get_input_details()[0]["dtype"] == np.int8
     assert interpreter.get_output_details()[0]["dtype"] == np.uint8
     parsed = Report.from_json(report.read_text())
-    assert parsed.preset == "w8a8_channel" and parsed.seed == 5 and parsed.file_bytes == output.stat().st_size
+    assert parsed.preset == "w8a8_channel (changed: input_type, output_type)"
+    assert parsed.seed == 5 and parsed.file_bytes == output.stat().st_size
 
 
 def test_config_file_and_text_report(files, tmp_path):

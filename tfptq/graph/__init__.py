@@ -2,6 +2,7 @@
 
 from tfptq.graph.canonicalise import canonicalise
 from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, channel_groups, equalizable
+from tfptq.graph.edges import edge_layers
 from tfptq.graph.float_equality import FloatEqualityError, check_float_equal, largest_difference
 from tfptq.graph.move_channels import apply_permutations, scale_channels
 from tfptq.graph.rebuild import input_names
@@ -15,6 +16,7 @@ __all__ = [
     "canonicalise",
     "channel_groups",
     "check_float_equal",
+    "edge_layers",
     "equalizable",
     "input_names",
     "largest_difference",

@@ -14,7 +14,7 @@ from tfptq.layers import is_weighted, supports
 from tfptq.reordering import ReorderedLayer
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
 from tfptq.tflite.emit import IntegerPlan, KernelPlan
-from tfptq.tflite.layouts.sizes import COSTS, stored_bytes
+from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
 from tfptq.tflite.matching import WeightKey
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
@@ -78,7 +78,7 @@ def build_report(
     layers = tuple(_layer_report(outcome, key, item, snrs) for key, item in outcome.fitted.items())
     return Report(
         model_name=outcome.model.name,
-        preset=config.name,
+        preset=config.label,
         samples=num_samples,
         seed=seed,
         file_bytes=len(outcome.tflite),
@@ -86,7 +86,12 @@ def build_report(
         layers=layers,
         skipped=_skipped_layers(outcome, config),
         float_operators=tuple(FloatOperator(*entry) for entry in outcome.plan.float_operators),
-        warnings=(*_warnings_of_samples(outcome, num_samples), *_warnings(outcome), *_warnings_of_layers(layers)),
+        warnings=(
+            *_warnings_of_samples(outcome, num_samples),
+            *_warnings(outcome),
+            *_warnings_of_layers(layers),
+            *_warnings_of_budget(outcome, config),
+        ),
         float_differences=float_differences,
         seconds=dict(seconds),
         pictures=block_pictures(outcome.reordered),
@@ -183,7 +188,7 @@ def _layer_report(outcome: Outcome, key: WeightKey | int, item: FittedWeight, sn
     bias_bytes = 0 if skeleton.bias(first) is None else 4 * len(view)
     ratios = [snrs[place.output] for place in item.bindings if place.output in snrs]
     reordered = outcome.reordered.get(key[0]) if isinstance(key, tuple) else None
-    written = next(kernel for kernel in outcome.kernels if kernel.binding is first)
+    written = _first_written(outcome, item)
     return LayerReport(
         name=_layer_name(outcome, key),
         type=_layer_type(outcome, key),
@@ -198,6 +203,10 @@ def _layer_report(outcome: Outcome, key: WeightKey | int, item: FittedWeight, sn
         noise_before=None if reordered is None else reordered.noise_before,
         noise_after=None if reordered is None else reordered.noise_after,
     )
+
+
+def _first_written(outcome: Outcome, item: FittedWeight) -> KernelPlan:
+    return next(kernel for kernel in outcome.kernels if kernel.binding is item.bindings[0])
 
 
 def _layer_name(outcome: Outcome, key: WeightKey | int) -> str:
@@ -245,6 +254,20 @@ def _warnings_of_layers(layers: Sequence[LayerReport]):
             f"the outputs of {len(noisy)} layers have a signal to noise below {NOISY_DB:g} dB, that of {worst.name!r} "
             f"{worst.output_snr_db:.1f} dB: are the calibration samples typical? More weight_bits, a finer "
             "granularity, or skip=True by an override make a layer more exact"
+        )
+
+
+def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
+    budget = None if config.mixed_precision is None else config.mixed_precision.budget_bytes
+    if budget is None:
+        return
+    written = [_first_written(outcome, item) for key, item in outcome.fitted.items() if isinstance(key, tuple)]
+    stored = sum(code_bytes(kernel.layout, kernel.weight_in_file, kernel.binding.view) for kernel in written)
+    if stored > budget:
+        yield (
+            f"the codes of the weights take {stored} bytes in the file, and budget_bytes={budget} of mixed_precision "
+            "holds for packed codes: the file stores codes of 2 and 3 bits as INT4, those of 5 and 6 bits, and what "
+            "has no INT4 kernel, as INT8; bits=(4, 8) with layout='size' comes closer"
         )
 
 

@@ -98,7 +98,7 @@ class Report:
 
     Attributes:
         model_name: name of the Keras model.
-        preset: name of the preset, ``"custom"`` when there was none.
+        preset: name of the preset, and the fields that were changed; ``"custom"`` when there was none.
         samples: number of calibration samples.
         seed: seed of everything random.
         file_bytes: size of the quantized file.

@@ -27,8 +27,15 @@ def stored_bytes(layout: str, weight: QuantizedWeight, view: WeightView) -> int:
     """
     if layout in ("inline", "composite"):
         return unpacking(weight, view).stored_bytes
+    codes = code_bytes(layout, weight, view)
     if layout == "native":
-        return -(-weight.codes.size // 2) + 2 * len(weight.codes) * weight.scales.factors.shape[1]
+        return codes + 2 * len(weight.codes) * weight.scales.factors.shape[1]
     scales = np.unique(weight.int8_form()[1]).size
-    codes = weight.codes.size if layout == "int8" else -(-weight.codes.size // 2)
     return codes + 4 * (1 if scales == 1 else len(weight.codes))
+
+
+def code_bytes(layout: str, weight: QuantizedWeight, view: WeightView) -> int:
+    """Bytes of the codes of a kernel in the file, without scales; arguments as in ``stored_bytes``."""
+    if layout in ("inline", "composite"):
+        return unpacking(weight, view).code_bytes
+    return weight.codes.size if layout == "int8" else -(-weight.codes.size // 2)

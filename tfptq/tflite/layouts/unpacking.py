@@ -43,9 +43,14 @@ class Unpacking:
     four_bits: bool
 
     @property
+    def code_bytes(self) -> int:
+        """Bytes of the codes in the file."""
+        return -(-self.codes.size // 2) if self.four_bits else self.codes.size
+
+    @property
     def stored_bytes(self) -> int:
-        """Bytes of the constants in the file."""
-        return (-(-self.codes.size // 2) if self.four_bits else self.codes.size) + 4 * self.factors.size
+        """Bytes of the constants in the file: codes and factors."""
+        return self.code_bytes + 4 * self.factors.size
 
 
 def unpacking(weight: QuantizedWeight, view: WeightView) -> Unpacking:
