@@ -25,6 +25,7 @@ from tfptq.progress import Progress
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
 from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions, simulated_grids
+from tfptq.skipping import skipped_operators
 from tfptq.tflite.calibrate import Measurements, measure
 from tfptq.tflite.describe import describe
 from tfptq.tflite.emit import IntegerPlan, KernelPlan, emit, plan_integers
@@ -120,7 +121,7 @@ def quantize_keras_model(
         differences = {**network.differences, "convert": check_skeleton(skeleton, canonical, batch)}
     layouts = plan_layouts(skeleton.model, skeleton.bindings, lambda key: layer_config.for_layer(key[0]))
     in_float = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
-    skipped = {**skipped_operators(skeleton, layer_config), **in_float}
+    skipped = {**skipped_operators(skeleton, canonical, layer_config), **in_float}
     with steps.step("calibrate", total=data.known_samples) as advance:
         measurements = measure(skeleton, data, config.calibration, advance)
         plan = plan_activations(skeleton, measurements, config, skipped)
@@ -212,15 +213,6 @@ def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:
         for layer in model.layers
         if supports(layer)
         for spec in weight_specs(layer)
-    }
-
-
-def skipped_operators(skeleton: Skeleton, config: QuantizationConfig) -> dict[int, str]:
-    """Operators that the config leaves in float, with the reason."""
-    return {
-        binding.operator: f"the config skips layer {binding.key[0]!r}"
-        for binding in skeleton.bindings
-        if binding.key is not None and config.for_layer(binding.key[0]).skip
     }
 
 

@@ -91,6 +91,20 @@ def test_render_leaves_out_what_is_empty():
     ]
 
 
+def test_a_file_that_grew_is_larger():
+    report = Report("net", "custom", 1, 0, 2200, 1000, layers=())
+    assert "(2.20x larger)" in report.render() and "smaller" not in report.render()
+    assert "2.20x larger than 1000 B" in report.to_html() and "smaller" not in report.to_html()
+
+
+def test_layers_on_integers_without_their_config_are_listed_apart():
+    report = dataclasses.replace(REPORT, unfitted=(SkippedLayer("slope", "PReLU", "constants of integers"),))
+    assert Report.from_json(report.to_json()) == report
+    line = "slope (PReLU): constants of integers"
+    assert f"on integers, but not fitted by their config:\n  {line}" in report.render()
+    assert f"<h2>On integers, but not fitted by their config</h2>\n<ul><li>{line}" in report.to_html()
+
+
 def test_render_shortens_long_names_in_the_middle():
     layer = dataclasses.replace(LAYER, name="first_" + "x" * 100 + "_last")
     text = dataclasses.replace(REPORT, layers=(layer,)).render()

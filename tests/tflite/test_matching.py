@@ -3,7 +3,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel, convolution
 
-from tfptq.tflite.matching import bind_weights, kernel_view
+from tfptq.tflite.matching import bind_weights, kernel_view, layers_in_names
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(5, 3, 2, 4)).astype(np.float32)  # [O, kh, kw, I]
@@ -67,6 +67,26 @@ def test_kernels_that_are_computed_have_no_binding():
     x, kernel = graph.input("x", (1, 4)), graph.input("kernel", (3, 4))
     y = graph.add("FULLY_CONNECTED", [x, kernel], (1, 3), options=schema.FullyConnectedOptionsT())
     assert bind_weights(graph.finish(y), {}) == []
+
+
+def test_of_several_multiples_the_name_decides():
+    """Kernels with one weight in each row are multiples of each other."""
+    rows = KERNEL[:, :1, :1, :1]
+    graph = FloatModel()
+    x = graph.input("x", (1, 8, 8, 1))
+    file = graph.finish(convolution(graph, x, 2 * rows, name="net/b_1/convolution"))
+    weights = {(name, "kernel"): factor * rows.reshape(5, 1, 1) for name, factor in {"a": 1.0, "b": 3.0}.items()}
+    (binding,) = bind_weights(file, weights)
+    assert binding.key == ("b", "kernel")
+    np.testing.assert_allclose(binding.row_factors, 2 / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_layers_that_tensors_are_named_after(numbered):
+    suffix = "_1" if numbered else ""
+    names = [f"net/conv{suffix}/Relu;net/conv{suffix}/add", f"net/conv_1{suffix}/add", f"net/head{suffix}/x", "out:0"]
+    found = layers_in_names(names, ["conv", "conv_1", "head", "add", "x", "other"])
+    assert found == [{"conv"}, {"conv_1"}, {"head"}, set()]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tfptq.fit_kernel import FittedWeight
 from tfptq.layers import is_weighted, supports
 from tfptq.reordering import ReorderedLayer
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
+from tfptq.skipping import operators_of_layers, reads_weights
 from tfptq.tflite.emit import IntegerPlan, KernelPlan
 from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
 from tfptq.tflite.matching import WeightKey
@@ -76,6 +77,7 @@ def build_report(
     """
     snrs = output_snrs(outcome.skeleton, outcome.tflite, outcome.plan, outcome.samples)
     layers = tuple(_layer_report(outcome, key, item, snrs) for key, item in outcome.fitted.items())
+    in_float, on_integers = _unquantized_layers(outcome, config)
     return Report(
         model_name=outcome.model.name,
         preset=config.label,
@@ -84,7 +86,8 @@ def build_report(
         file_bytes=len(outcome.tflite),
         float_file_bytes=len(outcome.skeleton.data),
         layers=layers,
-        skipped=_skipped_layers(outcome, config),
+        skipped=in_float,
+        unfitted=on_integers,
         float_operators=tuple(FloatOperator(*entry) for entry in outcome.plan.float_operators),
         warnings=(
             *_warnings_of_samples(outcome, num_samples),
@@ -220,22 +223,44 @@ def _layer_type(outcome: Outcome, key: WeightKey | int) -> str:
     return type(outcome.model.get_layer(key[0])).__name__ if isinstance(key, tuple) else "constant of the converter"
 
 
-def _skipped_layers(outcome: Outcome, config: QuantizationConfig) -> tuple[SkippedLayer, ...]:
-    done = {key[0] for key in outcome.fitted if isinstance(key, tuple)}
-    skipped = []
+def _unquantized_layers(
+    outcome: Outcome, config: QuantizationConfig
+) -> tuple[tuple[SkippedLayer, ...], tuple[SkippedLayer, ...]]:
+    """Layers whose weights were not fitted by their config: those that compute in float, and those on integers."""
+    model, reasons = outcome.skeleton.model, {tensor: reason for _, tensor, reason in outcome.plan.float_operators}
+    places = operators_of_layers(outcome.skeleton, outcome.model)
+    found = {binding.key for binding in outcome.skeleton.bindings}
+    in_float, on_integers = [], []
     for layer in outcome.model.layers:
-        if layer.name in done or not is_weighted(layer):
+        keys = [key for key in outcome.weights if key[0] == layer.name]
+        if not is_weighted(layer) or (keys and all(key in outcome.fitted for key in keys)):
             continue
-        if not supports(layer):
-            reason = f"tfptq has no quantization for {type(layer).__name__}"
-            if any(not isinstance(key, tuple) for key in outcome.fitted):
-                reason += "; kernels that the converter made of its weights are among its constants"
-        elif config.for_layer(layer.name).skip:
-            reason = "the config skips it"
+        fitted = {place.operator for key in keys if key in outcome.fitted for place in outcome.fitted[key].bindings}
+        others = [at for at in places[layer.name] if at not in fitted]
+        with_weights = [at for at in others if reads_weights(model, at)] or others
+        names = [model.name(model.operators[at].outputs[0]) for at in with_weights]
+        floats = [reasons[name] for name in names if name in reasons]
+        lost = [weight for name, weight in keys if (name, weight) not in found]
+        if config.for_layer(layer.name).skip:
+            cause = "the config skips it"
+        elif not supports(layer):
+            cause = f"tfptq has no quantization for {type(layer).__name__}"
+        elif lost:
+            which = "its weights" if len(lost) == len(keys) else f"its {', '.join(lost)}"
+            cause = f"the converter changed {which} beyond recognition"
         else:
-            reason = "the converter changed its weights beyond recognition"
-        skipped.append(SkippedLayer(layer.name, type(layer).__name__, reason))
-    return tuple(skipped)
+            cause = ", ".join(dict.fromkeys(floats))
+        if not names:
+            cause += "; the file names no operator after it"
+        elif not floats:
+            cause += "; its constants are integers that no config was fitted to"
+        elif len(floats) < len(names):
+            cause += f"; {len(floats)} of its {len(names)} operators compute in float, the others on integers"
+        # Where no operator is known, float ones are the guess, unless there are kernels that are nobody's.
+        guess = not names and reasons and all(isinstance(key, tuple) for key in outcome.fitted)
+        where = in_float if floats or guess else on_integers
+        where.append(SkippedLayer(layer.name, type(layer).__name__, cause))
+    return tuple(in_float), tuple(on_integers)
 
 
 def _warnings_of_samples(outcome: Outcome, num_samples: int):

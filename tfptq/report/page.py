@@ -35,6 +35,10 @@ def render_page(report: Report) -> str:
         *map(_picture, report.pictures),
         _listing("Left in float", (f"{item.name} ({item.type}): {item.reason}" for item in report.skipped)),
         _listing(
+            "On integers, but not fitted by their config",
+            (f"{item.name} ({item.type}): {item.reason}" for item in report.unfitted),
+        ),
+        _listing(
             "Float operators in the file",
             (f"{item.operator} → {item.tensor}: {item.reason}" for item in report.float_operators),
         ),
@@ -49,12 +53,11 @@ def render_page(report: Report) -> str:
 
 
 def _summary(report: Report) -> str:
-    ratio = report.float_file_bytes / max(report.file_bytes, 1)
     rows = [
         ("Layers quantized", str(len(report.layers))),
         (
             "File",
-            f"{format_bytes(report.file_bytes)}, {ratio:.2f}x smaller than {format_bytes(report.float_file_bytes)}",
+            f"{format_bytes(report.file_bytes)}, {report.change_of_size} than {format_bytes(report.float_file_bytes)}",
         ),
         ("Calibration", f"{report.samples} samples, seed {report.seed}"),
     ]

@@ -64,12 +64,12 @@ class BlockPicture:
 
 @dataclass(frozen=True)
 class SkippedLayer:
-    """A layer with weights that was not quantized as such, and why.
+    """A layer with weights that its config was not applied to, and why.
 
     Attributes:
         name: name of the Keras layer.
         type: its class.
-        reason: why it was left alone.
+        reason: why the config was not applied.
     """
 
     name: str
@@ -104,13 +104,15 @@ class Report:
         file_bytes: size of the quantized file.
         float_file_bytes: size of the float file of the same model.
         layers: the quantized layers, in the order of computation.
-        skipped: layers with weights that were not quantized as such.
+        skipped: layers with weights that compute in float.
         float_operators: operators of the file that stayed in float.
         warnings: what the user should look at.
         float_differences: step that must not change the model -> largest difference of its outputs from those
             of the original, relative to the range of the output.
         seconds: step -> wall time.
         pictures: blocks of the layers that reordering of channels helped most.
+        unfitted: layers with weights that compute on integers, but whose weights were not fitted by their config: they
+            are constants of the converter's.
     """
 
     model_name: str
@@ -126,6 +128,13 @@ class Report:
     float_differences: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     pictures: tuple[BlockPicture, ...] = ()
+    unfitted: tuple[SkippedLayer, ...] = ()
+
+    @property
+    def change_of_size(self) -> str:
+        """The quantized file beside the float one: ``"3.80x smaller"`` or ``"2.20x larger"``."""
+        before, after = max(self.float_file_bytes, 1), max(self.file_bytes, 1)
+        return f"{before / after:.2f}x smaller" if after <= before else f"{after / before:.2f}x larger"
 
     def render(self) -> str:
         """The report as a text table, a summary first."""

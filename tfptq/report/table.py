@@ -16,6 +16,10 @@ def render_report(report: Report) -> str:
     blocks += [
         _listing("left in float:", [f"{item.name} ({item.type}): {item.reason}" for item in report.skipped]),
         _listing(
+            "on integers, but not fitted by their config:",
+            [f"{item.name} ({item.type}): {item.reason}" for item in report.unfitted],
+        ),
+        _listing(
             "float operators in the file:",
             [f"{item.operator} -> {item.tensor}: {item.reason}" for item in report.float_operators],
         ),
@@ -61,11 +65,11 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: set[s
 
 
 def _summary(report: Report) -> list[str]:
-    ratio = report.float_file_bytes / max(report.file_bytes, 1)
     lines = [
         f"{report.model_name}: {len(report.layers)} layers quantized with {report.preset}, "
         f"{report.samples} calibration samples, seed {report.seed}",
-        f"file {format_bytes(report.file_bytes)}, float {format_bytes(report.float_file_bytes)} ({ratio:.2f}x smaller)",
+        f"file {format_bytes(report.file_bytes)}, float {format_bytes(report.float_file_bytes)} "
+        f"({report.change_of_size})",
     ]
     if report.float_differences:
         worst = max(report.float_differences, key=report.float_differences.get)

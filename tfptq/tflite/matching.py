@@ -4,10 +4,13 @@ The converter renames, fuses and transposes, but it keeps the numbers. A constan
 its canonical view ``W[O, I, T]`` is the Keras weight's, exactly; or, when the layout is unusual, when both hold
 the same sorted values and some order of axes makes the views equal; or when they differ by one factor for each
 output channel (a constant multiplication that the converter fused into the kernel).
+
+Weights with equal values cannot be told apart here; ``tfptq.tflite.stand_ins`` gives them different ones beforehand.
 """
 
 import itertools
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +78,8 @@ def bind_weights(model: TFLiteModel, weights: Mapping[WeightKey, np.ndarray]) ->
         Keras weight has these values.
     """
     finder = _Finder(weights)
+    names = [model.name(operator.outputs[0]) for operator in model.operators]
+    named = layers_in_names(names, {layer for layer, _ in weights})
     bindings = []
     for at, operator in enumerate(model.operators):
         name = model.operator_name(operator)
@@ -86,11 +91,35 @@ def bind_weights(model: TFLiteModel, weights: Mapping[WeightKey, np.ndarray]) ->
             continue
         bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
         values = model.constant(kernel)
-        view, key, factors = finder.find(values, kernel_view(name, values.shape))
+        view, key, factors = finder.find(values, kernel_view(name, values.shape), named[at])
         bindings.append(
             WeightBinding(at, kernel, bias, operator.inputs[input_at], operator.outputs[0], view, key, factors)
         )
     return bindings
+
+
+def layers_in_names(names: Sequence[str], layers: Collection[str]) -> list[frozenset[str]]:
+    """The layers that the converter named tensors after: ``"net_1/conv_1/Relu"`` after ``"conv"`` or ``"conv_1"``.
+
+    It may add a number to the name of each layer; where there are layers of both names, those of the other tensors
+    tell whether it did.
+
+    Args:
+        names: scopes and an operation, joined by ``/``; where operators were fused, several of them joined by ``;``.
+        layers: names of Keras layers.
+
+    Returns:
+        For each tensor, the layers that its scopes name; none for outputs of the model, which have other names.
+    """
+    known = set(layers)
+
+    def options(scope: str) -> list[str]:
+        return [name for name in dict.fromkeys((re.sub(r"_\d+$", "", scope), scope)) if name in known]
+
+    scopes = [{scope for part in name.split(";") for scope in part.split("/")[:-1]} for name in names]
+    clear = [(scope, options(scope)[0]) for scope in set().union(*scopes) if len(options(scope)) == 1]
+    numbered = 2 * sum(scope != layer for scope, layer in clear) >= len(clear)
+    return [frozenset(options(scope)[0 if numbered else -1] for scope in found if options(scope)) for found in scopes]
 
 
 def replace_kernel(model: TFLiteModel, operator, kernel: np.ndarray, bias: np.ndarray) -> None:
@@ -120,8 +149,8 @@ class _Finder:
             self._by_view.setdefault((view.shape, view.tobytes()), key)
             self._by_values.setdefault(np.sort(view, axis=None).tobytes(), []).append(key)
 
-    def find(self, kernel: np.ndarray, view: WeightView):
-        """Return (view, key or None, row factors or None)."""
+    def find(self, kernel: np.ndarray, view: WeightView, named: Collection[str]):
+        """Return (view, key or None, row factors or None); the operator's result is named after layers ``named``."""
         canonical = view.to_view(kernel)
         key = self._by_view.get((canonical.shape, canonical.tobytes()))
         if key is not None:
@@ -130,8 +159,9 @@ class _Finder:
             other = self._other_layout(kernel, self._weights[candidate], view)
             if other is not None:
                 return other, candidate, None
-        for candidate, weight in self._weights.items():
-            factors = _row_factors(canonical, weight)
+        # Kernels with one weight in each row are multiples of each other: the name decides, where it tells.
+        for candidate in sorted(self._weights, key=lambda key: key[0] not in named):
+            factors = _row_factors(canonical, self._weights[candidate])
             if factors is not None:
                 return view, candidate, factors
         return view, None, None

@@ -4,8 +4,10 @@ The float model is converted once. Statistics are measured on the skeleton, and 
 it, so what is measured is what is deployed.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -18,12 +20,15 @@ from tfptq.graph.float_equality import (
     relative_difference,
     tolerance_beside_noise,
 )
+from tfptq.graph.rebuild import graph_of
+from tfptq.layers import weight_specs
 from tfptq.tflite.convert import convert_float
 from tfptq.tflite.emit import KernelPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey, bind_weights, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.simplify import simplify
+from tfptq.tflite.stand_ins import equal_weights, make_stand_ins, restore
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,19 +87,76 @@ class Skeleton:
 def build_skeleton(model: keras.Model, weights: Mapping[WeightKey, np.ndarray]) -> Skeleton:
     """Convert a float Keras model and find its weights in the file.
 
+    Weights with equal values are converted with stand-ins in their place (``tfptq.tflite.stand_ins``), so that each
+    layer has a kernel of its own; a layer that is called several times has one kernel for all calls.
+
     Args:
-        model: canonical Keras model.
+        model: canonical Keras model; it is as before afterwards.
         weights: its weights as canonical views ``[O, I, T]``.
 
     Raises:
         ValueError: the converter refuses the model.
     """
-    editable = TFLiteModel(convert_float(model))
+    others = _other_weights(model, weights)
+    equal = equal_weights(weights, others)
+    skeleton = _convert(model, weights, equal, others)
+    calls = _numbers_of_calls(model)
+    uses = Counter(binding.key for binding in skeleton.bindings if binding.key is not None)
+    # A constant of the model, or a layer that tfptq does not know, may have the values of a weight as well.
+    foreign = {key for key, count in uses.items() if count > calls[key[0]]} - equal
+    # What the converter makes of a weight may depend on small differences: one that is not found keeps its values.
+    lost = equal - set(uses)
+    if not foreign and not lost:
+        return skeleton
+    findable = {key: view for key, view in weights.items() if key not in lost}
+    others += [weights[key] for key in lost]
+    return _convert(model, findable, (equal | foreign) - lost, others)
+
+
+def _convert(
+    model: keras.Model, weights: Mapping[WeightKey, np.ndarray], keys: set[WeightKey], others: list[np.ndarray]
+) -> Skeleton:
+    """The skeleton, made with stand-ins for some weights."""
+    stand_ins = make_stand_ins(weights, keys, others)
+    with _replaced(model, stand_ins):
+        editable = TFLiteModel(convert_float(model))
     simplify(editable)
-    data = editable.to_bytes()
-    names = [tensor.name for tensor in model.inputs]
-    inputs = _input_tensors(editable, names)
-    return Skeleton(data, editable, tuple(bind_weights(editable, weights)), inputs, tuple(editable.subgraph.outputs))
+    bindings = tuple(bind_weights(editable, {**weights, **stand_ins}))
+    restore(editable, bindings, weights, keys)
+    inputs = _input_tensors(editable, [tensor.name for tensor in model.inputs])
+    return Skeleton(editable.to_bytes(), editable, bindings, inputs, tuple(editable.subgraph.outputs))
+
+
+@contextlib.contextmanager
+def _replaced(model: keras.Model, views: Mapping[WeightKey, np.ndarray]) -> Iterator[None]:
+    """Inside this context some weights of a model have other values."""
+    layers = {layer for layer, _ in views}
+    specs = {(name, spec.name): spec for name in layers for spec in weight_specs(model.get_layer(name))}
+    before = {key: keras.ops.convert_to_numpy(specs[key].variable).copy() for key in views}
+    try:
+        for key, view in views.items():
+            specs[key].variable.assign(specs[key].view.from_view(view))
+        yield
+    finally:
+        for key, values in before.items():
+            specs[key].variable.assign(values)
+
+
+def _other_weights(model: keras.Model, weights: Mapping[WeightKey, np.ndarray]) -> list[np.ndarray]:
+    """The kernels of layers whose weights are not among ``weights``."""
+    known = {layer for layer, _ in weights}
+    return [
+        keras.ops.convert_to_numpy(weight)
+        for layer in model.layers
+        if layer.name not in known
+        for weight in layer.weights
+        if len(weight.shape) >= 2 and keras.backend.is_float_dtype(weight.dtype)
+    ]
+
+
+def _numbers_of_calls(model: keras.Model) -> Counter[str]:
+    """Name of a layer -> how often the model calls it."""
+    return Counter(node.operation.name for nodes in graph_of(model)._nodes_by_depth.values() for node in nodes)
 
 
 def check_skeleton(
