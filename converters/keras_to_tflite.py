@@ -7,7 +7,7 @@ with one such array for each input under its name, or a folder of images (with -
 standard output.
 
 --set changes one field of the preset or config and can be given several times: --set=layout=int8
---set=multipliers=[2,3,4,6] --set=rounding=nearest --set=granularity='{"type": "PerBlock", "input_blocks": 4}'
+--set=multipliers=2,3,4,6 --set=rounding=nearest --set=granularity='{"type": "PerBlock", "input_blocks": 4}'
 """
 
 import ast

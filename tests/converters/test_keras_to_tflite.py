@@ -73,7 +73,7 @@ def config_of(path):
 def test_set_changes_fields_of_a_preset(files, tmp_path):
     changes = {
         "layout": ("int8", "int8"),
-        "multipliers": ("(2, 3, 4, 6)", (2, 3, 4, 6)),
+        "multipliers": ("2,3,4,6", (2, 3, 4, 6)),
         "fine_tuning": ("null", None),
         "rounding": ("nearest", Rounding("nearest")),
         "weight_scale": ("mse", "mse"),
