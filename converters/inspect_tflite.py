@@ -1,11 +1,13 @@
-"""Show what is in a quantized .tflite file: its blocks, scales and bits, and what made it.
+"""Show what is in a quantized .tflite file: inputs and outputs, blocks, scales and bits, and what made it.
 
 tfptq-inspect net.tflite
 tfptq-inspect --json net.tflite
 """
 
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from absl import flags
 
@@ -23,9 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _inspect(arguments: list[str]) -> None:
     path = command_line.one_path(arguments)
     with command_line.quiet_import():
+        from tfptq.model_ends import model_ends, render_ends
         from tfptq.tflite.inspect import inspect
-    result = inspect(path)
-    print(result.to_json() if FLAGS.json else result.render())
+    result, ends = inspect(path), model_ends(path)
+    if FLAGS.json:
+        print(json.dumps({"inputs_and_outputs": [asdict(row) for row in ends], **asdict(result)}, indent=2))
+    else:
+        print(f"{render_ends(ends)}\n\n{result.render()}")
 
 
 if __name__ == "__main__":

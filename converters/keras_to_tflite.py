@@ -5,11 +5,18 @@
 Calibration data are a few hundred typical inputs, as the model takes them: a .npy array [samples, ...], a .npz file
 with one such array for each input under its name, or a folder of images (with --preprocessing). The report goes to
 standard output.
+
+--set changes one field of the preset or config and can be given several times: --set=layout=int8
+--set=multipliers=2,3,4,6 --set=rounding=nearest --set=granularity='{"type": "PerBlock", "input_blocks": 4}'
 """
 
+import ast
+import contextlib
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -19,12 +26,27 @@ from converters.command_line import UsageError
 from tfptq.config import DEFAULT_PRESET, PRESETS, QuantizationConfig
 from tfptq.files import check_writable, write_atomically
 
+#: Ending of --report -> the text of a report in that form.
+REPORTS = {
+    ".html": lambda report: report.to_html(),
+    ".json": lambda report: report.to_json(),
+    ".txt": lambda report: report.render(),
+}
+#: Fields of a config that are objects in JSON -> the key that a word alone stands for.
+_KEY_OF_A_WORD = {"calibration": "method", "granularity": "type", "rounding": "method"}
+
 FLAGS = command_line.new_flags()
 flags.DEFINE_string("model", None, "the trained model, .keras or .h5", flag_values=FLAGS)
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "the .tflite file to write", flag_values=FLAGS)
 flags.DEFINE_enum("preset", None, list(PRESETS), f"how to quantize; {DEFAULT_PRESET} unless given", flag_values=FLAGS)
 flags.DEFINE_string("config", None, "JSON file with a quantization config, in place of a preset", flag_values=FLAGS)
+flags.DEFINE_multi_string(
+    "set",
+    [],
+    "name=value: another value for a field of the preset or config, as JSON, Python or a word; later ones win",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum(
     "preprocessing",
     None,
@@ -39,11 +61,24 @@ for _end in ("input", "output"):
     flags.DEFINE_enum(
         f"{_end}_type",
         None,
-        ["float32", "int8", "uint8"],
-        f"type of the {_end}s of the file, in place of the one in the config",
+        ["float32", "int8", "uint8", "int16"],
+        f"type of the {_end}s of the file, in place of the one in the config; int16 goes with 16-bit activations",
         flag_values=FLAGS,
     )
-flags.DEFINE_string("report", None, "also write the report, to a .json or .txt file", flag_values=FLAGS)
+flags.DEFINE_string("report", None, "also write the report, to a .html, .json or .txt file", flag_values=FLAGS)
+flags.DEFINE_string(
+    "checkpoint_dir",
+    None,
+    "folder for finished weights; the same command goes on from there after an interruption",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "max_memory",
+    None,
+    "bytes that stored activations may take while weights are fitted; a smaller number costs time",
+    lower_bound=0,
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("seed", 0, "seed of everything random", flag_values=FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
 
@@ -71,11 +106,19 @@ def _convert(arguments: list[str]) -> None:
     samples = load_calibration_data(
         FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
     )
-    result = quantize_keras_model(model, samples, config, seed=FLAGS.seed, progress=FLAGS.progress)
+    limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
+    result = quantize_keras_model(
+        model,
+        samples,
+        config,
+        seed=FLAGS.seed,
+        progress=FLAGS.progress,
+        checkpoint_dir=FLAGS.checkpoint_dir,
+        **limits,
+    )
     result.save(FLAGS.output)
     if FLAGS.report:
-        is_json = FLAGS.report.endswith(".json")
-        write_atomically(FLAGS.report, (result.report.to_json() if is_json else result.report.render()) + "\n")
+        write_atomically(FLAGS.report, REPORTS[Path(FLAGS.report).suffix](result.report).rstrip("\n") + "\n")
     print(result.report.render())
     print(f"\nwrote {FLAGS.output}")
 
@@ -88,12 +131,35 @@ def _read_config() -> QuantizationConfig:
     else:
         config = QuantizationConfig.from_preset(FLAGS.preset or DEFAULT_PRESET)
     types = {name: FLAGS[name].value for name in ("input_type", "output_type") if FLAGS[name].value}
-    return config.replace(**types)
+    changes = {**dict(map(_read_change, FLAGS.set)), **types}
+    # By way of JSON, and all at once: fields that only go together, such as granularity and scaler, are set together.
+    return QuantizationConfig.from_json(json.dumps({**config.to_dict(), **changes})) if changes else config
+
+
+def _read_change(text: str) -> tuple[str, Any]:
+    """Name and value, as JSON has it, of a field of the config."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"--set={text} is no name=value, such as --set=layout=int8")
+    parsed = _parse(value)
+    if isinstance(parsed, str) and name in _KEY_OF_A_WORD:
+        parsed = {_KEY_OF_A_WORD[name]: parsed}
+    return name, parsed
+
+
+def _parse(text: str) -> Any:
+    """A value written as in JSON or as in Python, else the text itself."""
+    for parse in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError):
+            value = parse(text)
+            json.dumps(value)  # a set, for one, is Python but no JSON
+            return value
+    return text
 
 
 def _check_report_path(path: str | None) -> None:
-    if path is not None and Path(path).suffix not in (".json", ".txt"):
-        raise UsageError(f"--report={path} must end in .json or .txt")
+    if path is not None and Path(path).suffix not in REPORTS:
+        raise UsageError(f"--report={path} must end in {', '.join(REPORTS)}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from hand_made import FileBuilder
 
 import tfptq
 
@@ -17,6 +18,23 @@ def test_unknown_name():
         tfptq.nothing  # noqa: B018
 
 
+@pytest.mark.parametrize("name", ["DataError", "FloatEqualityError", "FormatError", "LayoutError", "VerificationError"])
+def test_errors_are_value_errors_that_can_be_caught_by_name(name):
+    assert issubclass(getattr(tfptq, name), ValueError)
+
+
+def test_errors_are_those_that_are_raised():
+    with pytest.raises(tfptq.FormatError):
+        tfptq.inspect(b"no file at all")
+    with pytest.raises(tfptq.VerificationError):
+        tfptq.verify(FileBuilder((1, 5, 5, 3)).finish(None))
+
+
+def test_presets_can_be_listed():
+    assert "w8a8_shift" in tfptq.PRESETS
+    assert all(tfptq.QuantizationConfig.from_preset(name).name == name for name in tfptq.PRESETS)
+
+
 def _modules_after(code: str) -> set[str]:
     program = f"import sys; {code}; print(*sys.modules)"
     return set(
@@ -26,6 +44,11 @@ def _modules_after(code: str) -> set[str]:
 
 def test_import_is_cheap():
     assert not {"tensorflow", "keras", "tensorflow_model_optimization"} & _modules_after("import tfptq")
+
+
+def test_reading_a_file_does_not_load_tensorflow():
+    code = "import tfptq; tfptq.PRESETS, tfptq.FormatError, tfptq.VerificationError, tfptq.model_ends, tfptq.inspect"
+    assert not {"tensorflow", "keras"} & _modules_after(code)
 
 
 def test_the_model_optimization_toolkit_is_not_imported():

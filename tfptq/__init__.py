@@ -11,6 +11,7 @@ from tfptq.version import __version__
 #: Module -> the public names that it provides.
 _CONTENTS = {
     "tfptq.config": (
+        "PRESETS",
         "Calibration",
         "FineTuning",
         "LayerOverride",
@@ -23,10 +24,15 @@ _CONTENTS = {
         "override",
     ),
     "tfptq.data": ("CalibrationData", "calibration_data"),
+    "tfptq.data_checks": ("DataError",),
+    "tfptq.graph.float_equality": ("FloatEqualityError",),
+    "tfptq.model_ends": ("model_ends",),
     "tfptq.quantize": ("QuantizationResult", "quantize_keras_model"),
     "tfptq.report": ("Report",),
+    "tfptq.tflite.flatbuffer": ("FormatError",),
     "tfptq.tflite.inspect": ("inspect",),
-    "tfptq.tflite.verify": ("verify",),
+    "tfptq.tflite.layouts.choose": ("LayoutError",),
+    "tfptq.tflite.verify": ("VerificationError", "verify"),
 }
 _MODULE_OF = {name: module for module, names in _CONTENTS.items() for name in names}
 

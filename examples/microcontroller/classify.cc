@@ -1,4 +1,5 @@
-// Classifies one sample with TFLite Micro. The operators are those of examples/digits.py.
+// Classifies one sample with TFLite Micro. The operators are those of the network of examples/digits.py, quantized with
+// input_type="int8" and output_type="int8".
 
 #include <cstdint>
 #include <cstring>
@@ -15,7 +16,7 @@ alignas(16) uint8_t arena[kArenaBytes];
 }  // namespace
 
 // Returns the class with the highest score, or -1 when the model cannot run. `sample` holds codes of the input:
-// round(value / input->params.scale) + input->params.zero_point.
+// round(value / input->params.scale) + input->params.zero_point, clipped to -128..127.
 int Classify(const int8_t* sample) {
   static tflite::MicroMutableOpResolver<6> resolver;
   static bool ready = resolver.AddConv2D() == kTfLiteOk && resolver.AddDepthwiseConv2D() == kTfLiteOk &&

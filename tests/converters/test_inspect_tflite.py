@@ -7,9 +7,13 @@ from converters import inspect_tflite
 
 def test_text_and_json(tflite_file, capfd):
     assert inspect_tflite.main(["tfptq-inspect", str(tflite_file)]) == 0
-    assert "w8a8_shift" in capfd.readouterr().out
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[2:4]] == [["input", "0", "image"], ["output", "0", "output_0"]]
+    assert "w8a8_shift" in lines[-1]
     assert inspect_tflite.main(["tfptq-inspect", "--json", str(tflite_file)]) == 0
-    assert json.loads(capfd.readouterr().out)
+    values = json.loads(capfd.readouterr().out)
+    assert values["inputs_and_outputs"][0]["shape"] == [None, 8, 8, 1]
+    assert values["config"]["name"] == "w8a8_shift" and len(values["weights"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from converters import keras_to_tflite
-from tfptq.config import QuantizationConfig, override
+from tfptq import quantize
+from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Rounding, override
 from tfptq.report import Report
+from tfptq.tflite.inspect import inspect
 
 PROGRAM = Path(keras_to_tflite.__file__)
 
@@ -64,6 +67,76 @@ def test_config_file_and_text_report(files, tmp_path):
     assert "1 layers quantized" in report.read_text() and "left in float:\n  probabilities" in report.read_text()
 
 
+def config_of(path):
+    return QuantizationConfig.from_json(json.dumps(inspect(path).config))
+
+
+def test_set_changes_fields_of_a_preset(files, tmp_path):
+    changes = {
+        "layout": ("int8", "int8"),
+        "multipliers": ("2,3,4,6", (2, 3, 4, 6)),
+        "fine_tuning": ("null", None),
+        "rounding": ("nearest", Rounding("nearest")),
+        "weight_scale": ("mse", "mse"),
+        "granularity": ('{"type": "PerBlock", "input_blocks": 2}', PerBlock(input_blocks=2)),
+        "overrides": ('[{"pattern": "hidden", "changes": {"skip": true}}]', (override("hidden", skip=True),)),
+    }
+    flags = [f"--set={name}={text}" for name, (text, _) in changes.items()]
+    output = tmp_path / "net.tflite"
+    assert convert(files, output, "--preset=w4a8_block", "--set=layout=speed", *flags) == 0
+    wanted = {name: value for name, (_, value) in changes.items()}
+    assert config_of(output) == QuantizationConfig.from_preset("w4a8_block").replace(**wanted)
+    # The flags of one call do not stay for the next.
+    assert convert(files, output) == 0
+    assert config_of(output) == QuantizationConfig.from_preset("w8a8_shift")
+
+
+def test_set_changes_fields_of_a_config_file_and_fields_that_go_together(files, tmp_path):
+    (tmp_path / "config.json").write_text(QuantizationConfig.from_preset("w8a8_shift").to_json())
+    flags = (f"--config={tmp_path / 'config.json'}", "--set=granularity=PerChannel", "--set=scaler=float")
+    assert convert(files, tmp_path / "net.tflite", *flags) == 0
+    found = config_of(tmp_path / "net.tflite")
+    assert found.granularity == PerChannel() and found.scaler == "float" and found.weight_scale == "mse"
+
+
+def test_16_bit_inputs_and_outputs(files, tmp_path):
+    output = tmp_path / "net.tflite"
+    assert convert(files, output, "--set=activation_bits=16", "--input_type=int16", "--output_type=int16") == 0
+    interpreter = Interpreter(model_path=str(output))
+    assert interpreter.get_input_details()[0]["dtype"] == np.int16
+    assert interpreter.get_output_details()[0]["dtype"] == np.int16
+
+
+def test_checkpoint_dir_and_max_memory(files, tmp_path, capfd):
+    flags = (f"--checkpoint_dir={tmp_path / 'work'}", "--max_memory=1000000")
+    first, second = tmp_path / "first.tflite", tmp_path / "second.tflite"
+    assert convert(files, first, *flags) == 0
+    assert sorted(path.name for path in (tmp_path / "work").glob("*.npz")) == ["weight_0000.npz", "weight_0001.npz"]
+    assert convert(files, second, *flags) == 0
+    assert first.read_bytes() == second.read_bytes()
+    capfd.readouterr()
+    assert convert(files, second, *flags, "--seed=1") == 1
+    assert "holds a run with another model, config, seed or dataset" in capfd.readouterr().err
+
+
+def test_max_memory_reaches_the_library(files, tmp_path, monkeypatch):
+    seen = {}
+    genuine = quantize.quantize_keras_model
+    monkeypatch.setattr(quantize, "quantize_keras_model", lambda *a, **k: seen.update(k) or genuine(*a, **k))
+    assert convert(files, tmp_path / "net.tflite", "--max_memory=12345678") == 0
+    assert seen["max_memory"] == 12345678
+    seen.clear()
+    assert convert(files, tmp_path / "net.tflite") == 0
+    assert "max_memory" not in seen and seen["checkpoint_dir"] is None
+
+
+def test_html_report(files, tmp_path):
+    report = tmp_path / "report.html"
+    assert convert(files, tmp_path / "net.tflite", f"--report={report}") == 0
+    text = report.read_text()
+    assert text.startswith("<!DOCTYPE html>") and "probabilities" in text
+
+
 def test_image_folder(files, tmp_path, digits, capfd):
     from PIL import Image
 
@@ -81,7 +154,10 @@ def test_image_folder(files, tmp_path, digits, capfd):
     [
         (("--preset=w9a9",), "value should be one of <w8a8_shift|"),
         (("--preset=w8a8_layer", "--config=c.json"), "give --preset or --config, not both"),
-        (("--report=r.pdf",), "must end in .json or .txt"),
+        (("--report=r.pdf",), "must end in .html, .json, .txt"),
+        (("--set=layout",), "--set=layout is no name=value"),
+        (("--set==int8",), "is no name=value"),
+        (("--max_memory=-1",), "-1 is not a non-negative integer"),
         (("--samples=-1",), "-1 is not a non-negative integer"),
         (("extra",), "unexpected argument 'extra'"),
         (("--colour",), "Unknown command line flag 'colour'"),
@@ -104,6 +180,12 @@ def test_errors_are_one_line(files, tmp_path, capfd):
     np.save(tmp_path / "wide.npy", np.zeros((4, 9, 9, 1), np.float32))
     output = tmp_path / "net.tflite"
     cases = [
+        ({"flags": ("--set=layout=int9",)}, "layout is 'int9'; it must be one of 'size', 'speed', 'int8'"),
+        ({"flags": ("--set=colour=red",)}, "config field is 'colour'; it must be one of 'granularity'"),
+        ({"flags": ("--set=granularity=PerPixel",)}, "granularity.type is 'PerPixel'"),
+        ({"flags": ("--set=weight_bits={4}",)}, "weight_bits is '{4}'; it must be of the type int"),
+        ({"flags": ("--input_type=int16",)}, "input_type (with activation_bits=8) is 'int16'"),
+        ({"flags": (f"--checkpoint_dir={files / 'samples.npy'}",)}, "which is a file; name a folder"),
         ({"flags": (f"--config={tmp_path / 'bad.json'}",)}, "weight_bits is 7"),
         ({"flags": (f"--config={tmp_path / 'none.json'}",)}, "none.json"),
         ({"model": "none.keras"}, "none.keras"),

@@ -3,8 +3,11 @@ import runpy
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
+
+import tfptq
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -26,3 +29,16 @@ def test_operator_names(example):
     model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(2, 3), keras.layers.Softmax()])
     names = example["operator_names"](tf.lite.TFLiteConverter.from_keras_model(model).convert())
     assert names == ["CONV_2D", "SOFTMAX"]
+
+
+def test_the_microcontroller_example_registers_the_operators_of_the_digits_network(example):
+    network = runpy.run_path(str(EXAMPLES / "digits.py"))["build_model"]()
+    last = network.layers[-1].kernel
+    last.assign(30.0 * last)  # an untrained network gives all samples the same scores, whose range is but rounding
+    samples = np.random.default_rng(0).uniform(size=(16, 8, 8, 1)).astype(np.float32)
+    config = tfptq.QuantizationConfig.from_preset("w8a8_shift").replace(input_type="int8", output_type="int8")
+    names = example["operator_names"](tfptq.quantize_keras_model(network, samples, config).tflite)
+    program = (EXAMPLES / "microcontroller" / "classify.cc").read_text(encoding="utf-8")
+    registered = re.findall(r"resolver\.Add(\w+)\(\)", program)
+    assert sorted(name.lower() for name in registered) == sorted(name.replace("_", "").lower() for name in names)
+    assert f"MicroMutableOpResolver<{len(names)}>" in program
