@@ -7,6 +7,8 @@ with one such array for each input under its name, or a folder of images (with -
 standard output.
 """
 
+import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +45,13 @@ for _end in ("input", "output"):
         f"type of the {_end}s of the file, in place of the one in the config",
         flag_values=FLAGS,
     )
+flags.DEFINE_string(
+    "custom_objects",
+    None,
+    "Python module, such as package.layers, that registers the model's own classes with "
+    "keras.saving.register_keras_serializable; it is imported, from the current folder too, before the model is loaded",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string("report", None, "also write the report, to a .json or .txt file", flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "seed of everything random", flag_values=FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
@@ -67,17 +76,31 @@ def _convert(arguments: list[str]) -> None:
         from tfptq.prepare import load_model
         from tfptq.quantize import quantize_keras_model
 
+    if FLAGS.custom_objects:
+        _import(FLAGS.custom_objects)
     model = load_model(FLAGS.model)
     samples = load_calibration_data(
         FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
     )
-    result = quantize_keras_model(model, samples, config, seed=FLAGS.seed, progress=FLAGS.progress)
+    try:
+        result = quantize_keras_model(model, samples, config, seed=FLAGS.seed, progress=FLAGS.progress)
+    except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
+        raise command_line.JobError(f"{error} (--traceback shows where)") from error
     result.save(FLAGS.output)
     if FLAGS.report:
         is_json = FLAGS.report.endswith(".json")
         write_atomically(FLAGS.report, (result.report.to_json() if is_json else result.report.render()) + "\n")
     print(result.report.render())
     print(f"\nwrote {FLAGS.output}")
+
+
+def _import(module: str) -> None:
+    if os.getcwd() not in sys.path:  # the path of an installed program starts with the folder of the program
+        sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"--custom_objects={module} cannot be imported: {error}") from error
 
 
 def _read_config() -> QuantizationConfig:
