@@ -15,6 +15,10 @@ class UsageError(Exception):
     """The command line asks for something that makes no sense."""
 
 
+class JobError(Exception):
+    """The job failed for a reason that its message tells the user."""
+
+
 def new_flags() -> flags.FlagValues:
     """Flags that every program has. Each program owns its set, so that several can live in one process."""
     values = flags.FlagValues()
@@ -33,8 +37,8 @@ def run(
     """Parse the command line and do the job.
 
     Args:
-        job: takes the arguments that are not flags; raises ``UsageError``, ``ValueError`` or ``OSError`` for what
-            the user can mend. Other exceptions are bugs and keep their traceback.
+        job: takes the arguments that are not flags; raises ``UsageError``, ``JobError``, ``ValueError`` or
+            ``OSError`` for what the user can mend. Other exceptions are bugs and keep their traceback.
         values: flags of the program; parsed here.
         usage: what the program does and how to call it, shown by ``--help``.
         argv: command line, ``sys.argv`` unless given.
@@ -53,7 +57,7 @@ def run(
         job(arguments)
     except (UsageError, flags.Error) as error:
         return _fail(program, f"{error} (see {program} --help)", 2)
-    except (ValueError, OSError) as error:
+    except (JobError, ValueError, OSError) as error:
         if values.is_parsed() and values.traceback:
             raise
         return _fail(program, str(error), 1)

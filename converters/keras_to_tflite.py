@@ -12,7 +12,9 @@ standard output.
 
 import ast
 import contextlib
+import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +81,13 @@ flags.DEFINE_integer(
     lower_bound=0,
     flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "custom_objects",
+    None,
+    "Python module, such as package.layers, that registers the model's own classes with "
+    "keras.saving.register_keras_serializable; it is imported, from the current folder too, before the model is loaded",
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("seed", 0, "seed of everything random", flag_values=FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
 
@@ -102,25 +111,39 @@ def _convert(arguments: list[str]) -> None:
         from tfptq.prepare import load_model
         from tfptq.quantize import quantize_keras_model
 
+    if FLAGS.custom_objects:
+        _import(FLAGS.custom_objects)
     model = load_model(FLAGS.model)
     samples = load_calibration_data(
         FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
     )
     limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
-    result = quantize_keras_model(
-        model,
-        samples,
-        config,
-        seed=FLAGS.seed,
-        progress=FLAGS.progress,
-        checkpoint_dir=FLAGS.checkpoint_dir,
-        **limits,
-    )
+    try:
+        result = quantize_keras_model(
+            model,
+            samples,
+            config,
+            seed=FLAGS.seed,
+            progress=FLAGS.progress,
+            checkpoint_dir=FLAGS.checkpoint_dir,
+            **limits,
+        )
+    except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
+        raise command_line.JobError(f"{error} (--traceback shows where)") from error
     result.save(FLAGS.output)
     if FLAGS.report:
         write_atomically(FLAGS.report, REPORTS[Path(FLAGS.report).suffix](result.report).rstrip("\n") + "\n")
     print(result.report.render())
     print(f"\nwrote {FLAGS.output}")
+
+
+def _import(module: str) -> None:
+    if os.getcwd() not in sys.path:  # the path of an installed program starts with the folder of the program
+        sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"--custom_objects={module} cannot be imported: {error}") from error
 
 
 def _read_config() -> QuantizationConfig:

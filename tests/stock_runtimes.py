@@ -40,7 +40,8 @@ def encoded(values, detail):
     if scale == 0.0:
         return values
     limits = np.iinfo(detail["dtype"])
-    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
+    with np.errstate(over="ignore"):  # masks go down to the least float32
+        return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
 
 
 def decoded(values, detail):

@@ -152,6 +152,26 @@ def test_damaged_file(tmp_path, suffix):
     refused(ValueError, f"(?s)damaged{suffix} cannot be read: .*Save the model again", path, images())
 
 
+class Twice(layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+
+
+def half(x):
+    return 0.5 * x
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("custom", ["Twice", "half"])
+def test_file_with_a_custom_class(tmp_path, suffix, custom):
+    inputs = keras.Input((4,), name="values")
+    x = Twice()(inputs) if custom == "Twice" else layers.Dense(2, activation=half)(inputs)
+    path = tmp_path / f"custom{suffix}"
+    keras.Model(inputs, layers.Dense(2)(x)).save(path)
+    message = f"custom class or function '{custom}', .*load_model\\(path, custom_objects=.* and pass the model"
+    refused(ValueError, message, path, images(shape=(4,)))
+
+
 def test_other_backend(model, monkeypatch):
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     refused(RuntimeError, "backend 'jax'.*KERAS_BACKEND=tensorflow", model, images())

@@ -358,3 +358,19 @@ def test_the_report_tells_what_was_done(results, model):
     assert not report.skipped
     assert not report.float_operators
     assert "depthwise" in report.render()
+
+
+def quantized_pixels(dtype, **options):
+    inputs = keras.Input((4, 4, 3), dtype=dtype, name="pixels")
+    x = layers.Conv2D(4, 3, name="conv")(layers.Rescaling(1 / 127.5, -1.0)(inputs))
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 4, 4, 3)).astype(dtype)
+    return tfptq.quantize_keras_model(keras.Model(inputs, x), pixels, **options).report.warnings
+
+
+def test_integer_inputs_that_the_type_of_the_file_does_not_change_are_told():
+    config = tfptq.QuantizationConfig.from_preset("w8a8_shift").replace(input_type="int8")
+    warning = next(line for line in quantized_pixels("uint8", config=config) if "input_type" in line)
+    assert "input_type='int8' does not change input 'pixels', which is uint8 in Keras" in warning
+    assert "casts it to float32" in warning and "keras.Input(dtype='float32')" in warning
+    for others in (quantized_pixels("float32", config=config), quantized_pixels("uint8")):
+        assert not any("input_type" in line for line in others)

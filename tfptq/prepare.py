@@ -4,6 +4,7 @@ Everything here leaves the function of the network as it is; each step is checke
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from tfptq.layers import supports
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
 from tfptq.reordering import ReorderedModel, reorder_channels
+
+#: How Keras names a class or function of a model file that it does not know.
+_UNKNOWN = re.compile(
+    r"(?:Could not locate (?:class|function)|Unknown [a-z ]+:|Could not interpret [a-z ]+identifier:) '?([\w>.]+)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +99,8 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a ``.keras`` or ``.h5`` file, or one that Keras cannot read.
+        ValueError: not a ``.keras`` or ``.h5`` file, or one that Keras cannot read; a class that Keras does not know is
+            named.
     """
     if not isinstance(model, str | os.PathLike):
         return model
@@ -104,7 +111,14 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         raise FileNotFoundError(f"there is no model file {path}")
     try:
         return keras.models.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
+        unknown = _UNKNOWN.search(str(error))
+        if unknown:
+            raise ValueError(
+                f"the model file {path} holds the custom class or function {unknown[1]!r}, which Keras does not know; "
+                f"load it with keras.saving.load_model(path, custom_objects={{{unknown[1]!r}: ...}}) and pass the "
+                "model, or register it with keras.saving.register_keras_serializable before"
+            ) from error
         raise ValueError(
             f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
             "keras.Model itself"

@@ -221,7 +221,8 @@ def plan_activations(
 ) -> IntegerPlan:
     """Integer operators and activation grids from measurements."""
     bits = config.device_activation_bits
-    return plan_integers(skeleton.model, measurements.ranges(config.calibration, bits), bits, skipped)
+    ranges = measurements.ranges(config.calibration, bits)
+    return plan_integers(skeleton.model, ranges, bits, skipped, measurements.clipped)
 
 
 def open_checkpoint(

@@ -4,7 +4,7 @@ import pytest
 from absl import flags
 
 from converters import command_line
-from converters.command_line import UsageError
+from converters.command_line import JobError, UsageError
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def test_help_goes_to_standard_output_and_does_nothing(values, capsys, flag):
         (UsageError("one or the other"), 2, "tool: one or the other (see tool --help)\n"),
         (ValueError("two\n   lines"), 1, "tool: two lines\n"),
         (FileNotFoundError("no file"), 1, "tool: no file\n"),
+        (JobError("no such layer"), 1, "tool: no such layer\n"),
         (KeyboardInterrupt(), 130, "tool: interrupted\n"),
     ],
 )

@@ -204,6 +204,50 @@ def test_errors_are_one_line(files, tmp_path, capfd):
         assert "Traceback" not in err and out == "" and not output.exists()
 
 
+CUSTOM = """
+import keras
+
+@keras.saving.register_keras_serializable("mine")
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+"""
+SAVE = """
+import keras
+import my_layers
+
+inputs = keras.Input((8, 8, 1), name="image")
+keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(my_layers.Twice()(inputs)))).save("custom.keras")
+"""
+
+
+def test_custom_layers(files, tmp_path):
+    """In processes of their own, as a class stays registered."""
+    (tmp_path / "my_layers.py").write_text(CUSTOM)
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": environment}
+    subprocess.run([sys.executable, "-c", SAVE], check=True, **options)
+    arguments = ["--model=custom.keras", f"--calibration_data={files / 'samples.npy'}", "--output=custom.tflite"]
+    command = [sys.executable, PROGRAM, *arguments]
+    refused = subprocess.run(command, **options)
+    assert refused.returncode == 1 and "custom class or function 'Twice'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    wrong = subprocess.run([*command, "--custom_objects=no_layers"], **options)
+    assert wrong.returncode == 2 and "--custom_objects=no_layers cannot be imported" in wrong.stderr
+    done = subprocess.run([*command, "--custom_objects=my_layers"], **options)
+    assert done.returncode == 0 and (tmp_path / "custom.tflite").exists(), done.stderr
+
+
+@pytest.mark.parametrize("error", [TypeError("no keras.Model"), RuntimeError("not on TensorFlow")])
+def test_errors_of_the_facade_are_one_line(files, tmp_path, capfd, monkeypatch, error):
+    def refuse(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("tfptq.quantize.quantize_keras_model", refuse)
+    assert convert(files, tmp_path / "net.tflite") == 1
+    assert f"keras_to_tflite.py: {error} (--traceback shows where)\n" in capfd.readouterr().err
+
+
 def test_runs_as_a_script():
     environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[1])}
     command = [sys.executable, PROGRAM, "--help"]

@@ -28,7 +28,7 @@ def test_the_layer_where_models_part_is_named(network):
     canonical = canonicalise(model)
     layer = [member for member in canonical.layers if isinstance(member, layers.Conv2D)][2]
     layer.kernel.assign(layer.kernel * 1.1)
-    with pytest.raises(FloatEqualityError, match=f"the models part at layer '{layer.name}'"):
+    with pytest.raises(FloatEqualityError, match=f"the models part at layer '{layer.name}'. Typical causes: "):
         check_float_equal(model, canonical, batch_for(model))
 
 

@@ -158,6 +158,18 @@ def test_other_operations_do_not_fold_wrongly(operation):
     folded(keras.Model(inputs, operation(layers.Conv2D(3, 3)(inputs))))
 
 
+@pytest.mark.parametrize("shape", [(4, 1), (1, 4, 1), (1, 4), (4,), (1, 1)])
+@pytest.mark.parametrize(
+    "operation",
+    [keras.ops.multiply, keras.ops.add, lambda x, c: keras.ops.subtract(c, x), lambda x, c: x / (c + 0.5)],
+)
+def test_constants_fold_only_along_the_channels(operation, shape):
+    """``[C, 1]`` beside ``[batch, C, C]`` lies along the other axis, and ``[1, C]`` along that of the channels."""
+    constant, inputs = np.arange(1.0, 1.0 + np.prod(shape), dtype=np.float32).reshape(shape), keras.Input((4, 4))
+    canonical = folded(keras.Model(inputs, operation(layers.Dense(4)(inputs), constant)))
+    assert (len(canonical.operations) == 2) == (shape[-1] == np.prod(shape))
+
+
 def test_integer_inputs_are_rescaled_not_folded():
     inputs = keras.Input((6, 6, 3), dtype="uint8")
     x = layers.Conv2D(2, 3)(layers.Rescaling(1 / 255)(inputs))

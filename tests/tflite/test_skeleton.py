@@ -9,6 +9,7 @@ from keras import layers
 from tfptq.graph.float_equality import FloatEqualityError
 from tfptq.layers import weight_specs
 from tfptq.tflite.convert import convert_float
+from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.skeleton import build_skeleton, check_skeleton
 
 RNG = np.random.default_rng(0)
@@ -77,6 +78,55 @@ def test_inputs_go_by_their_keras_names(skeleton):
     assert skeleton.model.shape(skeleton.inputs["a"]) == (1, 9, 9, 4)
     assert skeleton.model.shape(skeleton.inputs["b"]) == (1, 3)
     assert skeleton.batch_size is None
+
+
+class Renamed:
+    """Changes the names of the signature's inputs, as other versions of TensorFlow do."""
+
+    def __init__(self, rename):
+        self.rename = rename
+
+    def __call__(self, model):
+        changed = TFLiteModel(convert_float(model))
+        for entry in changed.root.signatureDefs[0].inputs:
+            entry.name = self.rename(entry.name.decode())
+        return changed.to_bytes()
+
+
+@pytest.fixture(scope="module")
+def flipped():
+    """Two inputs of equal shape, which the converter puts into the order of their names."""
+    b, a = keras.Input((3,), name="b.x"), keras.Input((3,), name="a.y")
+    return keras.Model([b, a], layers.Dense(2, name="dense")(b - 3.0 * a), name="flipped")
+
+
+@pytest.mark.parametrize("rename", [str, lambda name: name.replace(".", "_")])
+def test_inputs_are_matched_by_name_where_their_order_changes(monkeypatch, flipped, rename):
+    monkeypatch.setattr("tfptq.tflite.skeleton.convert_float", Renamed(rename))
+    skeleton = skeleton_of(flipped)
+    order = [skeleton.model.name(index) for index in skeleton.model.subgraph.inputs]
+    assert order == ["serving_default_a.y:0", "serving_default_b.x:0"]
+    assert [skeleton.model.name(skeleton.inputs[name]) for name in ("b.x", "a.y")] == order[::-1]
+    batch = {name: RNG.normal(size=(4, 3)).astype(np.float32) for name in ("b.x", "a.y")}
+    assert check_skeleton(skeleton, flipped, batch) < 1e-5
+
+
+def test_inputs_without_a_signature(monkeypatch, flipped):
+    def without_signature(model):
+        changed = TFLiteModel(convert_float(model))
+        changed.root.signatureDefs = None
+        return changed.to_bytes()
+
+    monkeypatch.setattr("tfptq.tflite.skeleton.convert_float", without_signature)
+    skeleton = skeleton_of(flipped)
+    assert skeleton.model.name(skeleton.inputs["b.x"]) == "serving_default_b.x:0"
+
+
+@pytest.mark.parametrize("rename", [lambda name: f"args_{'ba'.index(name[0])}", lambda name: "a"])
+def test_inputs_that_cannot_be_matched_are_refused(monkeypatch, flipped, rename):
+    monkeypatch.setattr("tfptq.tflite.skeleton.convert_float", Renamed(rename))
+    with pytest.raises(ValueError, match=r"cannot be matched with the model's, \['a.y', 'b.x'\]"):
+        skeleton_of(flipped)
 
 
 def test_windows(skeleton):

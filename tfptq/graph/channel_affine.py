@@ -95,10 +95,13 @@ def _statistic(unit: Unit, name: str) -> np.ndarray:
 
 
 def _over_channels(source: Value, scale: np.ndarray, shift: np.ndarray):
-    """Constants that numpy broadcasting aligns with the last axis, if they fit it; else None."""
+    """Constants that vary along the last axis alone, or not at all; None for others.
+
+    ``[C, 1]`` is none of them: broadcasting lays it along the axis before the last.
+    """
     channels = source.shape[-1]
     for constant in (scale, shift):
-        if constant.size not in (1, channels) or constant.shape[-1:] not in ((), (1,), (channels,)):
+        if constant.size != 1 and not constant.shape[-1] == channels == constant.size:
             return None
     scale, shift = (constant.reshape(-1) if constant.size > 1 else constant.reshape(()) for constant in (scale, shift))
     return -1, scale, shift

@@ -22,6 +22,14 @@ from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 #: A difference may be so many times the network's own rounding noise, up to a share of the range.
 _NOISE_FACTOR, _LARGEST_TOLERANCE = 8.0, 2e-3
 
+#: What to do about two models that part.
+ADVICE = (
+    "Typical causes: a layer that is random at inference (noise, dropout or sampling that ignores training=False), a "
+    "custom layer that draws on other samples of the batch or keeps a state, a channel axis that a custom layer reads "
+    "otherwise. Leave such a layer outside of the model, or make it a function of its input alone; if there is none, "
+    "report a bug with the model"
+)
+
 
 class FloatEqualityError(ValueError):
     """A rewritten model does not compute what the original does."""
@@ -79,7 +87,7 @@ def check_float_equal(
         where = f"; the models part at layer {layer!r}" if layer else ""
         raise FloatEqualityError(
             f"the rewritten model differs from {original.name!r} in {listed} of the range of the output "
-            f"(tolerance {tolerance:g}){where}"
+            f"(tolerance {tolerance:g}){where}. {ADVICE}"
         )
     return differences
 

@@ -91,6 +91,7 @@ def build_report(
         float_operators=tuple(FloatOperator(*entry) for entry in outcome.plan.float_operators),
         warnings=(
             *_warnings_of_samples(outcome, num_samples),
+            *_warnings_of_inputs(outcome, config),
             *_warnings(outcome),
             *_warnings_of_layers(layers),
             *_warnings_of_budget(outcome, config),
@@ -269,6 +270,25 @@ def _warnings_of_samples(outcome: Outcome, num_samples: int):
     first = next(iter(outcome.samples.values()))
     if len(first) > 1 and all((values == values[:1]).all() for values in outcome.samples.values()):
         yield "the first calibration samples are all the same; give a few hundred typical ones"
+
+
+def _warnings_of_inputs(outcome: Outcome, config: QuantizationConfig):
+    """Inputs that ``input_type`` does not apply to: those that are no floats in Keras."""
+    model, readers = outcome.skeleton.model, outcome.skeleton.model.consumers()
+    if config.input_type == "float32":
+        return
+    for tensor in outcome.model.inputs:
+        index = outcome.skeleton.inputs[tensor.name]
+        if model.is_float(index):
+            continue
+        operators = [model.operators[at] for at in readers.get(index, [])]
+        cast = any(model.operator_name(it) == "CAST" and model.is_float(it.outputs[0]) for it in operators)
+        does = ", where the file casts it to float32 and quantizes that" if cast else ""
+        yield (
+            f"input_type={config.input_type!r} does not change input {tensor.name!r}, which is {tensor.dtype} in Keras "
+            f"and is passed as it is{does}"
+            + ("; build the model with keras.Input(dtype='float32') for integers from the start" if cast else "")
+        )
 
 
 def _warnings_of_layers(layers: Sequence[LayerReport]):

@@ -32,14 +32,15 @@ def assign_grids(
     Args:
         model: float model.
         integer_operators: operators that will run on integers.
-        ranges: measured ``(minimum, maximum)`` of every float activation tensor.
+        ranges: measured ``(minimum, maximum)`` of every float activation tensor, and of constants that shall get
+            another range than that of their values.
         bits: width, 8 or 16.
 
     Returns:
-        Tensor index -> grid; the model's inputs and outputs are among them, as they may be integers in any case.
-        Two tensors of a ``"chain"`` operator always have the same grid. An input of a ``"join"`` operator may have
-        another grid than its output, and then needs a requantization; so may an input that needs the zero point 0,
-        when its grid is fixed.
+        Tensor index -> grid; the model's inputs and outputs are among them, as they may be integers in any case, and
+        so are the constants that have a range. Two tensors of a ``"chain"`` operator always have the same grid. An
+        input of a ``"join"`` operator may have another grid than its output, and then needs a requantization; so may
+        an input that needs the zero point 0, when its grid is fixed.
     """
     groups = _Groups({**ranges, **_least_ranges(model, integer_operators, ranges)})
     for operator in integer_operators:
@@ -61,13 +62,14 @@ def assign_grids(
             if not model.is_constant(operator.inputs[at]):
                 groups.make_symmetric(operator.inputs[at])
     interface = {index for index in (*model.subgraph.inputs, *model.subgraph.outputs) if index in ranges}
-    tensors = interface | {
+    constants = {index for index in ranges if model.is_constant(index)}
+    touched = {
         index
         for operator in integer_operators
         for index in (*operator.outputs, *(operator.inputs[at] for at in data_inputs(model, operator)))
         if not model.is_constant(index)
     }
-    return {index: groups.grid(index, bits) for index in sorted(tensors)}
+    return {index: groups.grid(index, bits) for index in sorted(interface | constants | touched)}
 
 
 def _least_ranges(model: TFLiteModel, operators: list, ranges: Mapping[int, Range]) -> dict[int, Range]:

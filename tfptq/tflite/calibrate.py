@@ -1,5 +1,7 @@
 """Measure a float skeleton over the calibration data: activation ranges and mean inputs of the kernels.
 
+Tensors that nothing but softmaxes read are measured as far as a softmax tells their values apart; see
+``tfptq.tflite.softmax_inputs``.
 One stream over the data; memory does not grow with the number of samples.
 """
 
@@ -16,6 +18,7 @@ from tfptq.tflite.activations import Range
 from tfptq.tflite.matching import WeightBinding
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.skeleton import Skeleton
+from tfptq.tflite.softmax_inputs import NO_LIMITS, Limits, SoftmaxInputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,20 +26,23 @@ class Measurements:
     """What calibration knows about a skeleton.
 
     Attributes:
-        statistics: tensor index -> statistics of its values, for every float activation tensor.
-        inputs: tensor indexes of the model's inputs.
+        statistics: tensor index -> statistics of its values, for every float activation tensor, and for the constants
+            that count only in part.
+        as_they_are: tensor indexes of the model's inputs and of these constants, whose ranges hold all values.
+        clipped: tensor index -> (least, largest) value that counted, for the tensors that have others.
         input_means: position of an operator -> mean input under each weight of its kernel, float64, in a shape
             that broadcasts to the canonical view ``[O, I, T]``.
         samples: number of samples seen.
     """
 
     statistics: dict[int, TensorStatistics]
-    inputs: frozenset[int]
+    as_they_are: frozenset[int]
     input_means: dict[int, np.ndarray]
     samples: int
+    clipped: dict[int, Limits]
 
     def ranges(self, calibration: Calibration, bits: int) -> dict[int, Range]:
-        """Range of every activation tensor.
+        """Range of every activation tensor, and of the constants that count only in part.
 
         Args:
             calibration: how ranges are chosen.
@@ -45,7 +51,7 @@ class Measurements:
         # Inputs are data on a lattice of their own (pixels, say): clipping them gains nothing.
         everything = dataclasses.replace(calibration, method="min_max")
         return {
-            index: activation_range(value, everything if index in self.inputs else calibration, bits)
+            index: activation_range(value, everything if index in self.as_they_are else calibration, bits)
             for index, value in self.statistics.items()
         }
 
@@ -68,27 +74,51 @@ def measure(
         ValueError: a tensor becomes NaN or infinite; it is named.
     """
     model = skeleton.model
-    statistics = {index: TensorStatistics(calibration) for index in model.activations()}
+    softmax_inputs = SoftmaxInputs(model)
+    observed = [*model.activations(), *softmax_inputs.constants]
+    statistics = {index: TensorStatistics(calibration) for index in observed}
+    clipped: dict[int, Limits] = {}
     maps: dict[int, dict[tuple, tuple[int, np.ndarray]]] = {binding.input: {} for binding in skeleton.bindings}
-    runner = TensorRunner(skeleton.data, statistics)
+    runner = TensorRunner(skeleton.data, model.activations())
+    waiting: dict[int, np.ndarray] = {}  # the batch before the softmaxes: limits come from its last tensor
 
-    def observe(index: int, values: np.ndarray) -> None:
+    def take_in(index: int, values: np.ndarray, limits: Limits) -> None:
+        low, high = limits
+        if values.size and (values.min() < low or values.max() > high):
+            values, known = values.clip(low, high), clipped.get(index, limits)
+            clipped[index] = min(low, known[0]), max(high, known[1])
         try:
             statistics[index].update(values)
         except ValueError as error:
             raise ValueError(f"calibration of tensor {model.name(index)!r}: {error}") from error
+
+    def observe(index: int, values: np.ndarray) -> None:
+        if index in softmax_inputs.tensors:
+            waiting[index] = values
+        else:
+            take_in(index, values, NO_LIMITS)
         if index in maps:
             count, total = maps[index].get(values.shape[1:], (0, 0.0))
             maps[index][values.shape[1:]] = count + len(values), total + values.sum(axis=0, dtype=np.float64)
 
+    def take_in_waiting() -> None:
+        limits = softmax_inputs.limits(waiting)
+        for index, values in {**waiting, **softmax_inputs.constants}.items():
+            take_in(index, values, limits.get(index, NO_LIMITS))
+        waiting.clear()  # the runtime wants its memory back
+
     samples = 0
     for batch in batches:
         runner.run({model.name(skeleton.inputs[name]): values for name, values in batch.items()}, observe)
+        take_in_waiting()
         size = len(next(iter(batch.values())))
         samples += size
         advance(size)
     means = {binding.operator: _mean_input(skeleton, binding, maps[binding.input]) for binding in skeleton.bindings}
-    return Measurements(statistics, frozenset(model.subgraph.inputs), means, samples)
+    for index in set(softmax_inputs.constants) - set(clipped):
+        del statistics[index]
+    as_they_are = frozenset({*model.subgraph.inputs, *softmax_inputs.constants})
+    return Measurements(statistics, as_they_are, means, samples, clipped)
 
 
 def _mean_input(skeleton: Skeleton, binding: WeightBinding, maps: Mapping[tuple, tuple[int, np.ndarray]]) -> np.ndarray:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from tfptq.tflite.lower import KernelConstant, Lowering
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import RULES, SHAPE_READERS, data_inputs, reason_to_stay_float
+from tfptq.tflite.proportions import out_of_proportion
 
 #: Operators that a variance is made of.
 _SUMMING = ("SQUARED_DIFFERENCE", "MUL", "MEAN", "SUM", "ADD", "SUB", "MAXIMUM")
@@ -57,12 +58,14 @@ class IntegerPlan:
         float_operators: (operator kind, name of its first result, reason) of those that compute on floats and stay so.
         grids: tensor index -> grid of every activation that an integer operator reads or writes.
         bits: width of the activations on the device, 8 or 16.
+        clipped: tensor index -> (least, largest) value that counts, for tensors with values far beyond their grids.
     """
 
     operators: tuple[int, ...]
     float_operators: tuple[tuple[str, str, str], ...]
     grids: dict[int, ActivationGrid]
     bits: int
+    clipped: Mapping[int, Range] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +83,21 @@ class EmittedModel:
 
 
 def plan_integers(
-    model: TFLiteModel, ranges: Mapping[int, Range], bits: int = 8, skipped: Mapping[int, str] | None = None
+    model: TFLiteModel,
+    ranges: Mapping[int, Range],
+    bits: int = 8,
+    skipped: Mapping[int, str] | None = None,
+    clipped: Mapping[int, Range] | None = None,
 ) -> IntegerPlan:
     """Decide which operators of a float model run on integers, and on which grids.
 
     Args:
         model: float model.
-        ranges: ``(minimum, maximum)`` of every float activation tensor, by tensor index.
+        ranges: ``(minimum, maximum)`` of every float activation tensor, by tensor index; also of constants of which
+            only that part counts.
         bits: width of the activations on the device, 8 or 16.
         skipped: position of an operator -> reason to leave it float although it has a rule.
+        clipped: tensor index -> (least, largest) value that counts, for tensors with values beyond their ranges.
     """
     integer, reasons = [], {}
     float_results: set[int] = set()
@@ -110,7 +119,10 @@ def plan_integers(
     left = ((model.operators[at], reasons[at]) for at in sorted(reasons))
     named = tuple((model.operator_name(op), model.name(op.outputs[0]), reason) for op, reason in left)
     grids = assign_grids(model, [model.operators[at] for at in integer], ranges, bits)
-    return IntegerPlan(tuple(integer), named, grids, bits)
+    unfit = out_of_proportion(model, integer, grids, bits)
+    if unfit:  # what they were to share grids with gets others then
+        return plan_integers(model, ranges, bits, {**(skipped or {}), **unfit}, clipped)
+    return IntegerPlan(tuple(integer), named, grids, bits, clipped or {})
 
 
 def _continues_float(model: TFLiteModel, operator, float_results: set[int]) -> bool:
@@ -204,7 +216,7 @@ def emit(
             constants[id(operator)] = written.integer(operator, item)
         else:
             in_float[id(operator)] = item
-    Lowering(model, plan.grids, constants, plan.bits, input_type, output_type).run(operators)
+    Lowering(model, plan.grids, constants, plan.bits, input_type, output_type, plan.clipped).run(operators)
     placed = []
     for operator in model.operators:
         item = in_float.get(id(operator))

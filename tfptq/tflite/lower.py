@@ -5,6 +5,7 @@ QUANTIZE and DEQUANTIZE operators appear only where an integer operator meets a 
 wants its input on another grid, and at the model's inputs and outputs when those stay float or are uint8.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -47,6 +48,7 @@ class Lowering:
         bits: width of the activations, 8 or 16.
         input_type: ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int16"``.
         output_type: the same for the outputs.
+        clipped: tensor index -> (least, largest) value that counts, for tensors with values far beyond their grids.
     """
 
     model: TFLiteModel
@@ -55,6 +57,7 @@ class Lowering:
     bits: int = 8
     input_type: str = "float32"
     output_type: str = "float32"
+    clipped: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     _operators: list = field(default_factory=list)
     _integer: dict[int, int] = field(default_factory=dict)
     _float: dict[int, int] = field(default_factory=dict)
@@ -208,7 +211,7 @@ class Lowering:
             own = self.grids[index]
             name = f"{self.model.name(index)}_int{self.bits}"
             new = self._add_tensor(index, name, _INTEGER_TYPE[self.bits], own.scale, own.zero_point)
-            self._convert("QUANTIZE", self._float[index], new)
+            self._convert("QUANTIZE", self._within_grid(index), new)
             self._integer[index] = new
         if grid is None or grid == self.grids[index]:
             return self._integer[index]
@@ -219,6 +222,22 @@ class Lowering:
             self._convert("QUANTIZE", self._integer[index], new)
             self._requantized[key] = new
         return self._requantized[key]
+
+    def _within_grid(self, index: int) -> int:
+        """The float form of an activation, cut off at the ends of its grid where values lie far beyond.
+
+        QUANTIZE of the built-in kernels computes ``value / scale`` as int32, and -1e9 overflows to the wrong end.
+        """
+        source, limits = self._float[index], self.clipped.get(index, (-math.inf, math.inf))
+        for kind, limit, end in zip(("MAXIMUM", "MINIMUM"), limits, self.grids[index].real_range, strict=True):
+            if math.isfinite(limit):
+                name = f"{self.model.name(index)}_{kind.lower()}"
+                new = self._add_tensor(index, name, schema.TensorType.FLOAT32)
+                inputs = [source, self.model.add_constant(f"{name}/limit", np.asarray(end, np.float32))]
+                options = schema.MaximumMinimumOptionsT()
+                self._operators.append(self.model.new_operator(kind, inputs, [new], options=options))
+                source = new
+        return source
 
     def _as_float(self, index: int) -> int:
         """The float form of an activation; other tensors as they are."""
@@ -239,7 +258,9 @@ class Lowering:
     def _constant(self, index: int, grid: ActivationGrid | None, symmetric: bool) -> int:
         """An integer copy of a float constant that stands where an activation could."""
         values = self.model.constant(index)
-        if grid is None:
+        if grid is None and index in self.grids:
+            grid = self.grids[index]  # on which values saturate that nothing can tell from its ends
+        elif grid is None:
             low, high = float(values.min()), float(values.max())
             grid = activation_grid(*(symmetric_range(low, high) if symmetric else (low, high)), self.bits)
         quantization = quantization_parameters([grid.scale], [grid.zero_point])

@@ -69,7 +69,8 @@ class TensorRunner:
             return values
         scale, zero_point, dtype = grid
         limits = np.iinfo(dtype)
-        return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+        with np.errstate(over="ignore"):  # masks go down to the least float32
+            return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
 
 
 def _input_grid(model: TFLiteModel, index: int) -> tuple[float, int, type] | None:

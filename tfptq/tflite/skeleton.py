@@ -6,6 +6,7 @@ it, so what is measured is what is deployed.
 
 import contextlib
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 
 from tfptq.core.windows import Window
 from tfptq.graph.float_equality import (
+    ADVICE,
     FloatEqualityError,
     model_outputs,
     relative_difference,
@@ -29,6 +31,9 @@ from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.simplify import simplify
 from tfptq.tflite.stand_ins import equal_weights, make_stand_ins, restore
+
+#: What the converter makes of the name of an input, and what TensorFlow replaces in names.
+_TENSOR_NAME, _NO_IDENTIFIER = re.compile(r"^(?:serving_default_)?(.*?)(?::0)?$"), re.compile(r"[^A-Za-z0-9]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +100,7 @@ def build_skeleton(model: keras.Model, weights: Mapping[WeightKey, np.ndarray]) 
         weights: its weights as canonical views ``[O, I, T]``.
 
     Raises:
-        ValueError: the converter refuses the model.
+        ValueError: the converter refuses the model, or renames its inputs beyond recognition.
     """
     others = _other_weights(model, weights)
     equal = equal_weights(weights, others)
@@ -190,7 +195,7 @@ def check_skeleton(
     if not largest <= tolerance:
         raise FloatEqualityError(
             f"the float .tflite of {model.name!r} differs from the Keras model by {largest:.3g} of the output's range "
-            f"(tolerance {tolerance:g}); a layer computes something else after conversion"
+            f"(tolerance {tolerance:g}); a layer computes something else after conversion. {ADVICE}"
         )
     return largest
 
@@ -200,12 +205,30 @@ def _difference(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def _input_tensors(model: TFLiteModel, names: list[str]) -> dict[str, int]:
+    """Keras input name -> tensor index, by name: the converter puts the inputs into an order of its own.
+
+    Raises:
+        ValueError: the converter changed the names beyond recognition.
+    """
     signatures = model.root.signatureDefs or []
     entries = {entry.name.decode(): entry.tensorIndex for entry in signatures[0].inputs} if signatures else {}
-    if set(entries) == set(names):
-        return {name: entries[name] for name in names}
-    # The converter keeps the order of the inputs where it renames them.
-    return dict(zip(names, model.subgraph.inputs, strict=True))
+    if len(names) == 1 and len(model.subgraph.inputs) == 1:
+        return {names[0]: model.subgraph.inputs[0]}
+    # TensorFlow replaces what it does not take in a name; without a signature, tensors are serving_default_<name>:0.
+    entries = entries or {_TENSOR_NAME.sub(r"\1", model.name(index)): index for index in model.subgraph.inputs}
+    for key in (str, _plain):
+        known = {key(name): index for name, index in entries.items()}
+        wanted = [key(name) for name in names]
+        if len(known) == len(entries) and sorted(wanted) == sorted(known):
+            return {name: known[key(name)] for name in names}
+    raise ValueError(
+        f"the TFLite converter named the inputs {sorted(entries)}, which cannot be matched with the model's, "
+        f"{sorted(names)}; give the inputs names of letters, digits and _ that differ in more than other characters"
+    )
+
+
+def _plain(name: str) -> str:
+    return _NO_IDENTIFIER.sub("_", name).strip("_").lower()
 
 
 def _window(model: TFLiteModel, binding: WeightBinding) -> Window:
