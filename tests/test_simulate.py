@@ -13,7 +13,7 @@ from tfptq.core.affine import ActivationGrid
 from tfptq.fine_tune import learn_steps
 from tfptq.graph import canonicalise
 from tfptq.layers import wrappers
-from tfptq.quantize import kernel_views
+from tfptq.pipeline import kernel_views
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.skeleton import build_skeleton
 

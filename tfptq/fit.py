@@ -61,6 +61,28 @@ def with_room_for_biases(
     return found
 
 
+def asks_for_statistics(task: FittingTask, bindings: tuple[WeightBinding, ...]) -> bool:
+    """Whether the config of some kernel asks for statistics."""
+    return any(needs_statistics(task.config(key), task.view(key, at).shape) for key, at in uses(bindings).items())
+
+
+def without_statistics(
+    task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix | None
+) -> dict[WeightKey | int, str]:
+    """Weights that are fitted without the statistics that their configs ask for, and why.
+
+    Args:
+        task: what fitting reads.
+        bindings: the uses of kernels to quantize.
+        prefix: None where no config asks for statistics.
+    """
+    if prefix is None:
+        return {}
+    asking = {key: at for key, at in uses(bindings).items() if asks_for_statistics(task, at)}
+    reasons = {key: why_not_on_statistics(task, key, at, prefix) for key, at in asking.items()}
+    return {key: reason for key, reason in reasons.items() if reason is not None}
+
+
 def fit_weights(
     task: FittingTask,
     bindings: tuple[WeightBinding, ...],

@@ -1,40 +1,25 @@
 """The facade: a Keras model and some samples in, a quantized ``.tflite`` out.
 
-``quantize_keras_model`` reads top to bottom as the steps of the pipeline; each step is a function of its own.
+``quantize_keras_model`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from tfptq.checkpoint import Checkpoint, fingerprint
-from tfptq.config import FineTuning, QuantizationConfig, resolve_config
-from tfptq.core.affine import ActivationGrid
-from tfptq.data import CalibrationData
+from tfptq import pipeline
+from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.files import write_atomically
-from tfptq.fine_tune import fine_tune, learn_steps, obstacle
-from tfptq.fit import fit_weights, uses, with_room_for_biases
-from tfptq.fit_kernel import FittedWeight, FittingTask, needs_statistics
-from tfptq.layers import quantize_annotate_model, quantize_apply, supports, weight_specs
+from tfptq.layers import quantize_annotate_model, quantize_apply
+from tfptq.pipeline import Activations, Fitted, Job
 from tfptq.prepare import prepare
 from tfptq.progress import Progress
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
-from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions, simulated_grids
-from tfptq.skipping import skipped_operators
-from tfptq.tflite.calibrate import Measurements, measure
-from tfptq.tflite.describe import describe
-from tfptq.tflite.emit import IntegerPlan, KernelPlan, emit, plan_integers
-from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layout
-from tfptq.tflite.matching import WeightKey
-from tfptq.tflite.metadata import attach
-from tfptq.tflite.prefix import DEFAULT_MAX_MEMORY, QuantizedPrefix
-from tfptq.tflite.skeleton import Skeleton, build_skeleton, check_skeleton
-from tfptq.version import __version__
+from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
+from tfptq.tflite.prefix import DEFAULT_MAX_MEMORY
 
 #: Samples that the per-layer output SNR of the report is measured on.
 REPORT_SAMPLES = 32
@@ -46,7 +31,8 @@ class QuantizationResult:
 
     Attributes:
         tflite: bytes of the quantized ``.tflite`` file.
-        keras_model: simulation of the quantized model in Keras; ``predict`` and ``fit`` work, ``.keras`` saves it.
+        keras_model: simulation of the quantized model in Keras; ``predict`` and ``fit`` work, ``.keras`` saves it. What
+            training changes does not get into a file.
         report: what was done to each layer.
         config: config that was used.
     """
@@ -110,83 +96,54 @@ def quantize_keras_model(
     check_arguments(seed, checkpoint_dir, max_memory)
     steps = Progress(progress)
     network = prepare(model, dataset, config, steps)
-    canonical, data, batch, layer_config = network.model, network.data, network.batch, network.config
-    simulation = quantize_apply(quantize_annotate_model(canonical, layer_config))
-    weights = kernel_views(canonical)
-    with steps.step("convert"):
-        skeleton = build_skeleton(canonical, weights)
-        if skeleton.batch_size not in (None, network.batch_size):
-            data = data.in_full_batches(skeleton.batch_size)
-            batch = next(iter(data))
-        differences = {**network.differences, "convert": check_skeleton(skeleton, canonical, batch)}
-    layouts = plan_layouts(skeleton.model, skeleton.bindings, lambda key: layer_config.for_layer(key[0]))
-    in_float = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
-    skipped = {**skipped_operators(skeleton, canonical, layer_config), **in_float}
-    with steps.step("calibrate", total=data.known_samples) as advance:
-        measurements = measure(skeleton, data, config.calibration, advance)
-        plan = plan_activations(skeleton, measurements, config, skipped)
-        grids = simulated_grids(skeleton, measurements, plan, config)
-    not_tuned = None if config.fine_tuning is None else obstacle(skeleton)
-    tunes = config.fine_tuning is not None and not_tuned is None
-    fits_few_bits = config.activation_aware and config.activation_bits < 8
-    if tunes and fits_few_bits:
-        with steps.step("learn steps", total=config.fine_tuning.most_samples(data.num_samples)) as advance:
-            grids = learn_steps(skeleton, grids, data, config.fine_tuning, advance)
-    rounded = grids if config.activation_aware and config.activation_bits <= 8 else {}
-    quantized = {*plan.operators, *in_float}
-    bindings = tuple(binding for binding in skeleton.bindings if binding.operator in quantized)
-    with steps.step("fit", total=len(uses(bindings))) as advance:
-        task = FittingTask(
-            skeleton, weights, measurements, plan.grids, lambda key: layer_config.for_layer(key[0]), seed
-        )
-        groups = uses(bindings)
-        on_statistics = any(needs_statistics(task.config(key), task.view(key, groups[key]).shape) for key in groups)
-        prefix = None
-        if on_statistics:
-            part = data.spread(config.statistics_samples)
-            prefix = QuantizedPrefix(skeleton, part, part.num_samples, max_memory, rounded)
-        checkpoint = open_checkpoint(checkpoint_dir, skeleton, config, seed, data)
-        fitted = fit_weights(task, bindings, prefix, checkpoint, advance)
-        if network.reordered is not None:
-            fitted = with_permutations(fitted, network.reordered.output_orders)
-    if tunes and fitted:
-        prefix = None  # frees the activations that it stores
-        with steps.step("fine-tune", total=config.fine_tuning.most_samples(data.num_samples)) as advance:
-            fitted = fine_tuned(task, fitted, rounded, data, config.fine_tuning, advance)
-    if any(item.weight.bits < 8 for item in fitted.values()):
-        with steps.step("calibrate again", total=data.known_samples) as advance:
-            # Coarse weights move the activations: the ranges in the file are those of the quantized weights.
-            fitted_skeleton = skeleton.with_kernels(kernel_plans(skeleton, fitted, layouts))
-            measurements = measure(fitted_skeleton, data, config.calibration, advance)
-            plan = plan_activations(fitted_skeleton, measurements, config, skipped)
-            if not fits_few_bits:  # weights were fitted to the grids as they are
-                grids = simulated_grids(skeleton, measurements, plan, config)
-    fitted = with_room_for_biases(task, fitted, plan.grids)
-    fusions = find_fusions(canonical, simulation, skeleton, fitted, batch)
-    notes = assign_weights_to_wrappers(simulation, fitted, fusions)
-    notes += assign_grids_to_wrappers(simulation, skeleton, fitted, plan, grids, config, fusions)
-    with steps.step("emit"):
-        kernels = kernel_plans(skeleton, fitted, layouts)
-        types = {"input_type": config.input_type, "output_type": config.output_type}
-        emitted = emit(skeleton.data, plan, kernels, **types)
-        attach(emitted.model.root, describe(emitted, kernels, config, seed))
-        tflite = emitted.model.to_bytes()
+    simulation = quantize_apply(quantize_annotate_model(network.model, network.config))
+    job = pipeline.convert(network, config, seed, steps)
+    activations = pipeline.calibrate(job)
+    fitted, refused = pipeline.fit(job, activations, checkpoint_dir, max_memory)
+    fitted = pipeline.tune(job, activations, fitted)
+    activations = pipeline.calibrate_again(job, activations, fitted)
+    fitted = pipeline.with_room(job, activations, fitted)
+    notes = assign_to_simulation(simulation, job, activations, fitted)
+    kernels = pipeline.kernel_plans(job, fitted)
+    tflite = pipeline.write(job, activations.plan, kernels)
     with steps.step("report"):
-        samples = {name: values[:REPORT_SAMPLES] for name, values in batch.items()}
-        moved = {} if network.reordered is None else network.reordered.layers
-        if not_tuned is not None:
-            notes.append(f"the network was not fine-tuned: {not_tuned}")
-        outcome = Outcome(canonical, skeleton, plan, weights, fitted, kernels, tflite, samples, moved, tuple(notes))
+        if job.not_tuned is not None:
+            notes.append(f"the network was not fine-tuned: {job.not_tuned}")
+        outcome = Outcome(
+            network.model,
+            job.skeleton,
+            activations.plan,
+            job.weights,
+            fitted,
+            kernels,
+            tflite,
+            {name: values[:REPORT_SAMPLES] for name, values in job.batch.items()},
+            {} if network.reordered is None else network.reordered.layers,
+            refused,
+            tuple(notes),
+        )
         report = build_report(
             outcome,
             config,
+            layer_config=network.config,
             seed=seed,
-            num_samples=data.num_samples,
-            float_differences=differences,
-            seconds=steps.seconds,
+            num_samples=job.data.num_samples,
+            float_differences=job.differences,
         )
     report = replace(report, seconds=dict(steps.seconds))  # that of the report itself among them
     return QuantizationResult(tflite, simulation, report, config)
+
+
+def assign_to_simulation(simulation: keras.Model, job: Job, activations: Activations, fitted: Fitted) -> list[str]:
+    """Give the Keras simulation the weights and grids of the file.
+
+    Returns:
+        Notes on what it leaves out.
+    """
+    fusions = find_fusions(job.network.model, simulation, job.skeleton, fitted, job.batch)
+    notes = assign_weights_to_wrappers(simulation, fitted, fusions)
+    grids = activations.plan, activations.simulated
+    return notes + assign_grids_to_wrappers(simulation, job.skeleton, fitted, *grids, job.config, fusions)
 
 
 def check_arguments(seed: int, checkpoint_dir: str | os.PathLike | None, max_memory: int) -> None:
@@ -204,76 +161,3 @@ def check_arguments(seed: int, checkpoint_dir: str | os.PathLike | None, max_mem
             raise ValueError(f"{name} is {value}; it must be between {least} and {most}")
     if checkpoint_dir is not None and Path(checkpoint_dir).exists() and not Path(checkpoint_dir).is_dir():
         raise NotADirectoryError(f"checkpoint_dir is {str(checkpoint_dir)!r}, which is a file; name a folder")
-
-
-def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:
-    """(layer, weight) -> float canonical view ``[O, I, T]`` of every weight that can be quantized."""
-    return {
-        (layer.name, spec.name): spec.view.to_view(keras.ops.convert_to_numpy(spec.variable))
-        for layer in model.layers
-        if supports(layer)
-        for spec in weight_specs(layer)
-    }
-
-
-def plan_activations(
-    skeleton: Skeleton, measurements: Measurements, config: QuantizationConfig, skipped: dict[int, str]
-) -> IntegerPlan:
-    """Integer operators and activation grids from measurements."""
-    bits = config.device_activation_bits
-    ranges = measurements.ranges(config.calibration, bits)
-    return plan_integers(skeleton.model, ranges, bits, skipped, measurements.clipped)
-
-
-def open_checkpoint(
-    folder: str | os.PathLike | None, skeleton: Skeleton, config: QuantizationConfig, seed: int, data: CalibrationData
-) -> Checkpoint | None:
-    """The checkpoint folder of this job, or None when there is no folder. Reads all samples once."""
-    if folder is None:
-        return None
-    return Checkpoint(folder, fingerprint(skeleton.data, config.to_json(), str(seed), data.digest(), __version__))
-
-
-def fine_tuned(
-    task: FittingTask,
-    fitted: dict[WeightKey | int, FittedWeight],
-    grids: Mapping[int, ActivationGrid],
-    data: Iterable[Mapping[str, np.ndarray]],
-    options: FineTuning,
-    advance: Callable[[int], None],
-) -> dict[WeightKey | int, FittedWeight]:
-    """Fine-tune scales and biases on activations that are rounded to grids; the file can hold the scales."""
-    # The layout "native" stores float16 scales, which learned ones would not be.
-    fixed = [key for key in fitted if task.config(key).layout == "native"]
-    return fine_tune(task.skeleton, fitted, data, options, grids, fixed, advance)
-
-
-def with_permutations(
-    fitted: dict[WeightKey | int, FittedWeight], orders: Mapping[str, np.ndarray]
-) -> dict[WeightKey | int, FittedWeight]:
-    """Note with each weight the order in which reordering put its layer's output channels."""
-    return {
-        key: replace(item, weight=replace(item.weight, permutation=orders[key[0]]))
-        if isinstance(key, tuple) and key[0] in orders
-        else item
-        for key, item in fitted.items()
-    }
-
-
-def kernel_plans(
-    skeleton: Skeleton, fitted: dict[WeightKey | int, FittedWeight], layouts: Mapping[int, str]
-) -> list[KernelPlan]:
-    """What the emitter shall write, for every use of every fitted weight.
-
-    Args:
-        skeleton: float model.
-        fitted: quantized weights.
-        layouts: position of an operator -> planned layout; the kernels of others are nobody's and become int8.
-    """
-    plans = []
-    for key, item in fitted.items():
-        for binding in item.bindings:
-            layer = key[0] if isinstance(key, tuple) else skeleton.model.name(key)
-            layout = settle_layout(layer, layouts.get(binding.operator, "int8"), item.weight)
-            plans.append(KernelPlan(binding, item.weight, item.bias_of(skeleton, binding), layout))
-    return plans

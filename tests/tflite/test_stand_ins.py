@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tfptq.quantize import kernel_views
+from tfptq.pipeline import kernel_views
 from tfptq.tflite.skeleton import build_skeleton, check_skeleton
 from tfptq.tflite.stand_ins import equal_weights, make_stand_ins
 

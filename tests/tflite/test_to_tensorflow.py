@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from tfptq.graph import canonicalise
-from tfptq.quantize import kernel_views
+from tfptq.pipeline import kernel_views
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.skeleton import build_skeleton
 from tfptq.tflite.to_tensorflow import can_run, run_operator

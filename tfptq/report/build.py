@@ -9,7 +9,7 @@ import numpy as np
 
 from tfptq.config import QuantizationConfig
 from tfptq.core.blocks import BlockScales
-from tfptq.fit_kernel import FittedWeight
+from tfptq.fit_kernel import FittedWeight, rounding_method
 from tfptq.layers import is_weighted, supports
 from tfptq.reordering import ReorderedLayer
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
@@ -41,6 +41,7 @@ class Outcome:
         tflite: the quantized file.
         samples: a few samples, Keras input name -> array.
         reordered: layer -> what reordering of channels did to it; empty without reordering.
+        refused: weight -> why it was fitted without the statistics that its config asks for.
         notes: what single steps have to tell the user.
     """
 
@@ -53,6 +54,7 @@ class Outcome:
     tflite: bytes
     samples: Mapping[str, np.ndarray]
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
+    refused: Mapping[WeightKey | int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -60,23 +62,23 @@ def build_report(
     outcome: Outcome,
     config: QuantizationConfig,
     *,
+    layer_config: QuantizationConfig,
     seed: int,
     num_samples: int,
     float_differences: dict[str, float],
-    seconds: dict[str, float],
 ) -> Report:
     """Describe a quantization.
 
     Args:
         outcome: what the pipeline knows.
         config: config that was used.
+        layer_config: the same with the bits of each layer.
         seed: seed that was used.
         num_samples: number of calibration samples.
         float_differences: step -> largest relative difference from the float model.
-        seconds: step -> wall time.
     """
     snrs = output_snrs(outcome.skeleton, outcome.tflite, outcome.plan, outcome.samples)
-    layers = tuple(_layer_report(outcome, key, item, snrs) for key, item in outcome.fitted.items())
+    layers = tuple(_layer_report(outcome, layer_config, key, item, snrs) for key, item in outcome.fitted.items())
     in_float, on_integers = _unquantized_layers(outcome, config)
     return Report(
         model_name=outcome.model.name,
@@ -97,7 +99,7 @@ def build_report(
             *_warnings_of_budget(outcome, config),
         ),
         float_differences=float_differences,
-        seconds=dict(seconds),
+        seconds={},
         pictures=block_pictures(outcome.reordered),
     )
 
@@ -186,7 +188,13 @@ def granularity_name(scales: BlockScales) -> str:
     return f"block {scales.block_shape[0]}x{scales.block_shape[1]} {scales.kind}"
 
 
-def _layer_report(outcome: Outcome, key: WeightKey | int, item: FittedWeight, snrs: Mapping[int, float]) -> LayerReport:
+def _layer_report(
+    outcome: Outcome,
+    config: QuantizationConfig,
+    key: WeightKey | int,
+    item: FittedWeight,
+    snrs: Mapping[int, float],
+) -> LayerReport:
     skeleton, first = outcome.skeleton, item.bindings[0]
     view = outcome.weights[key] if isinstance(key, tuple) else skeleton.kernel(first)
     bias_bytes = 0 if skeleton.bias(first) is None else 4 * len(view)
@@ -198,6 +206,7 @@ def _layer_report(outcome: Outcome, key: WeightKey | int, item: FittedWeight, sn
         type=_layer_type(outcome, key),
         granularity=granularity_name(item.weight.scales),
         bits=item.weight.bits,
+        rounding=_rounding(outcome, config, key, item),
         layout=written.layout,
         scales=item.weight.scales.count,
         bytes_before=4 * view.size + bias_bytes,
@@ -211,6 +220,13 @@ def _layer_report(outcome: Outcome, key: WeightKey | int, item: FittedWeight, sn
 
 def _first_written(outcome: Outcome, item: FittedWeight) -> KernelPlan:
     return next(kernel for kernel in outcome.kernels if kernel.binding is item.bindings[0])
+
+
+def _rounding(outcome: Outcome, config: QuantizationConfig, key: WeightKey | int, item: FittedWeight) -> str:
+    """How the codes of a weight were found."""
+    if key in outcome.refused or not isinstance(key, tuple):
+        return "nearest"
+    return rounding_method(config.for_layer(key[0]), item.weight.codes.shape)
 
 
 def _layer_name(outcome: Outcome, key: WeightKey | int) -> str:
@@ -318,6 +334,12 @@ def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
 
 def _warnings(outcome: Outcome):
     yield from outcome.notes
+    for reason in dict.fromkeys(outcome.refused.values()):
+        # Eight bits lose next to nothing by nearest rounding.
+        narrow = [key for key, why in outcome.refused.items() if why == reason and outcome.fitted[key].weight.bits < 8]
+        if narrow:
+            names = ", ".join(_layer_name(outcome, key) for key in narrow)
+            yield f"rounded to the nearest codes, without statistics of inputs: {names}; {reason}"
     batch_size = outcome.skeleton.batch_size
     if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"

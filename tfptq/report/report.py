@@ -30,6 +30,7 @@ class LayerReport:
         noise_before: expected noise of the layer's blocks, relative to its weights, before reordering of channels
             (``tfptq.reordering``); None without reordering or blocks.
         noise_after: the same after reordering.
+        rounding: how its codes were found, such as ``"nearest"`` or ``"attention"``.
     """
 
     name: str
@@ -44,6 +45,7 @@ class LayerReport:
     output_snr_db: float | None = None
     noise_before: float | None = None
     noise_after: float | None = None
+    rounding: str = "nearest"
 
 
 @dataclass(frozen=True)
