@@ -289,3 +289,19 @@ def test_spread_batches_cover_the_whole_pass(most, seen):
         batches = list(part)
         assert sum(len(next(iter(batch.values()))) for batch in batches) == seen == part.num_samples
         assert next(iter(batches[0].values()))[0, 0] == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_open_sizes_are_those_of_the_samples(stream):
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
+    images = np.zeros((12, 512, 512, 3), np.float32)
+    assert calibration_data(model, (lambda: iter(images[:, None])) if stream else images).batch_size == 4
+
+
+def test_digests_tell_samples_apart():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    samples = np.random.default_rng(0).normal(size=(80, 3)).astype(np.float32)
+    digest = calibration_data(model, samples).digest()
+    assert digest == calibration_data(model, lambda: iter(samples[:, None])).digest()
+    samples[-1, 0] += 1.0
+    assert digest != calibration_data(model, samples).digest()

@@ -113,6 +113,26 @@ def test_a_killed_run_goes_on_with_the_same_bytes(model, images, tmp_path, monke
         quantize(model, images, config.replace(weight_bits=4), checkpoint_dir=tmp_path)
 
 
+def test_checkpoints_know_all_samples(model, images, tmp_path):
+    config = _config(Rounding("coordinate"))
+    quantize(model, images, config, checkpoint_dir=tmp_path)
+    others = images.copy()
+    others[-1] = 1.0 - others[-1]
+    with pytest.raises(ValueError, match="another model, config, seed or dataset"):
+        quantize(model, others, config, checkpoint_dir=tmp_path)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_without_statistics_are_told(model, images, monkeypatch, bits):
+    monkeypatch.setattr("tfptq.tflite.prefix.LARGEST_STATISTICS", 0)
+    report = quantize(model, images, _config("coordinate", weight_bits=bits)).report
+    assert {layer.rounding for layer in report.layers} == {"nearest"}
+    assert any("without statistics" in warning for warning in report.warnings) == (bits < 8)
+    monkeypatch.undo()
+    report = quantize(model, images, _config("coordinate", weight_bits=bits)).report
+    assert {layer.rounding for layer in report.layers} == {"coordinate"}
+
+
 def test_memory_for_activations_does_not_change_the_file(model, images):
     config = _config(Rounding("coordinate"))
     assert quantize(model, images, config, max_memory=0).tflite == quantize(model, images, config).tflite

@@ -374,3 +374,13 @@ def test_integer_inputs_that_the_type_of_the_file_does_not_change_are_told():
     assert "casts it to float32" in warning and "keras.Input(dtype='float32')" in warning
     for others in (quantized_pixels("float32", config=config), quantized_pixels("uint8")):
         assert not any("input_type" in line for line in others)
+
+
+def test_inputs_in_a_dict():
+    keras.utils.set_random_seed(0)
+    left, right = keras.Input((4,), name="left"), keras.Input((4,), name="right")
+    model = keras.Model({"right": right, "left": left}, layers.Dense(2)(layers.Concatenate()([left, 3.0 * right])))
+    samples = dict(zip(("left", "right"), np.random.default_rng(0).normal(size=(2, 64, 4)).astype("f4"), strict=True))
+    result = tfptq.quantize_keras_model(model, samples, progress=False)
+    (found,) = run_decoded(result.tflite, samples).values()
+    assert signal_to_noise(model.predict(samples, verbose=0), found) > 30

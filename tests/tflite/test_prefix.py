@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from tfptq.core.affine import activation_grid
 from tfptq.layers import weight_specs
+from tfptq.pipeline import kernel_views
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.runtime import TensorRunner
@@ -18,7 +20,7 @@ from tfptq.tflite.skeleton import build_skeleton
 def skeleton():
     """A small residual network with a depthwise, a strided and a dense kernel."""
     keras.utils.set_random_seed(0)
-    layers = keras.layers
+
     inputs = keras.Input((8, 8, 3), name="image")
     stem = layers.Conv2D(6, 3, padding="same", activation="relu6", name="stem", bias_initializer="normal")(inputs)
     branch = layers.DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise")(stem)
@@ -137,7 +139,7 @@ def test_a_kernel_before_a_sum_is_asked_for_what_the_shortcut_lacks(skeleton, ba
 
 def test_a_kernel_whose_result_is_read_twice_keeps_its_own_target():
     keras.utils.set_random_seed(0)
-    layers = keras.layers
+
     inputs = keras.Input((6, 6, 3), name="image")
     stem = layers.Conv2D(4, 3, padding="same", activation="relu", name="stem")(inputs)
     branch = layers.Conv2D(4, 1, name="project")(stem)
@@ -204,3 +206,26 @@ def _coarse_walk(skeleton, batches, max_memory):
         step = np.abs(kernel).max() / 3
         prefix.replace(binding, np.rint(kernel / step) * step, _bias(skeleton, binding))
     return walked
+
+
+def test_sizes_that_the_model_leaves_open_are_counted():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 3), name="x")
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(layers.Conv2D(4, 3, padding="same")(inputs)))
+    skeleton = build_skeleton(model, kernel_views(model))
+    images = np.zeros((6, 10, 20, 3), np.float32)
+    prefix = QuantizedPrefix(skeleton, [{"x": images}], 6, 1 << 20)
+    assert prefix._stored_bytes(0) == 2 * images.nbytes
+    second = skeleton.bindings[1]
+    assert prefix.obstacle(second, 300) is None  # 1,200 positions of 4 inputs
+    assert prefix.obstacle(second, 301) == "the samples have 1200 positions for its 4 inputs"
+
+
+def test_statistics_that_would_be_too_large(monkeypatch):
+    inputs = keras.Input((64,), name="x")
+    model = keras.Model(inputs, layers.Dense(2)(inputs))
+    skeleton = build_skeleton(model, kernel_views(model))
+    prefix = QuantizedPrefix(skeleton, [{"x": np.zeros((8, 64), np.float32)}], 8, 1 << 20)
+    assert prefix.obstacle(skeleton.bindings[0], 0) is None
+    monkeypatch.setattr("tfptq.tflite.prefix.LARGEST_STATISTICS", 100_000)
+    assert "64 inputs would take" in prefix.obstacle(skeleton.bindings[0], 0)

@@ -74,18 +74,22 @@ def _summary(report: Report) -> str:
 def _layers(layers: Sequence[LayerReport]) -> str:
     if not layers:
         return ""
-    head = ("Layer", "Type", "Granularity", "Bits", "Layout", "Scales", "Float", "Quantized", "Weights dB", "Output dB")
+    head = (
+        *("Layer", "Type", "Granularity", "Bits", "Rounding", "Layout"),
+        *("Scales", "Float", "Quantized", "Weights dB", "Output dB"),
+    )
     rows = [
         (
-            *(layer.name, layer.type, layer.granularity, str(layer.bits), layer.layout, str(layer.scales)),
+            *(layer.name, layer.type, layer.granularity, str(layer.bits), layer.rounding, layer.layout),
+            str(layer.scales),
             *(format_bytes(layer.bytes_before), format_bytes(layer.bytes_after)),
             *(format_decibels(layer.weight_snr_db), format_decibels(layer.output_snr_db)),
         )
         for layer in layers
     ]
     sums = [sum(getattr(layer, name) for layer in layers) for name in ("scales", "bytes_before", "bytes_after")]
-    total = ("Total", "", "", "", "", str(sums[0]), format_bytes(sums[1]), format_bytes(sums[2]), "", "")
-    return "<h2>Layers</h2>\n" + _table(head, rows, {0, 1, 2, 4}, total)
+    total = ("Total", *5 * ("",), str(sums[0]), format_bytes(sums[1]), format_bytes(sums[2]), "", "")
+    return "<h2>Layers</h2>\n" + _table(head, rows, {0, 1, 2, 4, 5}, total)
 
 
 def _reordering(layers: Sequence[LayerReport]) -> str:

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 
 from tfptq.report.report import Report
 
-_HEAD = ("layer", "type", "granularity", "bits", "layout", "scales", "float", "quantized", "weights dB", "output dB")
-_TEXT_COLUMNS = {"layer", "type", "granularity", "layout"}
+_HEAD = (
+    *("layer", "type", "granularity", "bits", "rounding", "layout"),
+    *("scales", "float", "quantized", "weights dB", "output dB"),
+)
+_TEXT_COLUMNS = {"layer", "type", "granularity", "rounding", "layout"}
 _LONGEST_CELL = 40
 
 
@@ -91,6 +94,7 @@ def _layers(report: Report) -> str:
             layer.type,
             layer.granularity,
             str(layer.bits),
+            layer.rounding,
             layer.layout,
             str(layer.scales),
             format_bytes(layer.bytes_before),
@@ -103,7 +107,7 @@ def _layers(report: Report) -> str:
     before = sum(layer.bytes_before for layer in report.layers)
     after = sum(layer.bytes_after for layer in report.layers)
     scales = sum(layer.scales for layer in report.layers)
-    rows.append(("total", "", "", "", "", str(scales), format_bytes(before), format_bytes(after), "", ""))
+    rows.append(("total", *5 * ("",), str(scales), format_bytes(before), format_bytes(after), "", ""))
     return format_table(_HEAD, rows, _TEXT_COLUMNS)
 
 

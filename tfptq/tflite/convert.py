@@ -77,17 +77,25 @@ def _converter(model: keras.Model, folder: str) -> tf.lite.TFLiteConverter:
     """The stock converter; ``from_keras_model`` of TensorFlow 2.16 aborts on Keras 3, a saved model does not."""
     major, minor = map(int, tf.__version__.split(".")[:2])
     if (major, minor) > (2, 16):
-        return tf.lite.TFLiteConverter.from_keras_model(_with_safe_name(model))
-    _with_safe_name(model).export(folder)
+        return tf.lite.TFLiteConverter.from_keras_model(_exportable(model))
+    _exportable(model).export(folder)
     return tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
-def _with_safe_name(model: keras.Model) -> keras.Model:
-    """The same model under a name that TensorFlow takes as a scope; the file does not hold it."""
-    if _SCOPE.fullmatch(model.name):
-        return model
+def _exportable(model: keras.Model) -> keras.Model:
+    """The same model under a name that TensorFlow takes as a scope, with its inputs in a list.
+
+    The file does not hold the model's name, and names its inputs one by one.
+    """
     function = graph_of(model)
-    return keras.Model(function._inputs_struct, function._outputs_struct, name="model")
+    listed = not isinstance(function._inputs_struct, dict)
+    if listed and _SCOPE.fullmatch(model.name):
+        return model
+    return keras.Model(
+        function._inputs_struct if listed else model.inputs,
+        function._outputs_struct,
+        name=model.name if _SCOPE.fullmatch(model.name) else "model",
+    )
 
 
 def _refused_names(model: keras.Model) -> list[str]:
