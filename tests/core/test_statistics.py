@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tfptq.core import statistics
 from tfptq.core.blocks import WeightView
 from tfptq.core.statistics import convolution_statistics, dense_statistics, position_step
-from tfptq.core.windows import Window
+from tfptq.core.windows import Window, window_sums
 
 LAYERS = {
     "conv": (keras.layers.Conv2D(5, 3, padding="same"), Window((3, 3), padding="same"), ((3,), (2,), (0, 1))),
@@ -65,6 +65,15 @@ def test_the_layers_own_weights_are_a_perfect_fit(name):
     assert centred.output_snr(view) > 50.0
     np.testing.assert_allclose(centred.best_bias(view), np.asarray(layer.bias), atol=1e-4)
     np.testing.assert_allclose(centred.variance_z.reshape(-1), z.reshape(-1, z.shape[-1]).var(axis=0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_sums_of_windows_are_those_of_the_statistics(name):
+    layer, window, _ = LAYERS[name]
+    x = np.random.default_rng(0).normal(1.0, size=(3, 9, 7, 4)).astype(np.float32)
+    z = np.asarray(layer(x))
+    found = window_sums(x, z.shape[1:3], window)
+    np.testing.assert_allclose(found, convolution_statistics(x, z, window).sum_x, rtol=1e-5, atol=1e-3)
 
 
 @settings(max_examples=20, deadline=None)

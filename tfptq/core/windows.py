@@ -94,3 +94,21 @@ def _spread(x: np.ndarray, strides: tuple[int, int]) -> np.ndarray:
     spread = np.zeros(shape, x.dtype)
     spread[:, :: strides[0], :: strides[1]] = x
     return spread
+
+
+def window_sums(x: np.ndarray, output_size: tuple[int, int], window: Window) -> np.ndarray:
+    """What each tap of a convolution reads, summed over all output positions.
+
+    Args:
+        x: inputs ``[N, H, W, I]``.
+        output_size: height and width of the output.
+        window: geometry of the convolution.
+
+    Returns:
+        float64 ``[G, K]`` with ``K = I/G * T``, channels outermost.
+    """
+    channels = x.shape[3]
+    padded, origins, offsets = tap_indices(x, output_size, window)
+    pixels = padded.reshape(-1, channels)
+    taps = [pixels[origins + offset].sum(axis=0, dtype=np.float64) for offset in offsets]
+    return np.stack(taps, axis=1).reshape(window.groups, -1)

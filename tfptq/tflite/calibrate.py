@@ -6,6 +6,7 @@ One stream over the data; memory does not grow with the number of samples.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from tfptq.config import Calibration
 from tfptq.core.ranges import TensorStatistics, activation_range
-from tfptq.core.statistics import convolution_statistics
+from tfptq.core.windows import window_sums
 from tfptq.tflite.activations import Range
 from tfptq.tflite.matching import WeightBinding
 from tfptq.tflite.runtime import TensorRunner
@@ -134,9 +135,8 @@ def _mean_input(skeleton: Skeleton, binding: WeightBinding, maps: Mapping[tuple,
     total, positions = 0.0, 0
     for count, values in maps.values():
         sums = values[None] if values.ndim == 3 else values.reshape(1, 1, -1, inputs)
-        size = [window.output_size(sums.shape[1 + axis], axis) for axis in (0, 1)]
-        # Padding lowers the mean under border taps; statistics of the summed map see that exactly.
-        part = convolution_statistics(sums, np.zeros((1, *size, window.groups), np.float32), window)
-        total, positions = total + part.sum_x, positions + count * part.count
+        size = tuple(window.output_size(sums.shape[1 + axis], axis) for axis in (0, 1))
+        # Padding lowers the mean under border taps; windows over the summed map see that exactly.
+        total, positions = total + window_sums(sums, size, window), positions + count * math.prod(size)
     mean = total / positions  # [G, I*T]
     return np.repeat(mean, outputs // window.groups, axis=0).reshape(outputs, inputs, taps)
