@@ -229,3 +229,15 @@ def test_statistics_that_would_be_too_large(monkeypatch):
     assert prefix.obstacle(skeleton.bindings[0], 0) is None
     monkeypatch.setattr("tfptq.tflite.prefix.LARGEST_STATISTICS", 100_000)
     assert "64 inputs would take" in prefix.obstacle(skeleton.bindings[0], 0)
+
+
+def test_a_kernel_may_read_the_shortcut_that_it_is_added_to():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 4), name="x")
+    stem = layers.Conv2D(4, 1, activation="relu")(inputs)
+    model = keras.Model(inputs, layers.Add()([stem, layers.Conv2D(4, 3, padding="same")(stem)]))
+    skeleton = build_skeleton(model, kernel_views(model))
+    images = np.random.default_rng(0).normal(size=(4, 6, 6, 4)).astype(np.float32)
+    prefix = QuantizedPrefix(skeleton, [{"x": images}], 4, 1 << 20)
+    branch = skeleton.bindings[1]
+    assert prefix.statistics([branch]).centred().output_snr(skeleton.kernel(branch)) > 50

@@ -252,8 +252,8 @@ class _Segment:
 
     def __init__(self, model: TFLiteModel, start: int, stop: int, outputs: list[int]):
         inside = {index for operator in model.operators[start:stop] for index in operator.outputs}
-        self._outputs = outputs
-        self._written = [index for index in outputs if index in inside]
+        self._outputs = list(dict.fromkeys(outputs))
+        self._written = [index for index in self._outputs if index in inside]
         self._name = model.name
         if self._written:
             part = segment(model, start, stop, self._written)
