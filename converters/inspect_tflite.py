@@ -4,10 +4,8 @@ tfptq-inspect net.tflite
 tfptq-inspect --json net.tflite
 """
 
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from absl import flags
 
@@ -25,13 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _inspect(arguments: list[str]) -> None:
     path = command_line.one_path(arguments)
     with command_line.quiet_import():
-        from tfptq.model_ends import model_ends, render_ends
         from tfptq.tflite.inspect import inspect
-    result, ends = inspect(path), model_ends(path)
-    if FLAGS.json:
-        print(json.dumps({"inputs_and_outputs": [asdict(row) for row in ends], **asdict(result)}, indent=2))
-    else:
-        print(f"{render_ends(ends)}\n\n{result.render()}")
+    result = inspect(path)
+    print(result.to_json() if FLAGS.json else result.render())
 
 
 if __name__ == "__main__":

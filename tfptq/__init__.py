@@ -26,7 +26,6 @@ _CONTENTS = {
     "tfptq.data": ("CalibrationData", "calibration_data"),
     "tfptq.data_checks": ("DataError",),
     "tfptq.graph.float_equality": ("FloatEqualityError",),
-    "tfptq.model_ends": ("model_ends",),
     "tfptq.quantize": ("QuantizationResult", "quantize_keras_model"),
     "tfptq.report": ("Report",),
     "tfptq.tflite.flatbuffer": ("FormatError",),

@@ -61,26 +61,35 @@ def with_room_for_biases(
     return found
 
 
-def asks_for_statistics(task: FittingTask, bindings: tuple[WeightBinding, ...]) -> bool:
-    """Whether the config of some kernel asks for statistics."""
-    return any(needs_statistics(task.config(key), task.view(key, at).shape) for key, at in uses(bindings).items())
+def asks_for_statistics(task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> bool:
+    """Whether the config of a kernel asks for statistics."""
+    return needs_statistics(task.config(key), task.view(key, places).shape)
 
 
 def without_statistics(
-    task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix | None
+    task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
 ) -> dict[WeightKey | int, str]:
     """Weights that are fitted without the statistics that their configs ask for, and why.
 
     Args:
         task: what fitting reads.
         bindings: the uses of kernels to quantize.
-        prefix: None where no config asks for statistics.
+        prefix: gives the statistics.
     """
-    if prefix is None:
-        return {}
-    asking = {key: at for key, at in uses(bindings).items() if asks_for_statistics(task, at)}
-    reasons = {key: why_not_on_statistics(task, key, at, prefix) for key, at in asking.items()}
+    asking = {key: at for key, at in uses(bindings).items() if asks_for_statistics(task, key, at)}
+    reasons = {key: _obstacle(task, key, at, prefix) for key, at in asking.items()}
     return {key: reason for key, reason in reasons.items() if reason is not None}
+
+
+def _obstacle(
+    task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix
+) -> str | None:
+    """Why a kernel cannot have statistics, or None."""
+    if len(places) > 1:
+        # The uses come one after the other, and no single prefix is quantized for all of them.
+        return "it is used several times"
+    # Of a part of the samples only, few positions are a worse guide than the means of all samples.
+    return prefix.obstacle(places[0], 0 if task.config(key).statistics_samples is None else FEW_POSITIONS)
 
 
 def fit_weights(
@@ -171,24 +180,10 @@ def _fit_unit(
 def _fit_one_by_one(task: FittingTask, unit: Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
     items = {}
     for key, places in unit.items():
-        by_means = why_not_on_statistics(task, key, places, prefix) is not None
-        items[key] = fit_on_means(task, key, places) if by_means else fit_on_prefix(task, key, places, prefix)
+        on_prefix = asks_for_statistics(task, key, places) and _obstacle(task, key, places, prefix) is None
+        items[key] = fit_on_prefix(task, key, places, prefix) if on_prefix else fit_on_means(task, key, places)
         _put(task, prefix, items[key])
     return items
-
-
-def why_not_on_statistics(
-    task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix
-) -> str | None:
-    """Why a weight is fitted from its values and mean inputs alone, or None where statistics are used."""
-    config = task.config(key)
-    if not needs_statistics(config, task.view(key, places).shape):
-        return "its config asks for no statistics"
-    if len(places) > 1:
-        # The uses come one after the other, and no single prefix is quantized for all of them.
-        return "it is used several times"
-    # Of a part of the samples only, few positions are a worse guide than the means of all samples.
-    return prefix.obstacle(places[0], 0 if config.statistics_samples is None else FEW_POSITIONS)
 
 
 def _fit_block(

@@ -162,19 +162,19 @@ def fit(
     """
     bindings = _quantized_bindings(job, activations.plan)
     with job.steps.step("fit", total=len(uses(bindings))) as advance:
-        task, prefix = fitting_task(job, activations), None
-        if asks_for_statistics(task, bindings):
+        task, prefix, refused = _fitting_task(job, activations), None, {}
+        if any(asks_for_statistics(task, key, places) for key, places in uses(bindings).items()):
             part = job.data.spread(job.config.statistics_samples)
             grids = activations.rounded(job.config)
             prefix = QuantizedPrefix(job.skeleton, part, part.num_samples, max_memory, grids)
-        refused = without_statistics(task, bindings, prefix)
+            refused = without_statistics(task, bindings, prefix)
         fitted = fit_weights(task, bindings, prefix, _checkpoint(job, checkpoint_dir), advance)
     if job.network.reordered is not None:
         fitted = _with_permutations(fitted, job.network.reordered.output_orders)
     return fitted, refused
 
 
-def fitting_task(job: Job, activations: Activations) -> FittingTask:
+def _fitting_task(job: Job, activations: Activations) -> FittingTask:
     """What the weights are fitted for."""
     grids = activations.plan.grids
     return FittingTask(job.skeleton, job.weights, activations.measurements, grids, job.config_of, job.seed)
@@ -209,7 +209,7 @@ def tune(job: Job, activations: Activations, fitted: Fitted) -> Fitted:
     """Fine-tune scales and biases of the whole network, if the config asks for it."""
     if not (job.tunes and fitted):
         return fitted
-    options, task = job.config.fine_tuning, fitting_task(job, activations)
+    options, task = job.config.fine_tuning, _fitting_task(job, activations)
     # The layout "native" stores float16 scales, which learned ones would not be.
     fixed = [key for key in fitted if task.config(key).layout == "native"]
     with job.steps.step("fine-tune", total=options.most_samples(job.data.num_samples)) as advance:
@@ -231,7 +231,7 @@ def calibrate_again(job: Job, activations: Activations, fitted: Fitted) -> Activ
 
 def with_room(job: Job, activations: Activations, fitted: Fitted) -> Fitted:
     """Enlarge scales under which the int32 bias of some kernel would overflow."""
-    return with_room_for_biases(fitting_task(job, activations), fitted, activations.plan.grids)
+    return with_room_for_biases(_fitting_task(job, activations), fitted, activations.plan.grids)
 
 
 def kernel_plans(job: Job, fitted: Fitted) -> list[KernelPlan]:

@@ -1,10 +1,11 @@
-"""Show what is inside a ``.tflite`` file: its quantized weights, its operators, and where it came from."""
+"""Show what is inside a ``.tflite`` file: inputs and outputs, quantized weights, operators, and where it came from."""
 
 import json
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 
+from tfptq.tflite.ends import EndRow, read_ends
 from tfptq.tflite.metadata import BlockMetadata, load_bytes, metadata_of
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, read_model
 from tfptq.tflite.stored_codes import described_tensor
@@ -56,6 +57,7 @@ class Inspection:
 
     Attributes:
         bytes: size of the file.
+        inputs_and_outputs: those of the model, with the scales of their codes.
         weights: quantized weights that the block metadata describes.
         operators: operators of all subgraphs by kind and type, most frequent first.
         config: the quantization config, or None when the file carries no block metadata.
@@ -65,6 +67,7 @@ class Inspection:
     """
 
     bytes: int
+    inputs_and_outputs: tuple[EndRow, ...]
     weights: tuple[WeightRow, ...]
     operators: tuple[OperatorRow, ...]
     config: dict | None
@@ -78,7 +81,11 @@ class Inspection:
 
     def render(self) -> str:
         """All of it as text tables."""
-        parts = [f"{self.bytes:,} bytes", _table(_OPERATOR_HEADER, [_operator_cells(row) for row in self.operators])]
+        parts = [
+            _table(_END_HEADER, [_end_cells(row) for row in self.inputs_and_outputs]),
+            f"{self.bytes:,} bytes",
+            _table(_OPERATOR_HEADER, [_operator_cells(row) for row in self.operators]),
+        ]
         if self.config is None:
             return "\n\n".join([*parts, "no block metadata (TFPTQ_BLOCKS)"])
         versions = ", ".join(f"{name} {version}" for name, version in sorted(self.versions.items()))
@@ -108,6 +115,7 @@ def inspect(file: bytes | str | os.PathLike) -> Inspection:
     )
     return Inspection(
         bytes=len(data),
+        inputs_and_outputs=read_ends(data, model),
         weights=() if metadata is None else tuple(_weights(model, metadata)),
         operators=tuple(OperatorRow(*key, count) for key, count in operators.most_common()),
         config=None if metadata is None else json.loads(metadata.config),
@@ -149,8 +157,15 @@ def _operator_type(graph: Subgraph, operator: Operator) -> str:
     return result if source == result else f"{source} -> {result}"
 
 
+_END_HEADER = ("", "index", "name", "shape", "type", "scale", "zero point")
 _OPERATOR_HEADER = ("operator", "type", "count")
 _WEIGHT_HEADER = ("layer", "operator", "shape", "bits", "granularity", "scales", "count", "block", "layout", "bytes")
+
+
+def _end_cells(row: EndRow) -> tuple[str, ...]:
+    shape = "x".join("?" if size is None else str(size) for size in row.shape)
+    grid = ("" if number is None else repr(number) for number in (row.scale, row.zero_point))
+    return row.end, str(row.index), row.name, shape, row.dtype, *grid
 
 
 def _operator_cells(row: OperatorRow) -> tuple[str, ...]:

@@ -1,14 +1,11 @@
 """The inputs and outputs of a ``.tflite`` file, with what an app needs to feed codes: type, scale, zero point."""
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 
-from tfptq.report.table import format_table
 from tfptq.tflite.flatbuffer import FormatError, read_message
-from tfptq.tflite.metadata import load_bytes
-from tfptq.tflite.model_reader import Tensor, read_model
+from tfptq.tflite.model_reader import Model, Tensor
 from tfptq.tflite.schema import Schema, parse_schema
 
 #: What ``tfptq.tflite.model_reader`` does not read: signatures, and which sizes are free.
@@ -46,20 +43,19 @@ class EndRow:
     zero_point: int | None
 
 
-def model_ends(file: bytes | str | os.PathLike) -> tuple[EndRow, ...]:
+def read_ends(data: bytes, model: Model) -> tuple[EndRow, ...]:
     """The inputs and then the outputs of a ``.tflite`` file, in its order.
 
     The real value of a code is ``(code - zero_point) * scale``.
 
     Args:
-        file: the file as bytes, or its path. It need not come from tfptq.
+        data: the file.
+        model: what ``read_model`` made of it.
 
     Raises:
         FormatError: the file is damaged.
-        OSError: the path cannot be read.
     """
-    data = load_bytes(file)
-    graph = read_model(data).subgraphs[0]
+    graph = model.subgraphs[0]
     root = read_message(data, _schema())
     signature = next((item for item in root.signature_defs if item.subgraph_index == 0), None)
     rows = []
@@ -69,24 +65,6 @@ def model_ends(file: bytes | str | os.PathLike) -> tuple[EndRow, ...]:
             tensor, sizes = graph.tensors[index], root.subgraphs[0].tensors[index].shape_signature
             rows.append(_row(end, position, names.get(index, tensor.name), tensor, sizes))
     return tuple(rows)
-
-
-def render_ends(rows: tuple[EndRow, ...]) -> str:
-    """The inputs and outputs as a text table."""
-    head = ("", "index", "name", "shape", "type", "scale", "zero point")
-    cells = [
-        (
-            row.end,
-            str(row.index),
-            row.name,
-            "x".join("?" if size is None else str(size) for size in row.shape),
-            row.dtype,
-            "" if row.scale is None else repr(row.scale),
-            "" if row.zero_point is None else str(row.zero_point),
-        )
-        for row in rows
-    ]
-    return format_table(head, cells, {"", "name", "shape", "type"})
 
 
 @cache

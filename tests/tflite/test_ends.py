@@ -6,7 +6,8 @@ from ai_edge_litert.interpreter import Interpreter
 from hand_made import FileBuilder, conv_layer
 
 import tfptq
-from tfptq.model_ends import EndRow, model_ends, render_ends
+from tfptq.tflite.ends import EndRow
+from tfptq.tflite.inspect import Inspection, inspect
 
 RNG = np.random.default_rng(0)
 
@@ -26,7 +27,7 @@ def test_what_the_interpreter_says(network, kind):
     content = tfptq.quantize_keras_model(network, data, config).tflite
     interpreter = Interpreter(model_content=content)
     runner = interpreter.get_signature_runner()
-    rows = model_ends(content)
+    rows = inspect(content).inputs_and_outputs
     assert [(row.end, row.index) for row in rows] == [("input", 0), ("input", 1), ("output", 0), ("output", 1)]
     for end, details, order in (
         ("input", runner.get_input_details(), interpreter.get_input_details()),
@@ -47,7 +48,7 @@ def test_what_the_interpreter_says(network, kind):
 
 def test_a_file_without_signatures():
     builder = conv_layer(FileBuilder((1, 5, 5, 3), scale=0.05, zero_point=-3), RNG, (4, 3, 3, 3))
-    first, last = model_ends(builder.finish())
+    first, last = inspect(builder.finish()).inputs_and_outputs
     assert first == EndRow("input", 0, "input", (1, 5, 5, 3), "int8", 0.05, -3)
     assert last.end == "output" and last.dtype == "int8" and last.name != "input"
 
@@ -57,7 +58,17 @@ def test_the_table():
         EndRow("input", 0, "image", (None, 8, 8, 1), "int8", 0.00392157, -128),
         EndRow("output", 0, "output_0", (None, 10), "float32", None, None),
     )
-    head, _, first, last = render_ends(rows).splitlines()
+    found = Inspection(
+        bytes=1,
+        inputs_and_outputs=rows,
+        weights=(),
+        operators=(),
+        config=None,
+        seed=None,
+        versions={},
+        schema_version=None,
+    )
+    head, _, first, last = found.render().split("\n\n")[0].splitlines()
     assert head.split() == ["index", "name", "shape", "type", "scale", "zero", "point"]
     assert first.split() == ["input", "0", "image", "?x8x8x1", "int8", "0.00392157", "-128"]
     assert last.split() == ["output", "0", "output_0", "?x10", "float32"]
@@ -65,9 +76,9 @@ def test_the_table():
 
 def test_files_of_others(network):
     content = tf.lite.TFLiteConverter.from_keras_model(network).convert()
-    assert {row.name for row in model_ends(content) if row.end == "input"} == {"image", "extra"}
+    assert {row.name for row in inspect(content).inputs_and_outputs if row.end == "input"} == {"image", "extra"}
 
 
 def test_rubbish_is_refused():
     with pytest.raises(tfptq.FormatError, match="file identifier"):
-        model_ends(b"this is not a model at all")
+        inspect(b"this is not a model at all")
