@@ -14,7 +14,7 @@ from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.files import write_atomically
 
 if TYPE_CHECKING:  # it loads TensorFlow, which the flags need not wait for
-    from tfptq.quantize import QuantizationResult
+    from tfptq.result import QuantizationResult
 
 
 @dataclass(frozen=True)

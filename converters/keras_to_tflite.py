@@ -108,6 +108,8 @@ def _convert(arguments: list[str]) -> None:
 
     with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
         from tfptq.data_checks import input_specs
+        from tfptq.export import export_simulation, read_simulation
+        from tfptq.layers import wrappers
         from tfptq.prepare import load_model
         from tfptq.quantize import quantize_keras_model
 
@@ -117,17 +119,23 @@ def _convert(arguments: list[str]) -> None:
     samples = load_calibration_data(
         FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
     )
-    limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
     try:
-        result = quantize_keras_model(
-            model,
-            samples,
-            config,
-            seed=FLAGS.seed,
-            progress=FLAGS.progress,
-            checkpoint_dir=FLAGS.checkpoint_dir,
-            **limits,
-        )
+        if wrappers(model):
+            _refuse_for_simulations()
+            if not (FLAGS.preset or FLAGS.config):
+                config = _changed(read_simulation(model).config)
+            result = export_simulation(model, samples, config, progress=FLAGS.progress)
+        else:
+            limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
+            result = quantize_keras_model(
+                model,
+                samples,
+                config,
+                seed=FLAGS.seed,
+                progress=FLAGS.progress,
+                checkpoint_dir=FLAGS.checkpoint_dir,
+                **limits,
+            )
     except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
         raise command_line.JobError(f"{error} (--traceback shows where)") from error
     result.save(FLAGS.output)
@@ -146,13 +154,22 @@ def _import(module: str) -> None:
         raise UsageError(f"--custom_objects={module} cannot be imported: {error}") from error
 
 
+def _refuse_for_simulations() -> None:
+    for name in ("checkpoint_dir", "max_memory"):
+        if FLAGS[name].value is not None:
+            raise UsageError(f"--{name} is for fitting weights, and those of a simulation stay as they are")
+
+
 def _read_config() -> QuantizationConfig:
     if FLAGS.preset and FLAGS.config:
         raise UsageError("give --preset or --config, not both")
     if FLAGS.config:
-        config = QuantizationConfig.from_json(Path(FLAGS.config).read_text(encoding="utf-8"))
-    else:
-        config = QuantizationConfig.from_preset(FLAGS.preset or DEFAULT_PRESET)
+        return _changed(QuantizationConfig.from_json(Path(FLAGS.config).read_text(encoding="utf-8")))
+    return _changed(QuantizationConfig.from_preset(FLAGS.preset or DEFAULT_PRESET))
+
+
+def _changed(config: QuantizationConfig) -> QuantizationConfig:
+    """The config with what --set, --input_type and --output_type change."""
     types = {name: FLAGS[name].value for name in ("input_type", "output_type") if FLAGS[name].value}
     changes = {**dict(map(_read_change, FLAGS.set)), **types}
     # By way of JSON, and all at once: fields that only go together, such as granularity and scaler, are set together.

@@ -6,6 +6,7 @@ Each is a function of the job and of what the steps before have found, and shows
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ from tfptq.prepare import FloatNetwork
 from tfptq.progress import Progress
 from tfptq.simulate import simulated_grids
 from tfptq.skipping import skipped_operators
+from tfptq.tflite.activations import Range
 from tfptq.tflite.calibrate import Measurements, measure
 from tfptq.tflite.describe import describe
 from tfptq.tflite.emit import IntegerPlan, KernelPlan, emit, plan_integers
@@ -136,7 +138,7 @@ def calibrate(job: Job) -> Activations:
     """Measure the float network, and choose the grids of its activations."""
     with job.steps.step("calibrate", total=job.data.known_samples) as advance:
         measurements = measure(job.skeleton, job.data, job.config.calibration, advance)
-        plan = _plan(job, measurements)
+        plan = plan_activations(job, measurements)
         activations = Activations(measurements, plan, simulated_grids(job.skeleton, measurements, plan, job.config))
     if not (job.tunes and job.fits_narrow_activations):
         return activations
@@ -146,9 +148,18 @@ def calibrate(job: Job) -> Activations:
     return replace(activations, simulated=grids)
 
 
-def _plan(job: Job, measurements: Measurements) -> IntegerPlan:
+def plan_activations(
+    job: Job, measurements: Measurements, known: Mapping[int, Range] = MappingProxyType({})
+) -> IntegerPlan:
+    """Decide which operators run on integers, and on which grids.
+
+    Args:
+        job: the job.
+        measurements: what calibration measured.
+        known: tensor index -> range, in place of the measured one.
+    """
     bits = job.config.device_activation_bits
-    ranges = measurements.ranges(job.config.calibration, bits)
+    ranges = {**measurements.ranges(job.config.calibration, bits), **known}
     return plan_integers(job.skeleton.model, ranges, bits, job.in_float, measurements.clipped)
 
 
@@ -160,9 +171,9 @@ def fit(
     Returns:
         The quantized weights, and why some were fitted without the statistics that their configs ask for.
     """
-    bindings = _quantized_bindings(job, activations.plan)
+    bindings = quantized_bindings(job, activations.plan)
     with job.steps.step("fit", total=len(uses(bindings))) as advance:
-        task, prefix, refused = _fitting_task(job, activations), None, {}
+        task, prefix, refused = fitting_task(job, activations), None, {}
         if any(asks_for_statistics(task, key, places) for key, places in uses(bindings).items()):
             part = job.data.spread(job.config.statistics_samples)
             grids = activations.rounded(job.config)
@@ -174,13 +185,13 @@ def fit(
     return fitted, refused
 
 
-def _fitting_task(job: Job, activations: Activations) -> FittingTask:
+def fitting_task(job: Job, activations: Activations) -> FittingTask:
     """What the weights are fitted for."""
     grids = activations.plan.grids
     return FittingTask(job.skeleton, job.weights, activations.measurements, grids, job.config_of, job.seed)
 
 
-def _quantized_bindings(job: Job, plan: IntegerPlan) -> tuple[WeightBinding, ...]:
+def quantized_bindings(job: Job, plan: IntegerPlan) -> tuple[WeightBinding, ...]:
     """The kernels of operators on integers, and of those whose layout computes in float."""
     stored = {at for at, layout in job.layouts.items() if layout in FLOAT_LAYOUTS}
     quantized = stored.union(plan.operators)
@@ -209,7 +220,7 @@ def tune(job: Job, activations: Activations, fitted: Fitted) -> Fitted:
     """Fine-tune scales and biases of the whole network, if the config asks for it."""
     if not (job.tunes and fitted):
         return fitted
-    options, task = job.config.fine_tuning, _fitting_task(job, activations)
+    options, task = job.config.fine_tuning, fitting_task(job, activations)
     # The layout "native" stores float16 scales, which learned ones would not be.
     fixed = [key for key in fitted if task.config(key).layout == "native"]
     with job.steps.step("fine-tune", total=options.most_samples(job.data.num_samples)) as advance:
@@ -223,7 +234,7 @@ def calibrate_again(job: Job, activations: Activations, fitted: Fitted) -> Activ
     with job.steps.step("calibrate again", total=job.data.known_samples) as advance:
         skeleton = job.skeleton.with_kernels(kernel_plans(job, fitted))
         measurements = measure(skeleton, job.data, job.config.calibration, advance)
-        plan, simulated = _plan(job, measurements), activations.simulated
+        plan, simulated = plan_activations(job, measurements), activations.simulated
         if not job.fits_narrow_activations:  # else weights were fitted to the grids as they are
             simulated = simulated_grids(job.skeleton, measurements, plan, job.config)
     return Activations(measurements, plan, simulated)
@@ -231,7 +242,7 @@ def calibrate_again(job: Job, activations: Activations, fitted: Fitted) -> Activ
 
 def with_room(job: Job, activations: Activations, fitted: Fitted) -> Fitted:
     """Enlarge scales under which the int32 bias of some kernel would overflow."""
-    return with_room_for_biases(_fitting_task(job, activations), fitted, activations.plan.grids)
+    return with_room_for_biases(fitting_task(job, activations), fitted, activations.plan.grids)
 
 
 def kernel_plans(job: Job, fitted: Fitted) -> list[KernelPlan]:

@@ -16,7 +16,7 @@ from tfptq.config import QuantizationConfig
 from tfptq.data import CalibrationData, calibration_data
 from tfptq.equalization import EQUALIZATION_SAMPLES, equalize_channels
 from tfptq.graph import canonicalise, check_float_equal, edge_layers
-from tfptq.layers import supports
+from tfptq.layers import supports, wrappers
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
 from tfptq.reordering import ReorderedModel, reorder_channels
@@ -70,6 +70,11 @@ def prepare(
         FileNotFoundError: no model at the path.
     """
     original = load_model(model)
+    if wrappers(original):
+        raise ValueError(
+            f"the model {original.name!r} is a simulation of a quantized one; tfptq.export_simulation writes its file. "
+            "To quantize it anew, take the wrappers off with tfptq.layers.strip"
+        )
     with steps.step("canonicalise"):
         canonical = canonicalise(original)
         config = pinned_config(config, canonical)

@@ -4,51 +4,19 @@
 """
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
 
 from tfptq import pipeline
 from tfptq.config import QuantizationConfig, resolve_config
-from tfptq.files import write_atomically
 from tfptq.layers import quantize_annotate_model, quantize_apply
 from tfptq.pipeline import Activations, Fitted, Job
 from tfptq.prepare import prepare
 from tfptq.progress import Progress
-from tfptq.report import Report
-from tfptq.report.build import Outcome, build_report
+from tfptq.result import QuantizationResult, finish
 from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
 from tfptq.tflite.prefix import DEFAULT_MAX_MEMORY
-
-#: Samples that the per-layer output SNR of the report is measured on.
-REPORT_SAMPLES = 32
-
-
-@dataclass(frozen=True, eq=False)
-class QuantizationResult:
-    """What ``quantize_keras_model`` returns.
-
-    Attributes:
-        tflite: bytes of the quantized ``.tflite`` file.
-        keras_model: simulation of the quantized model in Keras; ``predict`` and ``fit`` work, ``.keras`` saves it. What
-            training changes does not get into a file.
-        report: what was done to each layer.
-        config: config that was used.
-    """
-
-    tflite: bytes
-    keras_model: keras.Model
-    report: Report
-    config: QuantizationConfig
-
-    def save(self, path: str | os.PathLike) -> Path:
-        """Write the ``.tflite`` file, all of it or nothing.
-
-        Raises:
-            OSError: the path cannot be written.
-        """
-        return write_atomically(path, self.tflite)
 
 
 def quantize_keras_model(
@@ -104,34 +72,9 @@ def quantize_keras_model(
     activations = pipeline.calibrate_again(job, activations, fitted)
     fitted = pipeline.with_room(job, activations, fitted)
     notes = assign_to_simulation(simulation, job, activations, fitted)
-    kernels = pipeline.kernel_plans(job, fitted)
-    tflite = pipeline.write(job, activations.plan, kernels)
-    with steps.step("report"):
-        if job.not_tuned is not None:
-            notes.append(f"the network was not fine-tuned: {job.not_tuned}")
-        outcome = Outcome(
-            network.model,
-            job.skeleton,
-            activations.plan,
-            job.weights,
-            fitted,
-            kernels,
-            tflite,
-            {name: values[:REPORT_SAMPLES] for name, values in job.batch.items()},
-            {} if network.reordered is None else network.reordered.layers,
-            refused,
-            tuple(notes),
-        )
-        report = build_report(
-            outcome,
-            config,
-            layer_config=network.config,
-            seed=seed,
-            num_samples=job.data.num_samples,
-            float_differences=job.differences,
-        )
-    report = replace(report, seconds=dict(steps.seconds))  # that of the report itself among them
-    return QuantizationResult(tflite, simulation, report, config)
+    if job.not_tuned is not None:
+        notes.append(f"the network was not fine-tuned: {job.not_tuned}")
+    return finish(job, activations, fitted, simulation, refused, notes)
 
 
 def assign_to_simulation(simulation: keras.Model, job: Job, activations: Activations, fitted: Fitted) -> list[str]:

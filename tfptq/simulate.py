@@ -12,6 +12,7 @@ from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.fit_kernel import FittedWeight
 from tfptq.graph.float_equality import model_outputs, relative_difference
 from tfptq.layers import QuantizeWrapper, wrappers
+from tfptq.tflite.activations import Range
 from tfptq.tflite.calibrate import Measurements
 from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey
@@ -206,6 +207,41 @@ def assign_grids_to_wrappers(
         f"the converter fused a constant into layer {name!r}; keras_model does not round what the layer {does}"
         for name, does in left_out
     ]
+
+
+def ranges_of_wrappers(
+    simulation: keras.Model,
+    skeleton: Skeleton,
+    fitted: Mapping[WeightKey, FittedWeight],
+    fusions: Mapping[int, Fusion],
+) -> dict[int, Range]:
+    """What ``assign_grids_to_wrappers`` gave, read back: ranges of the tensors that wrapped layers read and write.
+
+    Args:
+        simulation: model with wrappers, with or without grids.
+        skeleton: float model in the file.
+        fitted: quantized weights with their uses.
+        fusions: position of an operator -> what the converter fused into it.
+
+    Returns:
+        Tensor index -> (minimum, maximum) that the finest of its grids can represent.
+    """
+    grids: dict[int, list[ActivationGrid]] = {}
+    for wrapper in wrappers(simulation):
+        inputs = {slot.name: slot for slot in wrapper.input_slots}
+        for slot in wrapper.weight_slots:
+            for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
+                fusion = fusions.get(binding.operator, Fusion(True, True))
+                places = []
+                if fusion.same_input:
+                    places.append((binding.input, inputs.get(_input_slot(wrapper, slot.name))))
+                if fusion.same_output and len(wrapper.weight_slots) == 1 and wrapper.output_slots:
+                    places.append((_output_tensor(skeleton, wrapper, binding), wrapper.output_slots[0]))
+                for index, place in places:
+                    grid = None if index is None or place is None else place.grid()
+                    if grid is not None:
+                        grids.setdefault(index, []).append(grid)
+    return {index: min(found, key=lambda grid: grid.scale).real_range for index, found in grids.items()}
 
 
 def _tensors_of_integers(

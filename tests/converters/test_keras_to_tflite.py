@@ -67,6 +67,29 @@ def test_config_file_and_text_report(files, tmp_path):
     assert "1 layers quantized" in report.read_text() and "left in float:\n  probabilities" in report.read_text()
 
 
+@pytest.fixture(scope="module")
+def simulation(files, digits, digits_dense):
+    """``simulation.keras`` among the files: 4-bit weights, and every output shifted."""
+    config = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, output_type="int8")
+    result = quantize.quantize_keras_model(digits_dense, digits.x_train[:64], config, progress=False)
+    result.keras_model.save(files / "simulation.keras")
+    return result
+
+
+def test_a_simulation_is_written_as_it_is(files, simulation, tmp_path, capfd):
+    output = tmp_path / "net.tflite"
+    assert convert(files, output, "--set=layout=int8", "--input_type=uint8", model="simulation.keras") == 0
+    assert {(row.bits, row.layout) for row in inspect(output).weights} == {(4, "int8")}
+    interpreter = Interpreter(model_path=str(output))
+    assert interpreter.get_input_details()[0]["dtype"] == np.uint8
+    assert interpreter.get_output_details()[0]["dtype"] == np.int8
+    assert convert(files, output, "--preset=w8a8_channel", model="simulation.keras") == 0
+    assert Interpreter(model_path=str(output)).get_output_details()[0]["dtype"] == np.float32
+    capfd.readouterr()
+    assert convert(files, output, f"--checkpoint_dir={tmp_path}", model="simulation.keras") == 2
+    assert "--checkpoint_dir is for fitting weights" in capfd.readouterr().err
+
+
 def config_of(path):
     return QuantizationConfig.from_json(json.dumps(inspect(path).config))
 

@@ -1,0 +1,218 @@
+"""Write the file of a Keras simulation: quantization-aware training ends here.
+
+The wrappers hold all that fitting would find: weights, their scales, and the grids of what layers read and write. So
+nothing is fitted. The codes of the file are the nearest ones of the weights as training left them, biases are those of
+the layers, and calibration only measures the tensors that no wrapper has a grid for.
+"""
+
+import glob
+import os
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfptq import pipeline
+from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, resolve_config
+from tfptq.core.blocks import QuantizedWeight
+from tfptq.data import calibration_data
+from tfptq.fit import fit_weights, uses
+from tfptq.fit_kernel import FittedWeight
+from tfptq.layers import DefaultQuantizeConfig, QuantizeWrapper, is_weighted, strip, supports, wrappers
+from tfptq.layers.quantizers import WeightQuantizer
+from tfptq.pipeline import Activations, Fitted, Job
+from tfptq.prepare import FloatNetwork, load_model
+from tfptq.progress import Progress
+from tfptq.result import QuantizationResult, finish
+from tfptq.simulate import Fusion, find_fusions, ranges_of_wrappers
+from tfptq.tflite.calibrate import measure
+from tfptq.tflite.matching import WeightKey
+
+#: Fields of a config for what is not done to weights that are taken as they are.
+_NOT_DONE = {
+    "weight_scale": "max_abs",
+    "rounding": Rounding("nearest"),
+    "bias_correction": False,
+    "equalize": False,
+    "reorder": False,
+    "fine_tuning": None,
+    "mixed_precision": None,
+    "edge_bits": None,
+    "skip": False,
+    "overrides": (),
+    "name": "custom",
+}
+
+
+def export_simulation(
+    simulation: keras.Model | str | os.PathLike,
+    dataset: Any,
+    config: QuantizationConfig | str | None = None,
+    *,
+    progress: bool = True,
+) -> QuantizationResult:
+    """Write the ``.tflite`` file of a Keras simulation, trained or not.
+
+    Args:
+        simulation: ``QuantizationResult.keras_model`` or what ``quantize_apply`` returned, or the path of a ``.keras``
+            file of one. It is not changed.
+        dataset: typical samples, as for ``quantize_keras_model``.
+        config: layouts of the file, types of its inputs and outputs, and how ranges are calibrated: a
+            ``QuantizationConfig`` or the name of a preset; None for what the simulation was made with. Bits,
+            granularity and scales of the weights are those of the simulation in any case.
+        progress: show progress bars when the standard error stream is a terminal.
+
+    Returns:
+        The file, the simulation, a report that compares with its weights, and the config.
+
+    Raises:
+        ValueError: the model holds no wrappers, or one that cannot be stored in a file; the layer is named.
+        FileNotFoundError: no model at the path.
+
+    Example:
+        >>> result = tfptq.quantize_keras_model(model, images[:256], "w4a8_channel")
+        >>> result.keras_model.compile("adam", "sparse_categorical_crossentropy")
+        >>> result.keras_model.fit(images, labels)
+        >>> tfptq.export_simulation(result.keras_model, images[:256]).save("trained.tflite")
+    """
+    if config is not None:
+        config = resolve_config(config)
+    steps = Progress(progress)
+    with steps.step("canonicalise"):
+        simulation = load_model(simulation)
+        stored = read_simulation(simulation, config)
+        network = _network(simulation, stored.config, dataset)
+    # The float file computes with the codes, so that what is measured is what they make of the samples.
+    job = pipeline.convert(network, stored.config, 0, steps)
+    fusions = find_fusions(network.model, simulation, job.skeleton, _fitted(job, stored), job.batch)
+    activations = _calibrate(job, simulation, stored, fusions)
+    fitted = pipeline.with_room(job, activations, _with_other_weights(job, activations, stored))
+    compared = replace(job, weights={**job.weights, **stored.float_weights})
+    return finish(compared, activations, fitted, simulation, {}, [])
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWeights:
+    """What the wrappers of a simulation hold.
+
+    Attributes:
+        config: config of the model, with that of each layer as overrides.
+        codes: (layer, weight) -> codes and scales.
+        float_weights: (layer, weight) -> the weights that training changes, ``[O, I, T]``.
+    """
+
+    config: QuantizationConfig
+    codes: dict[WeightKey, QuantizedWeight]
+    float_weights: dict[WeightKey, np.ndarray]
+
+
+def read_simulation(simulation: keras.Model, config: QuantizationConfig | None = None) -> StoredWeights:
+    """Read the wrappers of a simulation.
+
+    Args:
+        simulation: Keras model with ``QuantizeWrapper`` layers.
+        config: what counts beside the weights; None for what the simulation was made with.
+
+    Raises:
+        ValueError: there is no wrapper, or a weight has no scales, or other quantizers than ``WeightQuantizer``.
+    """
+    found = wrappers(simulation)
+    if not found:
+        raise ValueError(
+            f"the model {simulation.name!r} has no QuantizeWrapper layers; pass QuantizationResult.keras_model or what "
+            "tfptq.layers.quantize_apply returned. For a float model there is quantize_keras_model"
+        )
+    codes, float_weights, configs = {}, {}, {}
+    for wrapper in found:
+        for slot in wrapper.weight_slots:
+            if not isinstance(slot.quantizer, WeightQuantizer) or slot.view is None:
+                raise ValueError(
+                    f"the weight {slot.name!r} of layer {wrapper.layer.name!r} has the quantizer "
+                    f"{type(slot.quantizer).__name__}{'' if slot.view else ' and no view'}; codes for a file need a "
+                    "WeightQuantizer, and a layer that tfptq.layers.register knows"
+                )
+            key = wrapper.layer.name, slot.name
+            try:
+                codes[key] = slot.quantized_weight()
+            except ValueError as error:
+                raise ValueError(f"layer {wrapper.layer.name!r}: {error}") from error
+            float_weights[key] = slot.view.to_view(keras.ops.convert_to_numpy(slot.variable))
+        if wrapper.weight_slots:
+            configs[wrapper.layer.name] = _layer_config(wrapper, config)
+    if not codes:
+        raise ValueError(f"no wrapper of the model {simulation.name!r} quantizes a weight; there is nothing to export")
+    settled = _model_config(simulation, configs, config)
+    return StoredWeights(settled, codes, float_weights)
+
+
+def _layer_config(wrapper: QuantizeWrapper, config: QuantizationConfig | None) -> QuantizationConfig:
+    """Config of a wrapped layer: that of its quantizer for the weights, else the one given or its own."""
+    own = wrapper.quantize_config
+    if config is not None:
+        base = config.for_layer(wrapper.layer.name)
+    else:
+        base = own.layer_config if isinstance(own, DefaultQuantizeConfig) else QuantizationConfig()
+    weights = wrapper.weight_slots[0].quantizer.config
+    return base.replace(
+        granularity=weights.granularity,
+        scaler=weights.scaler,
+        weight_bits=weights.weight_bits,
+        multipliers=base.multipliers if weights.scaler == "integer" else None,
+        **_NOT_DONE,
+    )
+
+
+def _model_config(
+    simulation: keras.Model, layer_configs: dict[str, QuantizationConfig], config: QuantizationConfig | None
+) -> QuantizationConfig:
+    """One config from those of the layers."""
+    base = next(iter(layer_configs.values()))
+    if config is not None:
+        whole = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in LAYER_FIELDS}
+        base = base.replace(**{**whole, **_NOT_DONE})
+    changes = {name: _differences(layer, base) for name, layer in layer_configs.items()}
+    for layer in simulation.layers:
+        if not isinstance(layer, QuantizeWrapper) and supports(layer) and is_weighted(layer):
+            changes[layer.name] = {"skip": True}
+    return base.replace(overrides=tuple(override(glob.escape(name), **item) for name, item in changes.items() if item))
+
+
+def _differences(layer: QuantizationConfig, base: QuantizationConfig) -> dict[str, Any]:
+    """Fields of a layer's config that are not those of the model."""
+    return {field: getattr(layer, field) for field in LAYER_FIELDS if getattr(layer, field) != getattr(base, field)}
+
+
+def _network(simulation: keras.Model, config: QuantizationConfig, dataset: Any) -> FloatNetwork:
+    """The simulation without wrappers; its kernels are the dequantized codes."""
+    model = strip(simulation)
+    data = calibration_data(model, dataset)
+    if model.inputs[0].shape[0] is not None:
+        data = data.in_full_batches(model.inputs[0].shape[0])
+    return FloatNetwork(model, data, next(iter(data)), config, None, {})
+
+
+def _fitted(job: Job, stored: StoredWeights) -> Fitted:
+    """The weights of the wrappers with their uses in the file. Their biases need no correction: training saw them."""
+    return {
+        key: FittedWeight(stored.codes[key], np.zeros(len(stored.codes[key].codes), np.float32), places)
+        for key, places in uses(job.skeleton.bindings).items()
+        if key in stored.codes
+    }
+
+
+def _calibrate(job: Job, simulation: keras.Model, stored: StoredWeights, fusions: dict[int, Fusion]) -> Activations:
+    """Measure the network, and plan its activations on the grids of the wrappers where they have some."""
+    with job.steps.step("calibrate", total=job.data.known_samples) as advance:
+        measurements = measure(job.skeleton, job.data, job.config.calibration, advance)
+        known = ranges_of_wrappers(simulation, job.skeleton, _fitted(job, stored), fusions)
+        plan = pipeline.plan_activations(job, measurements, known)
+    return Activations(measurements, plan, plan.grids)
+
+
+def _with_other_weights(job: Job, activations: Activations, stored: StoredWeights) -> Fitted:
+    """The weights that are quantized in the file: those of the wrappers, and those that are no layer's, at 8 bits."""
+    bindings = pipeline.quantized_bindings(job, activations.plan)
+    own = {key: item for key, item in _fitted(job, stored).items() if key in uses(bindings)}
+    others = tuple(place for place in bindings if place.key is None or place.key not in own)
+    return own | fit_weights(pipeline.fitting_task(job, activations), others)
