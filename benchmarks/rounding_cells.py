@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from benchmarks.cells import Cell
-from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Rounding
+from tfptq.config import FineTuning, PerBlock, PerChannel, QuantizationConfig, Rounding
 
 #: Small networks first.
 NETWORKS = ("ic01", "vww01", "kws01", "ad01", "resnet20", "resnet56", "mobilenetv2")
@@ -27,13 +27,10 @@ def preset(network: str, name: str, bits: int = 4, samples: int = 256) -> Cell:
     return Cell(network, weights, config.rounding.method, config.replace(weight_bits=bits), samples)
 
 
-def without(network: str, *fields: str) -> Cell:
-    """``w4a8_channel`` without ``"equalize"``, ``"fine_tuning"`` or both."""
-    config = QuantizationConfig.from_preset("w4a8_channel")
-    missing = " and ".join(field.replace("_", "-") for field in fields)
-    changes = {"equalize": False, "fine_tuning": None}
-    config = config.replace(**{field: changes[field] for field in fields})
-    return Cell(network, f"`w4a8_channel` without {missing}", config.rounding.method, config)
+def changed(network: str, weights: str, **changes) -> Cell:
+    """``w4a8_channel`` with other fields."""
+    config = QuantizationConfig.from_preset("w4a8_channel").replace(**changes)
+    return Cell(network, f"`w4a8_channel` {weights}", config.rounding.method, config)
 
 
 def learned(network: str, bits: int, method: str, *, samples: int = 256, blocks: bool = False, **options) -> Cell:
@@ -60,9 +57,10 @@ def _presets(network: str) -> Iterable[Cell]:
 
 
 def _network(network: str) -> Iterable[Cell]:
-    """What the steps beyond single layers bring."""
+    """What steps beyond single layers bring."""
     yield preset(network, "w4a8_channel")
-    yield from (without(network, *fields) for fields in (["equalize", "fine_tuning"], ["fine_tuning"], ["equalize"]))
+    yield changed(network, "without equalization", equalize=False)
+    yield changed(network, "with fine-tuning", fine_tuning=FineTuning())
 
 
 def _methods(network: str) -> Iterable[Cell]:

@@ -70,10 +70,10 @@ def train(simulation, images, labels):
     [
         ("w8a8_shift", {}),
         ("w8a8_layer", {}),
-        ("w4a8_channel", {"fine_tuning": None}),
-        ("w4a8_block", {"fine_tuning": None, "edge_bits": None}),
-        ("w4a8_block", {"fine_tuning": None, "scaler": "shift", "granularity": PerBlock(4, 4), "layout": "int8"}),
-        ("w4a8_mixed", {"fine_tuning": None}),
+        ("w4a8_channel", {}),
+        ("w4a8_block", {"edge_bits": None}),
+        ("w4a8_block", {"scaler": "shift", "granularity": PerBlock(4, 4), "layout": "int8"}),
+        ("w4a8_mixed", {}),
         ("w8a8_channel", {"input_type": "int8", "output_type": "uint8"}),
     ],
 )
@@ -91,7 +91,7 @@ def test_an_untrained_simulation_gives_its_file_back(images, preset, changes):
 
 @pytest.mark.parametrize("preset", ["w8a8_shift", "w4a8_channel", "w4a8_block"])
 def test_training_gets_into_the_file(images, labels, preset, tmp_path):
-    result = quantize(images, preset, fine_tuning=None)
+    result = quantize(images, preset)
     before = [np.array(weight) for weight in result.keras_model.get_weights()]
     losses = train(result.keras_model, images, labels)
     assert losses[-1] < losses[0]
@@ -145,7 +145,7 @@ def test_layers_without_wrappers_stay_float(images):
 
 
 def test_a_config_decides_on_layouts_and_types(images):
-    result = quantize(images, "w4a8_channel", fine_tuning=None)
+    result = quantize(images, "w4a8_channel")
     config = QuantizationConfig.from_preset("w8a8_shift").replace(layout="int8", output_type="int8")
     exported = export(result.keras_model, images, config)
     assert {layer.layout for layer in exported.report.layers} == {"int8"}

@@ -89,7 +89,7 @@ def test_layers_without_a_bias_have_the_correction_of_the_file(kind):
         else:
             x = layers.Conv2D(8, 3, padding="same", use_bias=False)(layers.DepthwiseConv2D(3, use_bias=False)(x))
     images = np.random.default_rng(0).uniform(1, 3, (32, 6, 6, 3)).astype(np.float32)
-    result = quantize(keras.Model(inputs, x), images, "w4a8_channel", fine_tuning=None, edge_bits=None)
+    result = quantize(keras.Model(inputs, x), images, "w4a8_channel", edge_bits=None)
     expected = result.keras_model.predict(images, verbose=0)
     (found,) = run_decoded(result.tflite, {"image": images}).values()
     assert signal_to_noise(expected, found) > 35.0
@@ -100,7 +100,7 @@ def test_a_correction_that_the_simulation_leaves_out_is_noted():
     inputs = keras.Input((4, 6))
     model = keras.Model(inputs, layers.EinsumDense("abc,cd->abd", (None, 5), name="projection")(inputs))
     data = np.random.default_rng(0).uniform(1, 3, (32, 4, 6)).astype(np.float32)
-    result = quantize(model, data, "w4a8_channel", fine_tuning=None, edge_bits=None)
+    result = quantize(model, data, "w4a8_channel", edge_bits=None)
     assert any("'projection'" in warning and "has none" in warning for warning in result.report.warnings)
 
 

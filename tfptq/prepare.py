@@ -70,7 +70,7 @@ def prepare(
         FileNotFoundError: no model at the path.
     """
     original = load_model(model)
-    if wrappers(original):
+    if isinstance(original, keras.Model) and wrappers(original):
         raise ValueError(
             f"the model {original.name!r} is a simulation of a quantized one; tfptq.export_simulation writes its file. "
             "To quantize it anew, take the wrappers off with tfptq.layers.strip"
