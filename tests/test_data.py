@@ -264,6 +264,17 @@ def test_batch_size_must_be_positive(single):
         calibration_data(single, X, batch_size=0)
 
 
+def test_a_model_that_takes_a_dict_gets_samples_by_its_keys_or_by_the_names_of_inputs():
+    left, right = keras.Input((4, 3), name="left_in"), keras.Input((4, 3), name="right_in")
+    model = keras.Model({"right": right, "left": left}, keras.layers.Add()([left, 2.0 * right]))
+    for names in (("left", "right"), ("left_in", "right_in")):
+        (batch,) = calibration_data(model, dict(zip(names, (X, -X), strict=True)))
+        np.testing.assert_array_equal(batch["left_in"], X)
+        np.testing.assert_array_equal(batch["right_in"], -X)
+    with pytest.raises(DataError, match="'left_in' is missing.*'left' is no input"):
+        calibration_data(model, {"left": X, "right_in": X})
+
+
 def test_input_specs(double):
     assert input_specs(double) == (InputSpec("x", (4, 3), "float32"), InputSpec("ids", (None,), "int32"))
     assert str(input_specs(double)[1]) == "int32 of shape [batch, any]"

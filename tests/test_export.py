@@ -134,6 +134,34 @@ def test_a_model_that_was_only_trained_with_wrappers(images, labels):
     assert {layer.name: layer.bits for layer in exported.report.layers}["first"] == 4
 
 
+def test_a_simulation_inside_of_another_model(images):
+    simulation = quantize(images, "w8a8_channel").keras_model
+    inputs = keras.Input((8, 8, 3), name="image")
+    outer = keras.Model(inputs, layers.Softmax()(simulation(inputs)))
+    (outputs,) = run_decoded(export(outer, images).tflite, {"image": images}).values()
+    assert signal_to_noise(outer.predict(images, verbose=0), outputs) > 30.0
+
+
+def test_sixteen_bit_activations(images):
+    result = quantize(images, "w8a8_channel", activation_bits=16)
+    (outputs,) = run_decoded(export(result.keras_model, images).tflite, {"image": images}).values()
+    assert signal_to_noise(result.keras_model.predict(images, verbose=0), outputs) > 50.0
+
+
+def test_inputs_and_outputs_in_dicts(images):
+    keras.utils.set_random_seed(0)
+    left, right = keras.Input((4,), name="left_in"), keras.Input((4,), name="right_in")
+    shared = layers.Dense(6, activation="relu", name="shared")
+    x = layers.Concatenate()([shared(left), shared(right)])
+    outputs = {"score": layers.Dense(2, name="two")(x), "sum": layers.Dense(1, name="one")(x)}
+    model = keras.Model({"right": right, "left": left}, outputs)
+    data = dict(zip(("left", "right"), np.random.default_rng(0).normal(size=(2, 64, 4)).astype("f4"), strict=True))
+    simulation = tfptq.quantize_keras_model(model, data, "w8a8_channel", progress=False).keras_model
+    found = run_decoded(export(simulation, data).tflite, {f"{name}_in": values for name, values in data.items()})
+    for name, expected in simulation.predict(data, verbose=0).items():
+        assert signal_to_noise(expected, found[name]) > 30.0
+
+
 def test_layers_without_wrappers_stay_float(images):
     inputs = keras.Input((8, 8, 3), name="image")
     x = quantize_annotate_layer(layers.Conv2D(4, 3, name="coded"))(inputs)

@@ -21,11 +21,13 @@ class InputSpec:
         name: name of the input.
         shape: shape of one sample, without the batch axis; None where any size will do.
         dtype: name of the element type.
+        key: where it stands in the dict of inputs of a model that takes one; samples may go by it too.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    key: str | None = None
 
     def __str__(self) -> str:
         sizes = ", ".join(["batch", *("any" if size is None else str(size) for size in self.shape)])
@@ -44,7 +46,11 @@ def input_specs(model: keras.Model) -> tuple[InputSpec, ...]:
             f"the model {model.name!r} has no defined inputs; build it as a Functional model, "
             "or put keras.Input(shape) at the head of a Sequential one"
         )
-    return tuple(InputSpec(tensor.name, tuple(tensor.shape[1:]), str(tensor.dtype)) for tensor in inputs)
+    structure = getattr(model, "_inputs_struct", None)
+    keys = {id(tensor): key for key, tensor in structure.items()} if isinstance(structure, dict) else {}
+    return tuple(
+        InputSpec(tensor.name, tuple(tensor.shape[1:]), str(tensor.dtype), keys.get(id(tensor))) for tensor in inputs
+    )
 
 
 def common_length(arrays: dict[str, Any]) -> int:
@@ -86,6 +92,8 @@ def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
 
 def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[str, Any]:
     names = [spec.name for spec in specs]
+    if {spec.key for spec in specs} == set(element):
+        return {spec.name: element[spec.key] for spec in specs}
     missing = [name for name in names if name not in element]
     unknown = [str(name) for name in element if name not in names]
     if missing or unknown:

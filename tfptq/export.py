@@ -19,6 +19,7 @@ from tfptq.core.blocks import QuantizedWeight
 from tfptq.data import calibration_data
 from tfptq.fit import fit_weights, uses
 from tfptq.fit_kernel import FittedWeight
+from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers import DefaultQuantizeConfig, QuantizeWrapper, is_weighted, strip, supports, wrappers
 from tfptq.layers.quantizers import WeightQuantizer
 from tfptq.pipeline import Activations, Fitted, Job
@@ -81,12 +82,13 @@ def export_simulation(
     steps = Progress(progress)
     with steps.step("canonicalise"):
         simulation = load_model(simulation)
-        stored = read_simulation(simulation, config)
-        network = _network(simulation, stored.config, dataset)
+        flat = build_model(read_graph(simulation))  # it may be a part of another model
+        stored = read_simulation(flat, config)
+        network = _network(flat, stored.config, dataset)
     # The float file computes with the codes, so that what is measured is what they make of the samples.
     job = pipeline.convert(network, stored.config, 0, steps)
-    fusions = find_fusions(network.model, simulation, job.skeleton, _fitted(job, stored), job.batch)
-    activations = _calibrate(job, simulation, stored, fusions)
+    fusions = find_fusions(network.model, flat, job.skeleton, _fitted(job, stored), job.batch)
+    activations = _calibrate(job, flat, stored, fusions)
     fitted = pipeline.with_room(job, activations, _with_other_weights(job, activations, stored))
     compared = replace(job, weights={**job.weights, **stored.float_weights})
     return finish(compared, activations, fitted, simulation, {}, [])
