@@ -10,8 +10,7 @@ import tfptq
 from tfptq.config import PerBlock, PerChannel, QuantizationConfig
 from tfptq.layers import (
     ActivationQuantizer,
-    QuantizeConfig,
-    WeightQuantizer,
+    DefaultQuantizeConfig,
     quantize_annotate_layer,
     quantize_apply,
     quantize_model,
@@ -191,40 +190,24 @@ def test_float_models_and_simulations_are_told_apart(images):
 
 
 @keras.saving.register_keras_serializable(package="test_export")
-class OddConfig(QuantizeConfig):
-    """A kernel with codes, or with what cannot have any."""
-
-    def __init__(self, kind):
-        self.kind = kind
+class WithoutCodes(DefaultQuantizeConfig):
+    """A kernel on an activation's grid."""
 
     def get_weights_and_quantizers(self, layer):
-        return [(layer.kernel, WeightQuantizer(4, PerChannel()) if self.kind == "codes" else ActivationQuantizer())]
-
-    def set_quantize_weights(self, layer, quantize_weights):
-        layer.kernel.assign(quantize_weights[0])
-
-    def get_activations_and_quantizers(self, layer):
-        return []
-
-    def set_quantize_activations(self, layer, quantize_activations):
-        pass
-
-    def get_output_quantizers(self, layer):
-        return []
-
-    def get_config(self):
-        return {"kind": self.kind}
+        return [(layer.kernel, ActivationQuantizer())]
 
 
 def test_weights_without_codes_are_named(images):
     def simulation(kind):
         inputs = keras.Input((8, 8, 3), name="image")
-        layer = quantize_annotate_layer(layers.Conv2D(4, 3, name="odd"), OddConfig(kind))
+        layer = quantize_annotate_layer(
+            layers.Conv2D(4, 3, name="odd"), kind(QuantizationConfig(PerChannel(), weight_bits=4))
+        )
         return quantize_apply(keras.Model(inputs, layer(inputs)))
 
     with pytest.raises(ValueError, match="the weight 'kernel' of layer 'odd' has the quantizer ActivationQuantizer"):
-        export(simulation("none"), images)
-    model = simulation("codes")
+        export(simulation(WithoutCodes), images)
+    model = simulation(DefaultQuantizeConfig)
     (slot,) = wrappers(model)[0].weight_slots
     slot.variables["base"].assign(np.zeros(1))
     with pytest.raises(ValueError, match="layer 'odd': the weight has no scales yet"):

@@ -87,11 +87,19 @@ def export_simulation(
         network = _network(flat, stored.config, dataset)
     # The float file computes with the codes, so that what is measured is what they make of the samples.
     job = pipeline.convert(network, stored.config, 0, steps)
-    fusions = find_fusions(network.model, flat, job.skeleton, _fitted(job, stored), job.batch)
-    activations = _calibrate(job, flat, stored, fusions)
-    fitted = pipeline.with_room(job, activations, _with_other_weights(job, activations, stored))
+    own = _fitted(job, stored)
+    fusions = find_fusions(network.model, flat, job.skeleton, own, job.batch)
+    activations = _calibrate(job, flat, own, fusions)
+    fitted = _with_other_weights(job, activations, own)
+    roomy = pipeline.with_room(job, activations, fitted)
+    notes = [
+        f"{key[1]!r} of layer {key[0]!r} has larger scales in the file than in the simulation: its int32 bias would "
+        "overflow"
+        for key, item in roomy.items()
+        if item is not fitted[key] and key in own
+    ]
     compared = replace(job, weights={**job.weights, **stored.float_weights})
-    return finish(compared, activations, fitted, simulation, {}, [])
+    return finish(compared, activations, roomy, simulation, {}, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,18 +211,18 @@ def _fitted(job: Job, stored: StoredWeights) -> Fitted:
     }
 
 
-def _calibrate(job: Job, simulation: keras.Model, stored: StoredWeights, fusions: dict[int, Fusion]) -> Activations:
+def _calibrate(job: Job, simulation: keras.Model, own: Fitted, fusions: dict[int, Fusion]) -> Activations:
     """Measure the network, and plan its activations on the grids of the wrappers where they have some."""
     with job.steps.step("calibrate", total=job.data.known_samples) as advance:
         measurements = measure(job.skeleton, job.data, job.config.calibration, advance)
-        known = ranges_of_wrappers(simulation, job.skeleton, _fitted(job, stored), fusions)
+        known = ranges_of_wrappers(simulation, job.skeleton, own, fusions)
         plan = pipeline.plan_activations(job, measurements, known)
     return Activations(measurements, plan, plan.grids)
 
 
-def _with_other_weights(job: Job, activations: Activations, stored: StoredWeights) -> Fitted:
+def _with_other_weights(job: Job, activations: Activations, own: Fitted) -> Fitted:
     """The weights that are quantized in the file: those of the wrappers, and those that are no layer's, at 8 bits."""
     bindings = pipeline.quantized_bindings(job, activations.plan)
-    own = {key: item for key, item in _fitted(job, stored).items() if key in uses(bindings)}
-    others = tuple(place for place in bindings if place.key is None or place.key not in own)
-    return own | fit_weights(pipeline.fitting_task(job, activations), others)
+    quantized = {key: own[key] for key in uses(bindings) if key in own}
+    others = tuple(place for place in bindings if place.key not in quantized)
+    return quantized | fit_weights(pipeline.fitting_task(job, activations), others)

@@ -6,7 +6,6 @@ Each is a function of the job and of what the steps before have found, and shows
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -148,9 +147,7 @@ def calibrate(job: Job) -> Activations:
     return replace(activations, simulated=grids)
 
 
-def plan_activations(
-    job: Job, measurements: Measurements, known: Mapping[int, Range] = MappingProxyType({})
-) -> IntegerPlan:
+def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, Range] | None = None) -> IntegerPlan:
     """Decide which operators run on integers, and on which grids.
 
     Args:
@@ -159,7 +156,7 @@ def plan_activations(
         known: tensor index -> range, in place of the measured one.
     """
     bits = job.config.device_activation_bits
-    ranges = {**measurements.ranges(job.config.calibration, bits), **known}
+    ranges = {**measurements.ranges(job.config.calibration, bits), **(known or {})}
     return plan_integers(job.skeleton.model, ranges, bits, job.in_float, measurements.clipped)
 
 
