@@ -1,6 +1,6 @@
 """Put what was fitted into the Keras simulation: codes, biases and activation grids of the wrappers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -11,7 +11,7 @@ from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.fit_kernel import FittedWeight
 from tfptq.graph.float_equality import model_outputs, relative_difference
-from tfptq.layers import QuantizeWrapper, wrappers
+from tfptq.layers import QuantizeWrapper, TensorSlot, wrappers
 from tfptq.tflite.activations import Range
 from tfptq.tflite.calibrate import Measurements
 from tfptq.tflite.emit import IntegerPlan
@@ -183,26 +183,18 @@ def assign_grids_to_wrappers(
     read, written = _tensors_of_integers(skeleton, plan, config)
     left_out: dict[tuple[str, str], None] = {}  # in order, each once
     for wrapper in wrappers(simulation):
-        inputs: dict[str, list[ActivationGrid]] = {}
-        outputs: list[ActivationGrid] = []
-        for slot in wrapper.weight_slots:
-            for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
-                fusion = fusions.get(binding.operator, Fusion(True, True))
-                if binding.operator in plan.operators or binding.input in written:
-                    if fusion.same_input:
-                        inputs.setdefault(_input_slot(wrapper, slot.name), []).append(grids[binding.input])
-                    else:
-                        left_out[wrapper.layer.name, "reads"] = None
-                result = _output_tensor(skeleton, wrapper, binding)
-                if result in read | written and len(wrapper.weight_slots) == 1:
-                    if fusion.same_output:
-                        outputs.append(grids[result])
-                    else:
-                        left_out[wrapper.layer.name, "writes"] = None
-        for slot in wrapper.input_slots:
-            _assign_widest(slot, inputs.get(slot.name, []))
-        if wrapper.output_slots:
-            _assign_widest(wrapper.output_slots[0], outputs)
+        found: dict[int, list[ActivationGrid]] = {}
+        for place in _places(wrapper, skeleton, fitted, fusions):
+            if place.writes:
+                rounded = place.tensor in read | written
+            else:
+                rounded = place.operator in plan.operators or place.tensor in written
+            if rounded and place.holds_value:
+                found.setdefault(id(place.slot), []).append(grids[place.tensor])
+            elif rounded:
+                left_out[wrapper.layer.name, "writes" if place.writes else "reads"] = None
+        for slot in (*wrapper.input_slots, *wrapper.output_slots):
+            _assign_widest(slot, found.get(id(slot), []))
     return [
         f"the converter fused a constant into layer {name!r}; keras_model does not round what the layer {does}"
         for name, does in left_out
@@ -228,20 +220,48 @@ def ranges_of_wrappers(
     """
     grids: dict[int, list[ActivationGrid]] = {}
     for wrapper in wrappers(simulation):
-        inputs = {slot.name: slot for slot in wrapper.input_slots}
-        for slot in wrapper.weight_slots:
-            for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
-                fusion = fusions.get(binding.operator, Fusion(True, True))
-                places = []
-                if fusion.same_input:
-                    places.append((binding.input, inputs.get(_input_slot(wrapper, slot.name))))
-                if fusion.same_output and len(wrapper.weight_slots) == 1 and wrapper.output_slots:
-                    places.append((_output_tensor(skeleton, wrapper, binding), wrapper.output_slots[0]))
-                for index, place in places:
-                    grid = None if index is None or place is None else place.grid()
-                    if grid is not None:
-                        grids.setdefault(index, []).append(grid)
+        for place in _places(wrapper, skeleton, fitted, fusions):
+            grid = place.slot.grid() if place.slot is not None and place.holds_value else None
+            if grid is not None and place.tensor is not None:
+                grids.setdefault(place.tensor, []).append(grid)
     return {index: min(found, key=lambda grid: grid.scale).real_range for index, found in grids.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A slot of a wrapper, and the tensor of the file that it stands for in one use of the layer.
+
+    Attributes:
+        slot: of an input or an output; None where the wrapper does not quantize it.
+        tensor: index in the skeleton; None where the file holds no such value.
+        operator: position of the operator with the kernel.
+        writes: whether the layer writes the tensor; if not, it reads it.
+        holds_value: whether the tensor holds just what the layer reads or writes.
+    """
+
+    slot: TensorSlot | None
+    tensor: int | None
+    operator: int
+    writes: bool
+    holds_value: bool
+
+
+def _places(
+    wrapper: QuantizeWrapper,
+    skeleton: Skeleton,
+    fitted: Mapping[WeightKey, FittedWeight],
+    fusions: Mapping[int, Fusion],
+) -> Iterator[_Place]:
+    """What a wrapped layer reads and writes in the file, use by use."""
+    inputs = {slot.name: slot for slot in wrapper.input_slots}
+    for slot in wrapper.weight_slots:
+        for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
+            at, fusion = binding.operator, fusions.get(binding.operator, Fusion(True, True))
+            source = inputs.get(_input_slot(wrapper, slot.name))
+            yield _Place(source, binding.input, at, False, fusion.same_input)
+            if len(wrapper.weight_slots) == 1 and wrapper.output_slots:
+                result = _output_tensor(skeleton, wrapper, binding)
+                yield _Place(wrapper.output_slots[0], result, at, True, fusion.same_output)
 
 
 def _tensors_of_integers(
