@@ -3,7 +3,8 @@
 A *block* is what lies between two cuts of the network that a single activation crosses: a residual or an
 inverted-residual block, say. Its kernels are first rounded one by one on statistics; then the offsets of Attention
 Round of all its weights are learned together with Adam on minibatches, so that the output of the block, activation
-functions included, comes close to the float network's. The outcome is kept only if it is better on all samples.
+functions included, comes close to the float network's. Of the codes on the way those are kept that are best on all
+samples, the start included: codes change in bursts, and many a burst makes things worse for a while.
 
 Blocks as units of reconstruction are due to BRECQ, arXiv 2102.05426; the rounding is Attention Round's, arXiv
 2207.03088.
@@ -28,6 +29,8 @@ from tfptq.tflite.to_tensorflow import as_kernel, run_operator
 
 #: Samples in a minibatch.
 BATCH = 16
+#: So many times the codes are judged on all samples, evenly over the steps.
+TRIALS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +74,11 @@ def reconstruct_block(
         seed: seed of the minibatches.
 
     Returns:
-        The weights with new codes, or as they were where that was better.
+        The weights with the best codes; those of the start where nothing was better.
     """
     task = _BlockTask(model, block, kernels, tau)
     offsets = [tf.Variable((kernel.weight.codes - kernel.ratio).astype(np.float32)) for kernel in kernels]
-    before = task.error(offsets, inputs, targets)
+    best, least = [kernel.weight.codes for kernel in kernels], task.error(offsets, inputs, targets)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     optimizer = keras.optimizers.Adam(schedule)
     optimizer.build(offsets)
@@ -88,15 +91,18 @@ def reconstruct_block(
             loss = tf.reduce_mean(tf.square(task.run(offsets, x) - z)) / scale
         optimizer.apply(tape.gradient(loss, offsets), offsets)
 
-    for _ in range(steps):
+    for number in range(1, steps + 1):
         chosen = np.sort(draw.choice(len(inputs), min(BATCH, len(inputs)), replace=False))
         step(tf.constant(inputs[chosen]), tf.constant(targets[chosen]))
-    if task.error(offsets, inputs, targets) >= before:
-        return [kernel.weight for kernel in kernels]
-    return [
-        dataclasses.replace(kernel.weight, codes=task.codes(kernel, offset).numpy().astype(np.int8))
-        for kernel, offset in zip(kernels, offsets, strict=True)
-    ]
+        if number % max(1, steps // TRIALS) == 0 or number == steps:
+            error = task.error(offsets, inputs, targets)
+            if error < least:
+                least = error
+                best = [
+                    task.codes(kernel, offset).numpy().astype(np.int8)
+                    for kernel, offset in zip(kernels, offsets, strict=True)
+                ]
+    return [dataclasses.replace(kernel.weight, codes=codes) for kernel, codes in zip(kernels, best, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
