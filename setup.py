@@ -1,4 +1,4 @@
-"""Packaging of tfptq. The lower bounds of the dependencies are in README.md, with the versions that were tried."""
+"""Packaging of tfptq. README.md names the versions of TensorFlow and numpy that were tried."""
 
 from pathlib import Path
 

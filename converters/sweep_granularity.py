@@ -190,8 +190,11 @@ def run_file(content: bytes, model: "keras.Model", data: "CalibrationData") -> n
     names, theirs = [tensor.name for tensor in model.inputs], list(runner.get_input_details())
     # The converter keeps the order of inputs that it renames.
     renamed = {name: name for name in names} if {*names} == {*theirs} else dict(zip(names, theirs, strict=True))
-    batches = ({renamed[name]: values for name, values in batch.items()} for batch in data)
-    return np.concatenate([runner(**batch)[output] for batch in batches])
+    size = int(next(iter(runner.get_input_details().values()))["shape_signature"][0])
+    # Files of recurrent models take one sample at a time; a fixed batch is filled up, and the filling cut off.
+    batches = data if size < 0 else data.in_full_batches(size)
+    found = [runner(**{renamed[name]: values for name, values in batch.items()})[output] for batch in batches]
+    return np.concatenate(found)[: data.num_samples]
 
 
 def judge(expected: np.ndarray, outputs: np.ndarray, labels: np.ndarray | None) -> dict[str, float | None]:

@@ -35,11 +35,12 @@ def test_another_job_is_refused(tmp_path):
         Checkpoint(tmp_path, "other")
 
 
-def test_a_damaged_file_is_named(tmp_path):
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_damaged_file_is_named(tmp_path, length):
     checkpoint = Checkpoint(tmp_path, "job")
     checkpoint.save(0, _weight(), np.zeros(4, np.float32))
     path = tmp_path / "weight_0000.npz"
-    path.write_bytes(path.read_bytes()[:100])
+    path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"weight_0000\.npz is damaged"):
         checkpoint.load(0)
 

@@ -62,6 +62,11 @@ def test_json_may_leave_fields_out():
         ('{"multipliers": 3}', "multipliers is 3; give a tuple such as"),
         ('{"multipliers": []}', "multipliers is \\[\\]; give a tuple such as"),
         ('{"multipliers": [2, 17]}', "multipliers is 17; it must be one of 1, 2"),
+        (
+            '{"granularity": {"type": "PerBlock", "input_blocks": 4}, "scaler": "integer", "weight_bits": 4, '
+            '"multipliers": [16]}',
+            "with 4 bits at least one must be 15 or less",
+        ),
         ('{"multipliers": [2.5]}', "multipliers is 2.5; it must be one of 1, 2"),
         (
             '{"granularity": "PerChannel"}',

@@ -11,6 +11,7 @@ from tfptq.config import PerBlock, PerChannel, QuantizationConfig
 from tfptq.layers import (
     ActivationQuantizer,
     DefaultQuantizeConfig,
+    Quantizer,
     quantize_annotate_layer,
     quantize_apply,
     quantize_model,
@@ -136,9 +137,32 @@ def test_a_model_that_was_only_trained_with_wrappers(images, labels):
 def test_a_simulation_inside_of_another_model(images):
     simulation = quantize(images, "w8a8_channel").keras_model
     inputs = keras.Input((8, 8, 3), name="image")
-    outer = keras.Model(inputs, layers.Softmax()(simulation(inputs)))
-    (outputs,) = run_decoded(export(outer, images).tflite, {"image": images}).values()
+    outer = keras.Model(inputs, layers.Dense(2, name="after")(simulation(inputs)))
+    exported = export(outer, images)
+    (outputs,) = run_decoded(exported.tflite, {"image": images}).values()
     assert signal_to_noise(outer.predict(images, verbose=0), outputs) > 30.0
+    assert [layer.name for layer in exported.report.layers] == ["first", "depthwise", "inner", "scores"]
+    with pytest.raises(ValueError, match="is a simulation of a quantized one; tfptq.export_simulation"):
+        tfptq.quantize_keras_model(outer, images, progress=False)
+
+
+@pytest.mark.parametrize("layout", ["size", "speed", "inline"])
+def test_codes_that_the_converter_turns_around_still_fit(images, layout):
+    """A negative factor of a BatchNorm is fused into the kernel; -8 has no mirror image in 4 bits."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3), name="image")
+    norm = layers.BatchNormalization(name="norm")
+    model = keras.Model(inputs, norm(layers.Conv2D(6, 3, use_bias=False, name="turned")(inputs)))
+    norm.set_weights([np.float32([1, -1, 2, -2, 1, -1]), *norm.get_weights()[1:]])
+    simulation = quantize_model(model, QuantizationConfig(PerChannel(), weight_bits=4, weight_scale="mse"))
+    (slot,) = wrappers(simulation)[0].weight_slots
+    slot.variable.assign(1.2 * slot.variable)  # as training may
+    assert slot.quantized_weight().codes[[1, 3, 5]].min() == -8
+    exported = export(simulation, images, QuantizationConfig(layout=layout))
+    tfptq.verify(exported.tflite)
+    assert any("codes from -7 on in the file, and from -8" in note for note in exported.report.warnings)
+    (outputs,) = run_decoded(exported.tflite, {"image": images}).values()
+    assert signal_to_noise(simulation.predict(images, verbose=0), outputs) > 25.0
 
 
 def test_sixteen_bit_activations(images):
@@ -195,6 +219,53 @@ class WithoutCodes(DefaultQuantizeConfig):
 
     def get_weights_and_quantizers(self, layer):
         return [(layer.kernel, ActivationQuantizer())]
+
+
+@keras.saving.register_keras_serializable(package="test_export")
+class Halves(Quantizer):
+    """A user's own quantizer."""
+
+    def build(self, tensor_shape, name, wrapper):
+        return {}
+
+    def __call__(self, inputs, training, weights):
+        return keras.ops.round(2.0 * inputs) / 2.0
+
+    def get_config(self):
+        return {}
+
+
+@keras.saving.register_keras_serializable(package="test_export")
+class OwnOutputs(DefaultQuantizeConfig):
+    """Outputs without a range."""
+
+    def get_output_quantizers(self, layer):
+        return [Halves()]
+
+
+@keras.saving.register_keras_serializable(package="test_export")
+class OwnActivations(DefaultQuantizeConfig):
+    """A quantizer behind the activation function inside of the layer."""
+
+    def get_activations_and_quantizers(self, layer):
+        return [(layer.activation, Halves())]
+
+    def set_quantize_activations(self, layer, quantize_activations):
+        (layer.activation,) = quantize_activations
+
+
+def test_quantizers_of_the_user(images):
+    inputs = keras.Input((8, 8, 3), name="image")
+    config = QuantizationConfig(PerChannel())
+
+    def simulation(quantize_config):
+        layer = quantize_annotate_layer(layers.Conv2D(4, 3, activation="relu", name="own"), quantize_config(config))
+        return quantize_apply(keras.Model(inputs, layer(inputs)))
+
+    with pytest.raises(ValueError, match="'output_0' of layer 'own' has the quantizer Halves.*ActivationQuantizer"):
+        export(simulation(OwnOutputs), images)
+    (note,) = export(simulation(OwnActivations), images).report.warnings
+    assert "activation functions inside of layer 'own' have quantizers" in note
 
 
 def test_weights_without_codes_are_named(images):

@@ -56,3 +56,20 @@ def test_refuses_what_is_protected(tmp_path, monkeypatch, protected, message):
     with pytest.raises(PermissionError, match=message):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_a_link_keeps_its_target(tmp_path):
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "model.tflite", tmp_path / "latest"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_atomically(link, b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+
+
+def test_refuses_a_device_and_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", os.devnull):
+        with pytest.raises(OSError, match="it is a device or a pipe; name a file"):
+            write_atomically(path, b"")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

@@ -151,3 +151,14 @@ def test_sixteen_bit_activations(model, images, types):
     for resolver in RESOLVERS:
         found = run_decoded(result.tflite, {"image": images}, resolver)["output_0"]
         assert signal_to_noise(expected, found) > 38, resolver
+
+
+def test_blocks_learned_on_less_memory_are_another_job(model, images, tmp_path):
+    """It bounds the samples that they are learned on; everywhere else it only costs time."""
+    config = _config(Rounding("coordinate", reconstruction="block", block_steps=4))
+    quantize(model, images, config, checkpoint_dir=tmp_path / "blocks", max_memory=0)
+    with pytest.raises(ValueError, match="another model, config, seed or dataset"):
+        quantize(model, images, config, checkpoint_dir=tmp_path / "blocks")
+    config = _config("coordinate")
+    expected = quantize(model, images, config, checkpoint_dir=tmp_path / "layers", max_memory=0)
+    assert quantize(model, images, config, checkpoint_dir=tmp_path / "layers").tflite == expected.tflite

@@ -70,7 +70,7 @@ class Checkpoint:
                 str(arrays["kind"]), arrays["base"], arrays["factors"], tuple(map(int, arrays["block_shape"]))
             )
             return QuantizedWeight(arrays["codes"], scales, int(arrays["bits"])), arrays["bias_shift"]
-        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"checkpoint file {path} is damaged ({error}); delete it and run again") from error
 
     def save(self, number: int, weight: QuantizedWeight, bias_shift: np.ndarray) -> None:

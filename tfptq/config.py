@@ -30,7 +30,7 @@ from tfptq.config_parts import (
     one_of,
     override,
 )
-from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, WEIGHT_BITS
+from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, WEIGHT_BITS, multipliers_of
 
 __all__ = [
     "DEFAULT_PRESET",
@@ -63,7 +63,8 @@ class QuantizationConfig:
         granularity: which weights share a scale: ``PerTensor()``, ``PerChannel()`` or ``PerBlock(m, n)``.
         scaler: ``"float"`` scales; ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for each
             output channel (WES), with ``PerBlock``, a scale for each row of blocks and a shift for each block;
-            ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer 1..16 for each block.
+            ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, 1..15 at 4
+            bits and 1..16 below.
         weight_bits: 2, 3, 4, 5, 6 or 8.
         activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
             in Keras only, and 8 in the file.
@@ -85,7 +86,7 @@ class QuantizationConfig:
             and the last layer of a chain, of each branch that reads an input and of each head. None treats them as all
             others. Pinned layers have a scale per channel where others have blocks.
         layout: how codes lie in the file: ``"size"`` or ``"speed"`` choose for each layer, or a layout's name.
-        multipliers: the integers that ``scaler="integer"`` may choose from; None for all of 1..16. With few, such as
+        multipliers: the integers that ``scaler="integer"`` may choose from; None for all. With few, such as
             ``(2, 3, 4, 6)``, int8 codes take few values, and NPU compilers that compress weights make them smaller.
         calibration: how activation ranges are found; the name of a method stands for its defaults.
         bias_correction: take the mean shift that weight rounding causes out of the bias.
@@ -180,6 +181,8 @@ class QuantizationConfig:
                     f"scaler='integer' needs weight_bits <= 4 and not {self.weight_bits}: code times integer must fit "
                     "int8; give layers of more bits granularity=PerChannel(), scaler='float' by an override"
                 )
+            bits = self.weight_bits if self.mixed_precision is None else max(self.mixed_precision.bits)
+            multipliers_of("integer", bits, self.multipliers)
 
     @property
     def label(self) -> str:

@@ -18,10 +18,10 @@ from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, r
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.data import calibration_data
 from tfptq.fit import fit_weights, uses
-from tfptq.fit_kernel import FittedWeight
+from tfptq.fit_kernel import FittedWeight, for_all_uses
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers import DefaultQuantizeConfig, QuantizeWrapper, is_weighted, strip, supports, wrappers
-from tfptq.layers.quantizers import WeightQuantizer
+from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from tfptq.pipeline import Activations, Fitted, Job
 from tfptq.prepare import FloatNetwork, load_model
 from tfptq.progress import Progress
@@ -82,24 +82,41 @@ def export_simulation(
     steps = Progress(progress)
     with steps.step("canonicalise"):
         simulation = load_model(simulation)
-        flat = build_model(read_graph(simulation))  # it may be a part of another model
-        stored = read_simulation(flat, config)
-        network = _network(flat, stored.config, dataset)
+        stored = read_simulation(simulation, config)
+        network = _network(stored, dataset)
     # The float file computes with the codes, so that what is measured is what they make of the samples.
     job = pipeline.convert(network, stored.config, 0, steps)
     own = _fitted(job, stored)
-    fusions = find_fusions(network.model, flat, job.skeleton, own, job.batch)
-    activations = _calibrate(job, flat, own, fusions)
+    fusions = find_fusions(network.model, stored.model, job.skeleton, own, job.batch)
+    activations = _calibrate(job, stored.model, own, fusions)
     fitted = _with_other_weights(job, activations, own)
     roomy = pipeline.with_room(job, activations, fitted)
-    notes = [
-        f"{key[1]!r} of layer {key[0]!r} has larger scales in the file than in the simulation: its int32 bias would "
-        "overflow"
-        for key, item in roomy.items()
-        if item is not fitted[key] and key in own
-    ]
+    notes = _notes(stored, own, roomy)
     compared = replace(job, weights={**job.weights, **stored.float_weights})
     return finish(compared, activations, roomy, simulation, {}, notes)
+
+
+def _notes(stored: "StoredWeights", own: Fitted, roomy: Fitted) -> list[str]:
+    """Where the file is not what the simulation is."""
+    turned = [
+        f"{key[1]!r} of layer {key[0]!r} has codes from {item.weight.codes.min()} on in the file, and from "
+        f"{stored.codes[key].codes.min()} on in the simulation: the converter turned the sign of a channel"
+        for key, item in own.items()
+        if not np.array_equal(item.weight.codes, stored.codes[key].codes)
+    ]
+    enlarged = [
+        f"{key[1]!r} of layer {key[0]!r} has larger scales in the file than in the simulation: its int32 bias would "
+        "overflow"
+        for key, item in own.items()
+        if key in roomy and not np.array_equal(roomy[key].weight.scales.values(), item.weight.scales.values())
+    ]
+    measured = [
+        f"activation functions inside of layer {wrapper.layer.name!r} have quantizers; the file has ranges of the "
+        "samples in their place"
+        for wrapper in wrappers(stored.model)
+        if wrapper.activation_slots
+    ]
+    return turned + enlarged + measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +124,13 @@ class StoredWeights:
     """What the wrappers of a simulation hold.
 
     Attributes:
+        model: the simulation without models inside of it.
         config: config of the model, with that of each layer as overrides.
         codes: (layer, weight) -> codes and scales.
         float_weights: (layer, weight) -> the weights that training changes, ``[O, I, T]``.
     """
 
+    model: keras.Model
     config: QuantizationConfig
     codes: dict[WeightKey, QuantizedWeight]
     float_weights: dict[WeightKey, np.ndarray]
@@ -121,20 +140,21 @@ def read_simulation(simulation: keras.Model, config: QuantizationConfig | None =
     """Read the wrappers of a simulation.
 
     Args:
-        simulation: Keras model with ``QuantizeWrapper`` layers.
+        simulation: Keras model with ``QuantizeWrapper`` layers, its own or those of models inside of it.
         config: what counts beside the weights; None for what the simulation was made with.
 
     Raises:
-        ValueError: there is no wrapper, or a weight has no scales, or other quantizers than ``WeightQuantizer``.
+        ValueError: there is no wrapper; a weight has no scales, or another quantizer than a ``WeightQuantizer``; an
+            input or output has another one than an ``ActivationQuantizer``.
     """
-    found = wrappers(simulation)
-    if not found:
+    if not wrappers(simulation):
         raise ValueError(
             f"the model {simulation.name!r} has no QuantizeWrapper layers; pass QuantizationResult.keras_model or what "
             "tfptq.layers.quantize_apply returned. For a float model there is quantize_keras_model"
         )
+    flat = build_model(read_graph(simulation))
     codes, float_weights, configs = {}, {}, {}
-    for wrapper in found:
+    for wrapper in wrappers(flat):
         for slot in wrapper.weight_slots:
             if not isinstance(slot.quantizer, WeightQuantizer) or slot.view is None:
                 raise ValueError(
@@ -148,12 +168,17 @@ def read_simulation(simulation: keras.Model, config: QuantizationConfig | None =
             except ValueError as error:
                 raise ValueError(f"layer {wrapper.layer.name!r}: {error}") from error
             float_weights[key] = slot.view.to_view(keras.ops.convert_to_numpy(slot.variable))
+        for slot in (*wrapper.input_slots, *wrapper.output_slots):
+            if not isinstance(slot.quantizer, ActivationQuantizer):
+                raise ValueError(
+                    f"{slot.name!r} of layer {wrapper.layer.name!r} has the quantizer {type(slot.quantizer).__name__}; "
+                    "a range for the file needs an ActivationQuantizer"
+                )
         if wrapper.weight_slots:
             configs[wrapper.layer.name] = _layer_config(wrapper, config)
     if not codes:
         raise ValueError(f"no wrapper of the model {simulation.name!r} quantizes a weight; there is nothing to export")
-    settled = _model_config(simulation, configs, config)
-    return StoredWeights(settled, codes, float_weights)
+    return StoredWeights(flat, _model_config(flat, configs, config), codes, float_weights)
 
 
 def _layer_config(wrapper: QuantizeWrapper, config: QuantizationConfig | None) -> QuantizationConfig:
@@ -193,19 +218,21 @@ def _differences(layer: QuantizationConfig, base: QuantizationConfig) -> dict[st
     return {field: getattr(layer, field) for field in LAYER_FIELDS if getattr(layer, field) != getattr(base, field)}
 
 
-def _network(simulation: keras.Model, config: QuantizationConfig, dataset: Any) -> FloatNetwork:
+def _network(stored: StoredWeights, dataset: Any) -> FloatNetwork:
     """The simulation without wrappers; its kernels are the dequantized codes."""
-    model = strip(simulation)
+    model = strip(stored.model)
     data = calibration_data(model, dataset)
     if model.inputs[0].shape[0] is not None:
         data = data.in_full_batches(model.inputs[0].shape[0])
-    return FloatNetwork(model, data, next(iter(data)), config, None, {})
+    return FloatNetwork(model, data, next(iter(data)), stored.config, None, {})
 
 
 def _fitted(job: Job, stored: StoredWeights) -> Fitted:
     """The weights of the wrappers with their uses in the file. Their biases need no correction: training saw them."""
     return {
-        key: FittedWeight(stored.codes[key], np.zeros(len(stored.codes[key].codes), np.float32), places)
+        key: FittedWeight(
+            for_all_uses(stored.codes[key], places), np.zeros(len(stored.codes[key].codes), np.float32), places
+        )
         for key, places in uses(job.skeleton.bindings).items()
         if key in stored.codes
     }
@@ -225,4 +252,5 @@ def _with_other_weights(job: Job, activations: Activations, own: Fitted) -> Fitt
     bindings = pipeline.quantized_bindings(job, activations.plan)
     quantized = {key: own[key] for key in uses(bindings) if key in own}
     others = tuple(place for place in bindings if place.key not in quantized)
-    return quantized | fit_weights(pipeline.fitting_task(job, activations), others)
+    found = quantized | fit_weights(pipeline.fitting_task(job, activations), others)
+    return {key: found[key] for key in uses(bindings)}  # in the order of computation, which the report keeps

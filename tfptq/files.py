@@ -15,7 +15,7 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> Path:
     """Write ``content`` to ``path``, all or nothing.
 
     Args:
-        path: destination; an existing file is replaced and keeps its permissions.
+        path: destination; an existing file is replaced and keeps its permissions, and a link keeps its target.
         content: bytes, or text to store as UTF-8.
 
     Returns:
@@ -24,8 +24,9 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> Path:
     Raises:
         OSError: the folder is missing, or the destination cannot be written.
     """
-    path = Path(path)
-    check_writable(path)
+    destination = Path(path)
+    check_writable(destination)
+    path = destination.resolve()
     payload = content.encode("utf-8") if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -39,7 +40,7 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> Path:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    return path
+    return destination
 
 
 def check_writable(path: str | os.PathLike) -> None:
@@ -48,9 +49,11 @@ def check_writable(path: str | os.PathLike) -> None:
     Raises:
         OSError: naming the path and what is wrong with it.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise OSError(f"cannot write {path}: it is a device or a pipe; name a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -110,7 +110,7 @@ def fit_on_means(task: FittingTask, key: WeightKey | int, places: tuple[WeightBi
     """Quantize a weight from its values and its mean inputs."""
     view, config = task.view(key, places), task.config(key)
     scales = task.storable(fit_scales(view, config), key)
-    weight = _for_all_uses(quantize_nearest(view, scales, config.weight_bits), places)
+    weight = for_all_uses(quantize_nearest(view, scales, config.weight_bits), places)
     shift = np.zeros(len(view), np.float32)
     if config.bias_correction:
         # A layer used several times has one bias: it takes a mean of what its uses would want. What is a little for
@@ -135,13 +135,13 @@ def fit_on_prefix(
         damped = statistics.damped(view, config.rounding.damping * scarcity)
         scales = task.storable(_searched_scales(view, config, damped), key)
         weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
-        weight = _for_all_uses(weight, places)
+        weight = for_all_uses(weight, places)
         shift = best_bias_shift(task, key, places, weight, statistics)
         return FittedWeight(weight, shift, places)
 
 
-def _for_all_uses(weight: QuantizedWeight, places: tuple[WeightBinding, ...]) -> QuantizedWeight:
-    """Without the code that has no mirror image, where a use with a negative factor will flip the signs of codes."""
+def for_all_uses(weight: QuantizedWeight, places: tuple[WeightBinding, ...]) -> QuantizedWeight:
+    """A weight that every use can hold: where one of them turns signs, without the code that has no mirror image."""
     if not any(place.row_factors is not None and (place.row_factors < 0.0).any() for place in places):
         return weight
     return replace(weight, codes=np.maximum(weight.codes, -weight_code_limit(weight.bits)))

@@ -176,7 +176,7 @@ def fit(
             grids = activations.rounded(job.config)
             prefix = QuantizedPrefix(job.skeleton, part, part.num_samples, max_memory, grids)
             refused = without_statistics(task, bindings, prefix)
-        fitted = fit_weights(task, bindings, prefix, _checkpoint(job, checkpoint_dir), advance)
+        fitted = fit_weights(task, bindings, prefix, _checkpoint(job, checkpoint_dir, max_memory), advance)
     if job.network.reordered is not None:
         fitted = _with_permutations(fitted, job.network.reordered.output_orders)
     return fitted, refused
@@ -195,11 +195,13 @@ def quantized_bindings(job: Job, plan: IntegerPlan) -> tuple[WeightBinding, ...]
     return tuple(binding for binding in job.skeleton.bindings if binding.operator in quantized)
 
 
-def _checkpoint(job: Job, folder: str | os.PathLike | None) -> Checkpoint | None:
+def _checkpoint(job: Job, folder: str | os.PathLike | None, max_memory: int) -> Checkpoint | None:
     """The checkpoint folder of the job, or None when there is no folder. Reads all samples once."""
     if folder is None:
         return None
-    parts = (job.skeleton.data, job.config.to_json(), str(job.seed), job.data.digest(), __version__)
+    parts = [job.skeleton.data, job.config.to_json(), str(job.seed), job.data.digest(), __version__]
+    if any(job.config_of(key).rounding.reconstruction == "block" for key in job.weights):
+        parts.append(str(max_memory))  # so many bytes of samples are blocks learned on
     return Checkpoint(folder, fingerprint(*parts))
 
 

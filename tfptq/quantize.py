@@ -37,12 +37,12 @@ def quantize_keras_model(
             dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
             ``representative_dataset``. See ``tfptq.calibration_data``.
         config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
-        seed: seed of everything random. Same inputs, config and seed give the same bytes.
+        seed: seed of everything random. The same arguments give the same bytes.
         progress: show progress bars when the standard error stream is a terminal.
         checkpoint_dir: folder that keeps each finished weight. A run that was killed goes on from there when it is
             started again with the same arguments, and ends with the same bytes.
         max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
-            costs time.
+            costs time and, with ``Rounding(reconstruction="block")``, lets blocks be learned on fewer samples.
 
     Returns:
         The file, the Keras simulation, the report and the config.

@@ -2,6 +2,7 @@ import csv
 import json
 import math
 
+import keras
 import numpy as np
 import pytest
 
@@ -85,6 +86,19 @@ def test_without_labels_or_evaluation_data(files, tmp_path):
     (record,) = json.loads((tmp_path / "cells.json").read_text())["cells"].values()
     assert record["accuracy"] is None and record["agreement"] > 0.9 and record["snr_db"] > 10
     assert not (tmp_path / "plot.png").exists()
+
+
+def test_files_that_take_one_sample_at_a_time(tmp_path):
+    """The converter gives recurrent models a fixed batch."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 3))
+    keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GRU(4)(inputs))).save(tmp_path / "net.keras")
+    np.save(tmp_path / "samples.npy", np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32))
+    flags = [f"--model={tmp_path / 'net.keras'}", f"--calibration_data={tmp_path / 'samples.npy'}", "--noplot"]
+    flags += [f"--output={tmp_path}", "--granularities=channel", "--bits=8"]
+    assert sweep_granularity.main(["sweep_granularity.py", *flags]) == 0
+    (record,) = json.loads((tmp_path / "cells.json").read_text())["cells"].values()
+    assert record["snr_db"] > 20
 
 
 def test_matplotlib_is_asked_for_before_the_work(labelled, tmp_path, capsys, monkeypatch):

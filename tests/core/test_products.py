@@ -36,3 +36,16 @@ def test_statistics_of_both_ways_agree(monkeypatch, groups):
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_allclose(one.gram, other.gram, rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(one.cross, other.cross, rtol=1e-5, atol=1e-4)
+
+
+def test_a_gpu_multiplies_in_full_float32(monkeypatch):
+    """Its fast mode is off during a product, and as it was after it."""
+    settings, seen = tf.config.experimental, []
+    monkeypatch.setattr(products, "accelerator", lambda: "/CPU:0")
+    matmul = tf.matmul
+    monkeypatch.setattr(
+        tf, "matmul", lambda a, b: (seen.append(settings.tensor_float_32_execution_enabled()), matmul(a, b))[1]
+    )
+    before = settings.tensor_float_32_execution_enabled()
+    products.product(np.eye(2, dtype="f"), np.eye(2, dtype="f"))
+    assert seen == [False] and settings.tensor_float_32_execution_enabled() == before

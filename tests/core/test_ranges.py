@@ -12,8 +12,8 @@ METHODS = ("min_max", "moving_average", "percentile", "mse", "kl")
 arrays = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60).map(lambda v: np.array(v, np.float32))
 
 
-def observe(*batches, per_channel=False, **settings):
-    statistics = TensorStatistics(Calibration(**settings), per_channel)
+def observe(*batches, **settings):
+    statistics = TensorStatistics(Calibration(**settings))
     for batch in batches:
         statistics.update(batch)
     return statistics
@@ -31,7 +31,6 @@ def test_merged_streams_equal_one_stream(x, y, z):
         assert (merged.count, merged.batches) == (whole.count, whole.batches)
         assert (merged.minimum, merged.maximum) == (whole.minimum, whole.maximum)
         np.testing.assert_allclose(merged.moving_average, whole.moving_average, rtol=1e-9, atol=1e-6)
-        np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-5, atol=1e-2)
 
 
 def test_moving_average_follows_its_definition():
@@ -41,16 +40,7 @@ def test_moving_average_follows_its_definition():
     assert high == pytest.approx(0.75 * (0.75 * 2 + 0.25 * 5) + 0.25 * 1)
 
 
-@pytest.mark.parametrize("shape", [(6,), (50, 6), (8, 20, 6), (4, 30, 30, 6)])
-def test_channel_means_are_exact(shape):
-    x = np.random.default_rng(0).normal(3.0, 1.0, shape).astype(np.float32)
-    statistics = observe(x, 2 * x, per_channel=True)
-    expected = 1.5 * x.astype(np.float64).reshape(-1, 6).mean(axis=0)
-    np.testing.assert_allclose(statistics.channel_means, expected, rtol=1e-6)
-    assert statistics.mean == pytest.approx(expected.mean(), rel=1e-6)
-
-
-def test_large_batches_are_sampled_but_extremes_and_channels_are_kept():
+def test_large_batches_are_sampled_but_extremes_are_kept():
     x = np.random.default_rng(0).normal(size=(4, 64, 64, 16)).astype(np.float32)
     x[..., 3] += 5.0
     x[2, 10, 10, 7], x[3, 1, 1, 1] = 60.0, -40.0
@@ -75,8 +65,6 @@ def test_misuse_is_refused():
         activation_range(TensorStatistics(), Calibration())
     with pytest.raises(ValueError, match="do not add up"):
         observe(np.ones(2)) + observe(np.ones(2), bins=512)
-    with pytest.raises(ValueError, match="channels"):
-        observe(np.ones((1, 2)), np.ones((1, 3)), per_channel=True)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -144,6 +144,15 @@ def test_a_sum_over_the_batch_stays():
     assert replace_sums(model) == 0
 
 
+def test_a_sum_of_integers_stays():
+    graph = FloatModel()
+    x = graph.input("x", (1, 4))
+    counts = integer(graph, "CAST", [x], (1, 4), schema.CastOptionsT())
+    axes = graph.constant("axes", np.asarray([1], np.int32))
+    model = graph.finish(integer(graph, "SUM", [counts, axes], (1,), schema.ReducerOptionsT(keepDims=False)))
+    assert replace_sums(model) == 0
+
+
 def test_squares_become_products():
     graph = FloatModel()
     x = graph.input("x", (1, 4, 4, 2))

@@ -11,6 +11,7 @@ A real value ``r`` and its code ``q`` are tied by ``r = scale * (q - zero_point)
 All functions are pure and work on numpy arrays of any shape.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,27 @@ def nearest_codes(values: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarra
     """
     ratio = np.asarray(values, np.float64) / np.asarray(scale, np.float64)
     return np.clip(np.rint(ratio), *weight_code_range(bits)).astype(np.int8)
+
+
+def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -> np.ndarray:
+    """Multipliers ``r`` whose products with every code of ``bits`` bits fit int8, ascending.
+
+    Args:
+        kind: ``"integer"`` or ``"shift"``.
+        bits: width of the codes.
+        allowed: the only integers to choose from; None for all.
+
+    Raises:
+        ValueError: none of those allowed fits.
+    """
+    largest = 127 // -weight_code_range(bits)[0]
+    if kind == "shift":
+        return 2 ** np.arange(largest.bit_length())
+    largest = min(LARGEST_MULTIPLIER, largest)
+    found = np.arange(1, largest + 1) if allowed is None else np.unique([r for r in allowed if r <= largest])
+    if not len(found):
+        raise ValueError(f"multipliers is {tuple(allowed)}; with {bits} bits at least one must be {largest} or less")
+    return found
 
 
 @dataclass(frozen=True)

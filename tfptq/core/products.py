@@ -7,6 +7,7 @@ their turn: fitting a small network beside another job took several times as lon
 
 import contextlib
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -24,14 +25,25 @@ def accelerator() -> str | None:
 
 
 def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """``left @ right`` for float32 arrays ``[..., M, K]`` and ``[..., K, N]``."""
+    """``left @ right`` for float32 arrays ``[..., M, K]`` and ``[..., K, N]``, in float32 on every device."""
     device = accelerator()
     if device is None:
         return left @ right
     import tensorflow as tf
 
-    with tf.device(device):
+    with tf.device(device), _without_tf32(tf.config.experimental):
         return tf.matmul(left, right).numpy()
+
+
+@contextlib.contextmanager
+def _without_tf32(settings) -> Iterator[None]:
+    """GPUs would round factors to 10 bits, which is coarser than the noise that statistics allow for."""
+    before = settings.tensor_float_32_execution_enabled()
+    settings.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        settings.enable_tensor_float_32_execution(before)
 
 
 def threads_for(size: int) -> contextlib.AbstractContextManager:

@@ -1,7 +1,7 @@
 """Activation ranges: what is observed of a tensor, and the range chosen from it.
 
-``TensorStatistics`` watches one tensor over a stream of batches in constant memory: exact minimum, maximum and sums,
-moving averages of the batch extremes, and a histogram. Statistics of two streams add up with ``a + b``.
+``TensorStatistics`` watches one tensor over a stream of batches in constant memory: exact minimum and maximum, moving
+averages of the batch extremes, and a histogram. Statistics of two streams add up with ``a + b``.
 
 ``activation_range`` turns them into the range that ``tfptq.core.affine.activation_grid`` takes:
 
@@ -21,7 +21,7 @@ from tfptq.config import Calibration
 from tfptq.core.histograms import Histogram, histogram
 from tfptq.core.range_search import least_divergence_range, least_squares_range
 
-#: Most values that one batch of one tensor puts into the histogram. Minimum, maximum and sums see all values.
+#: Most values that one batch of one tensor puts into the histogram. Minimum and maximum see all values.
 SAMPLES_PER_BATCH = 16384
 
 
@@ -33,32 +33,28 @@ class TensorStatistics:
         batches: number of batches seen.
         minimum: smallest value seen, exact.
         maximum: largest value seen, exact.
-        channel_sums: float64 ``[C]`` sums over all but the last axis, or ``[1]`` when not per channel.
         histogram: counts of (a sample of) the values; None before the first batch.
 
     Example:
-        >>> statistics = TensorStatistics(per_channel=True)
+        >>> statistics = TensorStatistics()
         >>> for batch in stream:
         ...     statistics.update(batch)
         >>> minimum, maximum = activation_range(statistics, Calibration("mse"), bits=8)
     """
 
-    def __init__(self, calibration: Calibration | None = None, per_channel: bool = False):
+    def __init__(self, calibration: Calibration | None = None):
         """Observe nothing yet.
 
         Args:
             calibration: gives the number of bins and the momentum of the moving averages.
-            per_channel: keep one sum for each channel (last axis), as bias correction needs.
         """
         calibration = calibration or Calibration()
         self.bins = calibration.bins
         self.momentum = calibration.momentum
-        self.per_channel = per_channel
         self.count = 0
         self.batches = 0
         self.minimum = math.inf
         self.maximum = -math.inf
-        self.channel_sums = np.zeros(1)
         self.histogram: Histogram | None = None
         # The average after n batches is momentum**n * first + recent: linear in both, so that streams can be joined.
         self._first = np.zeros(2)
@@ -71,7 +67,7 @@ class TensorStatistics:
             batch: numeric array of any shape, taken as float32.
 
         Raises:
-            ValueError: the batch is empty, holds NaN or infinity, or has another number of channels than before.
+            ValueError: the batch is empty or holds NaN or infinity.
         """
         batch = np.ascontiguousarray(batch, np.float32)
         if batch.size == 0:
@@ -79,14 +75,11 @@ class TensorStatistics:
         low, high = float(batch.min()), float(batch.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError("the values contain NaN or infinity; clean the calibration data or the model's weights")
-        sums = _sums(batch, self.per_channel, max(-low, high))
         counts = _sampled_histogram(batch, low, high, self.bins)
         if self.batches == 0:
-            self.channel_sums, self.histogram = sums, counts
-            self._first = np.array([low, high])
+            self.histogram, self._first = counts, np.array([low, high])
         else:
-            self._check_channels(sums)
-            self.channel_sums, self.histogram = self.channel_sums + sums, self.histogram + counts
+            self.histogram += counts
         self._recent = self.momentum * self._recent + (1.0 - self.momentum) * np.array([low, high])
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         self.count += batch.size
@@ -98,41 +91,23 @@ class TensorStatistics:
         Raises:
             ValueError: the two were made with different settings.
         """
-        ours, theirs = (self.bins, self.momentum, self.per_channel), (other.bins, other.momentum, other.per_channel)
+        ours, theirs = (self.bins, self.momentum), (other.bins, other.momentum)
         if ours != theirs:
-            raise ValueError(
-                f"statistics with settings (bins, momentum, per_channel) {ours} and {theirs} do not add up"
-            )
+            raise ValueError(f"statistics with settings (bins, momentum) {ours} and {theirs} do not add up")
         if not (self.batches and other.batches):
             return self._copy() if self.batches else other._copy()
-        self._check_channels(other.channel_sums)
         merged = self._copy()
         merged.count, merged.batches = self.count + other.count, self.batches + other.batches
         merged.minimum, merged.maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
-        merged.channel_sums = self.channel_sums + other.channel_sums
         merged.histogram = self.histogram + other.histogram
         merged._recent = self.momentum**other.batches * self._recent + other._recent
         return merged
-
-    @property
-    def mean(self) -> float:
-        """Mean of all values."""
-        return float(self.channel_sums.sum()) / max(self.count, 1)
-
-    @property
-    def channel_means(self) -> np.ndarray:
-        """float64 ``[C]`` means over all but the last axis."""
-        return self.channel_sums * len(self.channel_sums) / max(self.count, 1)
 
     @property
     def moving_average(self) -> tuple[float, float]:
         """Exponential moving averages of the batch minima and maxima."""
         low, high = self.momentum**self.batches * self._first + self._recent
         return float(low), float(high)
-
-    def _check_channels(self, sums: np.ndarray) -> None:
-        if self.channel_sums.shape != sums.shape:
-            raise ValueError(f"a batch has {len(sums)} channels, earlier ones had {len(self.channel_sums)}")
 
     def _copy(self) -> "TensorStatistics":
         copy = object.__new__(TensorStatistics)
@@ -165,18 +140,6 @@ def activation_range(statistics: TensorStatistics, calibration: Calibration, bit
     if calibration.method == "kl":
         return least_divergence_range(statistics.histogram, bits)
     return statistics.minimum, statistics.maximum
-
-
-def _sums(batch: np.ndarray, per_channel: bool, bound: float) -> np.ndarray:
-    """float64 sums ``[C]`` over all but the last axis, or ``[1]`` over all."""
-    dtype = np.float32 if bound * batch.size < 1e37 else np.float64
-    if not per_channel or batch.ndim == 0:
-        return np.add.reduce(batch, axis=None, dtype=dtype).astype(np.float64).reshape(1)
-    channels = batch.shape[-1]
-    # Long rows [width * channels] make the float32 loop fast, and keep the sums short enough to stay exact.
-    rows = batch.reshape(-1, int(np.prod(batch.shape[-2:]))) if batch.ndim > 2 else batch.reshape(-1, channels)
-    partial = np.add.reduce(rows, axis=0, dtype=dtype)
-    return partial.astype(np.float64).reshape(-1, channels).sum(axis=0)
 
 
 def _sampled_histogram(batch: np.ndarray, low: float, high: float, bins: int) -> Histogram:

@@ -1,36 +1,14 @@
 """Integer and shift scales: the scales of a row of blocks as multiples of one, ``S[v, h] = s_v * r[v, h]``.
 
-``r`` is in 1..16 (``integer``) or a power of two (``shift``), and ``r`` times any code stays within 127, so that the
-layer is exactly an int8 one. A row with one block has nothing to tell apart: its multiplier is 1.
+``r`` is an integer (``integer``) or a power of two (``shift``), and ``r`` times any code stays within 127, so that the
+layer is exactly an int8 one; ``affine.multipliers_of`` names them. A row with one block has nothing to tell apart: its
+multiplier is 1.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
-from tfptq.core.affine import LARGEST_MULTIPLIER, SMALLEST_SCALE, weight_code_range
+from tfptq.core.affine import SMALLEST_SCALE
 from tfptq.core.blocks import BlockScales
-
-
-def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -> np.ndarray:
-    """Multipliers ``r`` whose products with every code of ``bits`` bits fit int8, ascending.
-
-    Args:
-        kind: ``"integer"`` or ``"shift"``.
-        bits: width of the codes.
-        allowed: the only integers to choose from; None for all.
-
-    Raises:
-        ValueError: none of those allowed fits.
-    """
-    largest = 127 // -weight_code_range(bits)[0]
-    if kind == "shift":
-        return 2 ** np.arange(largest.bit_length())
-    largest = min(LARGEST_MULTIPLIER, largest)
-    found = np.arange(1, largest + 1) if allowed is None else np.unique([r for r in allowed if r <= largest])
-    if not len(found):
-        raise ValueError(f"multipliers is {tuple(allowed)}; with {bits} bits at least one must be {largest} or less")
-    return found
 
 
 def scales_of_multiples(

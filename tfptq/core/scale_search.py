@@ -5,8 +5,8 @@ Coordinate descent goes over the columns ``h`` of blocks; all rows ``v`` of bloc
 only moves its own outputs. The candidates are tried coarse to fine: every fourth one, then the neighbours of each
 block's best.
 
-**Integer and shift scales.** ``S[v, h] = s_v * r[v, h]`` with ``r`` in 1..16, or a power of two; ``r`` times any
-code stays within 127, so that the layer is exactly an int8 one. From the best float scales:
+**Integer and shift scales.** ``S[v, h] = s_v * r[v, h]`` with ``r`` an integer or a power of two; ``r`` times
+any code stays within 127, so that the layer is exactly an int8 one. From the best float scales:
 
 1. ``s_v``: for each candidate every block takes the multiplier with the least error while its neighbours keep their
    float scales; those with the least sums go on.
@@ -21,9 +21,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfptq.core.affine import multipliers_of
 from tfptq.core.block_errors import OBJECTIVES, BlockErrors
 from tfptq.core.blocks import BlockScales, block_maxima, float_scales
-from tfptq.core.scale_multiples import largest_alive, multipliers_of, nearest_multiplier, scales_of_multiples
+from tfptq.core.scale_multiples import largest_alive, nearest_multiplier, scales_of_multiples
 from tfptq.core.weight_scales import max_abs_scales, start_scales
 
 #: Candidates of a float block scale, as multiples of max-abs: alpha, beta and n of the paper.

@@ -15,13 +15,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfptq.config import PerTensor, QuantizationConfig
-from tfptq.core.affine import SMALLEST_SCALE, weight_code_limit
+from tfptq.core.affine import SMALLEST_SCALE, multipliers_of, weight_code_limit
 from tfptq.core.blocks import BlockScales, block_maxima, block_shape, float_scales
 from tfptq.core.rounding_errors import rounding_errors
 from tfptq.core.scale_multiples import (
     covering_scales,
     largest_alive,
-    multipliers_of,
     nearest_multiplier,
     scales_of_multiples,
 )

@@ -143,8 +143,14 @@ def quantize_model(to_quantize: keras.Model, config: Scheme = None) -> keras.Mod
 
 
 def wrappers(model: keras.Model) -> list[QuantizeWrapper]:
-    """The wrappers of a model in graph order."""
-    return [layer for layer in model.layers if isinstance(layer, QuantizeWrapper)]
+    """The wrappers of a model, and of the models that are its layers, in graph order."""
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, QuantizeWrapper):
+            found.append(layer)
+        elif isinstance(layer, keras.Model):
+            found.extend(wrappers(layer))
+    return found
 
 
 def strip(model: keras.Model) -> keras.Model:

@@ -136,6 +136,7 @@ class QuantizeWrapper(_LayerWrapper):
         weight_slots: quantized weights, once built.
         input_slots: quantized inputs, in the order of ``input_names(layer)``, once built.
         output_slots: quantized outputs, once built.
+        activation_slots: quantized results of activation functions inside of the layer, once built.
 
     Raises:
         TypeError: not a ``QuantizeConfig``.
@@ -149,7 +150,8 @@ class QuantizeWrapper(_LayerWrapper):
         self.weight_slots: tuple[WeightSlot, ...] = ()
         self.input_slots: tuple[TensorSlot, ...] = ()
         self.output_slots: tuple[TensorSlot, ...] = ()
-        self._activations: tuple[tuple[Callable, TensorSlot], ...] = ()
+        self.activation_slots: tuple[TensorSlot, ...] = ()
+        self._functions: tuple[Callable, ...] = ()
 
     def build(self, input_shape=None):
         """Make the variables of all quantizers, in a fixed order."""
@@ -167,9 +169,10 @@ class QuantizeWrapper(_LayerWrapper):
             self._tensor_slot(f"output_{at}", shape, quantizer)
             for at, (quantizer, shape) in enumerate(zip(quantizers, _output_shapes(layer), strict=False))
         )
-        self._activations = tuple(
-            (function, self._tensor_slot(f"activation_{at}", None, quantizer))
-            for at, (function, quantizer) in enumerate(config.get_activations_and_quantizers(layer))
+        activations = config.get_activations_and_quantizers(layer)
+        self._functions = tuple(function for function, _ in activations)
+        self.activation_slots = tuple(
+            self._tensor_slot(f"activation_{at}", None, quantizer) for at, (_, quantizer) in enumerate(activations)
         )
 
     def _build_weight_slots(self) -> tuple[WeightSlot, ...]:
@@ -218,12 +221,12 @@ class QuantizeWrapper(_LayerWrapper):
         def quantizing(function: Callable, slot: TensorSlot) -> Callable:
             return lambda *inputs: slot.fake_quantized(function(*inputs), training)
 
-        config, activations = self.quantize_config, self._activations
-        config.set_quantize_activations(self.layer, [quantizing(*pair) for pair in activations])
+        config, functions = self.quantize_config, self._functions
+        config.set_quantize_activations(self.layer, list(map(quantizing, functions, self.activation_slots)))
         try:
             return self.layer(*args, **kwargs)
         finally:
-            config.set_quantize_activations(self.layer, [function for function, _ in activations])
+            config.set_quantize_activations(self.layer, list(functions))
 
     def _keep_updates(self, scope: keras.StatelessScope) -> None:
         """Apply what the layer itself changed in the scope: states of random generators, losses."""

@@ -10,6 +10,7 @@ import keyword
 import logging
 import re
 import tempfile
+import threading
 import warnings
 
 import keras
@@ -22,6 +23,9 @@ from tfptq.graph.rebuild import graph_of
 STATE_LIST = "TensorListReserve"
 #: What TensorFlow takes as the name of a scope.
 _SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+
+#: Standard output, warnings and log levels belong to the process: two threads would put back what the other one set.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def convert_float(model: keras.Model) -> bytes:
@@ -131,11 +135,12 @@ def _with_batch_of_one(model: keras.Model) -> keras.Model:
 def _quiet():
     """Hold back the export's printed summary and the converter's log lines."""
     logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with _ONE_AT_A_TIME:
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            logger.setLevel(level)

@@ -202,7 +202,7 @@ def emit(
         skeleton: float ``.tflite``.
         plan: which operators run on integers.
         kernels: one plan for each of them that has a constant kernel.
-        input_type: type of the model's inputs: ``"float32"``, ``"int8"`` or ``"uint8"``.
+        input_type: type of the model's inputs: ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int16"``.
         output_type: the same for the outputs.
     """
     model = TFLiteModel(skeleton)

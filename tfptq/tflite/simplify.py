@@ -133,7 +133,7 @@ def remove_idle_reshapes(model: TFLiteModel) -> int:
 
 
 def replace_sums(model: TFLiteModel) -> int:
-    """Rewrite every SUM over dimensions of known size as ``MEAN * size``.
+    """Rewrite every SUM of floats over dimensions of known size as ``MEAN * size``.
 
     Args:
         model: edited in place.
@@ -145,6 +145,8 @@ def replace_sums(model: TFLiteModel) -> int:
     for operator in model.operators:
         operators.append(operator)
         if model.operator_name(operator) != "SUM" or not model.is_constant(operator.inputs[1]):
+            continue
+        if not model.is_float(operator.inputs[0]):  # integers have no mean
             continue
         sizes = _sizes(model, operator.inputs[0])
         reduced = [sizes[axis] for axis in model.constant(operator.inputs[1]).reshape(-1)]

@@ -19,7 +19,12 @@ def pack_int4(codes: np.ndarray) -> np.ndarray:
 
     Returns:
         uint8 ``[ceil(size / 2)]``.
+
+    Raises:
+        ValueError: a code needs more than 4 bits.
     """
+    if codes.size and not -8 <= codes.min() <= codes.max() <= 7:
+        raise ValueError(f"codes from {codes.min()} to {codes.max()} do not fit 4 bits, -8 to 7")
     flat = np.zeros(codes.size + codes.size % 2, np.uint8)
     flat[: codes.size] = codes.reshape(-1).view(np.uint8) & 15
     return flat[0::2] | flat[1::2] << 4
