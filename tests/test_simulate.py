@@ -28,12 +28,6 @@ def quantize(model, data, preset="w8a8_channel", **changes):
     return tfptq.quantize_keras_model(model, data, config, progress=False)
 
 
-def grid_of(file, name):
-    """Grid of the tensor of a file that has, or begins with, a name."""
-    tensor = next(item for item in file.tensors if file.name(file.tensors.index(item)) == name)
-    return ActivationGrid(float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0]))
-
-
 @pytest.fixture(scope="module")
 def network():
     keras.utils.set_random_seed(0)

@@ -69,7 +69,7 @@ def _readers(model: keras.Model, config: QuantizationConfig, group: ChannelGroup
         if not supports(layer) or layer_config.skip or per_tensor or layer_config.weight_bits >= 8:
             continue
         (spec,) = weight_specs(layer)
-        view = np.abs(spec.view.to_view(keras.ops.convert_to_numpy(spec.variable)))
+        view = np.abs(spec.values())
         if view.shape[1] > 1:
             found.append(_reader(view.max(axis=2), side, group.size, weight_code_limit(layer_config.weight_bits)))
     return found

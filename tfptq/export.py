@@ -18,11 +18,11 @@ from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, r
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.data import calibration_data
 from tfptq.fit import fit_weights, uses
-from tfptq.fit_kernel import FittedWeight, for_all_uses
+from tfptq.fit_kernel import Fitted, FittedWeight, for_all_uses
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers import DefaultQuantizeConfig, QuantizeWrapper, is_weighted, strip, supports, wrappers
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
-from tfptq.pipeline import Activations, Fitted, Job
+from tfptq.pipeline import Activations, Job
 from tfptq.prepare import FloatNetwork, load_model
 from tfptq.progress import Progress
 from tfptq.result import QuantizationResult, finish

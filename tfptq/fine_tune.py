@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from tfptq.config import FineTuning
 from tfptq.core.affine import ActivationGrid
-from tfptq.fit_kernel import FittedWeight
+from tfptq.fit_kernel import Fitted, FittedWeight
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding, WeightKey, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
@@ -46,11 +46,10 @@ _KEPT_BYTES = 1 << 26
 #: The step of an activation grid moves so many times as fast as a weight's scale: its start is further from the best.
 _STEP_RATE = 4.0
 
-Fitted = dict[WeightKey | int, FittedWeight]
 Lesson = tuple[dict[int, tf.Tensor], list[tf.Tensor]]
 
 
-def obstacle(skeleton: Skeleton) -> str | None:
+def tuning_obstacle(skeleton: Skeleton) -> str | None:
     """Why a network cannot be fine-tuned, or None."""
     for operator in _operators_before(skeleton.model, _targets(skeleton.model)):
         if not can_run(skeleton.model, operator):

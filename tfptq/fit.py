@@ -25,9 +25,9 @@ from tfptq.fit_kernel import (
     fit_on_prefix,
     needs_statistics,
 )
-from tfptq.tflite.blocks import Block
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.prefix import QuantizedPrefix
+from tfptq.tflite.residual_blocks import Block
 
 
 def uses(bindings: tuple[WeightBinding, ...]) -> dict[WeightKey | int, tuple[WeightBinding, ...]]:
@@ -77,11 +77,11 @@ def without_statistics(
         prefix: gives the statistics.
     """
     asking = {key: at for key, at in uses(bindings).items() if asks_for_statistics(task, key, at)}
-    reasons = {key: _obstacle(task, key, at, prefix) for key, at in asking.items()}
+    reasons = {key: _statistics_obstacle(task, key, at, prefix) for key, at in asking.items()}
     return {key: reason for key, reason in reasons.items() if reason is not None}
 
 
-def _obstacle(
+def _statistics_obstacle(
     task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix
 ) -> str | None:
     """Why a kernel cannot have statistics, or None."""
@@ -180,7 +180,7 @@ def _fit_unit(
 def _fit_one_by_one(task: FittingTask, unit: Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
     items = {}
     for key, places in unit.items():
-        on_prefix = asks_for_statistics(task, key, places) and _obstacle(task, key, places, prefix) is None
+        on_prefix = asks_for_statistics(task, key, places) and _statistics_obstacle(task, key, places, prefix) is None
         items[key] = fit_on_prefix(task, key, places, prefix) if on_prefix else fit_on_means(task, key, places)
         _put(task, prefix, items[key])
     return items

@@ -62,6 +62,10 @@ class FittedWeight:
         return kernel if binding.row_factors is None else kernel * binding.row_factors[:, None, None]
 
 
+#: The quantized weights of a network; kernels that are no layer's have their tensor's number in the float file.
+Fitted = dict[WeightKey | int, FittedWeight]
+
+
 @dataclass(frozen=True, eq=False)
 class FittingTask:
     """What fitting reads.

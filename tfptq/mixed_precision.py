@@ -75,7 +75,7 @@ def choose_bits(config: QuantizationConfig, model: keras.Model) -> tuple[Quantiz
 def _layer_views(model: keras.Model, config: QuantizationConfig) -> dict[str, list[np.ndarray]]:
     """Canonical views of the weights of each layer that is quantized."""
     return {
-        layer.name: [spec.view.to_view(keras.ops.convert_to_numpy(spec.variable)) for spec in weight_specs(layer)]
+        layer.name: [spec.values() for spec in weight_specs(layer)]
         for layer in model.layers
         if supports(layer) and not config.for_layer(layer.name).skip
     }

@@ -14,9 +14,9 @@ from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid
 from tfptq.data import CalibrationData
-from tfptq.fine_tune import fine_tune, learn_steps, obstacle
+from tfptq.fine_tune import fine_tune, learn_steps, tuning_obstacle
 from tfptq.fit import asks_for_statistics, fit_weights, uses, with_room_for_biases, without_statistics
-from tfptq.fit_kernel import FittedWeight, FittingTask
+from tfptq.fit_kernel import Fitted, FittingTask
 from tfptq.layers import supports, weight_specs
 from tfptq.prepare import FloatNetwork
 from tfptq.progress import Progress
@@ -25,15 +25,14 @@ from tfptq.skipping import skipped_operators
 from tfptq.tflite.activations import Range
 from tfptq.tflite.calibrate import Measurements, measure
 from tfptq.tflite.describe import describe
-from tfptq.tflite.emit import IntegerPlan, KernelPlan, emit, plan_integers
+from tfptq.tflite.emit import IntegerPlan, emit, plan_integers
+from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layout
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.metadata import attach
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.skeleton import Skeleton, build_skeleton, check_skeleton
 from tfptq.version import __version__
-
-Fitted = dict[WeightKey | int, FittedWeight]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +118,14 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     layouts = plan_layouts(skeleton.model, skeleton.bindings, lambda key: network.config.for_layer(key[0]))
     by_layout = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
     in_float = {**skipped_operators(skeleton, network.model, network.config), **by_layout}
-    not_tuned = None if config.fine_tuning is None else obstacle(skeleton)
+    not_tuned = None if config.fine_tuning is None else tuning_obstacle(skeleton)
     return Job(config, seed, steps, network, skeleton, data, batch, weights, layouts, in_float, differences, not_tuned)
 
 
 def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:
     """(layer, weight) -> float canonical view ``[O, I, T]`` of every weight that can be quantized."""
     return {
-        (layer.name, spec.name): spec.view.to_view(keras.ops.convert_to_numpy(spec.variable))
+        (layer.name, spec.name): spec.values()
         for layer in model.layers
         if supports(layer)
         for spec in weight_specs(layer)

@@ -10,8 +10,9 @@ import keras
 
 from tfptq import pipeline
 from tfptq.config import QuantizationConfig, resolve_config
+from tfptq.fit_kernel import Fitted
 from tfptq.layers import quantize_annotate_model, quantize_apply
-from tfptq.pipeline import Activations, Fitted, Job
+from tfptq.pipeline import Activations, Job
 from tfptq.prepare import prepare
 from tfptq.progress import Progress
 from tfptq.result import QuantizationResult, finish

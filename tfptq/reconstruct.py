@@ -21,9 +21,9 @@ import tensorflow as tf
 from tfptq.core.affine import weight_code_range
 from tfptq.core.attention_gradient import attention_codes_of
 from tfptq.core.blocks import QuantizedWeight
-from tfptq.tflite.blocks import Block
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding
 from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.residual_blocks import Block
 from tfptq.tflite.segments import crossing
 from tfptq.tflite.to_tensorflow import as_kernel, run_operator
 

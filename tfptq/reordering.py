@@ -147,7 +147,7 @@ def _segments(layout) -> tuple[Segment, ...]:
 def _view(model: keras.Model, name: str) -> np.ndarray:
     """Kernel ``[O, I, T]`` of a layer."""
     (spec,) = weight_specs(model.get_layer(name))
-    return spec.view.to_view(keras.ops.convert_to_numpy(spec.variable))
+    return spec.values()
 
 
 def _importance(name: str, importance: Mapping[str, float]) -> float:

@@ -10,7 +10,8 @@ import keras
 from tfptq import pipeline
 from tfptq.config import QuantizationConfig
 from tfptq.files import write_atomically
-from tfptq.pipeline import Activations, Fitted, Job
+from tfptq.fit_kernel import Fitted
+from tfptq.pipeline import Activations, Job
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
 from tfptq.tflite.matching import WeightKey

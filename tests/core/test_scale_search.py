@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tfptq.core.affine import weight_code_range
 from tfptq.core.block_errors import BlockErrors
 from tfptq.core.blocks import quantize_nearest
-from tfptq.core.scale_search import KINDS, scale_objective, search_scales
+from tfptq.core.scale_search import KINDS, search_scales
 from tfptq.core.weight_scales import start_scales
 
 
@@ -28,6 +28,12 @@ def problem(seed, outputs=8, inputs=6, taps=1, groups=1, magnitude=1.0):
 def outputs_of(view, x, scales, bits):
     quantized = quantize_nearest(view, scales, bits).dequantize().astype(np.float64)
     return quantized.reshape(x.shape[0], -1, x.shape[2]) @ x.transpose(0, 2, 1)
+
+
+def scale_objective(view, scales, bits, gram, cross=None, objective="output_error"):
+    """Objective of each row block, float64 ``[V]``."""
+    errors = BlockErrors(view, gram, cross, scales.block_shape, bits, objective, np.float64)
+    return errors.row_objective(scales.values())
 
 
 cases = st.tuples(

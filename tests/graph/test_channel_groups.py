@@ -3,7 +3,9 @@ import pytest
 from graph_models import inverted_residual_network, residual_network
 from keras import layers
 
-from tfptq.graph import Side, canonicalise, channel_groups, equalizable
+from tfptq.graph import Side, canonicalise, channel_groups
+from tfptq.graph.channel_groups import analyse
+from tfptq.graph.rebuild import read_graph
 
 
 def only_group(model):
@@ -106,7 +108,7 @@ def test_only_homogeneous_paths_are_equalizable():
     def groups(between):
         inputs = keras.Input((4, 4, 3))
         x = between(layers.Conv2D(4, 1)(inputs))
-        return equalizable(keras.Model(inputs, layers.Conv2D(2, 1)(x))).groups
+        return analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1)(x))), scaling=True).groups
 
     homogeneous = (
         layers.ReLU(),
@@ -137,7 +139,7 @@ def test_groups_that_an_activation_cuts_off_are_marked():
     x = layers.ReLU()(layers.Conv2D(5, 1)(x))
     y = layers.Conv2D(5, 1, activation="relu6")(inputs)
     outputs = layers.Conv2D(2, 1)(layers.Add()([x, layers.Conv2D(5, 1)(y)]))
-    groups = equalizable(keras.Model(inputs, outputs)).groups
+    groups = analyse(read_graph(keras.Model(inputs, outputs)), scaling=True).groups
     assert sorted((group.size, group.clipped) for group in groups) == [(4, True), (5, False), (5, True)]
     assert not any(group.clipped for group in channel_groups(keras.Model(inputs, outputs)).groups)
 
@@ -145,7 +147,7 @@ def test_groups_that_an_activation_cuts_off_are_marked():
 def test_depthwise_layers_separate_scales():
     inputs = keras.Input((4, 4, 3))
     x = layers.DepthwiseConv2D(3, activation="relu", name="depthwise")(layers.Conv2D(4, 1, name="first")(inputs))
-    groups = equalizable(keras.Model(inputs, layers.Conv2D(2, 1, name="last")(x))).groups
+    groups = analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1, name="last")(x))), scaling=True).groups
     assert [(names(group.producers), names(group.consumers)) for group in groups] == [
         ({"first"}, {"depthwise"}),
         ({"depthwise"}, {"last"}),

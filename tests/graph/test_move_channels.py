@@ -18,9 +18,10 @@ from tfptq.graph import (
     canonicalise,
     channel_groups,
     check_float_equal,
-    equalizable,
     scale_channels,
 )
+from tfptq.graph.channel_groups import analyse
+from tfptq.graph.rebuild import read_graph
 
 
 def permute_everything(canonical, seed):
@@ -33,7 +34,7 @@ def permute_everything(canonical, seed):
 
 
 def scale_everything(canonical, seed):
-    groups = equalizable(canonical)
+    groups = analyse(read_graph(canonical), scaling=True)
     random = np.random.default_rng(seed)
     # ReLU6 follows a scale below 6 only; ``test_channel_room`` has those.
     scales = {group.index: 2.0 ** random.integers(-3, 4, group.size) for group in groups.groups if not group.clipped}
@@ -112,7 +113,7 @@ def test_bad_permutations_and_scales_are_refused():
         apply_permutations(canonical, groups, {99: np.arange(3)})
     with pytest.raises(ValueError, match="group 0 does not hold each of"):
         apply_permutations(canonical, groups, {0: np.zeros(groups.groups[0].size, int)})
-    scalable = equalizable(canonical)
+    scalable = analyse(read_graph(canonical), scaling=True)
     for factors in (np.zeros(scalable.groups[0].size), np.ones(1), np.full(scalable.groups[0].size, np.nan)):
         with pytest.raises(ValueError, match="group 0 are not"):
             scale_channels(canonical, scalable, {0: factors})

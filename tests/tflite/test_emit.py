@@ -8,7 +8,8 @@ from stock_runtimes import RESOLVERS, details, run, run_decoded, signal_to_noise
 
 from tfptq.core.blocks import QuantizedWeight, float_scales, quantize_nearest
 from tfptq.core.weight_scales import max_abs_scales
-from tfptq.tflite.emit import KernelPlan, emit, plan_integers
+from tfptq.tflite.emit import emit, plan_integers
+from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.matching import bind_weights
 from tfptq.tflite.op_rules import RULES, least_version
 from tfptq.tflite.runtime import TensorRunner

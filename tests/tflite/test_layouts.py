@@ -20,8 +20,9 @@ from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView, float_sc
 from tfptq.core.weight_scales import fit_scales
 from tfptq.tflite.convert import convert_float
 from tfptq.tflite.describe import describe
-from tfptq.tflite.emit import KernelPlan, emit, plan_integers
-from tfptq.tflite.layouts.choose import INTEGER_LAYOUTS, LayoutError, obstacle, plan_layout, settle_layout
+from tfptq.tflite.emit import emit, plan_integers
+from tfptq.tflite.kernel_plan import KernelPlan
+from tfptq.tflite.layouts.choose import INTEGER_LAYOUTS, LayoutError, layout_obstacle, plan_layout, settle_layout
 from tfptq.tflite.layouts.constants import half_scales, pack_int4
 from tfptq.tflite.layouts.sizes import stored_bytes
 from tfptq.tflite.layouts.unpacking import unpacking
@@ -225,7 +226,7 @@ def test_size_is_settled_by_the_codes():
 def test_impossible_layouts_are_refused(layout, config, where, message):
     with pytest.raises(LayoutError, match=f"layer 'block_1' cannot have the layout '{layout}': .*{message}"):
         plan_layout("block_1", config.replace(layout=layout), *where)
-    assert obstacle("inline", config, *where) is None
+    assert layout_obstacle("inline", config, *where) is None
 
 
 # Constants.

@@ -89,20 +89,6 @@ def search_scales(
     return _rowwise_best([start, found], exact)
 
 
-def scale_objective(
-    view: np.ndarray,
-    scales: BlockScales,
-    bits: int,
-    gram: np.ndarray,
-    cross: np.ndarray | None = None,
-    objective: str = "output_error",
-) -> np.ndarray:
-    """Objective of each row block under nearest rounding, float64 ``[V]``; up to positive factors and constants."""
-    gram = gram[None] if gram.ndim == 2 else gram
-    errors = BlockErrors(view, gram, cross, scales.block_shape, bits, objective, np.float64)
-    return errors.row_objective(scales.values())
-
-
 def _check(view: np.ndarray, gram: np.ndarray, cross: np.ndarray | None, kind: str, objective: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"scale kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")

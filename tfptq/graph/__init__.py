@@ -1,7 +1,7 @@
 """The Keras graph before quantization: the canonical model, its channel groups, and the check of float equality."""
 
 from tfptq.graph.canonicalise import canonicalise
-from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, channel_groups, equalizable
+from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, channel_groups
 from tfptq.graph.edges import edge_layers
 from tfptq.graph.float_equality import FloatEqualityError, check_float_equal, largest_difference
 from tfptq.graph.move_channels import apply_permutations, scale_channels
@@ -17,7 +17,6 @@ __all__ = [
     "channel_groups",
     "check_float_equal",
     "edge_layers",
-    "equalizable",
     "input_names",
     "largest_difference",
     "scale_channels",

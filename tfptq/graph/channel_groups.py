@@ -159,23 +159,16 @@ def channel_groups(model: keras.Model) -> ChannelGroups:
     return analyse(read_graph(model), scaling=False)
 
 
-def equalizable(model: keras.Model) -> ChannelGroups:
-    """Find the groups of channels that may be multiplied by positive numbers in their producers.
-
-    Every layer between producers and consumers is positively homogeneous, those of a ``clipped`` group below their clip
-    level.
+def analyse(graph: FlatGraph, scaling: bool) -> ChannelGroups:
+    """Find groups of channels.
 
     Args:
-        model: canonical model (``canonicalise``).
-
-    Returns:
-        Groups for ``scale_channels``. A depthwise layer is a consumer of one group and a producer of another.
+        graph: canonical model.
+        scaling: False for channels that may be permuted together; True for those that may be multiplied by positive
+            numbers in their producers, where every layer between producers and consumers is positively homogeneous,
+            those of a ``clipped`` group below their clip level. A depthwise layer then is a consumer of one group and
+            a producer of another.
     """
-    return analyse(read_graph(model), scaling=True)
-
-
-def analyse(graph: FlatGraph, scaling: bool) -> ChannelGroups:
-    """The analysis behind ``channel_groups`` (``scaling=False``) and ``equalizable`` (``scaling=True``)."""
     analysis = _Analysis(graph, scaling)
     for call in graph.calls:
         analysis.visit(call)

@@ -56,7 +56,7 @@ def scale_channels(model: keras.Model, groups: ChannelGroups, scales: Mapping[in
 
     Args:
         model: canonical model; it is not changed.
-        groups: ``equalizable(model)``.
+        groups: ``analyse(graph, scaling=True)``.
         scales: {group index: positive factors [size]}; missing groups stay.
 
     Returns:

@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from tfptq.core.blocks import WeightView
 
@@ -47,6 +48,10 @@ class WeightSpec:
     variable: keras.Variable
     bias: keras.Variable | None
     view: WeightView
+
+    def values(self) -> np.ndarray:
+        """The weight as it is now, float32 ``[O, I, T]``."""
+        return self.view.to_view(keras.ops.convert_to_numpy(self.variable))
 
 
 SpecsFunction = Callable[[keras.Layer], Sequence[WeightSpec]]

@@ -14,7 +14,8 @@ from tfptq.layers import is_weighted, supports
 from tfptq.reordering import ReorderedLayer
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
 from tfptq.skipping import operators_of_layers, reads_weights
-from tfptq.tflite.emit import IntegerPlan, KernelPlan
+from tfptq.tflite.emit import IntegerPlan
+from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
 from tfptq.tflite.matching import WeightKey
 from tfptq.tflite.model import TFLiteModel

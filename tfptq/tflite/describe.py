@@ -3,7 +3,8 @@
 from importlib.metadata import version
 
 from tfptq.config import QuantizationConfig
-from tfptq.tflite.emit import EmittedModel, KernelPlan
+from tfptq.tflite.emit import EmittedModel
+from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.metadata import BlockMetadata
 from tfptq.tflite.tensor_blocks import TensorBlocks
 from tfptq.version import __version__

@@ -4,49 +4,24 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tfptq.core.affine import ActivationGrid
-from tfptq.core.blocks import QuantizedWeight
 from tfptq.tflite.activations import Range, assign_grids
+from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.choose import INT4_VERSIONS, INTEGER_LAYOUTS
-from tfptq.tflite.layouts.constants import add_integer_kernel, add_native_kernel, half_scales
+from tfptq.tflite.layouts.constants import add_integer_kernel, add_native_kernel
 from tfptq.tflite.layouts.unpacking import add_unpacking, unpacking, wrap_in_composite
 from tfptq.tflite.lower import KernelConstant, Lowering
-from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding
+from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import RULES, SHAPE_READERS, data_inputs, reason_to_stay_float
 from tfptq.tflite.proportions import out_of_proportion
 
 #: Operators that a variance is made of.
 _SUMMING = ("SQUARED_DIFFERENCE", "MUL", "MEAN", "SUM", "ADD", "SUB", "MAXIMUM")
-
-
-@dataclass(frozen=True, eq=False)
-class KernelPlan:
-    """What the emitter shall write for one constant kernel.
-
-    Attributes:
-        binding: where the kernel stands.
-        weight: its codes and scales.
-        bias: float32 ``[O]`` real bias, or None.
-        layout: how the file holds the codes, see ``tfptq.tflite.layouts``. The operator of a layout that computes in
-            float must not be among the integer operators of the plan.
-    """
-
-    binding: WeightBinding
-    weight: QuantizedWeight
-    bias: np.ndarray | None
-    layout: str = "int8"
-
-    @property
-    def weight_in_file(self) -> QuantizedWeight:
-        """The weight with the factors that the converter fused into this use of it, and scales as the layout has."""
-        factors = self.binding.row_factors
-        weight = self.weight if factors is None else self.weight.times_rows(factors)
-        return replace(weight, scales=half_scales(weight.scales)) if self.layout == "native" else weight
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from tfptq.graph.float_equality import (
 from tfptq.graph.rebuild import graph_of
 from tfptq.layers import weight_specs
 from tfptq.tflite.convert import convert_float
-from tfptq.tflite.emit import KernelPlan
+from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey, bind_weights, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner

@@ -74,14 +74,14 @@ def plan_layout(layer: str, config: QuantizationConfig, operator: str, view_shap
         LayoutError: the config names a layout that the layer cannot have.
     """
     if config.layout in ("size", "speed"):
-        if obstacle("int8", config, operator, view_shape):
+        if layout_obstacle("int8", config, operator, view_shape):
             return "inline"
         may_shrink = config.layout == "size" and _int4_obstacle(config, operator) is None
         return "size" if may_shrink else "int8"
-    problem = obstacle(config.layout, config, operator, view_shape)
+    problem = layout_obstacle(config.layout, config, operator, view_shape)
     if problem:
         possible = [
-            name for name in INTEGER_LAYOUTS + FLOAT_LAYOUTS if not obstacle(name, config, operator, view_shape)
+            name for name in INTEGER_LAYOUTS + FLOAT_LAYOUTS if not layout_obstacle(name, config, operator, view_shape)
         ]
         raise LayoutError(
             f"layer {layer!r} cannot have the layout {config.layout!r}: {problem}; it can have "
@@ -116,7 +116,9 @@ def settle_layout(layer: str, planned: str, weight: QuantizedWeight) -> str:
     )
 
 
-def obstacle(layout: str, config: QuantizationConfig, operator: str, view_shape: tuple[int, int, int]) -> str | None:
+def layout_obstacle(
+    layout: str, config: QuantizationConfig, operator: str, view_shape: tuple[int, int, int]
+) -> str | None:
     """Why a layer cannot have a layout, or None when it can.
 
     Args:
