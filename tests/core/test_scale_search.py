@@ -181,3 +181,14 @@ def test_misuse_is_refused():
         search_scales(view, gram[:, :5, :5], (1, 6), 4)
     with pytest.raises(ValueError, match="cross terms"):
         search_scales(view, gram, (1, 6), 4, cross=cross[:, :2])
+
+
+@pytest.mark.parametrize("kind", ["integer", "shift"])
+def test_more_finalists_find_nothing_worse(kind):
+    view, _, gram, _, _ = problem(3, 16, 12)
+    costs = [
+        scale_objective(view, search_scales(view, gram, (4, 3), 4, kind, finalists=count), 4, gram)
+        for count in (1, 4, 32)
+    ]
+    assert (costs[1] <= costs[0] * (1.0 + 1e-5)).all() and (costs[2] <= costs[1] * (1.0 + 1e-5)).all()
+    assert costs[2].sum() < costs[0].sum()

@@ -33,8 +33,6 @@ ALPHA, BETA, STEPS = 0.3, 1.2, 100
 _STRIDE = 4
 #: Candidates of ``s_v``: multiples of the one that gives the row's largest block the largest multiplier.
 _BASES = np.geomspace(0.6, 2.5, 32)
-#: How many of them go through the whole search.
-_FINALISTS = 4
 #: Multiples of ``s_v`` tried while the multipliers stay.
 _BASE_STEPS = np.concatenate([np.linspace(0.7, 0.95, 6), np.linspace(0.96, 1.04, 9), np.linspace(1.05, 1.2, 4)])
 KINDS = ("float", "integer", "shift")
@@ -50,6 +48,7 @@ def search_scales(
     objective: str = "output_error",
     sweeps: int = 2,
     allowed: Sequence[int] | None = None,
+    finalists: int = 4,
 ) -> BlockScales:
     """Block scales with the least layer output error under nearest rounding.
 
@@ -64,6 +63,7 @@ def search_scales(
         objective: ``"output_error"`` or ``"cosine"``.
         sweeps: passes of coordinate descent.
         allowed: the only multipliers of integer scales; None for all.
+        finalists: values of ``s_v`` that go through the whole search, up to 32. Its time grows with them.
 
     Returns:
         Scales that are, for every row block, at least as good as max-abs and weight-MSE ones of that kind.
@@ -85,7 +85,7 @@ def search_scales(
     if kind != "float":
         alive = block_maxima(view, block_shape) > 0.0
         multipliers = multipliers_of(kind, bits, allowed)
-        found = _search_multiples(errors, found.values(), alive, kind, block_shape, multipliers, sweeps)
+        found = _search_multiples(errors, found.values(), alive, kind, block_shape, multipliers, sweeps, finalists)
     return _rowwise_best([start, found], exact)
 
 
@@ -155,11 +155,12 @@ def _search_multiples(
     block_shape: tuple[int, int],
     multipliers: np.ndarray,
     sweeps: int,
+    finalists: int,
 ) -> BlockScales:
     """Integer or shift scales near the float scales ``[V, H]``, which ``errors`` has taken."""
     if values.shape[1] == 1:
         return scales_of_multiples(kind, values[:, 0], np.ones_like(values), block_shape)
-    bases = _best_bases(errors, values, largest_alive(values, alive) / multipliers[-1], multipliers)
+    bases = _best_bases(errors, values, largest_alive(values, alive) / multipliers[-1], multipliers)[:finalists]
     finished = []
     for base in bases:
         index = nearest_multiplier(values / base[:, None], multipliers)
@@ -176,7 +177,7 @@ def _near_indices(index: np.ndarray, reach: int, multipliers: np.ndarray) -> np.
 
 
 def _best_bases(errors: BlockErrors, values: np.ndarray, base: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """Bases ``[finalists, V]`` with the least sums over the blocks of their errors at the best multiplier each."""
+    """Bases ``[32, V]``, the best first, by the sums over the blocks of their errors at the best multiplier each."""
     bases = base * _BASES[:, None]  # [n, V]
     total = np.zeros_like(bases)
     for h in range(values.shape[1]):
@@ -186,7 +187,7 @@ def _best_bases(errors: BlockErrors, values: np.ndarray, base: np.ndarray, multi
         candidates = multipliers[np.stack(near)] * bases[:, None, :]  # [n, 3, V]
         costs = errors.column_costs(h, candidates.reshape(-1, len(base)))[:-1]
         total += costs.reshape(candidates.shape).min(axis=1)
-    return np.take_along_axis(bases, total.argsort(axis=0, kind="stable")[:_FINALISTS], axis=0)
+    return np.take_along_axis(bases, total.argsort(axis=0, kind="stable"), axis=0)
 
 
 def _descend_multiples(
