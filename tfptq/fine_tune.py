@@ -157,8 +157,7 @@ class _Lessons:
         self._batches = batches
         # A model that takes a fixed number of samples at once gets them as they come.
         self._size = None if skeleton.batch_size is not None else size
-        self._inputs = skeleton.inputs
-        self._name = {name: skeleton.model.name(index) for name, index in skeleton.inputs.items()}
+        self._skeleton = skeleton
         self._wanted = _targets(skeleton.model)
         self._runner = TensorRunner(skeleton.data, self._wanted)
         self._kept: dict[int, list[np.ndarray]] = {}
@@ -170,7 +169,7 @@ class _Lessons:
             kept = sum(values.nbytes for outputs in self._kept.values() for values in outputs)
             if kept + sum(values.nbytes for values in targets) <= _KEPT_BYTES:
                 self._kept[number] = targets
-            inputs = {self._inputs[name]: tf.constant(values) for name, values in group.items()}
+            inputs = {self._skeleton.inputs[name]: tf.constant(values) for name, values in group.items()}
             yield inputs, [tf.constant(values) for values in targets]
 
     def groups(self) -> Iterator[Mapping[str, np.ndarray]]:
@@ -182,9 +181,7 @@ class _Lessons:
                 yield {name: values[start : start + size] for name, values in batch.items()}
 
     def _float_outputs(self, group: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        found: dict[int, np.ndarray] = {}
-        named = {self._name[name]: values for name, values in group.items()}
-        self._runner.run(named, lambda index, values: found.__setitem__(index, values.copy()))
+        found = self._runner.values(self._skeleton.by_tensor_name(group))
         return [found[index] for index in self._wanted]
 
 

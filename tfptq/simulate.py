@@ -90,10 +90,8 @@ def _same_values(
     if isinstance(layer.input, list | dict):
         return True, False  # an attention layer; what the converter fuses into its kernels is its own
     expected = model_outputs(keras.Model(model.inputs, [layer.input, layer.output]), samples)
-    found: dict[int, np.ndarray] = {}
-    named = {skeleton.model.name(skeleton.inputs[name]): values for name, values in samples.items()}
     wanted = {index for index in tensors if index is not None}
-    TensorRunner(skeleton.data, wanted).run(named, lambda index, values: found.__setitem__(index, values.copy()))
+    found = TensorRunner(skeleton.data, wanted).values(skeleton.by_tensor_name(samples))
     return tuple(
         index is not None
         and found[index].size == values.size

@@ -47,9 +47,7 @@ def batches():
 
 
 def _run(data, tensors, named):
-    found = {}
-    TensorRunner(data, tensors).run(named, lambda index, values: found.__setitem__(index, values.copy()))
-    return found
+    return TensorRunner(data, tensors).values(named)
 
 
 def _named(skeleton, batch):

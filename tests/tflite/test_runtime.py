@@ -19,12 +19,6 @@ def model():
     return graph.finish(graph.add("MUL", [y, b], (1, 4, 4, 3), "z"))
 
 
-def collected(runner, batch):
-    found = {}
-    runner.run(batch, lambda index, values: found.__setitem__(index, values.copy()))
-    return found
-
-
 def test_all_tensors_can_be_seen(model):
     wanted = list(model.activations())
     runner = TensorRunner(model.to_bytes(), wanted)
@@ -32,7 +26,7 @@ def test_all_tensors_can_be_seen(model):
     kernel = model.constant(model.operators[0].inputs[1])[:, 0, 0]
     for size in (3, 1, 5):
         batch = {name: RNG.normal(size=(size, 4, 4, depth)).astype(np.float32) for name, depth in (("a", 2), ("b", 3))}
-        found = {model.name(index): values for index, values in collected(runner, batch).items()}
+        found = {model.name(index): values for index, values in runner.values(batch).items()}
         convolved = batch["a"] @ kernel.T
         np.testing.assert_array_equal(found["a"], batch["a"])
         np.testing.assert_allclose(found["y"], convolved, rtol=1e-5, atol=1e-6)
@@ -42,7 +36,7 @@ def test_all_tensors_can_be_seen(model):
 def test_only_wanted_tensors_are_shown(model):
     (relu,) = (index for index in range(len(model.tensors)) if model.name(index) == "relu")
     batch = {"a": np.ones((1, 4, 4, 2), np.float32), "b": np.ones((1, 4, 4, 3), np.float32)}
-    assert list(collected(TensorRunner(model.to_bytes(), [relu, relu]), batch)) == [relu]
+    assert list(TensorRunner(model.to_bytes(), [relu, relu]).values(batch)) == [relu]
 
 
 def test_the_model_is_left_alone(model):
@@ -58,5 +52,5 @@ def test_integer_inputs_get_codes():
     values = np.asarray([-100.0, -0.26, 0.0, 0.4, 100.0], np.float32)
     batch = np.zeros((1, 6, 6, 4), np.float32)
     batch.reshape(-1)[:5] = values
-    found = collected(TensorRunner(data, [source]), {"input": batch})[source]
+    found = TensorRunner(data, [source]).values({"input": batch})[source]
     np.testing.assert_array_equal(found.reshape(-1)[:6], [-128, 2, 3, 4, 127, 3])

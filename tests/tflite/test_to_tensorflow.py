@@ -55,8 +55,6 @@ def test_tensorflow_gives_what_litert_gives(name):
     for operator in skeleton.model.operators:
         assert can_run(skeleton.model, operator), skeleton.model.operator_name(operator)
         values[operator.outputs[0]] = run_operator(skeleton.model, operator, values)
-    expected = {}
-    runner = TensorRunner(skeleton.data, [target])
-    runner.run({skeleton.model.name(source): images}, lambda index, found: expected.update({index: found.copy()}))
+    expected = TensorRunner(skeleton.data, [target]).values({skeleton.model.name(source): images})
     assert values[target].shape == expected[target].shape
     np.testing.assert_allclose(values[target], expected[target], rtol=1e-4, atol=1e-5)

@@ -139,14 +139,11 @@ def output_snrs(
 
 
 def _run(tflite: bytes, tensors, skeleton: Skeleton, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
-    found: dict[int, np.ndarray] = {}
     runner = TensorRunner(tflite, tensors)
     names = dict(
         zip((skeleton.model.name(index) for index in skeleton.model.subgraph.inputs), runner.input_names, strict=True)
     )
-    batch = {names[skeleton.model.name(skeleton.inputs[name])]: values for name, values in samples.items()}
-    runner.run(batch, lambda index, values: found.__setitem__(index, values.copy()))
-    return found
+    return runner.values({names[name]: values for name, values in skeleton.by_tensor_name(samples).items()})
 
 
 def _snr(expected: np.ndarray, found: np.ndarray) -> float:

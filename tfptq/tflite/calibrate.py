@@ -110,7 +110,7 @@ def measure(
 
     samples = 0
     for batch in batches:
-        runner.run({model.name(skeleton.inputs[name]): values for name, values in batch.items()}, observe)
+        runner.run(skeleton.by_tensor_name(batch), observe)
         take_in_waiting()
         size = len(next(iter(batch.values())))
         samples += size

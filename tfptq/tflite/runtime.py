@@ -44,7 +44,6 @@ class TensorRunner:
 
         Args:
             batch: name of the input tensor -> real values with a batch axis; integer inputs get their codes.
-
             observe: called with ``(tensor index, values)`` for each wanted tensor. Values are views of the
                 runtime's memory: copy what shall last, and keep no reference (the next run would refuse).
         """
@@ -62,6 +61,12 @@ class TensorRunner:
         self._interpreter.invoke()
         for index in self.tensors:
             observe(index, self._interpreter.tensor(index)())
+
+    def values(self, batch: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+        """Run one batch and return the wanted tensors; for the arguments see ``run``."""
+        found: dict[int, np.ndarray] = {}
+        self.run(batch, lambda index, values: found.update({index: values.copy()}))
+        return found
 
     def _coded(self, index: int, values: np.ndarray) -> np.ndarray:
         grid = self._grids[index]

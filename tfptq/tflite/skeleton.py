@@ -67,6 +67,10 @@ class Skeleton:
         """Geometry of the operator of a binding, for statistics."""
         return _window(self.model, binding)
 
+    def by_tensor_name(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A batch under the names that the inputs have in the file."""
+        return {self.model.name(self.inputs[name]): values for name, values in batch.items()}
+
     def bias(self, binding: WeightBinding) -> np.ndarray | None:
         """float32 ``[O]`` bias of the operator of a binding, or None."""
         return self.model.constant(binding.bias).reshape(-1) if binding.bias >= 0 else None
@@ -183,10 +187,7 @@ def check_skeleton(
         FloatEqualityError: the outputs differ.
     """
     expected = model_outputs(model, batch)
-    found: dict[int, np.ndarray] = {}
-    named = {skeleton.model.name(skeleton.inputs[name]): values for name, values in batch.items()}
-    runner = TensorRunner(skeleton.data, skeleton.outputs)
-    runner.run(named, lambda index, values: found.__setitem__(index, values.copy()))
+    found = TensorRunner(skeleton.data, skeleton.outputs).values(skeleton.by_tensor_name(batch))
     # The converter may order the outputs in its own way: each expected output must be one of those found.
     # (numpy's minimum and maximum keep NaN, so that it is refused.)
     largest = float(np.max([np.min([_difference(value, other) for other in found.values()]) for value in expected]))
