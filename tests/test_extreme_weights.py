@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from stock_runtimes import run_decoded, signal_to_noise
+from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
 from tfptq import PerBlock, QuantizationConfig, Rounding
@@ -61,3 +61,20 @@ def test_biases_far_beyond_the_weights_do_not_overflow(images, config):
 def test_very_small_weights(images):
     _, expected, found = quantized_with(images, 1e-12)
     assert signal_to_noise(expected, found) > 25
+
+
+@pytest.mark.parametrize("config", [*PRESETS, "w4a8_channel", "w4a8_block"])
+def test_results_far_below_what_their_kernels_add_up(config):
+    """The difference of two large, nearly equal inputs: useless in 8 bits, but a file that every runtime loads."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(300.0, 10.0, (64, 1))
+    readings = np.concatenate([base, base + rng.normal(0.0, 0.02, (64, 1))], axis=1).astype(np.float32)
+    inputs = keras.Input((2,), name="readings")
+    x = layers.Dense(4, name="difference")(inputs)
+    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
+    model.get_layer("difference").set_weights([np.float32([[50.0] * 4, [-50.0] * 4]), np.zeros(4, np.float32)])
+    result = tfptq.quantize_keras_model(model, readings, config, progress=False)
+    assert any("signal to noise" in warning for warning in result.report.warnings)
+    found = [run_decoded(result.tflite, {"readings": readings}, name)["output_0"] for name in RESOLVERS]
+    assert np.isfinite(found).all()
+    tfptq.export_simulation(result.keras_model, readings, progress=False)

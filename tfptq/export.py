@@ -90,7 +90,7 @@ def export_simulation(
     fusions = find_fusions(network.model, stored.model, job.skeleton, own, job.batch)
     activations = _calibrate(job, stored.model, own, fusions)
     fitted = _with_other_weights(job, activations, own)
-    roomy = pipeline.with_room(job, activations, fitted)
+    activations, roomy = pipeline.with_room(job, activations, fitted)
     notes = _notes(stored, own, roomy)
     compared = replace(job, weights={**job.weights, **stored.float_weights})
     return finish(compared, activations, roomy, simulation, {}, notes)
@@ -244,7 +244,7 @@ def _calibrate(job: Job, simulation: keras.Model, own: Fitted, fusions: dict[int
         measurements = measure(job.skeleton, job.data, job.config.calibration, advance)
         known = ranges_of_wrappers(simulation, job.skeleton, own, fusions)
         plan = pipeline.plan_activations(job, measurements, known)
-    return Activations(measurements, plan, plan.grids)
+    return Activations(measurements, plan, plan.grids, known)
 
 
 def _with_other_weights(job: Job, activations: Activations, own: Fitted) -> Fitted:

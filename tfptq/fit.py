@@ -18,6 +18,7 @@ from tfptq.core.bias_correction import make_room_for_bias
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.fit_kernel import (
     FEW_POSITIONS,
+    Fitted,
     FittedWeight,
     FittingTask,
     best_bias_shift,
@@ -25,9 +26,15 @@ from tfptq.fit_kernel import (
     fit_on_prefix,
     needs_statistics,
 )
+from tfptq.tflite.activations import Range
+from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey
+from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.residual_blocks import Block
+
+#: Most steps of a result that one step of a kernel's products may be. XNNPACK refuses 256.
+LARGEST_STEP = 255.0
 
 
 def uses(bindings: tuple[WeightBinding, ...]) -> dict[WeightKey | int, tuple[WeightBinding, ...]]:
@@ -58,6 +65,36 @@ def with_room_for_biases(
                 bias = item.bias_of(task.skeleton, place) / factors
                 weight = make_room_for_bias(weight, bias, grids[place.input].scale)
         found[key] = item if weight is item.weight else replace(item, weight=weight)
+    return found
+
+
+def ranges_for_kernels(model: TFLiteModel, plan: IntegerPlan, fitted: Fitted) -> dict[int, Range]:
+    """Wider ranges for results that are too fine for what their kernels add up.
+
+    Where one step of the products (of input and weight) is as much as the whole result, that is lost in the rounding of
+    the input: the layer takes the difference of large numbers, or channels differ too much. The file shall load still.
+
+    Args:
+        model: float model.
+        plan: operators on integers, and the grids of the file.
+        fitted: quantized weights.
+
+    Returns:
+        Tensor index -> range.
+    """
+    found, integer = {}, set(plan.operators) if plan.bits == 8 else ()
+    for item in fitted.values():
+        for place in item.bindings:
+            form = item.weight.int8_form()
+            if place.operator not in integer or form is None:
+                continue
+            factors = 1.0 if place.row_factors is None else np.abs(place.row_factors)
+            result = model.operators[place.operator].outputs[0]
+            low, high = plan.grids[result].real_range
+            step = float((form[1] * factors).max()) * plan.grids[place.input].scale
+            growth = step / (LARGEST_STEP * plan.grids[result].scale)
+            if growth > 1.0:
+                found[result] = growth * low, growth * high
     return found
 
 

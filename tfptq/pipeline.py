@@ -5,7 +5,7 @@ Each is a function of the job and of what the steps before have found, and shows
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
@@ -15,7 +15,14 @@ from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid
 from tfptq.data import CalibrationData
 from tfptq.fine_tune import fine_tune, learn_steps, tuning_obstacle
-from tfptq.fit import asks_for_statistics, fit_weights, uses, with_room_for_biases, without_statistics
+from tfptq.fit import (
+    asks_for_statistics,
+    fit_weights,
+    ranges_for_kernels,
+    uses,
+    with_room_for_biases,
+    without_statistics,
+)
 from tfptq.fit_kernel import Fitted, FittingTask
 from tfptq.layers import supports, weight_specs
 from tfptq.prepare import FloatNetwork
@@ -31,6 +38,7 @@ from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layo
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.metadata import attach
 from tfptq.tflite.prefix import QuantizedPrefix
+from tfptq.tflite.proportions import inputs_to_scale_in_float
 from tfptq.tflite.skeleton import Skeleton, build_skeleton, check_skeleton
 from tfptq.version import __version__
 
@@ -90,11 +98,13 @@ class Activations:
         measurements: what calibration measured.
         plan: operators on integers, and the grids of the file.
         simulated: tensor index -> grid in the Keras simulation.
+        known: tensor index -> range that the plan has in place of the measured one.
     """
 
     measurements: Measurements
     plan: IntegerPlan
     simulated: Mapping[int, ActivationGrid]
+    known: Mapping[int, Range] = field(default_factory=dict)
 
     def rounded(self, config: QuantizationConfig) -> Mapping[int, ActivationGrid]:
         """Grids that weights are fitted on: none, unless the config wants them fitted to rounded activations."""
@@ -156,7 +166,10 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
     """
     bits = job.config.device_activation_bits
     ranges = {**measurements.ranges(job.config.calibration, bits), **(known or {})}
-    return plan_integers(job.skeleton.model, ranges, bits, job.in_float, measurements.clipped)
+    in_float = job.in_float
+    if job.config.input_type == "float32":
+        in_float = {**inputs_to_scale_in_float(job.skeleton.model, ranges), **in_float}
+    return plan_integers(job.skeleton.model, ranges, bits, in_float, measurements.clipped)
 
 
 def fit(
@@ -238,9 +251,17 @@ def calibrate_again(job: Job, activations: Activations, fitted: Fitted) -> Activ
     return Activations(measurements, plan, simulated)
 
 
-def with_room(job: Job, activations: Activations, fitted: Fitted) -> Fitted:
-    """Enlarge scales under which the int32 bias of some kernel would overflow."""
-    return with_room_for_biases(fitting_task(job, activations), fitted, activations.plan.grids)
+def with_room(job: Job, activations: Activations, fitted: Fitted) -> tuple[Activations, Fitted]:
+    """Enlarge scales under which the int32 bias of some kernel would overflow, and ranges that runtimes refuse."""
+    while True:
+        fitted = with_room_for_biases(fitting_task(job, activations), fitted, activations.plan.grids)
+        wider = ranges_for_kernels(job.skeleton.model, activations.plan, fitted)
+        known = {**activations.known, **wider}
+        plan = plan_activations(job, activations.measurements, known) if wider else activations.plan
+        if plan.grids == activations.plan.grids:
+            return activations, fitted
+        changed = {index: grid for index, grid in plan.grids.items() if grid != activations.plan.grids.get(index)}
+        activations = Activations(activations.measurements, plan, {**activations.simulated, **changed}, known)
 
 
 def kernel_plans(job: Job, fitted: Fitted) -> list[KernelPlan]:

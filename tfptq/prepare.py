@@ -15,7 +15,7 @@ import numpy as np
 from tfptq.config import QuantizationConfig
 from tfptq.data import CalibrationData, calibration_data
 from tfptq.equalization import EQUALIZATION_SAMPLES, equalize_channels
-from tfptq.graph import canonicalise, check_float_equal, edge_layers
+from tfptq.graph import canonicalise, check_float_equal, edge_layers, uneven_inputs
 from tfptq.layers import supports, wrappers
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
@@ -83,6 +83,9 @@ def prepare(
         if fixed_batch is not None:
             data = data.in_full_batches(fixed_batch)
         batch = next(iter(data))
+        unfolded = uneven_inputs(original, batch) if config.input_type == "float32" else ()
+        if unfolded:
+            canonical = canonicalise(original, unfolded)
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
         config, _ = choose_bits(config, canonical)
     if config.equalize:

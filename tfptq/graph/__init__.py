@@ -4,6 +4,7 @@ from tfptq.graph.canonicalise import canonicalise
 from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, channel_groups
 from tfptq.graph.edges import edge_layers
 from tfptq.graph.float_equality import FloatEqualityError, check_float_equal, largest_difference
+from tfptq.graph.input_scaling import uneven_inputs
 from tfptq.graph.move_channels import apply_permutations, scale_channels
 from tfptq.graph.rebuild import input_names
 
@@ -20,4 +21,5 @@ __all__ = [
     "input_names",
     "largest_difference",
     "scale_channels",
+    "uneven_inputs",
 ]

@@ -4,9 +4,12 @@ Everything after this step (wrappers, converter, channel groups) sees this model
 model computes in inference, up to float32 rounding; ``check_float_equal`` measures that.
 """
 
+from collections.abc import Collection
+
 import keras
 
 from tfptq.graph.fold_batch_norm import fold_batch_norm
+from tfptq.graph.input_scaling import normalize_in_one_layer
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.graph.simplify import (
     add_missing_biases,
@@ -18,7 +21,7 @@ from tfptq.graph.simplify import (
 from tfptq.graph.validate import check_backend, check_model, check_weights
 
 
-def canonicalise(model: keras.Model) -> keras.Model:
+def canonicalise(model: keras.Model, unfolded: Collection[str] = ()) -> keras.Model:
     """Make the canonical float model.
 
     Nested models are inlined and layers without effect in inference removed. ``TimeDistributed(Dense)`` is made
@@ -29,6 +32,7 @@ def canonicalise(model: keras.Model) -> keras.Model:
     Args:
         model: built Keras 3 Sequential or Functional model; it is not changed. Any number of inputs and outputs,
             shared layers, nested models.
+        unfolded: names of the normalizations of inputs that ``uneven_inputs`` found: each becomes a layer of its own.
 
     Returns:
         A new functional model with copied float32 weights, the same input names, and inputs and outputs in the same
@@ -45,10 +49,10 @@ def canonicalise(model: keras.Model) -> keras.Model:
     check_model(model)
     graph = read_graph(model)
     check_weights(graph)
-    graph = remove_identities(graph)
+    graph = normalize_in_one_layer(remove_identities(graph), unfolded)
     graph = unwrap_time_distributed(graph)
     graph = split_separable_convolutions(graph)
     graph = repeat_pixels_by_resizing(graph)
-    graph = fold_batch_norm(graph)
+    graph = fold_batch_norm(graph, unfolded)
     graph = add_missing_biases(graph)
     return build_model(graph)

@@ -15,6 +15,7 @@ Layouts of kernels: convolution ``[*taps, I/groups, O]``, transposed ``[*taps, O
 (output channel ``i * M + m``), dense ``[I, O]``.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import keras
@@ -30,11 +31,12 @@ DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 LINEAR_LAYERS = (*CONVOLUTIONS, *TRANSPOSED, *DEPTHWISE, keras.layers.Dense)
 
 
-def fold_batch_norm(graph: FlatGraph) -> FlatGraph:
+def fold_batch_norm(graph: FlatGraph, unfolded: Collection[str] = ()) -> FlatGraph:
     """Fold every constant affine map that can be folded; the others stay.
 
     Args:
         graph: flat graph without identity layers in between.
+        unfolded: names of units that stay in any case.
 
     Returns:
         A graph that computes the same function.
@@ -43,7 +45,7 @@ def fold_batch_norm(graph: FlatGraph) -> FlatGraph:
     while before is not graph:
         before = graph
         for call in before.calls:
-            affine = channel_affine(call)
+            affine = None if call.unit.name in unfolded else channel_affine(call)
             if affine is not None:
                 graph = _fold_call(graph, call, affine)
     return graph

@@ -103,7 +103,7 @@ def _resizing(call: Call) -> Unit | None:
         return None
     config = {"name": unit.name, "height": height, "width": width, "interpolation": "nearest"}
     config |= {key: unit.config[key] for key in ("dtype", "data_format")}
-    return Unit(unit.name, keras.layers.Resizing, _full_config(keras.layers.Resizing, config))
+    return Unit(unit.name, keras.layers.Resizing, full_config(keras.layers.Resizing, config))
 
 
 def add_missing_biases(graph: FlatGraph) -> FlatGraph:
@@ -150,12 +150,12 @@ def _split_unit(unit: Unit, names: set[str]) -> tuple[Unit, Unit]:
     second = {**shared, **pointwise, "kernel_size": 1, "name": second_name}
     (_, depthwise_kernel), (_, pointwise_kernel), *bias = unit.weights
     return (
-        Unit(first_name, depthwise_kind, _full_config(depthwise_kind, first), (("kernel", depthwise_kernel),)),
-        Unit(second_name, pointwise_kind, _full_config(pointwise_kind, second), (("kernel", pointwise_kernel), *bias)),
+        Unit(first_name, depthwise_kind, full_config(depthwise_kind, first), (("kernel", depthwise_kernel),)),
+        Unit(second_name, pointwise_kind, full_config(pointwise_kind, second), (("kernel", pointwise_kernel), *bias)),
     )
 
 
-def _full_config(kind: type, config: dict) -> dict:
+def full_config(kind: type, config: dict) -> dict:
     """The config with all defaults filled in, as other passes expect to read it."""
     return kind.from_config(config).get_config()
 

@@ -2,18 +2,25 @@
 
 * The integer kernels of ADD, SUB and MUL scale by a ratio of grids, in int32. Where it is large, the result's whole
   range lies within a step or two of an operand's grid; where it is larger still, kernels overflow or abort.
+* Channels of an input that are scaled and shifted to one size: where they differ much, an integer grid of the input
+  would have a code or two for the smallest. A float input then stays in float up to that point.
 * A sum with an additive mask that a softmax reads, on a grid that covers the mask: no codes are left for the scores.
   Where nothing but softmaxes reads the sum, the mask is cut off instead (``tfptq.tflite.softmax_inputs``).
 """
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from tfptq.core.affine import ActivationGrid, activation_grid
+from tfptq.tflite.activations import Range
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.softmax_inputs import ARITHMETIC, MASKED_ROW, MOVING
 
 #: Largest ratio of an operand's step to the result's, or of the product of the factors' steps to that of the product.
 LARGEST_RATIO = {8: 2.0**8, 16: 2.0**13}
+#: The input of a model may be so many times coarser for some channel than the result of scaling and shifting it.
+MOST_COARSENING = 4.0
 #: Scores that have fewer codes than this in their sum with a mask are lost.
 FEWEST_CODES = 4
 
@@ -46,6 +53,45 @@ def out_of_proportion(
         elif operator.outputs[0] in before_softmax and name != "MUL" and _loses_scores(model, operator, grids):
             found[at] = f"{name} adds a mask that is not for SOFTMAX alone, and too large for a common grid with scores"
     return found
+
+
+def inputs_to_scale_in_float(model: TFLiteModel, ranges: Mapping[int, Range]) -> dict[int, str]:
+    """Operators that scale and shift the channels of a float input, where its grid would be too coarse for some.
+
+    Args:
+        model: float model.
+        ranges: tensor index -> measured ``(minimum, maximum)``.
+
+    Returns:
+        Position -> reason to leave it in float.
+    """
+    found, readers = {}, model.consumers()
+    for source in model.subgraph.inputs:
+        for at in readers.get(source, []) if model.is_float(source) else []:
+            chain, gain, index = [], np.float32(1.0), source
+            while at is not None and (constant := _constant_operand(model, model.operators[at], index)) is not None:
+                chain.append(at)
+                gain = gain * constant if model.operator_name(model.operators[at]) == "MUL" else gain
+                index = model.operators[at].outputs[0]
+                if np.abs(gain).max() * _width(ranges[source]) > MOST_COARSENING * _width(ranges[index]):
+                    reason = "scales and shifts an input whose channels differ too much for one grid"
+                    found.update({each: f"{model.operator_name(model.operators[each])} {reason}" for each in chain})
+                following = readers.get(index, [])
+                at = following[0] if len(following) == 1 and index not in model.subgraph.outputs else None
+    return found
+
+
+def _constant_operand(model: TFLiteModel, operator, index: int) -> np.ndarray | None:
+    """What is added to a tensor, or what multiplies it, if the operator does that with a constant."""
+    if model.operator_name(operator) not in ARITHMETIC:
+        return None
+    others = [other for other in operator.inputs if other != index]
+    return model.constant(others[0]) if len(others) == 1 and model.is_constant(others[0]) else None
+
+
+def _width(limits: Range) -> float:
+    """Width of a range with 0 in it."""
+    return max(limits[1], 0.0) - min(limits[0], 0.0)
 
 
 def _grid(model: TFLiteModel, index: int, grids: Mapping[int, ActivationGrid], bits: int) -> ActivationGrid:

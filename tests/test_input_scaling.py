@@ -1,0 +1,100 @@
+"""Inputs whose columns differ much in size are normalized in float; others cost nothing."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
+
+import tfptq
+from tfptq.graph import canonicalise, check_float_equal, uneven_inputs
+
+RNG = np.random.default_rng(0)
+#: Columns of a table: sizes from 0.01 to 1000, one far from 0.
+TABLE = (RNG.normal(size=(300, 6)) * [0.01, 1.0, 30.0, 1000.0, 5.0, 0.5] + [0, 2, 0, 3000, 300, -7]).astype(np.float32)
+MEAN, DEVIATION = TABLE.mean(axis=0), TABLE.std(axis=0)
+
+
+def normalization(x):
+    layer = layers.Normalization(name="normalize")
+    layer.adapt(TABLE)
+    return layer(x)
+
+
+def batch_norm(x):
+    layer = layers.BatchNormalization(name="normalize")
+    y = layer(x)
+    layer.set_weights([np.full(6, 2.0), np.full(6, 0.5), MEAN, DEVIATION**2])
+    return y
+
+
+def arithmetic(x):
+    return layers.Dropout(0.1)(x - MEAN) / DEVIATION
+
+
+def table_network(head):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,), name="table")
+    x = layers.Dense(16, activation="relu")(head(inputs))
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+@pytest.mark.parametrize("head", [normalization, batch_norm, arithmetic])
+def test_a_table_is_normalized_in_float(head):
+    model = table_network(head)
+    result = tfptq.quantize_keras_model(model, TABLE, progress=False)
+    expected = model.predict(TABLE, verbose=0)
+    for resolver in RESOLVERS:
+        (outputs,) = run_decoded(result.tflite, {"table": TABLE}, resolver).values()
+        assert signal_to_noise(expected, outputs) > 25.0
+    assert signal_to_noise(expected, result.keras_model.predict(TABLE, verbose=0)) > 25.0
+    assert [item.operator for item in result.report.float_operators] == ["SUB", "MUL"]
+    assert all("differ too much for one grid" in item.reason for item in result.report.float_operators)
+    assert len(result.report.layers) == 2 and not result.report.skipped
+
+
+@pytest.mark.parametrize("head", [normalization, batch_norm, arithmetic])
+def test_the_layer_in_its_place_computes_the_same(head):
+    model, batch = table_network(head), {"table": TABLE[:50]}
+    names = uneven_inputs(model, batch)
+    canonical = canonicalise(model, names)
+    assert [type(layer).__name__ for layer in canonical.layers] == ["InputLayer", "Normalization", "Dense", "Dense"]
+    check_float_equal(model, canonical, batch)
+
+
+def test_integer_inputs_are_read_as_they_are():
+    config = tfptq.QuantizationConfig.from_preset("w8a8_channel").replace(input_type="int8")
+    result = tfptq.quantize_keras_model(table_network(normalization), TABLE, config, progress=False)
+    assert not result.report.float_operators
+    assert any("signal to noise" in warning for warning in result.report.warnings)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda x: layers.Rescaling(1 / 127.5, -1.0)(x),
+        lambda x: layers.Normalization(mean=[124.0, 117.0, 104.0], variance=[3400.0, 3300.0, 3500.0])(x),
+        lambda x: x - np.float32([124.0, 117.0, 104.0]),
+        lambda x: (x - 100.0) / -50.0,
+    ],
+    ids=["rescaling", "normalization", "means", "negative"],
+)
+def test_pictures_keep_their_grid(head):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3), name="image")
+    model = keras.Model(inputs, layers.Conv2D(4, 3, name="conv")(head(inputs)))
+    images = RNG.integers(0, 256, (20, 8, 8, 3)).astype(np.float32)
+    assert not uneven_inputs(model, {"image": images})
+    result = tfptq.quantize_keras_model(model, images, "w8a8_channel", progress=False)
+    assert not result.report.float_operators
+
+
+def test_one_of_two_readers():
+    """The other one reads the input as it is."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,), name="table")
+    outputs = layers.Concatenate()([layers.Dense(3)(normalization(inputs)), layers.Dense(3, name="raw")(inputs)])
+    model = keras.Model(inputs, outputs)
+    assert uneven_inputs(model, {"table": TABLE}) == {"normalize"}
+    result = tfptq.quantize_keras_model(model, TABLE, "w8a8_channel", progress=False)
+    assert [item.operator for item in result.report.float_operators] == ["SUB", "MUL"]

@@ -1,0 +1,99 @@
+"""Normalization of inputs that must not be folded into the first layer.
+
+Folded, a ``Normalization`` of table columns costs nothing, but the first layer then reads the columns as they are, on
+one grid: next to a column in thousands, one in hundredths has a single code. Such a normalization stays, in float, in
+front of the grid. However it was written (BatchNormalization, ``(x - mean) / deviation``), it becomes a
+``Normalization`` layer, which the converter leaves alone; it would fuse others into the first layer itself.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from tfptq.graph.channel_affine import channel_affine
+from tfptq.graph.flat_graph import Call, FlatGraph, Unit, values_in
+from tfptq.graph.rebuild import input_names, read_graph
+from tfptq.graph.simplify import full_config, remove_identities
+
+#: A channel may lose so many times the resolution that it has behind the normalization: two bits.
+MOST_COARSENING = 4.0
+
+
+def uneven_inputs(model: keras.Model, batch: Mapping[str, np.ndarray]) -> frozenset[str]:
+    """Find normalizations of inputs whose channels differ too much for one grid.
+
+    Args:
+        model: built Keras model.
+        batch: input name -> samples.
+
+    Returns:
+        Names of the layers and operations that scale and shift the channels, for ``canonicalise``.
+    """
+    graph = remove_identities(read_graph(model))
+    found: set[str] = set()
+    for name, value in zip(input_names(model), values_in(graph.inputs), strict=True):
+        if value.dtype != "float32" or not np.issubdtype(batch[name].dtype, np.floating):
+            continue
+        for call in graph.users(value):
+            scaling = _scaling(graph, call)
+            if scaling is not None and scaling.coarsening(batch[name]) > MOST_COARSENING:
+                found.update(member.unit.name for member in scaling.calls)
+    return frozenset(found)
+
+
+def normalize_in_one_layer(graph: FlatGraph, names: Collection[str]) -> FlatGraph:
+    """Put one ``Normalization`` in the place of each of the chains that ``uneven_inputs`` found.
+
+    Args:
+        graph: flat graph without identity layers in between.
+        names: what ``uneven_inputs`` returned; the layer has the name of the first call.
+    """
+    for value in values_in(graph.inputs):
+        for call in graph.users(value):
+            scaling = _scaling(graph, call) if call.unit.name in names else None
+            if scaling is not None:
+                joined = Call(scaling.layer(), (value,), {}, scaling.calls[-1].outputs)
+                graph = graph.replace_calls({**dict.fromkeys(scaling.calls, ()), call: [joined]})
+    return graph
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaling:
+    """Calls that scale and shift the last axis, one after the other: ``scale * x + shift`` with positive scales."""
+
+    calls: tuple[Call, ...]
+    scale: np.ndarray
+    shift: np.ndarray
+
+    def coarsening(self, values: np.ndarray) -> float:
+        """How many times coarser the worst channel gets on the grid of the input than on that of the result."""
+        result = _span(values.astype(np.float64) * self.scale + self.shift)
+        return float(self.scale.max() * _span(values) / max(result, np.finfo(np.float32).tiny))
+
+    def layer(self) -> Unit:
+        """The same as one layer."""
+        (source,), name = self.calls[0].inputs, self.calls[0].unit.name
+        mean, variance = -self.shift / self.scale, 1.0 / np.square(self.scale)
+        channels = [np.broadcast_to(values, source.shape[-1]).tolist() for values in (mean, variance)]
+        config = {"name": name, "axis": -1, "mean": channels[0], "variance": channels[1]}
+        return Unit(name, keras.layers.Normalization, full_config(keras.layers.Normalization, config))
+
+
+def _scaling(graph: FlatGraph, call: Call | None) -> _Scaling | None:
+    """The chain that starts with a call, if there is one that a ``Normalization`` computes."""
+    calls, scale, shift = [], np.float64(1.0), np.float64(0.0)
+    while call is not None:
+        affine = channel_affine(call)
+        if affine is None or affine.axis not in (None, len(affine.source.shape) - 1) or not graph.called_once(call):
+            break
+        calls.append(call)
+        scale, shift = scale * affine.scale, shift * affine.scale + affine.shift
+        call = graph.only_user(call.output)
+    fits = np.all((scale > 0.0) & (scale * keras.config.epsilon() < 1.0))  # so small a deviation is taken for that
+    return _Scaling(tuple(calls), scale, shift) if calls and fits else None
+
+
+def _span(values: np.ndarray) -> float:
+    return float(max(values.max(), 0.0) - min(values.min(), 0.0))
