@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from stock_runtimes import run_decoded, signal_to_noise
 from test_reordering import inverted_residual, residual, with_random_weights
 
 import tfptq
@@ -21,7 +22,7 @@ def samples(count=32, seed=0):
 def equalized(network, config=W4):
     model = canonicalise(with_random_weights(network()))
     data = {"image": samples()}
-    found = equalize_channels(model, config, [data])
+    found = equalize_channels(model, config, tfptq.calibration_data(model, data))
     check_float_equal(model, found, data, 1e-5)
     return model, found
 
@@ -42,8 +43,8 @@ def test_both_ends_of_a_group_are_scaled():
 
 
 def test_layers_that_cannot_gain_leave_their_channels_alone():
-    for config in (W4.replace(weight_bits=8), W4.replace(granularity=PerTensor())):
-        model, found = equalized(residual, config)
+    for bits in (4, 8):
+        model, found = equalized(residual, W4.replace(granularity=PerTensor(), weight_bits=bits))
         assert found is model
     only_inner = W4.replace(overrides=(override("*", skip=True), override("inner", skip=False)))
     assert changed(residual, only_inner) == {"stem", "inner", "branch", "logits"}
@@ -55,7 +56,7 @@ def test_a_channel_that_relu6_cuts_off_keeps_its_scale():
     model = with_random_weights(inverted_residual())
     model.get_layer("depthwise").bias.assign(np.arange(18, dtype=np.float32))  # the later ones are always above 6
     model = canonicalise(model)
-    found = equalize_channels(model, W4, [{"image": samples()}])
+    found = equalize_channels(model, W4, tfptq.calibration_data(model, samples()))
     ratio = kernels(found)["depthwise"] / kernels(model)["depthwise"] * 1.0
     inputs = kernels(found)["expand"] / kernels(model)["expand"]
     factors = ratio[0, 0, :, 0]
@@ -91,4 +92,29 @@ def test_presets_below_8_bits_equalize():
 def test_a_model_without_groups_stays():
     inputs = keras.Input((4,), name="x")
     model = canonicalise(keras.Model(inputs, layers.Dense(3)(inputs)))
-    assert equalize_channels(model, W4, [{"x": np.zeros((2, 4), np.float32)}]) is model
+    assert equalize_channels(model, W4, tfptq.calibration_data(model, np.zeros((2, 4), np.float32))) is model
+
+
+def uneven_network(spread):
+    """Channels between two convolutions whose sizes go from 1 to ``spread``."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3), name="image")
+    first, second = (layers.Conv2D(8, 3, activation="relu", name=name) for name in ("first", "second"))
+    model = keras.Model(inputs, layers.Dense(4, name="scores")(layers.Flatten()(second(first(inputs)))))
+    sizes = np.geomspace(1.0, spread, 8).astype(np.float32)
+    first.set_weights([first.kernel.numpy() * sizes, first.bias.numpy()])
+    second.set_weights([second.kernel.numpy() / sizes[:, None], second.bias.numpy()])
+    return model
+
+
+@pytest.mark.parametrize("preset", ["w8a8_channel", "w8a8_shift"])
+@pytest.mark.parametrize(("spread", "gain_db"), [(1.0, -1.0), (30.0, 10.0)])
+def test_8_bit_files_of_uneven_networks_gain(preset, spread, gain_db):
+    model, data = uneven_network(spread), samples(64)
+    expected, found = model.predict(data, verbose=0), []
+    for equalize in (False, True):
+        config = QuantizationConfig.from_preset(preset).replace(equalize=equalize)
+        result = tfptq.quantize_keras_model(model, data, config, progress=False)
+        (outputs,) = run_decoded(result.tflite, {"image": data}).values()
+        found.append(signal_to_noise(expected, outputs))
+    assert found[1] - found[0] > gain_db and found[1] > 30.0

@@ -1,10 +1,15 @@
-"""Equalize the channels of a whole model: multiply them in one layer, divide them in the next (``core.equalization``).
+"""Equalize the channels of a whole model: multiply them in one layer, divide them in the next.
 
-This joins three parts: ``tfptq.graph`` finds the groups of channels that follow a scale and what room the data leaves
-them, ``tfptq.core.equalization`` finds factors from the weights that read them, and ``tfptq.graph`` applies them.
+This joins three parts: ``tfptq.graph`` finds the groups of channels that follow a scale and what the data says of them,
+``tfptq.core`` finds factors, and ``tfptq.graph`` applies them. What decides on the factors are
 
-Layers count that have a scale for each channel or block and less than 8 bits: with 8, rounding adds so little that
-there is nothing to gain. Depthwise layers do not: a scale of its own for each channel takes any factor up.
+* where some layers have less than 8 bits, the weights of those: a kernel that reads channels loses less by rounding
+  when its columns are alike (``core.equalization``);
+* where all have 8 bits, the activations: a channel whose values are small gets more codes of the grid that all
+  channels of a tensor share (``core.channel_levelling``).
+
+Layers count that have a scale for each channel or block. For narrow weights, depthwise layers do not: a scale of its
+own for each channel takes any factor up.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,29 +19,41 @@ import numpy as np
 
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import weight_code_limit
+from tfptq.core.channel_levelling import GridReader, levelling_factors
 from tfptq.core.equalization import Reader, equalizing_factors
+from tfptq.data import CalibrationData
 from tfptq.graph import scale_channels
-from tfptq.graph.channel_groups import ChannelGroup, Side, analyse
-from tfptq.graph.channel_room import ChannelRoom, channel_room
+from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, analyse
+from tfptq.graph.channel_room import (
+    ChannelRoom,
+    ChannelValues,
+    activations,
+    channel_room,
+    measure_channels,
+    multiplied_values,
+)
+from tfptq.graph.flat_graph import FlatGraph, Value
 from tfptq.graph.rebuild import read_graph
 from tfptq.layers import supports, weight_specs
 
-#: Samples that the room of the channels is measured on.
-EQUALIZATION_SAMPLES = 256
+#: Samples that the channels are measured on for narrow weights. Activations need all: the largest values count.
+SAMPLES_FOR_WEIGHTS = 256
 #: Largest factor, and one over the smallest: a channel that shrinks further loses too many steps of its activations.
 MOST_GROWTH = 8.0
 MOST_SHRINKAGE = 16.0
+#: For activations, a channel stays so far below the largest of its tensor: other samples may exceed what was measured.
+MARGIN = 1.6
+#: Groups of channels that gain less than so many dB stay as they are.
+LEAST_GAIN_DB = 1.0
 
 
-def equalize_channels(
-    model: keras.Model, config: QuantizationConfig, batches: Iterable[Mapping[str, np.ndarray]]
-) -> keras.Model:
-    """Scale channels between layers so that the weights that read them lose less by rounding.
+def equalize_channels(model: keras.Model, config: QuantizationConfig, data: CalibrationData) -> keras.Model:
+    """Scale channels between layers so that the layers that read them lose less by rounding.
 
     Args:
         model: canonical model (``tfptq.graph.canonicalise``); it is not changed.
         config: how its layers are quantized.
-        batches: input name -> samples, at least one batch.
+        data: calibration data.
 
     Returns:
         A model with the same layers that computes the same function on these samples, up to float32 rounding. On
@@ -44,14 +61,29 @@ def equalize_channels(
     """
     graph = read_graph(model)
     groups = analyse(graph, scaling=True)
+    configs = {layer.name: config.for_layer(layer.name) for layer in model.layers if supports(layer)}
+    if any(item.weight_bits < 8 and not item.skip for item in configs.values()):
+        factors = _factors_for_weights(model, config, graph, groups, data.spread(SAMPLES_FOR_WEIGHTS))
+    else:
+        factors = _factors_for_activations(model, config, graph, groups, data)
+    return scale_channels(model, groups, factors) if factors else model
+
+
+def _factors_for_weights(
+    model: keras.Model,
+    config: QuantizationConfig,
+    graph: FlatGraph,
+    groups: ChannelGroups,
+    batches: Iterable[Mapping[str, np.ndarray]],
+) -> dict[int, np.ndarray]:
+    """Group index -> factors that make narrow weights easier to round."""
     readers = {group.index: _readers(model, config, group) for group in groups.groups}
     if not any(readers.values()):
-        return model
-    rooms = channel_room(graph, groups, batches)
-    factors = {
+        return {}
+    rooms = channel_room(graph, groups, measure_channels(graph, multiplied_values(graph, groups), batches))
+    return {
         index: equalizing_factors(found, *_limits(rooms[index])) for index, found in readers.items() if len(found) > 0
     }
-    return scale_channels(model, groups, factors)
 
 
 def _limits(room: ChannelRoom) -> tuple[np.ndarray, np.ndarray]:
@@ -61,27 +93,94 @@ def _limits(room: ChannelRoom) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _readers(model: keras.Model, config: QuantizationConfig, group: ChannelGroup) -> list[Reader]:
-    """The layers that gain from scaling a group."""
+    """The layers with narrow weights that gain from scaling a group."""
     found = []
     for side in group.consumers:
         layer, layer_config = model.get_layer(side.layer), config.for_layer(side.layer)
-        per_tensor = isinstance(layer_config.granularity, PerTensor)
-        if not supports(layer) or layer_config.skip or per_tensor or layer_config.weight_bits >= 8:
+        if not _has_scales(layer, layer_config) or layer_config.weight_bits >= 8:
             continue
         (spec,) = weight_specs(layer)
         view = np.abs(spec.values())
         if view.shape[1] > 1:
-            found.append(_reader(view.max(axis=2), side, group.size, weight_code_limit(layer_config.weight_bits)))
+            magnitudes, others = _split(view.max(axis=2), side, group.size)
+            importance = 1.0 / weight_code_limit(layer_config.weight_bits) ** 2
+            found.append(Reader(magnitudes, others.max(axis=1, initial=0.0), others.shape[1], importance))
     return found
 
 
-def _reader(magnitudes: np.ndarray, side: Side, size: int, limit: int) -> Reader:
-    """What a kernel with the magnitudes ``[O, I]`` and codes up to ``limit`` is for a group on its input side."""
+def _has_scales(layer: keras.Layer, config: QuantizationConfig) -> bool:
+    """Whether a layer is quantized, and with more than one scale."""
+    one_scale = isinstance(config.granularity, PerTensor) and config.scaler != "shift"
+    return supports(layer) and not config.skip and not one_scale
+
+
+def _split(magnitudes: np.ndarray, side: Side, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes ``[O, I]`` at the channels of a group, the largest of the repeats ``[O, C]``, and at other inputs."""
     columns = np.array(side.offsets)[:, None] + np.arange(size)  # [repeats, C]
-    others = np.delete(magnitudes, columns.reshape(-1), axis=1)
-    return Reader(
-        magnitudes=magnitudes[:, columns].max(axis=1),
+    return magnitudes[:, columns].max(axis=1), np.delete(magnitudes, columns.reshape(-1), axis=1)
+
+
+def _factors_for_activations(
+    model: keras.Model,
+    config: QuantizationConfig,
+    graph: FlatGraph,
+    groups: ChannelGroups,
+    batches: Iterable[Mapping[str, np.ndarray]],
+) -> dict[int, np.ndarray]:
+    """Group index -> factors that make better use of the grids of activations."""
+    measured = measure_channels(graph, activations(graph, groups), batches)
+    rooms = channel_room(graph, groups, measured)
+    steps = 2.0 ** min(config.activation_bits, 8) - 1.0
+    factors = {}
+    for group in groups.groups:
+        room, readers = rooms[group.index], _grid_readers(model, config, graph, group, measured, steps)
+        growth = np.where(np.isfinite(room.growth), room.growth, 1.0) / MARGIN  # a channel of zeros stays
+        highest = np.where(room.fixed, 1.0, np.clip(growth, 1.0, MOST_GROWTH))
+        found, gain = levelling_factors(readers, highest) if readers and highest.max() > 1.0 else (None, 0.0)
+        if gain >= LEAST_GAIN_DB:
+            factors[group.index] = found
+    return factors
+
+
+def _grid_readers(
+    model: keras.Model,
+    config: QuantizationConfig,
+    graph: FlatGraph,
+    group: ChannelGroup,
+    measured: Mapping[Value, ChannelValues],
+    steps: float,
+) -> list[GridReader]:
+    """The layers that read a group from a grid of so many steps; none if one of them has a single scale."""
+    sides = {side.layer: side for side in group.consumers}
+    found = []
+    for call in graph.calls:
+        side = sides.get(call.unit.name)
+        if side is None:
+            continue
+        layer = model.get_layer(side.layer)
+        if not _has_scales(layer, config.for_layer(side.layer)):
+            return []
+        (spec,) = weight_specs(layer)
+        found.append(_grid_reader(spec.values(), side, group.size, measured[call.inputs[0]], steps))
+    return found
+
+
+def _grid_reader(view: np.ndarray, side: Side, size: int, values: ChannelValues, steps: float) -> GridReader:
+    """What a kernel ``[O, I, T]`` that reads a tensor is for a group on its input side."""
+    rounding, columns = (values.span / steps) ** 2 / 12.0, np.array(side.offsets)[:, None] + np.arange(size)
+    if view.shape[1] == 1:  # depthwise: its outputs are the channels
+        energy = np.square(view, dtype=np.float64).sum(axis=(1, 2)).reshape(len(values.power), -1).sum(axis=1)
+        signal = float(energy @ values.power)
+        return GridReader(energy[columns[0]], None, np.zeros(0), values.power[columns[0]], 0.0, rounding, signal)
+    power = view.shape[2] * np.tile(values.power, view.shape[1] // len(values.power))
+    energy = np.square(view, dtype=np.float64).sum(axis=(0, 2))
+    magnitudes, others = _split(np.abs(view).max(axis=2), side, size)
+    return GridReader(
+        energy=energy[columns].sum(axis=0),
+        magnitudes=magnitudes,
         others=others.max(axis=1, initial=0.0),
-        other_inputs=others.shape[1],
-        importance=1.0 / limit**2,
+        power=power[columns].sum(axis=0),
+        other_power=float(np.delete(power, columns.reshape(-1)).sum()),
+        rounding=rounding,
+        signal=float(energy @ power) / view.shape[2],
     )

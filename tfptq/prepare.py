@@ -14,7 +14,7 @@ import numpy as np
 
 from tfptq.config import QuantizationConfig
 from tfptq.data import CalibrationData, calibration_data
-from tfptq.equalization import EQUALIZATION_SAMPLES, equalize_channels
+from tfptq.equalization import equalize_channels
 from tfptq.graph import canonicalise, check_float_equal, edge_layers, uneven_inputs
 from tfptq.layers import supports, wrappers
 from tfptq.mixed_precision import choose_bits
@@ -90,7 +90,7 @@ def prepare(
         config, _ = choose_bits(config, canonical)
     if config.equalize:
         with steps.step("equalize"):
-            equalized = equalize_channels(canonical, config, data.spread(EQUALIZATION_SAMPLES))
+            equalized = equalize_channels(canonical, config, data)
             differences["equalize"] = max(check_float_equal(canonical, equalized, batch).values())
             canonical = equalized
     reordered = None

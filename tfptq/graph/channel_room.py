@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfptq.graph.channel_groups import ChannelGroups
-from tfptq.graph.channel_rules import clip_level
+from tfptq.graph.channel_rules import clip_level, is_activation
 from tfptq.graph.flat_graph import FlatGraph, Value
 from tfptq.graph.rebuild import build_model, input_names
 
@@ -36,25 +36,49 @@ class ChannelRoom:
     fixed: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class ChannelValues:
+    """What the channels of a tensor hold.
+
+    Attributes:
+        lowest: float64 ``[C]``, smallest value of each channel.
+        highest: float64 ``[C]``, largest value.
+        power: float64 ``[C]``, mean square.
+    """
+
+    lowest: np.ndarray
+    highest: np.ndarray
+    power: np.ndarray
+
+    @property
+    def magnitudes(self) -> np.ndarray:
+        """Largest magnitude of each channel, ``[C]``."""
+        return np.maximum(self.highest, -self.lowest)
+
+    @property
+    def span(self) -> float:
+        """Width of the range of the whole tensor, with 0 in it."""
+        return float(max(self.highest.max(), 0.0) - min(self.lowest.min(), 0.0))
+
+
 def channel_room(
-    graph: FlatGraph, groups: ChannelGroups, batches: Iterable[Mapping[str, np.ndarray]]
+    graph: FlatGraph, groups: ChannelGroups, measured: Mapping[Value, ChannelValues]
 ) -> dict[int, ChannelRoom]:
-    """Measure the room of every channel.
+    """Find the room of every channel.
 
     Args:
         graph: graph of a canonical model.
         groups: ``analyse(graph, scaling=True)``.
-        batches: input name -> samples; at least one batch.
+        measured: the tensors that may limit the room, ``measure_channels``.
 
     Returns:
         {group index: its room}.
     """
-    largest = _largest_magnitudes(graph, [value for value in groups.values if _matters(graph, groups, value)], batches)
     rooms = {
         group.index: ChannelRoom(np.full(group.size, np.inf), np.zeros(group.size, bool)) for group in groups.groups
     }
-    for value, magnitudes in largest.items():
-        level = clip_level(graph.producers[value].unit)
+    for value, channels in measured.items():
+        magnitudes, level = channels.magnitudes, clip_level(graph.producers[value].unit)
         reached = magnitudes >= _REACHED * (np.inf if level is None else level)
         growth = np.divide(magnitudes.max(), magnitudes, out=np.full(len(magnitudes), np.inf), where=magnitudes > 0.0)
         start = 0
@@ -68,30 +92,63 @@ def channel_room(
     return rooms
 
 
-def _matters(graph: FlatGraph, groups: ChannelGroups, value: Value) -> bool:
-    """Whether a layer multiplies a tensor with its weights, or an activation function may have cut it off.
+def multiplied_values(graph: FlatGraph, groups: ChannelGroups) -> list[Value]:
+    """Tensors of groups that a layer multiplies with its weights, or that an activation function may have cut off."""
+    return [
+        value
+        for value in groups.values
+        if clip_level(graph.producers[value].unit) is not None
+        or any(call.unit.name in groups.layers for call in graph.users(value))
+    ]
 
-    Others, such as the sums before a ReLU, are no activations of the quantized model.
+
+def activations(graph: FlatGraph, groups: ChannelGroups) -> list[Value]:
+    """Tensors of groups that are activations of the quantized model.
+
+    Those before an activation function alone are none: they never leave the accumulators.
     """
-    return clip_level(graph.producers[value].unit) is not None or any(
-        call.unit.name in groups.layers for call in graph.users(value)
-    )
+    return [
+        value
+        for value in groups.values
+        if clip_level(graph.producers[value].unit) is not None
+        or not graph.users(value)
+        or not all(map(is_activation, graph.users(value)))
+    ]
 
 
-def _largest_magnitudes(
+def measure_channels(
     graph: FlatGraph, values: list[Value], batches: Iterable[Mapping[str, np.ndarray]]
-) -> dict[Value, np.ndarray]:
-    """Value -> largest magnitude of each channel, float64 ``[C]``."""
+) -> dict[Value, ChannelValues]:
+    """Run the model and look at the channels of some tensors.
+
+    Args:
+        graph: graph of a canonical model.
+        values: its tensors.
+        batches: input name -> samples; at least one batch.
+    """
     model = build_model(replace(graph, outputs=values))
     names = input_names(model)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def reduce(arrays):
         tensors = keras.tree.flatten(model(keras.tree.pack_sequence_as(graph.inputs, arrays), training=False))
-        return [tf.reduce_max(tf.abs(tensor), axis=tuple(range(tensor.shape.rank - 1))) for tensor in tensors]
+        found = []
+        for tensor in tensors:
+            axes = tuple(range(tensor.shape.rank - 1))
+            squares = tf.reduce_mean(tf.square(tensor), axes)
+            found.append((tf.reduce_min(tensor, axes), tf.reduce_max(tensor, axes), squares))
+        return found
 
-    found = [np.zeros(value.shape[-1]) for value in values]
+    lowest, highest = ([np.full(value.shape[-1], sign * np.inf) for value in values] for sign in (1, -1))
+    power, count = [np.zeros(value.shape[-1]) for value in values], 0
     for batch in batches:
-        seen = reduce([tf.convert_to_tensor(batch[name]) for name in names])
-        found = [np.maximum(old, new.numpy()) for old, new in zip(found, seen, strict=True)]
-    return dict(zip(values, found, strict=True))
+        size = len(batch[names[0]])
+        for at, (low, high, square) in enumerate(reduce([tf.convert_to_tensor(batch[name]) for name in names])):
+            lowest[at] = np.minimum(lowest[at], low.numpy())
+            highest[at] = np.maximum(highest[at], high.numpy())
+            power[at] += size * square.numpy()
+        count += size
+    return {
+        value: ChannelValues(low, high, square / count)
+        for value, low, high, square in zip(values, lowest, highest, power, strict=True)
+    }

@@ -142,6 +142,11 @@ def clip_level(unit: Unit) -> float | None:
     return 6.0 if unit.kind is nn_operations.Relu6 or unit.config.get("activation") == "relu6" else None
 
 
+def is_activation(call: Call) -> bool:
+    """Whether a call is an activation function, which the converter fuses into the layer before it."""
+    return call.unit.kind in _ACTIVATION_LAYERS | {layers.Activation} | _ELEMENTWISE_OPERATIONS
+
+
 def concatenates_channels(call: Call) -> bool:
     """Whether a concatenation is along the last axis."""
     operation = call.unit.operation

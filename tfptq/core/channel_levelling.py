@@ -1,0 +1,112 @@
+"""Factors that give the channels of an activation more even shares of its 8-bit grid.
+
+A tensor has one grid for all its channels: one whose values stay small uses few of the codes. When channel ``k`` is
+multiplied by ``t[k] >= 1`` in the layers before and divided by it in the layers that read it, it uses more of them.
+With ``d = step^2 / 12`` the rounding noise of the tensor, ``P[k]`` the mean square of channel ``k`` times the taps,
+and weights of 8 bits, the expected noise of a layer that reads it is
+
+    J(t) = d * sum_ok (W[o, k] / t[k])^2  +  q * sum_o max_k (|W[o, k]| / t[k])^2 * (sum_k t[k]^2 P[k] + P_other),
+
+``q = 1 / (12 * 127^2)``: the first term falls with every factor, the second may rise. Layers count in relation to the
+power of their outputs. A depthwise layer has a scale for each channel, so that its second term does not change.
+
+The maximum is taken as a p-norm. With ``N[o] = sum_k (|W[o, k]| / t[k])^p``, the derivative by ``log t[k]`` is zero
+where what a factor saves is what it costs:
+
+    d sum_o W[o, k]^2 / t[k]^2 + q P sum_o N[o]^(2/p-1) (|W[o, k]| / t[k])^p  =  q sum_o N[o]^(2/p) t[k]^2 P[k],
+
+which is iterated. Moving scale between layers is the cross-layer equalization of Nagel et al., arXiv 1906.04721,
+section 4.1, which levels the ranges of weights; the objective, which counts the activations, is our own.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Order of the norm that stands for the maximum of a row.
+_NORM = 8
+_ITERATIONS = 100
+#: Weights below this share of a kernel's largest count as that share.
+_SMALLEST_SHARE = 1e-6
+#: Noise of weights of 8 bits in units of the largest of their row.
+_WEIGHT_NOISE = 1.0 / (12.0 * 127.0**2)
+#: Largest change of a factor in one iteration.
+_LARGEST_STEP = 1.6
+
+
+@dataclass(frozen=True, eq=False)
+class GridReader:
+    """A layer that reads the channels.
+
+    Attributes:
+        energy: float ``[C]``, sum of the squared weights that read each channel.
+        magnitudes: float ``[O, C]``, largest magnitude over taps; None for a depthwise layer.
+        others: float ``[O]``, largest magnitude in each row at inputs beyond these channels.
+        power: float ``[C]``, mean square of each channel, times the taps that read it.
+        other_power: the same, summed over the inputs beyond these channels.
+        rounding: ``step^2 / 12`` of the grid of the tensor that it reads.
+        signal: power of its output, up to a factor that all readers share.
+    """
+
+    energy: np.ndarray
+    magnitudes: np.ndarray | None
+    others: np.ndarray
+    power: np.ndarray
+    other_power: float
+    rounding: float
+    signal: float
+
+
+def levelling_factors(readers: Sequence[GridReader], highest: np.ndarray) -> tuple[np.ndarray, float]:
+    """Find the factors of channels.
+
+    Args:
+        readers: layers that read the channels.
+        highest: largest factor of each channel, ``[C]``, ``>= 1``.
+
+    Returns:
+        float64 ``[C]`` factors between 1 and ``highest``, and how many dB less noise they are expected to leave.
+    """
+    terms = [_Terms(reader) for reader in readers if reader.signal > 0.0]
+    factors = best = np.ones(len(highest))
+    if not terms:
+        return best, 0.0
+    start = least = math.inf
+    for _ in range(_ITERATIONS):
+        saves, costs, noise = (sum(parts) for parts in zip(*(term.at(factors) for term in terms), strict=True))
+        start = min(start, noise) if start is math.inf else start
+        if noise < least:
+            best, least = factors, noise
+        # A factor that costs nothing grows to its limit.
+        ratio = np.divide(saves, costs, out=np.full(len(highest), np.inf), where=costs > 0.0)
+        growth = np.clip(ratio ** (0.5 / (_NORM + 2)), 1.0 / _LARGEST_STEP, _LARGEST_STEP)
+        factors = np.clip(factors * growth, 1.0, highest)
+    return best, 10.0 * math.log10(start / least) if least > 0.0 else 0.0
+
+
+class _Terms:
+    """The noise of one reader and its derivatives."""
+
+    def __init__(self, reader: GridReader):
+        self._rounding = reader.rounding / reader.signal * reader.energy.astype(np.float64)
+        self._powers = None
+        if reader.magnitudes is None:
+            return
+        top = max(float(reader.magnitudes.max(initial=0.0)), float(reader.others.max(initial=0.0))) or 1.0
+        self._powers = np.maximum(reader.magnitudes / top, _SMALLEST_SHARE).astype(np.float64) ** _NORM  # [O, C]
+        self._others = (reader.others / top).astype(np.float64) ** _NORM
+        share = _WEIGHT_NOISE * top**2 / reader.signal
+        self._power, self._other_power = share * reader.power, share * reader.other_power
+
+    def at(self, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """What growing each channel saves and costs, both ``[C]``, and the noise."""
+        rounding = self._rounding / factors**2
+        if self._powers is None:
+            return rounding, np.zeros_like(rounding), float(rounding.sum())
+        norms = self._powers @ factors**-_NORM + self._others  # [O]
+        rows, power = float(np.sum(norms ** (2.0 / _NORM))), factors**2 * self._power
+        whole = float(power.sum()) + self._other_power
+        saves = whole * (norms ** (2.0 / _NORM - 1.0) @ self._powers) * factors**-_NORM
+        return rounding + saves, rows * power, float(rounding.sum()) + rows * whole
