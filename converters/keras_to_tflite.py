@@ -173,7 +173,10 @@ def _changed(config: QuantizationConfig) -> QuantizationConfig:
     types = {name: FLAGS[name].value for name in ("input_type", "output_type") if FLAGS[name].value}
     changes = {**dict(map(_read_change, FLAGS.set)), **types}
     # By way of JSON, and all at once: fields that only go together, such as granularity and scaler, are set together.
-    return QuantizationConfig.from_json(json.dumps({**config.to_dict(), **changes})) if changes else config
+    try:
+        return QuantizationConfig.from_json(json.dumps({**config.to_dict(), **changes})) if changes else config
+    except ValueError as error:
+        raise UsageError(f"--set, --input_type or --output_type: {error}") from error
 
 
 def _read_change(text: str) -> tuple[str, Any]:

@@ -384,3 +384,41 @@ def test_inputs_in_a_dict():
     result = tfptq.quantize_keras_model(model, samples, progress=False)
     (found,) = run_decoded(result.tflite, samples).values()
     assert signal_to_noise(model.predict(samples, verbose=0), found) > 30
+
+
+@pytest.mark.parametrize(
+    ("activation", "units", "offset"), [("sigmoid", 2, -7.0), ("softmax", 400, 0.0), ("tanh", 2, 0.002)]
+)
+def test_results_far_below_a_fixed_grid_stay_exact(activation, units, offset):
+    """Rare events, many classes alike: less than a step or two of the 1/256 that a softmax has in 8 bits."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16,), name="x")
+    scale = 1e-3 if activation == "tanh" else 1.0
+    head = layers.Dense(units, activation=activation, bias_initializer=keras.initializers.Constant(offset))
+    x = layers.Rescaling(scale)(layers.Dense(32, activation="relu")(inputs))
+    model = keras.Model(inputs, head(x))
+    data = np.random.default_rng(0).normal(size=(200, 16)).astype(np.float32)
+    result = tfptq.quantize_keras_model(model, data, progress=False)
+    expected = model.predict(data, verbose=0)
+    for resolver in RESOLVERS:
+        (outputs,) = run_decoded(result.tflite, {"x": data}, resolver).values()
+        assert signal_to_noise(expected, outputs) > 25.0
+    (item,) = result.report.float_operators
+    assert "steps of its fixed grid" in item.reason
+    (ratio,) = result.report.outputs.values()
+    assert ratio > 25.0
+
+
+def test_the_report_measures_the_outputs_of_the_file(images):
+    """Behind the last activation function, and as codes, too."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8,), name="x")
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(inputs))
+    data = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
+    for output_type in ("float32", "uint8"):
+        config = tfptq.QuantizationConfig.from_preset("w8a8_channel").replace(output_type=output_type)
+        result = tfptq.quantize_keras_model(model, data, config, progress=False)
+        (outputs,) = run_decoded(result.tflite, {"x": data}).values()
+        expected = signal_to_noise(model.predict(data, verbose=0), outputs)
+        assert result.report.outputs["output_0"] == pytest.approx(expected, abs=1e-2)
+        assert f"outputs against float, dB: output_0 {expected:.1f}" in str(result.report)

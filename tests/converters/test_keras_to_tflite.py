@@ -180,6 +180,11 @@ def test_image_folder(files, tmp_path, digits, capfd):
         (("--report=r.pdf",), "must end in .html, .json, .txt"),
         (("--set=layout",), "--set=layout is no name=value"),
         (("--set==int8",), "is no name=value"),
+        (("--input_type=int16",), "input_type (with activation_bits=8) is 'int16'"),
+        (("--set=colour=1",), "config field is 'colour'; it must be one of 'granularity'"),
+        (("--set=layout=int9",), "layout is 'int9'; it must be one of 'size', 'speed', 'int8'"),
+        (("--set=granularity=PerPixel",), "granularity.type is 'PerPixel'"),
+        (("--set=weight_bits={4}",), "weight_bits is '{4}'; it must be of the type int"),
         (("--max_memory=-1",), "-1 is not a non-negative integer"),
         (("--samples=-1",), "-1 is not a non-negative integer"),
         (("extra",), "unexpected argument 'extra'"),
@@ -203,11 +208,6 @@ def test_errors_are_one_line(files, tmp_path, capfd):
     np.save(tmp_path / "wide.npy", np.zeros((4, 9, 9, 1), np.float32))
     output = tmp_path / "net.tflite"
     cases = [
-        ({"flags": ("--set=layout=int9",)}, "layout is 'int9'; it must be one of 'size', 'speed', 'int8'"),
-        ({"flags": ("--set=colour=red",)}, "config field is 'colour'; it must be one of 'granularity'"),
-        ({"flags": ("--set=granularity=PerPixel",)}, "granularity.type is 'PerPixel'"),
-        ({"flags": ("--set=weight_bits={4}",)}, "weight_bits is '{4}'; it must be of the type int"),
-        ({"flags": ("--input_type=int16",)}, "input_type (with activation_bits=8) is 'int16'"),
         ({"flags": (f"--checkpoint_dir={files / 'samples.npy'}",)}, "which is a file; name a folder"),
         ({"flags": (f"--config={tmp_path / 'bad.json'}",)}, "weight_bits is 7"),
         ({"flags": (f"--config={tmp_path / 'none.json'}",)}, "none.json"),

@@ -5,6 +5,7 @@ from graph_models import batch_for, inverted_residual_network, randomise, residu
 from keras import layers
 
 from tfptq.graph import FloatEqualityError, canonicalise, check_float_equal, largest_difference
+from tfptq.graph.float_equality import relative_difference
 from tfptq.graph.simplify import IDENTITIES
 
 
@@ -19,7 +20,9 @@ def test_differences_are_relative_to_the_range_of_the_output():
     model = keras.Model(inputs, inputs * 100.0)
     other = keras.Model(inputs, inputs * 100.0 + 1.0)
     batch = {"x": np.array([[0.0, 1.0]], np.float32)}
-    assert list(largest_difference(model, other, batch).values()) == pytest.approx([0.01])
+    assert list(largest_difference(model, other, batch).values()) == pytest.approx(
+        [0.01 - 8 * np.finfo(np.float32).eps]
+    )
 
 
 @pytest.mark.parametrize("network", [residual_network, inverted_residual_network])
@@ -84,3 +87,11 @@ def test_a_network_that_amplifies_rounding_is_not_blamed_for_it():
     assert max(check_float_equal(model, moved, batch, 1e-4).values()) == difference
     with pytest.raises(FloatEqualityError, match="tolerance 0.002"):
         check_float_equal(model, wrong, batch, 1e-4)
+
+
+def test_steps_of_float32_are_no_difference():
+    """A pressure in Pa: float32 has steps of 0.008 there, more than 1e-4 of what the values range over."""
+    values = np.float32(101325.0) + np.linspace(-25.0, 25.0, 9, dtype=np.float32)
+    assert relative_difference(values, np.nextafter(values, np.float32(np.inf))) == 0.0
+    assert relative_difference(values, values + np.float32(0.5)) > 1e-3
+    assert np.isnan(relative_difference(values, np.full_like(values, np.nan)))

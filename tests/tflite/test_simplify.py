@@ -1,9 +1,11 @@
+import keras
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel
 from stock_runtimes import run
 
+from tfptq.tflite.convert import convert_float
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.simplify import (
     fix_reshapes,
@@ -151,6 +153,19 @@ def test_a_sum_of_integers_stays():
     axes = graph.constant("axes", np.asarray([1], np.int32))
     model = graph.finish(integer(graph, "SUM", [counts, axes], (1,), schema.ReducerOptionsT(keepDims=False)))
     assert replace_sums(model) == 0
+
+
+@pytest.mark.parametrize("activation", ["hard_sigmoid", "hard_swish"])
+def test_a_transposed_convolution_gets_a_bias_for_each_channel(activation):
+    """The converter fuses the 3 of these functions as a bias of one number, which no kernel takes."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4, 4, 2), name="x")
+    layer = keras.layers.Conv2DTranspose(5, 3, use_bias=False, activation=activation)
+    network = keras.Model(inputs, layer(inputs))
+    model = TFLiteModel(convert_float(network))
+    simplify(model)
+    (found,) = run(model.to_bytes(), {"x": VALUES}).values()
+    np.testing.assert_allclose(found, network.predict(VALUES, verbose=0), rtol=1e-4, atol=1e-5)
 
 
 def test_squares_become_products():

@@ -89,7 +89,7 @@ def assign_bits(
     if used > available:
         raise ValueError(
             f"the budget cannot be met: {len(free)} layers at {bits[0]} bits need {used}, "
-            f"{available:g} is left beside {len(pinned)} pinned layers; raise the budget or pin fewer layers"
+            f"{max(available, 0):g} is left beside {len(pinned)} pinned layers; raise the budget or pin fewer layers"
         )
     chosen = _fill(free, rates, bits, cost, available - used)
     return {name: pinned.get(name, chosen.get(name)) for name in rates}

@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tfptq.npu.convolution import convolution_sums, dense_sums, depthwise_sums, transposed_sums
 from tfptq.npu.layer import Layer, find_layers
 from tfptq.npu.requantization import Requantization, plan_requantization
+from tfptq.tflite.ends import read_ends
 from tfptq.tflite.metadata import load_bytes, metadata_of
 from tfptq.tflite.model_reader import read_model
 
@@ -119,8 +120,8 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
 
     Args:
         file: the file as bytes, or its path.
-        inputs: an array, a list of arrays in the order of the file's inputs, or a dict by input name; shapes and
-            types of the file's inputs.
+        inputs: an array, a list of arrays in the order of the file's inputs, or a dict by the names in its signature;
+            shapes and types of the file's inputs.
 
     Returns:
         One comparison for each layer of ``Executor.layers``.
@@ -132,7 +133,8 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
         experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
         experimental_preserve_all_tensors=True,
     )
-    _invoke(interpreter, inputs)
+    names = [row.name for row in read_ends(file, read_model(file)) if row.end == "input"]
+    _invoke(interpreter, [inputs[name] for name in names] if isinstance(inputs, dict) else inputs)
     comparisons = []
     for index, layer in enumerate(executor.layers):
         run = executor.run_layer(index, interpreter.get_tensor(layer.input))
@@ -144,9 +146,7 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
 
 def _invoke(interpreter: Interpreter, inputs) -> None:
     details = interpreter.get_input_details()
-    if isinstance(inputs, dict):
-        inputs = [inputs[detail["name"]] for detail in details]
-    elif isinstance(inputs, np.ndarray):
+    if isinstance(inputs, np.ndarray):
         inputs = [inputs]
     for detail, values in zip(details, inputs, strict=True):
         interpreter.resize_tensor_input(detail["index"], values.shape)

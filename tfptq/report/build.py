@@ -15,10 +15,12 @@ from tfptq.reordering import ReorderedLayer
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
 from tfptq.skipping import operators_of_layers, reads_weights
 from tfptq.tflite.emit import IntegerPlan
+from tfptq.tflite.ends import read_ends
 from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
 from tfptq.tflite.matching import WeightKey
 from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.skeleton import Skeleton
 
@@ -78,7 +80,7 @@ def build_report(
         num_samples: number of calibration samples.
         float_differences: step -> largest relative difference from the float model.
     """
-    snrs = output_snrs(outcome.skeleton, outcome.tflite, outcome.plan, outcome.samples)
+    snrs, outputs = output_snrs(outcome.skeleton, outcome.tflite, outcome.plan, outcome.samples)
     layers = tuple(_layer_report(outcome, layer_config, key, item, snrs) for key, item in outcome.fitted.items())
     in_float, on_integers = _unquantized_layers(outcome, config)
     return Report(
@@ -97,18 +99,20 @@ def build_report(
             *_warnings_of_inputs(outcome, config),
             *_warnings(outcome),
             *_warnings_of_layers(layers),
+            *_warnings_of_outputs(outputs),
             *_warnings_of_budget(outcome, config),
         ),
         float_differences=float_differences,
         seconds={},
         pictures=block_pictures(outcome.reordered),
+        outputs=outputs,
     )
 
 
 def output_snrs(
     skeleton: Skeleton, tflite: bytes, plan: IntegerPlan, samples: Mapping[str, np.ndarray]
-) -> dict[int, float]:
-    """Signal-to-noise ratio in dB of every kernel's output in the quantized file against the float one.
+) -> tuple[dict[int, float], dict[str, float]]:
+    """Signal-to-noise ratios in dB of the quantized file against the float one.
 
     Args:
         skeleton: float model.
@@ -117,7 +121,8 @@ def output_snrs(
         samples: Keras input name -> array.
 
     Returns:
-        Skeleton tensor index -> ratio.
+        Skeleton tensor index -> ratio, for the output of every kernel, and name in the signature -> ratio, for the
+        outputs of the model.
     """
     quantized = TFLiteModel(tflite)
     index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
@@ -127,15 +132,26 @@ def output_snrs(
         inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
         if inner is not None and (binding.output in plan.grids or quantized.is_float(inner)):
             pairs[inner] = binding.output
-    expected = _run(skeleton.data, pairs.values(), skeleton, samples)
-    found = _run(tflite, pairs, skeleton, samples)
-    ratios = {}
-    for inner, outer in pairs.items():
-        values = found[inner]
-        if values.dtype != np.float32:
-            values = plan.grids[outer].dequantize(values)
-        ratios[outer] = _snr(expected[outer], values)
-    return ratios
+    names = [row.name for row in read_ends(tflite, read_model(tflite)) if row.end == "output"]
+    ends = {
+        name: (inner, outer)
+        for name, inner, outer in zip(names, quantized.subgraph.outputs, skeleton.model.subgraph.outputs, strict=True)
+        if skeleton.model.is_float(outer)
+    }
+    found = _run(tflite, [*pairs, *(inner for inner, _ in ends.values())], skeleton, samples)
+    expected = _run(skeleton.data, [*pairs.values(), *(outer for _, outer in ends.values())], skeleton, samples)
+    ratios = {outer: _snr(expected[outer], _real(quantized, inner, found[inner])) for inner, outer in pairs.items()}
+    return ratios, {
+        name: _snr(expected[outer], _real(quantized, inner, found[inner])) for name, (inner, outer) in ends.items()
+    }
+
+
+def _real(model: TFLiteModel, index: int, values: np.ndarray) -> np.ndarray:
+    """Real values of a tensor that may hold codes."""
+    if values.dtype == np.float32:
+        return values
+    grid = model.tensors[index].quantization
+    return (values.astype(np.float64) - int(grid.zeroPoint[0])) * float(grid.scale[0])
 
 
 def _run(tflite: bytes, tensors, skeleton: Skeleton, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
@@ -314,6 +330,15 @@ def _warnings_of_layers(layers: Sequence[LayerReport]):
             f"{worst.output_snr_db:.1f} dB: are the calibration samples typical? More weight_bits, a finer "
             "granularity, or skip=True by an override make a layer more exact"
         )
+
+
+def _warnings_of_outputs(outputs: Mapping[str, float]):
+    for name, ratio in outputs.items():
+        if ratio < NOISY_DB:
+            yield (
+                f"the output {name!r} of the file has a signal to noise of {ratio:.1f} dB on calibration samples; do "
+                "not use it before you know why. Where channels differ much in size, equalize=True helps"
+            )
 
 
 def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):

@@ -62,6 +62,9 @@ def _summary(report: Report) -> str:
         ("Calibration", f"{report.samples} samples, seed {report.seed}"),
     ]
     rows += [
+        (f"Output {name!r} against float", f"{format_decibels(ratio)} dB") for name, ratio in report.outputs.items()
+    ]
+    rows += [
         (f"Float graph after {name!r}", f"unchanged within {value:.1e} of the output range")
         for name, value in report.float_differences.items()
     ]

@@ -115,6 +115,8 @@ class Report:
         pictures: blocks of the layers that reordering of channels helped most.
         unfitted: layers with weights that compute on integers, but whose weights were not fitted by their config: they
             are constants of the converter's.
+        outputs: name in the signature -> signal to noise in dB of an output of the file, against the float file, on a
+            few calibration samples; of the outputs that hold real numbers.
     """
 
     model_name: str
@@ -131,6 +133,7 @@ class Report:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     pictures: tuple[BlockPicture, ...] = ()
     unfitted: tuple[SkippedLayer, ...] = ()
+    outputs: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def change_of_size(self) -> str:

@@ -74,6 +74,9 @@ def _summary(report: Report) -> list[str]:
         f"file {format_bytes(report.file_bytes)}, float {format_bytes(report.float_file_bytes)} "
         f"({report.change_of_size})",
     ]
+    if report.outputs:
+        ratios = (f"{name} {format_decibels(ratio)}" for name, ratio in report.outputs.items())
+        lines.append(f"outputs against float, dB: {', '.join(ratios)}")
     if report.float_differences:
         worst = max(report.float_differences, key=report.float_differences.get)
         lines.append(

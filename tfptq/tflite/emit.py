@@ -94,7 +94,7 @@ def plan_integers(
     left = ((model.operators[at], reasons[at]) for at in sorted(reasons))
     named = tuple((model.operator_name(op), model.name(op.outputs[0]), reason) for op, reason in left)
     grids = assign_grids(model, [model.operators[at] for at in integer], ranges, bits)
-    unfit = out_of_proportion(model, integer, grids, bits)
+    unfit = out_of_proportion(model, integer, grids, ranges, bits)
     if unfit:  # what they were to share grids with gets others then
         return plan_integers(model, ranges, bits, {**(skipped or {}), **unfit}, clipped)
     return IntegerPlan(tuple(integer), named, grids, bits, clipped or {})

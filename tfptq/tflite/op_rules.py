@@ -135,7 +135,7 @@ def reason_to_stay_float(model: TFLiteModel, operator, bits: int) -> str | None:
     if not all(model.is_float(index) for index in (*inputs, *operator.outputs)):
         return f"{name} mixes float32 with other types"
     if all(model.is_constant(index) for index in inputs):
-        return f"{name} has only constant inputs"
+        return f"{name} reads values of constants only"
     condition = _CONDITIONS.get(name)
     return condition(model, operator) if condition else None
 

@@ -4,6 +4,8 @@
   range lies within a step or two of an operand's grid; where it is larger still, kernels overflow or abort.
 * Channels of an input that are scaled and shifted to one size: where they differ much, an integer grid of the input
   would have a code or two for the smallest. A float input then stays in float up to that point.
+* The grids of softmax, sigmoid and tanh are fixed: a result that stays below a few of their steps, such as the
+  probability of a rare event, would be lost.
 * A sum with an additive mask that a softmax reads, on a grid that covers the mask: no codes are left for the scores.
   Where nothing but softmaxes reads the sum, the mask is cut off instead (``tfptq.tflite.softmax_inputs``).
 """
@@ -15,18 +17,25 @@ import numpy as np
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.tflite.activations import Range
 from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS
 from tfptq.tflite.softmax_inputs import ARITHMETIC, MASKED_ROW, MOVING
 
 #: Largest ratio of an operand's step to the result's, or of the product of the factors' steps to that of the product.
 LARGEST_RATIO = {8: 2.0**8, 16: 2.0**13}
 #: The input of a model may be so many times coarser for some channel than the result of scaling and shifting it.
 MOST_COARSENING = 4.0
+#: Results that have fewer codes than this on a fixed grid are computed in float.
+FEWEST_FIXED_CODES = 16
 #: Scores that have fewer codes than this in their sum with a mask are lost.
 FEWEST_CODES = 4
 
 
 def out_of_proportion(
-    model: TFLiteModel, positions: Iterable[int], grids: Mapping[int, ActivationGrid], bits: int
+    model: TFLiteModel,
+    positions: Iterable[int],
+    grids: Mapping[int, ActivationGrid],
+    ranges: Mapping[int, Range],
+    bits: int,
 ) -> dict[int, str]:
     """Operators that cannot run on integers with these grids.
 
@@ -34,6 +43,7 @@ def out_of_proportion(
         model: float model.
         positions: positions of the operators that would.
         grids: tensor index -> grid.
+        ranges: tensor index -> measured ``(minimum, maximum)``.
         bits: width of the activations, 8 or 16.
 
     Returns:
@@ -43,6 +53,10 @@ def out_of_proportion(
     for at in positions:
         operator = model.operators[at]
         name = model.operator_name(operator)
+        if name in FIXED_OUTPUT_GRIDS:
+            codes = _width(ranges[operator.outputs[0]]) / FIXED_OUTPUT_GRIDS[name][bits].scale
+            if codes < FEWEST_FIXED_CODES:
+                found[at] = f"{name} has results so small that they are {max(codes, 1):.0f} steps of its fixed grid"
         if name not in ARITHMETIC:
             continue
         result = grids[operator.outputs[0]]

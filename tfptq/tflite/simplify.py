@@ -28,6 +28,7 @@ def simplify(model: TFLiteModel) -> None:
     remove_idle_reshapes(model)
     replace_sums(model)
     replace_squares(model)
+    widen_biases(model)
     _remove_unread(model)
     model.remove_unused()
 
@@ -160,6 +161,21 @@ def replace_sums(model: TFLiteModel) -> int:
         changed += 1
     model.operators[:] = operators
     return changed
+
+
+def widen_biases(model: TFLiteModel) -> None:
+    """Give every TRANSPOSE_CONV a bias for each output channel, in place.
+
+    The converter fuses a constant that is added behind it (the 3 of a hard sigmoid) as a bias of one number, and the
+    kernels refuse that.
+    """
+    for operator in model.operators:
+        if model.operator_name(operator) != "TRANSPOSE_CONV" or len(operator.inputs) < 4 or operator.inputs[3] < 0:
+            continue
+        outputs, bias = model.shape(operator.inputs[1])[0], operator.inputs[3]
+        if model.is_constant(bias) and model.constant(bias).size == 1 != outputs:
+            values = np.full(outputs, model.constant(bias).reshape(-1)[0])
+            operator.inputs[3] = model.add_constant(f"{model.name(bias)}/{model.name(operator.outputs[0])}", values)
 
 
 def replace_squares(model: TFLiteModel) -> None:

@@ -193,6 +193,11 @@ def check_skeleton(
     largest = float(np.max([np.min([_difference(value, other) for other in found.values()]) for value in expected]))
     if not largest <= tolerance:
         tolerance = tolerance_beside_noise(model, batch, tolerance)
+    if np.isnan(largest):
+        raise FloatEqualityError(
+            f"the float .tflite of {model.name!r} gives NaN where the Keras model gives numbers: a layer divides by 0 "
+            "after conversion, as UnitNormalization does for a vector of zeros. Add a small number to what it reads"
+        )
     if not largest <= tolerance:
         raise FloatEqualityError(
             f"the float .tflite of {model.name!r} differs from the Keras model by {largest:.3g} of the output's range "
