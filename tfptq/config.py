@@ -75,8 +75,9 @@ class QuantizationConfig:
             similarity).
         rounding: how weights are rounded to codes; the name of a method stands for its defaults.
         statistics_samples: number of samples that layer statistics are taken from; None takes all.
-        equalize: multiply channels in one layer and divide them in the next where that helps layers of less than 8
-            bits.
+        equalize: multiply channels in one layer and divide them in the next: where that helps layers of less than 8
+            bits, or, when all have 8, where channels of one activation differ in size. Needs more than one scale in
+            the layers that read them.
         reorder: reorder channels across layers, so that similar ones share a block.
         fine_tuning: adjust scales and biases of the whole network together in the end; None leaves them. No preset has
             it: the networks of ``docs/benchmarks.md`` came no closer to float by it on samples that it had not seen.
