@@ -155,6 +155,16 @@ def test_nan_outputs_are_refused(skeleton, network, batch):
         check_skeleton(skeleton, network, broken)
 
 
+def test_nan_that_only_the_file_gives_is_explained():
+    """XNNPACK divides by the length of a vector of zeros."""
+    inputs = keras.Input((4,), name="x")
+    keras.utils.set_random_seed(0)
+    x = layers.UnitNormalization()(layers.Dense(4, activation="relu", name="before")(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    with pytest.raises(FloatEqualityError, match="gives NaN where the Keras model gives numbers.*UnitNormalization"):
+        check_skeleton(skeleton_of(model), model, {"x": np.zeros((2, 4), np.float32)})
+
+
 def test_factors_that_the_converter_fuses():
     """A constant multiplication after a convolution disappears into the kernel."""
     inputs = keras.Input((4, 4, 2), name="x")

@@ -126,6 +126,8 @@ def measure_channels(
         values: its tensors.
         batches: input name -> samples; at least one batch.
     """
+    if not values:
+        return {}
     model = build_model(replace(graph, outputs=values))
     names = input_names(model)
 
