@@ -422,3 +422,16 @@ def test_the_report_measures_the_outputs_of_the_file(images):
         expected = signal_to_noise(model.predict(data, verbose=0), outputs)
         assert result.report.outputs["output_0"] == pytest.approx(expected, abs=1e-2)
         assert f"outputs against float, dB: output_0 {expected:.1f}" in str(result.report)
+
+
+def test_outputs_far_from_zero_are_warned_of():
+    """The temperature in Kelvin: good to 1 %, and no better than guessing its mean."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8,), name="x")
+    x = layers.Dense(1)(layers.Dense(16, activation="relu")(inputs))
+    data = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+    for offset, warned in ((0.0, False), (300.0, True)):
+        model = keras.Model(inputs, layers.Rescaling(1.0, offset)(x))
+        report = tfptq.quantize_keras_model(model, data, progress=False).report
+        assert report.outputs["output_0"] > 20.0
+        assert any("values are far from 0" in warning for warning in report.warnings) == warned

@@ -1,6 +1,5 @@
 """Make the report of a quantization from what the pipeline knows at its end."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,16 +11,13 @@ from tfptq.core.blocks import BlockScales
 from tfptq.fit_kernel import FittedWeight, rounding_method
 from tfptq.layers import is_weighted, supports
 from tfptq.reordering import ReorderedLayer
+from tfptq.report.compare import Pair, compare_with_float, signal_to_noise
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
 from tfptq.skipping import operators_of_layers, reads_weights
 from tfptq.tflite.emit import IntegerPlan
-from tfptq.tflite.ends import read_ends
 from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
 from tfptq.tflite.matching import WeightKey
-from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.model_reader import read_model
-from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.skeleton import Skeleton
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
@@ -80,7 +76,7 @@ def build_report(
         num_samples: number of calibration samples.
         float_differences: step -> largest relative difference from the float model.
     """
-    snrs, outputs = output_snrs(outcome.skeleton, outcome.tflite, outcome.plan, outcome.samples)
+    snrs, outputs = compare_with_float(outcome.skeleton, outcome.tflite, outcome.plan, outcome.samples)
     layers = tuple(_layer_report(outcome, layer_config, key, item, snrs) for key, item in outcome.fitted.items())
     in_float, on_integers = _unquantized_layers(outcome, config)
     return Report(
@@ -105,69 +101,8 @@ def build_report(
         float_differences=float_differences,
         seconds={},
         pictures=block_pictures(outcome.reordered),
-        outputs=outputs,
+        outputs={name: signal_to_noise(*pair) for name, pair in outputs.items()},
     )
-
-
-def output_snrs(
-    skeleton: Skeleton, tflite: bytes, plan: IntegerPlan, samples: Mapping[str, np.ndarray]
-) -> tuple[dict[int, float], dict[str, float]]:
-    """Signal-to-noise ratios in dB of the quantized file against the float one.
-
-    Args:
-        skeleton: float model.
-        tflite: the quantized file; its tensors have the names of the skeleton's.
-        plan: gives the grids.
-        samples: Keras input name -> array.
-
-    Returns:
-        Skeleton tensor index -> ratio, for the output of every kernel, and name in the signature -> ratio, for the
-        outputs of the model.
-    """
-    quantized = TFLiteModel(tflite)
-    index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
-    pairs = {}
-    for binding in skeleton.bindings:
-        name = skeleton.model.name(binding.output)
-        inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
-        if inner is not None and (binding.output in plan.grids or quantized.is_float(inner)):
-            pairs[inner] = binding.output
-    names = [row.name for row in read_ends(tflite, read_model(tflite)) if row.end == "output"]
-    ends = {
-        name: (inner, outer)
-        for name, inner, outer in zip(names, quantized.subgraph.outputs, skeleton.model.subgraph.outputs, strict=True)
-        if skeleton.model.is_float(outer)
-    }
-    found = _run(tflite, [*pairs, *(inner for inner, _ in ends.values())], skeleton, samples)
-    expected = _run(skeleton.data, [*pairs.values(), *(outer for _, outer in ends.values())], skeleton, samples)
-    ratios = {outer: _snr(expected[outer], _real(quantized, inner, found[inner])) for inner, outer in pairs.items()}
-    return ratios, {
-        name: _snr(expected[outer], _real(quantized, inner, found[inner])) for name, (inner, outer) in ends.items()
-    }
-
-
-def _real(model: TFLiteModel, index: int, values: np.ndarray) -> np.ndarray:
-    """Real values of a tensor that may hold codes."""
-    if values.dtype == np.float32:
-        return values
-    grid = model.tensors[index].quantization
-    return (values.astype(np.float64) - int(grid.zeroPoint[0])) * float(grid.scale[0])
-
-
-def _run(tflite: bytes, tensors, skeleton: Skeleton, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
-    runner = TensorRunner(tflite, tensors)
-    names = dict(
-        zip((skeleton.model.name(index) for index in skeleton.model.subgraph.inputs), runner.input_names, strict=True)
-    )
-    return runner.values({names[name]: values for name, values in skeleton.by_tensor_name(samples).items()})
-
-
-def _snr(expected: np.ndarray, found: np.ndarray) -> float:
-    noise = float(np.square(expected - found, dtype=np.float64).sum())
-    signal = float(np.square(expected, dtype=np.float64).sum())
-    if noise == 0.0:
-        return math.inf
-    return 10.0 * math.log10(signal / noise) if signal else -math.inf
 
 
 def block_pictures(reordered: Mapping[str, ReorderedLayer]) -> tuple[BlockPicture, ...]:
@@ -225,7 +160,7 @@ def _layer_report(
         scales=item.weight.scales.count,
         bytes_before=4 * view.size + bias_bytes,
         bytes_after=stored_bytes(written.layout, written.weight_in_file, first.view) + bias_bytes,
-        weight_snr_db=_snr(view, item.weight.dequantize()),
+        weight_snr_db=signal_to_noise(view, item.weight.dequantize()),
         output_snr_db=min(ratios, default=None),
         noise_before=None if reordered is None else reordered.noise_before,
         noise_after=None if reordered is None else reordered.noise_after,
@@ -332,12 +267,24 @@ def _warnings_of_layers(layers: Sequence[LayerReport]):
         )
 
 
-def _warnings_of_outputs(outputs: Mapping[str, float]):
-    for name, ratio in outputs.items():
+def _warnings_of_outputs(outputs: Mapping[str, Pair]):
+    for name, (expected, found) in outputs.items():
+        ratio, mean = signal_to_noise(expected, found), expected.mean(axis=0, dtype=np.float64)
+        varying = (
+            signal_to_noise(expected - mean, found - mean)
+            if len(expected) > 1 and np.ptp(expected, axis=0).any()
+            else ratio
+        )
         if ratio < NOISY_DB:
             yield (
                 f"the output {name!r} of the file has a signal to noise of {ratio:.1f} dB on calibration samples; do "
                 "not use it before you know why. Where channels differ much in size, equalize=True helps"
+            )
+        elif varying < NOISY_DB:
+            yield (
+                f"what the output {name!r} of the file varies by from sample to sample has a signal to noise of "
+                f"{varying:.1f} dB: its values are far from 0, which 8-bit grids contain. Let the model return values "
+                "around 0 and shift them outside of it, or use activation_bits=16"
             )
 
 
