@@ -78,3 +78,8 @@ def test_results_far_below_what_their_kernels_add_up(config):
     found = [run_decoded(result.tflite, {"readings": readings}, name)["output_0"] for name in RESOLVERS]
     assert np.isfinite(found).all()
     tfptq.export_simulation(result.keras_model, readings, progress=False)
+
+
+def test_activations_beyond_float32_squares_are_named(images):
+    with pytest.raises(ValueError, match="layer 'head': layer statistics are not finite.*so large that float32"):
+        quantized_with(images, kernel_factor=1e25, config="w4a8_channel")

@@ -95,7 +95,10 @@ class LayerStatistics:
         if self.count == 0:
             raise ValueError("layer statistics hold no positions; pass at least one sample")
         if not (np.isfinite(self.gram).all() and np.isfinite(self.cross).all()):
-            raise ValueError("layer statistics are not finite; look for NaN or infinity in the data or the weights")
+            raise ValueError(
+                "layer statistics are not finite: the data or the weights hold NaN or infinity, or inputs and outputs "
+                "so large that float32 cannot hold their squares"
+            )
         mean_x, mean_z = self.sum_x / self.count, self.sum_z / self.count
         gram = self.gram / self.count - mean_x[:, :, None] * mean_x[:, None, :]
         cross = self.cross / self.count - mean_z[:, :, None] * mean_x[:, None, :]
