@@ -56,7 +56,7 @@ def test_a_table_is_normalized_in_float(head):
 @pytest.mark.parametrize("head", [normalization, batch_norm, arithmetic])
 def test_the_layer_in_its_place_computes_the_same(head):
     model, batch = table_network(head), {"table": TABLE[:50]}
-    names = uneven_inputs(model, batch)
+    names = uneven_inputs(model, [batch])
     canonical = canonicalise(model, names)
     assert [type(layer).__name__ for layer in canonical.layers] == ["InputLayer", "Normalization", "Dense", "Dense"]
     check_float_equal(model, canonical, batch)
@@ -84,7 +84,7 @@ def test_pictures_keep_their_grid(head):
     inputs = keras.Input((8, 8, 3), name="image")
     model = keras.Model(inputs, layers.Conv2D(4, 3, name="conv")(head(inputs)))
     images = RNG.integers(0, 256, (20, 8, 8, 3)).astype(np.float32)
-    assert not uneven_inputs(model, {"image": images})
+    assert not uneven_inputs(model, [{"image": images}])
     result = tfptq.quantize_keras_model(model, images, "w8a8_channel", progress=False)
     assert not result.report.float_operators
 
@@ -95,6 +95,42 @@ def test_one_of_two_readers():
     inputs = keras.Input((6,), name="table")
     outputs = layers.Concatenate()([layers.Dense(3)(normalization(inputs)), layers.Dense(3, name="raw")(inputs)])
     model = keras.Model(inputs, outputs)
-    assert uneven_inputs(model, {"table": TABLE}) == {"normalize"}
+    assert uneven_inputs(model, [{"table": TABLE}]) == {"normalize"}
     result = tfptq.quantize_keras_model(model, TABLE, "w8a8_channel", progress=False)
     assert [item.operator for item in result.report.float_operators] == ["SUB", "MUL"]
+
+
+def test_all_samples_count():
+    """The first pictures are grey: their channels would not fill the grid."""
+    inputs = keras.Input((4, 4, 3), name="image")
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(layers.Rescaling(1 / 127.5, -1.0)(inputs)))
+    grey, others = np.full((32, 4, 4, 3), 128.0, np.float32), RNG.uniform(0, 255, (32, 4, 4, 3)).astype(np.float32)
+    assert uneven_inputs(model, [{"image": grey}]) and not uneven_inputs(model, [{"image": grey}, {"image": others}])
+
+
+@pytest.mark.parametrize(
+    ("shape", "head", "values"),
+    [
+        ((None,), lambda x: layers.Rescaling(1.0, -280.0)(x), 280.0),
+        ((3,), lambda x: layers.Rescaling(1e-22)(x), 1e22),
+        ((3,), lambda x: x * np.float32([1.0, -1e-3, 1.0]), 1.0),
+    ],
+    ids=["open size", "huge", "negative"],
+)
+def test_what_no_layer_normalizes_stays_as_it_is(shape, head, values):
+    inputs = keras.Input(shape, name="x")
+    model = keras.Model(inputs, head(inputs))
+    data = np.full((4, 3), values, np.float32) * RNG.uniform(0.9, 1.1, (4, 3)).astype(np.float32)
+    assert not uneven_inputs(model, [{"x": data}])
+
+
+def test_half_precision_models_normalize_in_float32():
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = table_network(normalization)
+        result = tfptq.quantize_keras_model(model, TABLE, "w8a8_channel", progress=False)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert [item.operator for item in result.report.float_operators] == ["SUB", "MUL"]
+    assert min(result.report.outputs.values()) > 25.0

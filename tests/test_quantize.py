@@ -435,3 +435,30 @@ def test_outputs_far_from_zero_are_warned_of():
         report = tfptq.quantize_keras_model(model, data, progress=False).report
         assert report.outputs["output_0"] > 20.0
         assert any("values are far from 0" in warning for warning in report.warnings) == warned
+
+
+def test_scalar_outputs_and_outputs_that_are_not_finite():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8,), name="x")
+    x = layers.Dense(4, activation="softmax")(inputs)
+    logarithm = keras.ops.log(x + 1e-7)
+    model = keras.Model(inputs, [keras.ops.sum(x), logarithm])
+    data = np.random.default_rng(0).normal(0.0, 20.0, size=(32, 8)).astype(np.float32)
+    report = tfptq.quantize_keras_model(model, data, progress=False).report
+    assert set(report.outputs) == {"output_0", "output_1"}
+    assert any("signal to noise" in warning for warning in report.warnings)
+
+
+def test_weights_that_no_range_can_follow():
+    """Pooling chains the input of the kernel to its result: widening one widens the other."""
+    inputs = keras.Input((8, 8, 1), name="image")
+    conv = layers.Conv2D(1, 1, use_bias=False, kernel_initializer=keras.initializers.Constant(4e4), name="huge")
+    x = layers.Concatenate()([layers.MaxPooling2D(1)(inputs), conv(inputs)])
+    model = keras.Model(inputs, layers.Conv2D(2, 3, name="reader")(x))
+    data = np.random.default_rng(0).normal(0.0, 1e-6, size=(16, 8, 8, 1)).astype(np.float32)
+    try:
+        report = tfptq.quantize_keras_model(model, data, "w8a8_channel", progress=False).report
+    except ValueError as error:
+        assert "weights are too large for 8-bit activations" in str(error)
+    else:
+        assert report.warnings

@@ -130,7 +130,7 @@ def _factors_for_activations(
     """Group index -> factors that make better use of the grids of activations."""
     measured = measure_channels(graph, activations(graph, groups), batches)
     rooms = channel_room(graph, groups, measured)
-    steps = 2.0 ** min(config.activation_bits, 8) - 1.0
+    steps = 2.0**config.activation_bits - 1.0
     factors = {}
     for group in groups.groups:
         room, readers = rooms[group.index], _grid_readers(model, config, graph, group, measured, steps)

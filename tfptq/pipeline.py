@@ -12,7 +12,7 @@ import numpy as np
 
 from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import QuantizationConfig
-from tfptq.core.affine import ActivationGrid
+from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.data import CalibrationData
 from tfptq.fine_tune import fine_tune, learn_steps, tuning_obstacle
 from tfptq.fit import (
@@ -41,6 +41,9 @@ from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.proportions import inputs_to_scale_in_float
 from tfptq.tflite.skeleton import Skeleton, build_skeleton, check_skeleton
 from tfptq.version import __version__
+
+#: Ranges that had to be widened make their readers' inputs coarser, so that others may have to be: layer after layer.
+MOST_WIDENINGS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,16 +255,31 @@ def calibrate_again(job: Job, activations: Activations, fitted: Fitted) -> Activ
 
 
 def with_room(job: Job, activations: Activations, fitted: Fitted) -> tuple[Activations, Fitted]:
-    """Enlarge scales under which the int32 bias of some kernel would overflow, and ranges that runtimes refuse."""
-    while True:
+    """Enlarge scales under which the int32 bias of some kernel would overflow, and ranges that runtimes refuse.
+
+    Raises:
+        ValueError: the range of a result widens that of its own kernel's input, and so on.
+    """
+    wider: dict[int, Range] = {}
+    for _ in range(MOST_WIDENINGS):
         fitted = with_room_for_biases(fitting_task(job, activations), fitted, activations.plan.grids)
         wider = ranges_for_kernels(job.skeleton.model, activations.plan, fitted)
         known = {**activations.known, **wider}
         plan = plan_activations(job, activations.measurements, known) if wider else activations.plan
         if plan.grids == activations.plan.grids:
             return activations, fitted
-        changed = {index: grid for index, grid in plan.grids.items() if grid != activations.plan.grids.get(index)}
-        activations = Activations(activations.measurements, plan, {**activations.simulated, **changed}, known)
+        simulated = {
+            # The simulation may have fewer bits than the file.
+            index: activation_grid(*plan.grids[index].real_range, grid.bits)
+            if index in plan.grids and plan.grids[index] != activations.plan.grids.get(index)
+            else grid
+            for index, grid in activations.simulated.items()
+        }
+        activations = Activations(activations.measurements, plan, simulated, known)
+    raise ValueError(
+        f"weights are too large for 8-bit activations at {', '.join(map(repr, map(job.skeleton.model.name, wider)))}: "
+        "one step of the input is more than the whole result; leave the layer in float with skip=True by an override"
+    )
 
 
 def kernel_plans(job: Job, fitted: Fitted) -> list[KernelPlan]:

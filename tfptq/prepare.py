@@ -26,6 +26,9 @@ _UNKNOWN = re.compile(
     r"(?:Could not locate (?:class|function)|Unknown [a-z ]+:|Could not interpret [a-z ]+identifier:) '?([\w>.]+)"
 )
 
+#: Samples that tell the sizes of the channels of inputs.
+SAMPLES_OF_INPUTS = 1024
+
 
 @dataclass(frozen=True, eq=False)
 class FloatNetwork:
@@ -83,7 +86,7 @@ def prepare(
         if fixed_batch is not None:
             data = data.in_full_batches(fixed_batch)
         batch = next(iter(data))
-        unfolded = uneven_inputs(original, batch) if config.input_type == "float32" else ()
+        unfolded = uneven_inputs(original, data.spread(SAMPLES_OF_INPUTS)) if config.input_type == "float32" else ()
         if unfolded:
             canonical = canonicalise(original, unfolded)
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}

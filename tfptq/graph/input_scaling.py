@@ -6,7 +6,7 @@ front of the grid. However it was written (BatchNormalization, ``(x - mean) / de
 ``Normalization`` layer, which the converter leaves alone; it would fuse others into the first layer itself.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -21,26 +21,44 @@ from tfptq.graph.simplify import full_config, remove_identities
 MOST_COARSENING = 4.0
 
 
-def uneven_inputs(model: keras.Model, batch: Mapping[str, np.ndarray]) -> frozenset[str]:
+def uneven_inputs(model: keras.Model, batches: Iterable[Mapping[str, np.ndarray]]) -> frozenset[str]:
     """Find normalizations of inputs whose channels differ too much for one grid.
 
     Args:
         model: built Keras model.
-        batch: input name -> samples.
+        batches: input name -> samples; not read where nothing normalizes an input.
 
     Returns:
         Names of the layers and operations that scale and shift the channels, for ``canonicalise``.
     """
     graph = remove_identities(read_graph(model))
-    found: set[str] = set()
+    scalings: dict[str, list[_Scaling]] = {}
     for name, value in zip(input_names(model), values_in(graph.inputs), strict=True):
-        if value.dtype != "float32" or not np.issubdtype(batch[name].dtype, np.floating):
-            continue
-        for call in graph.users(value):
-            scaling = _scaling(graph, call)
-            if scaling is not None and scaling.coarsening(batch[name]) > MOST_COARSENING:
-                found.update(member.unit.name for member in scaling.calls)
-    return frozenset(found)
+        found = [_scaling(graph, call) for call in graph.users(value)] if value.dtype == "float32" else []
+        scalings[name] = [scaling for scaling in found if scaling is not None]
+    names = [name for name, found in scalings.items() if found]
+    limits = _channel_limits(names, batches) if names else {}
+    return frozenset(
+        call.unit.name
+        for name, (low, high) in limits.items()
+        for scaling in scalings[name]
+        if scaling.coarsening(low, high) > MOST_COARSENING
+        for call in scaling.calls
+    )
+
+
+def _channel_limits(
+    names: list[str], batches: Iterable[Mapping[str, np.ndarray]]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Input name -> smallest and largest value of each channel, both ``[C]``."""
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for batch in batches:
+        for name in names:
+            values = batch[name].astype(np.float64)
+            rows = values.reshape(-1, values.shape[-1])
+            low, high = found.get(name, (np.inf, -np.inf))
+            found[name] = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
+    return found
 
 
 def normalize_in_one_layer(graph: FlatGraph, names: Collection[str]) -> FlatGraph:
@@ -67,17 +85,31 @@ class _Scaling:
     scale: np.ndarray
     shift: np.ndarray
 
-    def coarsening(self, values: np.ndarray) -> float:
-        """How many times coarser the worst channel gets on the grid of the input than on that of the result."""
-        result = _span(values.astype(np.float64) * self.scale + self.shift)
-        return float(self.scale.max() * _span(values) / max(result, np.finfo(np.float32).tiny))
+    def coarsening(self, low: np.ndarray, high: np.ndarray) -> float:
+        """How many times coarser the worst channel gets on the grid of the input than on that of the result.
+
+        Args:
+            low: smallest value of each channel, ``[C]``.
+            high: largest value.
+        """
+        result = _span(low * self.scale + self.shift, high * self.scale + self.shift)
+        return float(self.scale.max() * _span(low, high) / max(result, np.finfo(np.float32).tiny))
+
+    @property
+    def fits_a_layer(self) -> bool:
+        """Whether a ``Normalization`` computes it: it takes a deviation below an epsilon for that."""
+        (source,) = self.calls[0].inputs
+        if source.shape[-1] is None or not np.all((self.scale > 0.0) & (self.scale * keras.config.epsilon() < 1.0)):
+            return False
+        limit = np.finfo(np.float32).max
+        return bool(np.all(1.0 / np.square(self.scale) < limit) and np.all(np.abs(self.shift / self.scale) < limit))
 
     def layer(self) -> Unit:
         """The same as one layer."""
         (source,), name = self.calls[0].inputs, self.calls[0].unit.name
         mean, variance = -self.shift / self.scale, 1.0 / np.square(self.scale)
         channels = [np.broadcast_to(values, source.shape[-1]).tolist() for values in (mean, variance)]
-        config = {"name": name, "axis": -1, "mean": channels[0], "variance": channels[1]}
+        config = {"name": name, "dtype": "float32", "axis": -1, "mean": channels[0], "variance": channels[1]}
         return Unit(name, keras.layers.Normalization, full_config(keras.layers.Normalization, config))
 
 
@@ -91,9 +123,9 @@ def _scaling(graph: FlatGraph, call: Call | None) -> _Scaling | None:
         calls.append(call)
         scale, shift = scale * affine.scale, shift * affine.scale + affine.shift
         call = graph.only_user(call.output)
-    fits = np.all((scale > 0.0) & (scale * keras.config.epsilon() < 1.0))  # so small a deviation is taken for that
-    return _Scaling(tuple(calls), scale, shift) if calls and fits else None
+    scaling = _Scaling(tuple(calls), scale, shift)
+    return scaling if calls and scaling.fits_a_layer else None
 
 
-def _span(values: np.ndarray) -> float:
-    return float(max(values.max(), 0.0) - min(values.min(), 0.0))
+def _span(low: np.ndarray, high: np.ndarray) -> float:
+    return float(max(high.max(), 0.0) - min(low.min(), 0.0))

@@ -24,6 +24,8 @@ from tfptq.tflite.skeleton import Skeleton
 PICTURES, PICTURE_SIZE = 4, 96
 #: With fewer calibration samples, and below this signal to noise of a layer's output, the report warns.
 FEWEST_SAMPLES, NOISY_DB = 16, 6.0
+#: An output whose power is so much more than that of its variation lies far from 0.
+FAR_FROM_ZERO_DB = 12.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,18 +271,16 @@ def _warnings_of_layers(layers: Sequence[LayerReport]):
 
 def _warnings_of_outputs(outputs: Mapping[str, Pair]):
     for name, (expected, found) in outputs.items():
-        ratio, mean = signal_to_noise(expected, found), expected.mean(axis=0, dtype=np.float64)
-        varying = (
-            signal_to_noise(expected - mean, found - mean)
-            if len(expected) > 1 and np.ptp(expected, axis=0).any()
-            else ratio
-        )
+        ratio = varying = signal_to_noise(expected, found)
+        if expected.ndim and len(expected) > 1 and np.ptp(expected, axis=0).any():
+            mean = expected.mean(axis=0, dtype=np.float64)
+            varying = signal_to_noise(expected - mean, found - mean)
         if ratio < NOISY_DB:
             yield (
                 f"the output {name!r} of the file has a signal to noise of {ratio:.1f} dB on calibration samples; do "
                 "not use it before you know why. Where channels differ much in size, equalize=True helps"
             )
-        elif varying < NOISY_DB:
+        elif varying < min(NOISY_DB, ratio - FAR_FROM_ZERO_DB):
             yield (
                 f"what the output {name!r} of the file varies by from sample to sample has a signal to noise of "
                 f"{varying:.1f} dB: its values are far from 0, which 8-bit grids contain. Let the model return values "

@@ -71,9 +71,11 @@ def _run(tflite: bytes, tensors, skeleton: Skeleton, samples: Mapping[str, np.nd
 
 
 def signal_to_noise(expected: np.ndarray, found: np.ndarray) -> float:
-    """``10 log10(sum f^2 / sum (f - q)^2)`` in dB; infinite without noise."""
+    """``10 log10(sum f^2 / sum (f - q)^2)`` in dB: infinite without noise, -infinite where a value is not finite."""
     noise = float(np.square(expected - found, dtype=np.float64).sum())
     signal = float(np.square(expected, dtype=np.float64).sum())
     if noise == 0.0:
         return math.inf
-    return 10.0 * math.log10(signal / noise) if signal else -math.inf
+    if not (math.isfinite(noise) and math.isfinite(signal) and signal):
+        return -math.inf
+    return 10.0 * math.log10(signal / noise)
