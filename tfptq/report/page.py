@@ -8,7 +8,7 @@ import numpy as np
 
 from tfptq.report.picture import data_url, heat_map, png
 from tfptq.report.report import BlockPicture, LayerReport, Report
-from tfptq.report.table import format_bytes, format_decibels
+from tfptq.report.table import format_bytes, format_decibels, format_difference
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1e26; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
@@ -65,8 +65,7 @@ def _summary(report: Report) -> str:
         (f"Output {name!r} against float", f"{format_decibels(ratio)} dB") for name, ratio in report.outputs.items()
     ]
     rows += [
-        (f"Float graph after {name!r}", f"unchanged within {value:.1e} of the output range")
-        for name, value in report.float_differences.items()
+        (f"Float graph after {name!r}", format_difference(value)) for name, value in report.float_differences.items()
     ]
     if report.seconds:
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds.items())

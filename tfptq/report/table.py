@@ -46,6 +46,11 @@ def format_decibels(value: float | None) -> str:
     return "exact" if value == math.inf else f"{value:.1f}"
 
 
+def format_difference(value: float) -> str:
+    """What a step did to the outputs of the float model."""
+    return f"unchanged within {value:.1e} of the output range" if value else "unchanged but for float32 roundings"
+
+
 def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: set[str]) -> str:
     """Align cells in columns.
 
@@ -79,9 +84,8 @@ def _summary(report: Report) -> list[str]:
         lines.append(f"outputs against float, dB: {', '.join(ratios)}")
     if report.float_differences:
         worst = max(report.float_differences, key=report.float_differences.get)
-        lines.append(
-            f"float graph unchanged within {report.float_differences[worst]:.1e} of the output range (step {worst!r})"
-        )
+        difference = format_difference(report.float_differences[worst])
+        lines.append(f"float graph {difference}" + (f" (step {worst!r})" if report.float_differences[worst] else ""))
     if report.seconds:
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds.items())
         lines.append(f"{sum(report.seconds.values()):.1f} s: {steps}")
