@@ -13,6 +13,7 @@ own for each channel takes any factor up.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -60,24 +61,29 @@ def equalize_channels(model: keras.Model, config: QuantizationConfig, data: Cali
         others it may differ where a ReLU6 cuts off a channel that it cut off in no sample.
     """
     graph = read_graph(model)
-    groups = analyse(graph, scaling=True)
+    network = _Network(model, config, graph, analyse(graph, scaling=True))
     configs = {layer.name: config.for_layer(layer.name) for layer in model.layers if supports(layer)}
     if any(item.weight_bits < 8 and not item.skip for item in configs.values()):
-        factors = _factors_for_weights(model, config, graph, groups, data.spread(SAMPLES_FOR_WEIGHTS))
+        factors = _factors_for_weights(network, data.spread(SAMPLES_FOR_WEIGHTS))
     else:
-        factors = _factors_for_activations(model, config, graph, groups, data)
-    return scale_channels(model, groups, factors) if factors else model
+        factors = _factors_for_activations(network, data)
+    return scale_channels(model, network.groups, factors) if factors else model
 
 
-def _factors_for_weights(
-    model: keras.Model,
-    config: QuantizationConfig,
-    graph: FlatGraph,
-    groups: ChannelGroups,
-    batches: Iterable[Mapping[str, np.ndarray]],
-) -> dict[int, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """A canonical model, how it is quantized, its graph, and its groups of channels that follow a scale."""
+
+    model: keras.Model
+    config: QuantizationConfig
+    graph: FlatGraph
+    groups: ChannelGroups
+
+
+def _factors_for_weights(network: _Network, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[int, np.ndarray]:
     """Group index -> factors that make narrow weights easier to round."""
-    readers = {group.index: _readers(model, config, group) for group in groups.groups}
+    graph, groups = network.graph, network.groups
+    readers = {group.index: _readers(network.model, network.config, group) for group in groups.groups}
     if not any(readers.values()):
         return {}
     rooms = channel_room(graph, groups, measure_channels(graph, multiplied_values(graph, groups), batches))
@@ -120,20 +126,14 @@ def _split(magnitudes: np.ndarray, side: Side, size: int) -> tuple[np.ndarray, n
     return magnitudes[:, columns].max(axis=1), np.delete(magnitudes, columns.reshape(-1), axis=1)
 
 
-def _factors_for_activations(
-    model: keras.Model,
-    config: QuantizationConfig,
-    graph: FlatGraph,
-    groups: ChannelGroups,
-    batches: Iterable[Mapping[str, np.ndarray]],
-) -> dict[int, np.ndarray]:
+def _factors_for_activations(network: _Network, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[int, np.ndarray]:
     """Group index -> factors that make better use of the grids of activations."""
+    graph, groups = network.graph, network.groups
     measured = measure_channels(graph, activations(graph, groups), batches)
     rooms = channel_room(graph, groups, measured)
-    steps = 2.0**config.activation_bits - 1.0
     factors = {}
     for group in groups.groups:
-        room, readers = rooms[group.index], _grid_readers(model, config, graph, group, measured, steps)
+        room, readers = rooms[group.index], _grid_readers(network, group, measured)
         growth = np.where(np.isfinite(room.growth), room.growth, 1.0) / MARGIN  # a channel of zeros stays
         highest = np.where(room.fixed, 1.0, np.clip(growth, 1.0, MOST_GROWTH))
         found, gain = levelling_factors(readers, highest) if readers and highest.max() > 1.0 else (None, 0.0)
@@ -142,23 +142,17 @@ def _factors_for_activations(
     return factors
 
 
-def _grid_readers(
-    model: keras.Model,
-    config: QuantizationConfig,
-    graph: FlatGraph,
-    group: ChannelGroup,
-    measured: Mapping[Value, ChannelValues],
-    steps: float,
-) -> list[GridReader]:
-    """The layers that read a group from a grid of so many steps; none if one of them has a single scale."""
+def _grid_readers(network: _Network, group: ChannelGroup, measured: Mapping[Value, ChannelValues]) -> list[GridReader]:
+    """The layers that read a group; none if one of them has a single scale."""
+    steps = 2.0**network.config.activation_bits - 1.0
     sides = {side.layer: side for side in group.consumers}
     found = []
-    for call in graph.calls:
+    for call in network.graph.calls:
         side = sides.get(call.unit.name)
         if side is None:
             continue
-        layer = model.get_layer(side.layer)
-        if not _has_scales(layer, config.for_layer(side.layer)):
+        layer = network.model.get_layer(side.layer)
+        if not _has_scales(layer, network.config.for_layer(side.layer)):
             return []
         (spec,) = weight_specs(layer)
         found.append(_grid_reader(spec.values(), side, group.size, measured[call.inputs[0]], steps))

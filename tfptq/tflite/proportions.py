@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from tfptq.core.affine import ActivationGrid, activation_grid
+from tfptq.graph.input_scaling import MOST_COARSENING
 from tfptq.tflite.activations import Range
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS
@@ -22,8 +23,6 @@ from tfptq.tflite.softmax_inputs import ARITHMETIC, MASKED_ROW, MOVING
 
 #: Largest ratio of an operand's step to the result's, or of the product of the factors' steps to that of the product.
 LARGEST_RATIO = {8: 2.0**8, 16: 2.0**13}
-#: The input of a model may be so many times coarser for some channel than the result of scaling and shifting it.
-MOST_COARSENING = 4.0
 #: Results that have fewer codes than this on a fixed grid are computed in float.
 FEWEST_FIXED_CODES = 16
 #: Scores that have fewer codes than this in their sum with a mask are lost.
