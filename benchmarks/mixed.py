@@ -31,11 +31,16 @@ def uniform(network: str) -> Cell:
     return Cell(network, "4 bits", "coordinate", CONFIG)
 
 
+def by_average(network: str) -> list[Cell]:
+    """An average of 4 bits; the default settings first."""
+    settings = [MixedPrecision(bits, average_bits=4.0, eps=eps) for eps in EPS for bits in WIDTHS]
+    return [_cell(network, "4 bits on average", item) for item in settings]
+
+
 def cells_of(part: str, network: str, records: Records) -> list[Cell]:
     """The cells of a part for a network; a budget is known once the uniform file is measured."""
     if part == "average":
-        settings = [MixedPrecision(bits, average_bits=4.0, eps=eps) for eps in EPS for bits in WIDTHS]
-        return [_cell(network, "4 bits on average", item) for item in settings]
+        return by_average(network)
     budgets = [record["packed_bytes"] for _, record in records.found([uniform(network)])]
     settings = [MixedPrecision(bits, budget_bytes=budget) for budget in budgets for bits in WIDTHS]
     return [_cell(network, "bytes of 4 bits", item) for item in settings]

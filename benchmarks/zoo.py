@@ -98,12 +98,14 @@ class ZooModel:
         calibration_samples: at most this many (clips, of which all windows are used, for ``"auc"``); a fixed
             random choice of what there is.
         evaluation_samples: at most this many samples (clips for ``"auc"``), from the front; None for all.
+        draw: number of the random choice of calibration samples.
     """
 
     name: str
     entry: Entry
     calibration_samples: int = 256
     evaluation_samples: int | None = None
+    draw: int = 0
 
     @property
     def metric(self) -> str:
@@ -119,7 +121,7 @@ class ZooModel:
     def calibration(self) -> np.ndarray:
         """Unlabelled samples, float32 [N, ...]."""
         x, _ = _read(self.entry.calibration)
-        return preprocess(x[_choice(len(x), self.calibration_samples)], self.entry.preprocessing)
+        return preprocess(x[_choice(len(x), self.calibration_samples, self.draw)], self.entry.preprocessing)
 
     @cached_property
     def evaluation(self) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +146,7 @@ class ZooModel:
         return outputs[:, self.entry.first_class :].argmax(axis=-1)
 
 
-def load(name: str, calibration_samples: int = 256, evaluation_samples: int | None = None) -> ZooModel:
+def load(name: str, calibration_samples: int = 256, evaluation_samples: int | None = None, draw: int = 0) -> ZooModel:
     """Look a network up.
 
     Raises:
@@ -152,7 +154,7 @@ def load(name: str, calibration_samples: int = 256, evaluation_samples: int | No
     """
     if name not in ENTRIES:
         raise KeyError(f"no zoo model {name!r}; there are {', '.join(ENTRIES)}")
-    return ZooModel(name, ENTRIES[name], calibration_samples, evaluation_samples)
+    return ZooModel(name, ENTRIES[name], calibration_samples, evaluation_samples, draw)
 
 
 def preprocess(x: np.ndarray, kind: str) -> np.ndarray:
@@ -179,8 +181,8 @@ def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
-def _choice(available: int, wanted: int) -> np.ndarray:
-    return np.sort(np.random.default_rng(0).permutation(available)[:wanted])
+def _choice(available: int, wanted: int, draw: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(draw).permutation(available)[:wanted])
 
 
 def _read(place: str) -> tuple[np.ndarray, np.ndarray]:

@@ -153,6 +153,17 @@ def test_sixteen_bit_activations(model, images, types):
         assert signal_to_noise(expected, found) > 38, resolver
 
 
+def test_sixteen_bit_activations_behind_a_rescaling():
+    """Pixels in -1..1 and 0..2 have scales that TFLite takes for powers of two, and then refuses to add."""
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
+    x = layers.Conv2D(4, 3, padding="same", name="conv")(x)
+    rescaled = keras.Model(inputs, x)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1)).astype(np.float32)
+    result = quantize(rescaled, pixels, QuantizationConfig(PerChannel(), activation_bits=16))
+    assert min(result.report.outputs.values()) > 35.0
+
+
 def test_blocks_learned_on_less_memory_are_another_job(model, images, tmp_path):
     """It bounds the samples that they are learned on; everywhere else it only costs time."""
     config = _config(Rounding("coordinate", reconstruction="block", block_steps=4))

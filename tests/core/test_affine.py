@@ -51,6 +51,15 @@ def test_an_always_zero_tensor_gets_a_usable_grid():
     assert (grid.scale, grid.zero_point) == (1.0, -128)
 
 
+@pytest.mark.parametrize("bound", [1.0, 2.0, 0.9999, 1.0001, 2.0**-7])
+def test_16_bit_scales_are_no_powers_of_two(bound):
+    grid = activation_grid(-bound, bound, 16)
+    exponent = np.log2(grid.scale)
+    assert abs(exponent - np.rint(exponent)) > 0.001  # what TFLite takes for a whole number
+    assert bound <= grid.real_range[1] < 1.01 * bound
+    assert activation_grid(*grid.real_range, 16) == grid
+
+
 @pytest.mark.parametrize(("low", "high"), [(np.nan, 1.0), (0.0, np.inf), (2.0, 1.0)])
 def test_bad_ranges_are_refused(low, high):
     with pytest.raises(ValueError, match="activation range"):

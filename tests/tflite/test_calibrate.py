@@ -7,7 +7,7 @@ from keras import layers
 
 from tfptq.config import Calibration
 from tfptq.layers import weight_specs
-from tfptq.tflite.calibrate import measure
+from tfptq.tflite.calibrate import HEADROOM, measure
 from tfptq.tflite.skeleton import build_skeleton
 
 CALIBRATION = Calibration("min_max")
@@ -103,3 +103,10 @@ def test_tensors_that_are_not_finite_are_named():
     skeleton = skeleton_of(keras.Model(inputs, y))
     with pytest.raises(ValueError, match="calibration of tensor '.*[Ll]og.*NaN"):
         measure(skeleton, [{"x": np.full((2, 3), -1.0, np.float32)}], CALIBRATION)
+
+
+def test_16_bit_ranges_leave_room_for_values_that_calibration_has_not_seen(skeleton, values):
+    found = measure(skeleton, batches(values, 5), CALIBRATION)
+    seen, roomy = found.ranges(CALIBRATION, 16), found.ranges(Calibration("mse"), 16)
+    for index, (low, high) in seen.items():
+        assert roomy[index] == (HEADROOM * low, HEADROOM * high)

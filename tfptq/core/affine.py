@@ -26,6 +26,8 @@ LARGEST_MULTIPLIER, LARGEST_SHIFT = 16, 15
 SMALLEST_SCALE = np.float32(2.0**-60)
 
 
+#: TFLite takes a scale for a power of two when its binary logarithm is within 0.001 of a whole number.
+_NEAR_POWER_OF_TWO = 0.002
 #: Widest weight codes that use all of their two's complement range.
 _FULL_RANGE_BITS = 4
 
@@ -119,7 +121,8 @@ def activation_grid(minimum: float, maximum: float, bits: int = 8) -> Activation
     """Build the grid that covers a range of real values.
 
     The range is first widened to contain 0, so that zero padding and ReLU are exact. An empty range (a tensor
-    that is always 0) gets the scale 1.
+    that is always 0) gets the scale 1. The scale of a symmetric grid is no power of two: TFLite's int16 sums of such
+    scales take shifts in place of multipliers, and refuse operands with a larger scale than the result's.
 
     Args:
         minimum: smallest real value to represent.
@@ -136,7 +139,11 @@ def activation_grid(minimum: float, maximum: float, bits: int = 8) -> Activation
     minimum, maximum = min(float(minimum), 0.0), max(float(maximum), 0.0)
     if bits == 16:
         bound = max(-minimum, maximum)
-        return ActivationGrid(_float32_scale(bound / 32767.0), 0, 16)
+        scale = _float32_scale(bound / 32767.0)
+        exponent = np.log2(scale)
+        if bound > 0.0 and abs(exponent - np.rint(exponent)) < _NEAR_POWER_OF_TWO:
+            scale = _float32_scale(scale * 2.0 ** (2.0 * _NEAR_POWER_OF_TWO))
+        return ActivationGrid(scale, 0, 16)
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     scale = _float32_scale((maximum - minimum) / (high - low))
     zero_point = int(np.clip(np.rint(low - minimum / scale), low, high))

@@ -21,6 +21,9 @@ from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.skeleton import Skeleton
 from tfptq.tflite.softmax_inputs import NO_LIMITS, Limits, SoftmaxInputs
 
+#: 16-bit grids have precision to spare: values so many times larger than any that calibration saw are not cut off.
+HEADROOM = 4.0
+
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
@@ -51,10 +54,12 @@ class Measurements:
         """
         # Inputs are data on a lattice of their own (pixels, say): clipping them gains nothing.
         everything = dataclasses.replace(calibration, method="min_max")
-        return {
-            index: activation_range(value, everything if index in self.as_they_are else calibration, bits)
+        roomy = bits == 16 and calibration.method == "mse"
+        ranges = {
+            index: activation_range(value, everything if roomy or index in self.as_they_are else calibration, bits)
             for index, value in self.statistics.items()
         }
+        return {index: (HEADROOM * low, HEADROOM * high) for index, (low, high) in ranges.items()} if roomy else ranges
 
 
 def measure(
