@@ -100,6 +100,22 @@ def test_one_of_two_readers():
     assert [item.operator for item in result.report.float_operators] == ["SUB", "MUL"]
 
 
+@pytest.mark.parametrize("tables", [1, 2])
+def test_a_normalization_called_twice(tables):
+    """On one table, or on one each."""
+    keras.utils.set_random_seed(0)
+    inputs = [keras.Input((6,), name=f"table{number}") for number in range(tables)]
+    normalize = layers.Normalization(name="normalize")
+    normalize.adapt(TABLE)
+    both = [layers.Dense(8, activation="relu")(normalize(inputs[index])) for index in (0, tables - 1)]
+    model = keras.Model(inputs, layers.Dense(2)(layers.Add()(both)))
+    samples = {f"table{number}": TABLE[number:] for number in range(tables)}
+    samples = {name: values[: len(TABLE) - 1] for name, values in samples.items()}
+    result = tfptq.quantize_keras_model(model, samples, progress=False)
+    (outputs,) = run_decoded(result.tflite, samples).values()
+    assert signal_to_noise(model.predict(samples, verbose=0), outputs) > 25.0
+
+
 def test_all_samples_count():
     """The first pictures are grey: their channels would not fill the grid."""
     inputs = keras.Input((4, 4, 3), name="image")

@@ -134,16 +134,16 @@ def fit_on_prefix(
 ) -> FittedWeight:
     """Quantize a weight from statistics of the quantized prefix."""
     view, config = task.view(key, places), task.config(key)
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused as a whole
-            sums = prefix.statistics(places)
-            statistics = sums.centred()
-    except ValueError as error:
-        name = key[0] if isinstance(key, tuple) else task.skeleton.model.name(key)
-        raise ValueError(f"layer {name!r}: {error}") from error
-    # With few samples for each input, directions that no sample showed would be fitted freely.
-    scarcity = max(1.0, FEW_POSITIONS * view.shape[1] * view.shape[2] / sums.count)
     with threads_for(view.shape[1] * view.shape[2]):
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused as a whole
+                sums = prefix.statistics(places)
+                statistics = sums.centred()
+        except ValueError as error:
+            name = key[0] if isinstance(key, tuple) else task.skeleton.model.name(key)
+            raise ValueError(f"layer {name!r}: {error}") from error
+        # With few samples for each input, directions that no sample showed would be fitted freely.
+        scarcity = max(1.0, FEW_POSITIONS * view.shape[1] * view.shape[2] / sums.count)
         damped = statistics.damped(view, config.rounding.damping * scarcity)
         scales = task.storable(_searched_scales(view, config, damped), key)
         weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)

@@ -6,6 +6,7 @@ front of the grid. However it was written (BatchNormalization, ``(x - mean) / de
 ``Normalization`` layer, which the converter leaves alone; it would fuse others into the first layer itself.
 """
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -61,20 +62,27 @@ def _channel_limits(
     return found
 
 
-def normalize_in_one_layer(graph: FlatGraph, names: Collection[str]) -> FlatGraph:
+def normalize_in_one_layer(graph: FlatGraph, names: Collection[str]) -> tuple[FlatGraph, frozenset[str]]:
     """Put one ``Normalization`` in the place of each of the chains that ``uneven_inputs`` found.
 
     Args:
         graph: flat graph without identity layers in between.
-        names: what ``uneven_inputs`` returned; the layer has the name of the first call.
+        names: what ``uneven_inputs`` returned.
+
+    Returns:
+        The graph, and the names of these layers: that of the first call, numbered where its layer is called again.
     """
+    made, taken = [], {unit.name for unit in graph.units}
     for value in values_in(graph.inputs):
         for call in graph.users(value):
             scaling = _scaling(graph, call) if call.unit.name in names else None
             if scaling is not None:
-                joined = Call(scaling.layer(), (value,), {}, scaling.calls[-1].outputs)
+                numbered = (f"{call.unit.name}_{number}" for number in itertools.count(1))
+                made.append(call.unit.name if graph.called_once(call) else next(n for n in numbered if n not in taken))
+                taken.add(made[-1])
+                joined = Call(scaling.layer(made[-1]), (value,), {}, scaling.calls[-1].outputs)
                 graph = graph.replace_calls({**dict.fromkeys(scaling.calls, ()), call: [joined]})
-    return graph
+    return graph, frozenset(made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +112,9 @@ class _Scaling:
         limit = np.finfo(np.float32).max
         return bool(np.all(1.0 / np.square(self.scale) < limit) and np.all(np.abs(self.shift / self.scale) < limit))
 
-    def layer(self) -> Unit:
+    def layer(self, name: str) -> Unit:
         """The same as one layer."""
-        (source,), name = self.calls[0].inputs, self.calls[0].unit.name
+        (source,) = self.calls[0].inputs
         mean, variance = -self.shift / self.scale, 1.0 / np.square(self.scale)
         channels = [np.broadcast_to(values, source.shape[-1]).tolist() for values in (mean, variance)]
         config = {"name": name, "dtype": "float32", "axis": -1, "mean": channels[0], "variance": channels[1]}
@@ -118,7 +126,7 @@ def _scaling(graph: FlatGraph, call: Call | None) -> _Scaling | None:
     calls, scale, shift = [], np.float64(1.0), np.float64(0.0)
     while call is not None:
         affine = channel_affine(call)
-        if affine is None or affine.axis not in (None, len(affine.source.shape) - 1) or not graph.called_once(call):
+        if affine is None or affine.axis not in (None, len(affine.source.shape) - 1):
             break
         calls.append(call)
         scale, shift = scale * affine.scale, shift * affine.scale + affine.shift

@@ -11,11 +11,13 @@ so early layers with large feature maps, whose prefix is short, are run again in
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
 from tfptq.core.affine import ActivationGrid
+from tfptq.core.products import sum_in_threads
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
 from tfptq.tflite.matching import WeightBinding, replace_kernel
 from tfptq.tflite.model import TFLiteModel
@@ -160,17 +162,17 @@ class QuantizedPrefix:
         also = [] if shortcut is None else [shortcut]
         float_runner = _Segment(self._float, self._cut, at + 1, [before, *also])
         quantized_runner = _Segment(self._quantized, self._cut, at, [place.input, *also])
-        total, first = None, 0
-        for float_batch, quantized_batch in self._inputs():
-            wanted, there = float_runner.run(float_batch), quantized_runner.run(quantized_batch)
-            z, x = wanted[before], there[place.input]
-            if shortcut is not None:
-                z = z + (wanted[shortcut] - there[shortcut])
-            if place.row_factors is not None:
-                z = z / place.row_factors
-            part, first = self._batch_statistics(place, x, z, first)
-            total = part if total is None else total + part
-        return total
+
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for float_batch, quantized_batch in self._inputs():
+                wanted, there = float_runner.run(float_batch), quantized_runner.run(quantized_batch)
+                z = wanted[before]
+                if shortcut is not None:
+                    z = z + (wanted[shortcut] - there[shortcut])
+                yield there[place.input], z if place.row_factors is None else z / place.row_factors
+
+        _, inputs, taps = place.view.view_shape
+        return sum_in_threads(self._batch_statistics(place, batches()), inputs * taps)
 
     def _shortcut(self, at: int) -> int | None:
         """The tensor that an operator's result is added to, if nothing else reads the result and it is there before."""
@@ -185,16 +187,20 @@ class QuantizedPrefix:
         return others[0]
 
     def _batch_statistics(
-        self, place: WeightBinding, x: np.ndarray, z: np.ndarray, first: int
-    ) -> tuple[LayerStatistics, int]:
+        self, place: WeightBinding, batches: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> Iterator[Callable[[], LayerStatistics]]:
+        """For each batch of inputs and outputs, what computes its statistics."""
         window = self._skeleton.window(place)
         _, inputs, taps = place.view.view_shape
-        positions = int(np.prod(z.shape[1:-1], dtype=np.int64))
-        step = position_step(positions, self._samples, inputs * taps)
-        count = first + positions * len(z)
-        if x.ndim == 4 and z.ndim == 4:
-            return convolution_statistics(x, z, window, step, first), count
-        return dense_statistics(x.reshape(len(z) * positions, inputs), z, step, first), count
+        first = 0
+        for x, z in batches:
+            positions = int(np.prod(z.shape[1:-1], dtype=np.int64))
+            step = position_step(positions, self._samples, inputs * taps)
+            if x.ndim == 4 and z.ndim == 4:
+                yield partial(convolution_statistics, x, z, window, step, first)
+            else:
+                yield partial(dense_statistics, x.reshape(len(z) * positions, inputs), z, step, first)
+            first += positions * len(z)
 
     def _inputs(self) -> Iterator[tuple[Batch, Batch]]:
         """What crosses the cut, batch by batch, in the float and in the quantized copy."""
