@@ -91,7 +91,7 @@ def test_no_weighted_layer():
 def test_no_layer_that_can_be_quantized():
     inputs = keras.Input((6, 4), name="sequence")
     recurrent = keras.Model(inputs, layers.LSTM(3, name="memory")(inputs), name="recurrent")
-    message = r"'recurrent' has no layer that tfptq can quantize, only memory \(LSTM\); teach it"
+    message = r"'recurrent' has no layer that tfptq can quantize, only memory \(LSTM\), of which .*; teach it"
     refused(ValueError, message, recurrent, images(shape=(6, 4)))
 
 

@@ -144,25 +144,9 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
         model: canonical Keras model.
 
     Raises:
-        ValueError: no layer can be quantized, or an override matches no layer or does not fit one.
+        ValueError: an override matches no layer or does not fit one.
     """
-    names = quantizable_layers(model)
+    names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
     pinned = config.with_pinned_edges(edge_layers(model, names))
     pinned.check_overrides(names)
     return pinned
-
-
-def quantizable_layers(model: keras.Model) -> list[str]:
-    """Names of the layers that can be quantized, in the order of computation.
-
-    Raises:
-        ValueError: there is none.
-    """
-    names = [layer.name for layer in model.layers if supports(layer)]
-    if not names:
-        kinds = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.weights)
-        raise ValueError(
-            f"the model {model.name!r} has no layer that tfptq can quantize, only {kinds}; teach it one with "
-            "tfptq.layers.register"
-        )
-    return names
