@@ -67,6 +67,20 @@ def test_unknown_input_names(model):
     refused(ValueError, "input 'image' is missing, 'picture' is no input", model, {"picture": images()})
 
 
+@pytest.mark.parametrize("config", ["w8a8_shift", "w4a8_channel"])
+@pytest.mark.parametrize("first", [0, 70])
+def test_token_ids_beyond_the_vocabulary(config, first):
+    """In the first batch, and in one that only calibration or equalization reads."""
+    inputs = keras.Input((5,), dtype="int32", name="tokens")
+    x = layers.Dense(8, activation="relu")(layers.Flatten()(layers.Embedding(9, 4)(inputs)))
+    tokens = np.random.default_rng(0).integers(0, 9, (80, 5))
+    tokens[first:, 2] = 50
+    message = (
+        r"model fails on the calibration samples: (indices\[.*\] = 50 is not in \[0, 9\)|gather index out of.*); give"
+    )
+    refused(tfptq.DataError, message, keras.Model(inputs, layers.Dense(2)(x)), tokens, config)
+
+
 def test_a_dataset_of_no_known_kind(model):
     refused(ValueError, "calibration dataset is a int; pass a numpy array", model, 3)
 

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfptq.data_checks import blaming_samples
 from tfptq.graph.flat_graph import FlatGraph
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 
@@ -170,12 +171,17 @@ def _float32_reference(model: keras.Model) -> keras.Model:
 
 
 def model_outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
-    """Outputs of a model in inference, flat; ``batch`` is as for ``largest_difference``."""
+    """Outputs of a model in inference, flat; ``batch`` is as for ``largest_difference``.
+
+    Raises:
+        DataError: the model fails on the batch.
+    """
     function = graph_of(model)
     names = input_names(model)
     if isinstance(batch, Mapping) and set(batch) == set(names):
         batch = keras.tree.pack_sequence_as(function._inputs_struct, [batch[name] for name in names])
-    return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(model(batch, training=False))]
+    with blaming_samples():
+        return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(model(batch, training=False))]
 
 
 def _unique_names(model: keras.Model) -> list[str]:
