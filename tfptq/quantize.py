@@ -72,7 +72,7 @@ def quantize_keras_model(
     fitted = pipeline.tune(job, activations, fitted)
     activations = pipeline.calibrate_again(job, activations, fitted)
     activations, fitted = pipeline.with_room(job, activations, fitted)
-    notes = assign_to_simulation(simulation, job, activations, fitted)
+    notes = [*network.notes, *assign_to_simulation(simulation, job, activations, fitted)]
     if job.not_tuned is not None:
         notes.append(f"the network was not fine-tuned: {job.not_tuned}")
     return finish(job, activations, fitted, simulation, refused, notes)
