@@ -149,6 +149,13 @@ def test_a_layer_that_the_converter_refuses():
     )
 
 
+def test_a_layer_that_the_converter_takes_with_fixed_sizes_only():
+    inputs = keras.Input((None, None, 2), name="image")
+    x = layers.UpSampling2D(interpolation="bilinear")(layers.Conv2D(2, 3, padding="same")(inputs))
+    message = r"sizes that are left open \(None\), which inputs 'image' have: .* in keras.Input\(shape\)"
+    refused(ValueError, message, keras.Model(inputs, x), images())
+
+
 def test_missing_file(tmp_path, model):
     refused(FileNotFoundError, "there is no model file .*missing.keras", tmp_path / "missing.keras", images())
 
