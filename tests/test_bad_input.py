@@ -239,6 +239,15 @@ def test_outputs_in_lists_of_lists():
     refused(ValueError, "outputs must be one tensor, or a list or dict", model, np.ones((4, 8), np.float32))
 
 
+@pytest.mark.parametrize("size", [8, None], ids=["fixed", "open"])
+def test_outputs_without_values(size):
+    inputs = keras.Input((size, 2), name="x")
+    x = layers.Dense(2, name="head")(inputs)
+    tail = layers.Identity(name="tail")(x[:, 8:])
+    message = r"output 'tail' of the model 'network' has the shape \(4, 0, 2\) and holds no values; build .* without it"
+    refused(ValueError, message, keras.Model(inputs, [x, tail], name="network"), images(4, (8, 2)))
+
+
 def test_bad_types_of_inputs():
     message = r"input_type \(with activation_bits=8\) is 'int4'; it must be one of 'float32', 'int8', 'uint8'"
     with pytest.raises(ValueError, match=message):

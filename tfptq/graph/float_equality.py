@@ -51,16 +51,22 @@ def largest_difference(original: keras.Model, changed: keras.Model, batch: Any) 
         {output name of ``original``: largest difference relative to the range of that output}.
 
     Raises:
-        ValueError: the models have different numbers or shapes of outputs.
+        ValueError: the models have different numbers or shapes of outputs, or one that holds no values.
     """
+    names = _unique_names(original)
     expected = model_outputs(_float32_reference(original), batch)
+    for name, array in zip(names, expected, strict=True):
+        if not array.size:
+            raise ValueError(
+                f"output {name!r} of the model {original.name!r} has the shape {array.shape} and holds no values; "
+                "build the model again without it, keras.Model(model.inputs, [...]) with the other outputs"
+            )
     found = model_outputs(changed, batch)
     if [array.shape for array in expected] != [array.shape for array in found]:
         raise ValueError(
             f"the outputs of {original.name!r} and {changed.name!r} have different shapes: "
             f"{[array.shape for array in expected]} and {[array.shape for array in found]}"
         )
-    names = _unique_names(original)
     return {name: relative_difference(*pair) for name, *pair in zip(names, expected, found, strict=True)}
 
 
