@@ -67,6 +67,20 @@ def test_unknown_input_names(model):
     refused(ValueError, "input 'image' is missing, 'picture' is no input", model, {"picture": images()})
 
 
+@pytest.mark.parametrize("config", ["w8a8_shift", "w4a8_channel"])
+@pytest.mark.parametrize("first", [0, 70])
+def test_token_ids_beyond_the_vocabulary(config, first):
+    """In the first batch, and in one that only calibration or equalization reads."""
+    inputs = keras.Input((5,), dtype="int32", name="tokens")
+    x = layers.Dense(8, activation="relu")(layers.Flatten()(layers.Embedding(9, 4)(inputs)))
+    tokens = np.random.default_rng(0).integers(0, 9, (80, 5))
+    tokens[first:, 2] = 50
+    message = (
+        r"model fails on the calibration samples: (indices\[.*\] = 50 is not in \[0, 9\)|gather index out of.*); give"
+    )
+    refused(tfptq.DataError, message, keras.Model(inputs, layers.Dense(2)(x)), tokens, config)
+
+
 def test_a_dataset_of_no_known_kind(model):
     refused(ValueError, "calibration dataset is a int; pass a numpy array", model, 3)
 
@@ -91,7 +105,7 @@ def test_no_weighted_layer():
 def test_no_layer_that_can_be_quantized():
     inputs = keras.Input((6, 4), name="sequence")
     recurrent = keras.Model(inputs, layers.LSTM(3, name="memory")(inputs), name="recurrent")
-    message = r"'recurrent' has no layer that tfptq can quantize, only memory \(LSTM\); teach it"
+    message = r"'recurrent' has no layer that tfptq can quantize, only memory \(LSTM\), of which .*; teach it"
     refused(ValueError, message, recurrent, images(shape=(6, 4)))
 
 
@@ -133,6 +147,13 @@ def test_a_layer_that_the_converter_refuses():
         model,
         images(shape=(4,)),
     )
+
+
+def test_a_layer_that_the_converter_takes_with_fixed_sizes_only():
+    inputs = keras.Input((None, None, 2), name="image")
+    x = layers.UpSampling2D(interpolation="bilinear")(layers.Conv2D(2, 3, padding="same")(inputs))
+    message = r"sizes that are left open \(None\), which inputs 'image' have: .* in keras.Input\(shape\)"
+    refused(ValueError, message, keras.Model(inputs, x), images())
 
 
 def test_missing_file(tmp_path, model):
@@ -216,6 +237,15 @@ def test_outputs_in_lists_of_lists():
     outputs = keras.layers.Dense(2)(inputs)
     model = keras.Model(inputs, {"a": [outputs], "b": inputs})
     refused(ValueError, "outputs must be one tensor, or a list or dict", model, np.ones((4, 8), np.float32))
+
+
+@pytest.mark.parametrize("size", [8, None], ids=["fixed", "open"])
+def test_outputs_without_values(size):
+    inputs = keras.Input((size, 2), name="x")
+    x = layers.Dense(2, name="head")(inputs)
+    tail = layers.Identity(name="tail")(x[:, 8:])
+    message = r"output 'tail' of the model 'network' has the shape \(4, 0, 2\) and holds no values; build .* without it"
+    refused(ValueError, message, keras.Model(inputs, [x, tail], name="network"), images(4, (8, 2)))
 
 
 def test_bad_types_of_inputs():

@@ -52,6 +52,20 @@ def test_a_kernel_of_zeros_is_reported(images):
     assert "all weights of layer 'conv' are 0" in result.report.warnings
 
 
+@pytest.mark.parametrize("config", PRESETS)
+def test_a_kernel_whose_codes_become_zeros_is_reported_otherwise(images, config):
+    """Squeeze and excitation whose squeeze is next to nothing: what is left of the gate is its bias."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    squeezed = layers.Dense(4, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True)(inputs))
+    gate = layers.Conv2D(3, 1, bias_initializer="ones", name="gate")(squeezed * 1e-10)
+    model = keras.Model(inputs, layers.Conv2D(2, 3)(inputs * gate))
+    result = tfptq.quantize_keras_model(model, images, config, progress=False)
+    (found,) = run_decoded(result.tflite, {"image": images}).values()
+    assert signal_to_noise(np.asarray(model(images)), found) > 25
+    (warning,) = (line for line in result.report.warnings if "are 0" in line)
+    assert "all codes of layer 'gate' are 0 although its weights are not" in warning and "skip=True" in warning
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_biases_far_beyond_the_weights_do_not_overflow(images, config):
     _, expected, found = quantized_with(images, np.array([1e-9, 1e-9, 1.0, 1.0]), bias=1000.0, config=config)

@@ -376,6 +376,17 @@ def test_integer_inputs_that_the_type_of_the_file_does_not_change_are_told():
         assert not any("input_type" in line for line in others)
 
 
+def test_bytes_in_front_of_a_nested_model_for_float32():
+    backbone = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1 / 255.0), layers.Conv2D(4, 3)])
+    inputs = keras.Input((8, 8, 3), dtype="uint8", name="pixels")
+    model = keras.Model(inputs, layers.Dense(3)(backbone(inputs)))
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype(np.uint8)
+    result = quantize(model, pixels)
+    assert details(result.tflite)[0]["pixels"]["dtype"] is np.uint8
+    (found,) = run_decoded(result.tflite, {"pixels": pixels}).values()
+    assert signal_to_noise(model.predict(pixels, verbose=0), found) > 30
+
+
 def test_inputs_in_a_dict():
     keras.utils.set_random_seed(0)
     left, right = keras.Input((4,), name="left"), keras.Input((4,), name="right")

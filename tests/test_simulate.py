@@ -204,4 +204,15 @@ def test_constants_that_the_converter_fuses_into_kernels(images, case, preset):
     result = quantize(model, data, preset)
     (outputs,) = run_decoded(result.tflite, {"x": data}).values()
     assert signal_to_noise(outputs, result.keras_model.predict(data, verbose=0)) > 30
-    assert any("fused a constant into layer 'conv'" in warning for warning in result.report.warnings)
+    side = "writes" if "after" in case else "reads"
+    assert sum(f"does not round what these read or write: 'conv' ({side})" in it for it in result.report.warnings) == 1
+
+
+def test_constants_in_several_kernels_are_told_in_one_line(images):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3), name="x")
+    x = layers.ReLU()(_factor(layers.Conv2D(4, 3, name="first")(inputs)))
+    x = layers.ReLU()(_factor(layers.Conv2D(4, 3, name="second")(x)))
+    result = quantize(keras.Model(inputs, x), images, "w8a8_channel")
+    (warning,) = (line for line in result.report.warnings if "fused constants" in line)
+    assert warning.endswith(": 'first' (writes), 'second' (writes)")

@@ -291,7 +291,7 @@ class QuantizationConfig:
             if not any(map(item.matches, layer_names)):
                 raise ValueError(
                     f"the override pattern {item.pattern!r} matches no weighted layer; there are: "
-                    + ", ".join(layer_names)
+                    + (", ".join(layer_names) or "none that tfptq knows")
                 )
         configs = [self.for_layer(name) for name in layer_names]
         if configs and all(config.skip for config in configs):

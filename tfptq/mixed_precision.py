@@ -55,9 +55,9 @@ def choose_bits(config: QuantizationConfig, model: keras.Model) -> tuple[Quantiz
         ValueError: the budget cannot be met.
     """
     settings = config.mixed_precision
-    if settings is None:
+    views = {} if settings is None else _layer_views(model, config)
+    if not views:
         return config, ()
-    views = _layer_views(model, config)
     pinned = {name: config.for_layer(name).weight_bits for name in views if config.overrides_field(name, "weight_bits")}
     sizes = {name: sum(part.size for part in parts) for name, parts in views.items()}
     distortions = _distortions(sizes, settings.eps)

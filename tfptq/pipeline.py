@@ -118,12 +118,13 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     """Convert the network to a float file, and decide what of it stays float and how kernels are stored.
 
     Raises:
-        ValueError: the converter refuses the network, or changes what it computes; a layer that shall be skipped
-            cannot be told from others, or cannot have the layout that it shall have.
+        ValueError: the converter refuses the network, or changes what it computes; there is no kernel to quantize; a
+            layer that shall be skipped cannot be told from others, or cannot have the layout that it shall have.
     """
     weights, data, batch = kernel_views(network.model), network.data, network.batch
     with steps.step("convert"):
         skeleton = build_skeleton(network.model, weights)
+        _check_kernels(network.model, weights, skeleton)
         if skeleton.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(skeleton.batch_size)
             batch = next(iter(data))
@@ -143,6 +144,17 @@ def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:
         if supports(layer)
         for spec in weight_specs(layer)
     }
+
+
+def _check_kernels(model: keras.Model, weights: Mapping[WeightKey, np.ndarray], skeleton: Skeleton) -> None:
+    """Refuse a network without a kernel: neither in a layer that tfptq knows, nor made by the converter of others."""
+    if weights or skeleton.bindings:
+        return
+    kinds = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.weights)
+    raise ValueError(
+        f"the model {model.name!r} has no layer that tfptq can quantize, only {kinds}, of which the converter makes "
+        "no convolution or dense operator; teach it one with tfptq.layers.register"
+    )
 
 
 def calibrate(job: Job) -> Activations:

@@ -5,6 +5,7 @@ Everything here leaves the function of the network as it is; each step is checke
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class FloatNetwork:
         config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
         reordered: what reordering did; None if it was not asked for.
         differences: step -> largest relative difference of an output that it made.
+        notes: what to tell the user.
     """
 
     model: keras.Model
@@ -49,6 +51,7 @@ class FloatNetwork:
     config: QuantizationConfig
     reordered: ReorderedModel | None
     differences: dict[str, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def batch_size(self) -> int | None:
@@ -86,9 +89,10 @@ def prepare(
         if fixed_batch is not None:
             data = data.in_full_batches(fixed_batch)
         batch = next(iter(data))
-        unfolded = uneven_inputs(original, data.spread(SAMPLES_OF_INPUTS)) if config.input_type == "float32" else ()
-        if unfolded:
-            canonical = canonicalise(original, unfolded)
+        uneven = uneven_inputs(original, data.spread(SAMPLES_OF_INPUTS))
+        notes = _notes_on_inputs(uneven.values(), config.input_type)
+        if uneven and config.input_type == "float32":
+            canonical = canonicalise(original, uneven)
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
         config, _ = choose_bits(config, canonical)
     if config.equalize:
@@ -102,7 +106,18 @@ def prepare(
             reordered = reorder_channels(canonical, config, advance=advance)
             differences["reorder"] = max(check_float_equal(canonical, reordered.model, batch).values())
             canonical = reordered.model
-    return FloatNetwork(canonical, data, batch, config, reordered, differences)
+    return FloatNetwork(canonical, data, batch, config, reordered, differences, notes)
+
+
+def _notes_on_inputs(uneven: Iterable[str], input_type: str) -> tuple[str, ...]:
+    """Inputs whose channels would have to be normalized in float, in front of the first grid."""
+    if input_type == "float32":
+        return ()
+    return tuple(
+        f"input {name!r}: its channels (columns) differ too much in size for one {input_type} grid and for the weights "
+        "that read them; keep input_type='float32', or normalize the samples before the model"
+        for name in dict.fromkeys(uneven)
+    )
 
 
 def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
@@ -144,25 +159,9 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
         model: canonical Keras model.
 
     Raises:
-        ValueError: no layer can be quantized, or an override matches no layer or does not fit one.
+        ValueError: an override matches no layer or does not fit one.
     """
-    names = quantizable_layers(model)
+    names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
     pinned = config.with_pinned_edges(edge_layers(model, names))
     pinned.check_overrides(names)
     return pinned
-
-
-def quantizable_layers(model: keras.Model) -> list[str]:
-    """Names of the layers that can be quantized, in the order of computation.
-
-    Raises:
-        ValueError: there is none.
-    """
-    names = [layer.name for layer in model.layers if supports(layer)]
-    if not names:
-        kinds = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.weights)
-        raise ValueError(
-            f"the model {model.name!r} has no layer that tfptq can quantize, only {kinds}; teach it one with "
-            "tfptq.layers.register"
-        )
-    return names

@@ -11,9 +11,9 @@ import keras
 from tfptq import pipeline
 from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.fit_kernel import Fitted
-from tfptq.layers import quantize_annotate_model, quantize_apply
+from tfptq.layers import quantize_annotate_model, quantize_apply, supports
 from tfptq.pipeline import Activations, Job
-from tfptq.prepare import prepare
+from tfptq.prepare import FloatNetwork, prepare
 from tfptq.progress import Progress
 from tfptq.result import QuantizationResult, finish
 from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
@@ -65,17 +65,23 @@ def quantize_keras_model(
     check_arguments(seed, checkpoint_dir, max_memory)
     steps = Progress(progress)
     network = prepare(model, dataset, config, steps)
-    simulation = quantize_apply(quantize_annotate_model(network.model, network.config))
+    simulation = simulate(network)
     job = pipeline.convert(network, config, seed, steps)
     activations = pipeline.calibrate(job)
     fitted, refused = pipeline.fit(job, activations, checkpoint_dir, max_memory)
     fitted = pipeline.tune(job, activations, fitted)
     activations = pipeline.calibrate_again(job, activations, fitted)
     activations, fitted = pipeline.with_room(job, activations, fitted)
-    notes = assign_to_simulation(simulation, job, activations, fitted)
+    notes = [*network.notes, *assign_to_simulation(simulation, job, activations, fitted)]
     if job.not_tuned is not None:
         notes.append(f"the network was not fine-tuned: {job.not_tuned}")
     return finish(job, activations, fitted, simulation, refused, notes)
+
+
+def simulate(network: FloatNetwork) -> keras.Model:
+    """The Keras simulation, without the codes and grids of the file; a float copy if tfptq knows none of the layers."""
+    annotated = quantize_annotate_model(network.model, network.config)
+    return quantize_apply(annotated) if any(map(supports, network.model.layers)) else annotated
 
 
 def assign_to_simulation(simulation: keras.Model, job: Job, activations: Activations, fitted: Fitted) -> list[str]:
@@ -84,6 +90,8 @@ def assign_to_simulation(simulation: keras.Model, job: Job, activations: Activat
     Returns:
         Notes on what it leaves out.
     """
+    if not job.weights:
+        return ["keras_model computes in float: the kernels of the file are in layers that tfptq does not know"]
     fusions = find_fusions(job.network.model, simulation, job.skeleton, fitted, job.batch)
     notes = assign_weights_to_wrappers(simulation, fitted, fusions)
     grids = activations.plan, activations.simulated

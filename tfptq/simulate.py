@@ -179,7 +179,7 @@ def assign_grids_to_wrappers(
         that the converter fused into the kernel.
     """
     read, written = _tensors_of_integers(skeleton, plan, config)
-    left_out: dict[tuple[str, str], None] = {}  # in order, each once
+    left_out: dict[str, dict[str, None]] = {}  # layer -> what is left out; both in order, each once
     for wrapper in wrappers(simulation):
         found: dict[int, list[ActivationGrid]] = {}
         for place in _places(wrapper, skeleton, fitted, fusions):
@@ -190,13 +190,13 @@ def assign_grids_to_wrappers(
             if rounded and place.holds_value:
                 found.setdefault(id(place.slot), []).append(grids[place.tensor])
             elif rounded:
-                left_out[wrapper.layer.name, "writes" if place.writes else "reads"] = None
+                left_out.setdefault(wrapper.layer.name, {})["writes" if place.writes else "reads"] = None
         for slot in (*wrapper.input_slots, *wrapper.output_slots):
             _assign_widest(slot, found.get(id(slot), []))
-    return [
-        f"the converter fused a constant into layer {name!r}; keras_model does not round what the layer {does}"
-        for name, does in left_out
-    ]
+    if not left_out:
+        return []
+    listed = ", ".join(f"{name!r} ({' and '.join(does)})" for name, does in left_out.items())
+    return [f"the converter fused constants into layers; keras_model does not round what these read or write: {listed}"]
 
 
 def ranges_of_wrappers(

@@ -83,6 +83,29 @@ def test_nested_model_with_several_inputs_given_by_name():
     canonical_of(randomise(keras.Model([x, y], inner({"right": x, "left": y}))))
 
 
+@pytest.mark.parametrize(("outer", "inner"), [("uint8", "float32"), ("int32", "float16"), ("float32", "int32")])
+def test_nested_models_cast_what_they_are_called_on(outer, inner):
+    """As Keras does: pixels in bytes in front of a backbone for float32, say."""
+    backbone_input = keras.Input((4, 4, 3), dtype=inner)
+    x = layers.Rescaling(1 / 127.5, -1.0)(backbone_input)
+    backbone = keras.Model(backbone_input, layers.Conv2D(4, 3)(x), name="backbone")
+    first, second = (keras.Input((4, 4, 3), dtype=outer, name=name) for name in ("first", "second"))
+    model = keras.Model([first, second], layers.Subtract()([backbone(first), backbone(second)]))
+    canonical = canonical_of(randomise(model), 1e-5)
+    assert [tensor.dtype for tensor in canonical.inputs] == [outer, outer]
+    operations = [type(operation).__name__ for operation in canonical.operations]
+    assert operations.count("Cast") == 2 and operations.count("Conv2D") == 1
+
+
+def test_nested_models_called_on_another_rank_are_refused():
+    """Keras would add an axis."""
+    inner = keras.Sequential([keras.Input((4, 1)), layers.Dense(3)], name="inner")
+    inputs = keras.Input((4,), dtype="uint8")
+    model = keras.Model(inputs, inner(inputs))
+    with pytest.raises(ValueError, match=r"nested model 'inner' is called on tensors of the ranks \[2\] .* \[3\]"):
+        canonicalise(model)
+
+
 def test_keras_operations_survive():
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, padding="same")(inputs)

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfptq.data_checks import blaming_samples
 from tfptq.graph.channel_groups import ChannelGroups
 from tfptq.graph.channel_rules import clip_level, is_activation
 from tfptq.graph.flat_graph import FlatGraph, Value
@@ -125,6 +126,9 @@ def measure_channels(
         graph: graph of a canonical model.
         values: its tensors.
         batches: input name -> samples; at least one batch.
+
+    Raises:
+        DataError: the model fails on a batch.
     """
     if not values:
         return {}
@@ -145,7 +149,9 @@ def measure_channels(
     power, count = [np.zeros(value.shape[-1]) for value in values], 0
     for batch in batches:
         size = len(batch[names[0]])
-        for at, (low, high, square) in enumerate(reduce([tf.convert_to_tensor(batch[name]) for name in names])):
+        with blaming_samples():
+            found = reduce([tf.convert_to_tensor(batch[name]) for name in names])
+        for at, (low, high, square) in enumerate(found):
             lowest[at] = np.minimum(lowest[at], low.numpy())
             highest[at] = np.maximum(highest[at], high.numpy())
             power[at] += size * square.numpy()

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfptq.data_checks import blaming_samples
 from tfptq.graph.flat_graph import FlatGraph
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 
@@ -50,16 +51,22 @@ def largest_difference(original: keras.Model, changed: keras.Model, batch: Any) 
         {output name of ``original``: largest difference relative to the range of that output}.
 
     Raises:
-        ValueError: the models have different numbers or shapes of outputs.
+        ValueError: the models have different numbers or shapes of outputs, or one that holds no values.
     """
+    names = _unique_names(original)
     expected = model_outputs(_float32_reference(original), batch)
+    for name, array in zip(names, expected, strict=True):
+        if not array.size:
+            raise ValueError(
+                f"output {name!r} of the model {original.name!r} has the shape {array.shape} and holds no values; "
+                "build the model again without it, keras.Model(model.inputs, [...]) with the other outputs"
+            )
     found = model_outputs(changed, batch)
     if [array.shape for array in expected] != [array.shape for array in found]:
         raise ValueError(
             f"the outputs of {original.name!r} and {changed.name!r} have different shapes: "
             f"{[array.shape for array in expected]} and {[array.shape for array in found]}"
         )
-    names = _unique_names(original)
     return {name: relative_difference(*pair) for name, *pair in zip(names, expected, found, strict=True)}
 
 
@@ -170,12 +177,17 @@ def _float32_reference(model: keras.Model) -> keras.Model:
 
 
 def model_outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
-    """Outputs of a model in inference, flat; ``batch`` is as for ``largest_difference``."""
+    """Outputs of a model in inference, flat; ``batch`` is as for ``largest_difference``.
+
+    Raises:
+        DataError: the model fails on the batch.
+    """
     function = graph_of(model)
     names = input_names(model)
     if isinstance(batch, Mapping) and set(batch) == set(names):
         batch = keras.tree.pack_sequence_as(function._inputs_struct, [batch[name] for name in names])
-    return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(model(batch, training=False))]
+    with blaming_samples():
+        return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(model(batch, training=False))]
 
 
 def _unique_names(model: keras.Model) -> list[str]:

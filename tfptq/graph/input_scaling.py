@@ -22,7 +22,7 @@ from tfptq.graph.simplify import full_config, remove_identities
 MOST_COARSENING = 4.0
 
 
-def uneven_inputs(model: keras.Model, batches: Iterable[Mapping[str, np.ndarray]]) -> frozenset[str]:
+def uneven_inputs(model: keras.Model, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, str]:
     """Find normalizations of inputs whose channels differ too much for one grid.
 
     Args:
@@ -30,7 +30,7 @@ def uneven_inputs(model: keras.Model, batches: Iterable[Mapping[str, np.ndarray]
         batches: input name -> samples; not read where nothing normalizes an input.
 
     Returns:
-        Names of the layers and operations that scale and shift the channels, for ``canonicalise``.
+        Name of a layer or operation that scales and shifts the channels, for ``canonicalise`` -> name of the input.
     """
     graph = remove_identities(read_graph(model))
     scalings: dict[str, list[_Scaling]] = {}
@@ -39,13 +39,13 @@ def uneven_inputs(model: keras.Model, batches: Iterable[Mapping[str, np.ndarray]
         scalings[name] = [scaling for scaling in found if scaling is not None]
     names = [name for name, found in scalings.items() if found]
     limits = _channel_limits(names, batches) if names else {}
-    return frozenset(
-        call.unit.name
+    return {
+        call.unit.name: name
         for name, (low, high) in limits.items()
         for scaling in scalings[name]
         if scaling.coarsening(low, high) > MOST_COARSENING
         for call in scaling.calls
-    )
+    }
 
 
 def _channel_limits(

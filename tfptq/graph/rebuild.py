@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.models.functional import Functional  # Keras exports no public name for it.
+from keras.src.ops.core import Cast  # Nor for the class behind keras.ops.cast.
 
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value, map_values, values_in
 
@@ -109,13 +110,24 @@ class _Reader:
     def _apply(self, operation, args, kwargs, tensors, prefix) -> tuple[Value, ...]:
         nested = graph_of(operation)
         if nested is not None:
-            inputs = _nested_inputs(operation.name, nested, args, kwargs)
-            return tuple(values_in(self.inline(nested, inputs, f"{operation.name}_")))
+            prefix = f"{operation.name}_"
+            given = _nested_inputs(operation.name, nested, args, kwargs)
+            inputs = [self._as_declared(*pair, prefix) for pair in zip(given, nested.inputs, strict=True)]
+            return tuple(values_in(self.inline(nested, inputs, prefix)))
         if isinstance(operation, keras.Layer):
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         outputs = tuple(Value(tuple(tensor.shape), _float32_name(tensor.dtype)) for tensor in tensors)
         self.calls.append(Call(self._unit(operation, prefix), tuple(args), kwargs, outputs))
         return outputs
+
+    def _as_declared(self, value: Value, declared: keras.KerasTensor, prefix: str) -> Value:
+        """A value in the type of the input that it is bound to; Keras casts what a nested model is called on."""
+        dtype = _float32_name(declared.dtype)
+        if value.dtype == dtype:
+            return value
+        cast = Value(value.shape, dtype)
+        self.calls.append(Call(self._unit(Cast(dtype), prefix), (value,), {}, (cast,)))
+        return cast
 
     def _unit(self, operation: keras.Operation, prefix: str) -> Unit:
         if id(operation) not in self._units:
@@ -138,12 +150,12 @@ def _nested_inputs(name: str, function: keras.Function, args: tuple, kwargs: Map
     if isinstance(given, dict) and not isinstance(function._inputs_struct, dict):
         given = [given[tensor.name] for tensor in function.inputs]
     values = values_in(given)
-    expected = [(len(tensor.shape), _float32_name(tensor.dtype)) for tensor in function.inputs]
-    found = [(len(value.shape), value.dtype) for value in values]
+    expected = [len(tensor.shape) for tensor in function.inputs]
+    found = [len(value.shape) for value in values]
     if expected != found:
         raise ValueError(
-            f"the nested model {name!r} is called on tensors of (rank, type) {found} and declares {expected}; call it "
-            "on tensors that match its inputs"
+            f"the nested model {name!r} is called on tensors of the ranks {found} and declares {expected}; call it on "
+            "tensors that match its inputs"
         )
     return values
 

@@ -321,5 +321,11 @@ def _warnings(outcome: Outcome):
         if not isinstance(key, tuple):
             name = outcome.skeleton.model.name(key)
             yield f"kernel {name!r} is no weight of a Keras layer; it is quantized per channel at 8 bits"
+        elif not outcome.weights[key].any():
+            yield f"all weights of layer {_layer_name(outcome, key)!r} are 0"
         elif not item.weight.codes.any():
-            yield f"all weights of layer {key[0]!r} are 0"
+            yield (
+                f"all codes of layer {_layer_name(outcome, key)!r} are 0 although its weights are not: beside its "
+                "bias, what it makes of its input is too small for integers, so that the layer is constant in the "
+                "file. Are the calibration samples typical? skip=True by an override leaves it in float"
+            )

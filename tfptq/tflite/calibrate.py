@@ -15,6 +15,7 @@ import numpy as np
 from tfptq.config import Calibration
 from tfptq.core.ranges import TensorStatistics, activation_range
 from tfptq.core.windows import window_sums
+from tfptq.data_checks import blaming_samples
 from tfptq.tflite.activations import Range
 from tfptq.tflite.matching import WeightBinding
 from tfptq.tflite.runtime import TensorRunner
@@ -78,6 +79,7 @@ def measure(
 
     Raises:
         ValueError: a tensor becomes NaN or infinite; it is named.
+        DataError: the file fails on a batch.
     """
     model = skeleton.model
     softmax_inputs = SoftmaxInputs(model)
@@ -115,7 +117,8 @@ def measure(
 
     samples = 0
     for batch in batches:
-        runner.run(skeleton.by_tensor_name(batch), observe)
+        with blaming_samples():
+            runner.run(skeleton.by_tensor_name(batch), observe)
         take_in_waiting()
         size = len(next(iter(batch.values())))
         samples += size

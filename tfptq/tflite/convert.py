@@ -64,7 +64,7 @@ def _convert(model: keras.Model) -> bytes:
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         try:
             return _converter(model, folder).convert()
-        except (TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
+        except (AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
             names = _refused_names(model)
             if names:
                 raise ValueError(
@@ -72,9 +72,19 @@ def _convert(model: keras.Model) -> bytes:
                     "model again with others, and copy the weights with set_weights."
                 ) from error
             raise ValueError(
-                f"the TFLite converter cannot convert the model {model.name!r}: {error}. "
-                "Replace the layers it names, or set their computation outside of the model."
+                f"the TFLite converter cannot convert the model {model.name!r}: {error}. {_advice(model, error)}"
             ) from error
+
+
+def _advice(model: keras.Model, error: Exception) -> str:
+    """What to do about an error that no name in the model explains."""
+    open_inputs = [tensor.name for tensor in model.inputs if None in tensor.shape[1:]]
+    if open_inputs and isinstance(error, (AttributeError, TypeError)):  # it computed with None
+        return (
+            f"The cause may be sizes that are left open (None), which inputs {', '.join(map(repr, open_inputs))} have: "
+            "build the model again with all sizes in keras.Input(shape), and copy the weights with set_weights."
+        )
+    return "Replace the layers it names, or set their computation outside of the model."
 
 
 def _converter(model: keras.Model, folder: str) -> tf.lite.TFLiteConverter:
