@@ -239,11 +239,7 @@ class QuantizationConfig:
         return field in self._overridden(layer_name)
 
     def with_pinned_edges(self, layer_names: Iterable[str]) -> "QuantizationConfig":
-        """The config with ``edge_bits`` applied to some layers.
-
-        Overrides of the user win over the width. A layer that has the width, by the pin or by an override, gets a float
-        scale per channel where others have blocks, and codes of 8 bits where others have a layout for fewer, unless an
-        override names that very layer, and for it blocks or a layout.
+        """The config with ``edge_bits`` applied to some layers, see ``with_pinned``.
 
         Args:
             layer_names: names of the layers at the edges of the model; see ``tfptq.graph.edge_layers``.
@@ -251,10 +247,26 @@ class QuantizationConfig:
         Raises:
             ValueError: an override names a layer, and for it what cannot have ``edge_bits``.
         """
+        return self if self.edge_bits is None else self.with_pinned(layer_names, self.edge_bits)
+
+    def with_pinned(self, layer_names: Iterable[str], bits: int) -> "QuantizationConfig":
+        """The config with at least so many bits for the weights of some layers.
+
+        Overrides of the user win over the width. A layer that has the width, by the pin or by an override, gets a float
+        scale per channel where others have blocks, and codes of 8 bits where others have a layout for fewer, unless an
+        override names that very layer, and for it blocks or a layout.
+
+        Args:
+            layer_names: names of the layers.
+            bits: their width.
+
+        Raises:
+            ValueError: an override names a layer, and for it what cannot have so many bits.
+        """
         narrowest = self.weight_bits if self.mixed_precision is None else min(self.mixed_precision.bits)
-        if self.edge_bits is None or self.edge_bits <= narrowest:
+        if bits <= narrowest:
             return self
-        pins = {name: self._pin(name, self.edge_bits) for name in layer_names}
+        pins = {name: self._pin(name, bits) for name in layer_names}
         found = tuple(override(glob.escape(name), **changes) for name, changes in pins.items() if changes)
         return self.replace(overrides=(*self.overrides, *found))
 

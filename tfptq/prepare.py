@@ -154,6 +154,9 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
 def pinned_config(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:
     """The config with ``edge_bits`` applied to the layers at the edges of a model, its overrides checked.
 
+    Depthwise convolutions of one tap have a weight for each channel (a BatchNormalization is made one): they keep 8
+    bits, and the layers behind them are at the edges.
+
     Args:
         config: how to quantize.
         model: canonical Keras model.
@@ -162,6 +165,12 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
         ValueError: an override matches no layer or does not fit one.
     """
     names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
-    pinned = config.with_pinned_edges(edge_layers(model, names))
+    scales = [name for name in names if _scales_channels(model.get_layer(name))]
+    pinned = config.with_pinned_edges(edge_layers(model, [name for name in names if name not in scales]))
+    pinned = pinned.with_pinned(scales, 8)
     pinned.check_overrides(names)
     return pinned
+
+
+def _scales_channels(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.DepthwiseConv2D) and set(layer.kernel_size) == {1}

@@ -71,7 +71,8 @@ def test_only_a_pure_scale_folds_into_a_following_transposed_convolution(name):
     assert kinds(folded(stack(shape, layers.Rescaling(np.arange(1.0, shape[-1] + 1)), make()))) == [
         type(make()).__name__
     ]
-    assert "BatchNormalization" in kinds(folded(stack(shape, layers.BatchNormalization(), make())))
+    left = "DepthwiseConv2D" if len(shape) == 3 else "BatchNormalization"
+    assert left in kinds(folded(stack(shape, layers.BatchNormalization(), make())))
 
 
 def test_padding_decides_whether_a_shift_folds_forward():
@@ -99,6 +100,17 @@ def test_what_must_stay_stays():
     inputs = keras.Input((4,))
     x = layers.Dense(3)(inputs)
     assert "BatchNormalization" in kinds(folded(keras.Model(inputs, layers.Add()([norm()(x), x]))))
+
+
+@pytest.mark.parametrize("called", ["once", "twice"])
+def test_what_must_stay_of_feature_maps_is_a_depthwise_convolution(called):
+    norm = layers.BatchNormalization(name="norm")
+    inputs = keras.Input((6, 6, 2))
+    x = norm(layers.MaxPooling2D()(inputs), training=False)
+    x = norm(layers.ReLU()(x)) if called == "twice" else x
+    canonical = folded(keras.Model(inputs, layers.Conv2D(3, 3, padding="same")(x)))
+    assert kinds(canonical)[:2] == ["MaxPooling2D", "DepthwiseConv2D"] and kinds(canonical)[-1] == "Conv2D"
+    assert canonical.get_layer("norm").kernel_size == (1, 1)
 
 
 def test_chains_fold_into_one_layer():

@@ -13,6 +13,7 @@ from tfptq.graph.input_scaling import normalize_in_one_layer
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.graph.simplify import (
     add_missing_biases,
+    batch_norm_as_depthwise,
     remove_identities,
     repeat_pixels_by_resizing,
     split_separable_convolutions,
@@ -26,8 +27,9 @@ def canonicalise(model: keras.Model, unfolded: Collection[str] = ()) -> keras.Mo
 
     Nested models are inlined and layers without effect in inference removed. ``TimeDistributed(Dense)`` is made
     ``Dense``, up-sampling by repetition ``Resizing``, and separable convolutions are split. BatchNormalization (and
-    constant multiples and offsets of channels) is folded into the convolution or dense layer before or after it; one
-    that cannot be folded stays. Convolutions and dense layers without a bias get one of zeros.
+    constant multiples and offsets of channels) is folded into the convolution or dense layer before or after it; one of
+    feature maps that cannot be folded becomes a depthwise convolution of one tap, others stay. Convolutions and dense
+    layers without a bias get one of zeros.
 
     Args:
         model: built Keras 3 Sequential or Functional model; it is not changed. Any number of inputs and outputs,
@@ -53,6 +55,6 @@ def canonicalise(model: keras.Model, unfolded: Collection[str] = ()) -> keras.Mo
     graph = unwrap_time_distributed(graph)
     graph = split_separable_convolutions(graph)
     graph = repeat_pixels_by_resizing(graph)
-    graph = fold_batch_norm(graph, normalizations)
+    graph = batch_norm_as_depthwise(fold_batch_norm(graph, normalizations))
     graph = add_missing_biases(graph)
     return build_model(graph)

@@ -68,7 +68,7 @@ def _fold_call(graph: FlatGraph, call: Call, affine: ChannelAffine) -> FlatGraph
 def _takes_output_affine(graph: FlatGraph, producer: Call, affine: ChannelAffine) -> bool:
     return (
         producer.unit.kind in LINEAR_LAYERS
-        and producer.unit.config["activation"] in (None, "linear")
+        and has_no_activation(producer.unit)
         and graph.called_once(producer)
         and graph.only_user(affine.source) is not None
         and _channels_agree(producer, affine)
@@ -133,6 +133,11 @@ def _along_inputs(unit: Unit, kernel: np.ndarray, values: np.ndarray) -> np.ndar
     groups = unit.config.get("groups", 1) if unit.kind in CONVOLUTIONS else 1
     # Output channels of group g read the input channels of group g: [groups, I/groups] -> [I/groups, O].
     return np.repeat(values.reshape(groups, inputs).T, outputs // groups, axis=1)
+
+
+def has_no_activation(unit: Unit) -> bool:
+    """Whether a convolution or dense layer has no activation function inside."""
+    return unit.config["activation"] in (None, "linear")
 
 
 def output_channels(unit: Unit) -> int:

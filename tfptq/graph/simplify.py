@@ -9,8 +9,9 @@ from dataclasses import replace
 import keras
 import numpy as np
 
+from tfptq.graph.channel_affine import ChannelAffine, channel_affine
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value
-from tfptq.graph.fold_batch_norm import LINEAR_LAYERS, output_channels
+from tfptq.graph.fold_batch_norm import LINEAR_LAYERS, has_no_activation, output_channels
 from tfptq.graph.rebuild import instantiate
 
 # Augmentation layers differ between Keras versions, so they are looked up by name.
@@ -104,6 +105,33 @@ def _resizing(call: Call) -> Unit | None:
     config = {"name": unit.name, "height": height, "width": width, "interpolation": "nearest"}
     config |= {key: unit.config[key] for key in ("dtype", "data_format")}
     return Unit(unit.name, keras.layers.Resizing, full_config(keras.layers.Resizing, config))
+
+
+def batch_norm_as_depthwise(graph: FlatGraph) -> FlatGraph:
+    """Replace BatchNormalization of feature maps by a depthwise convolution of one tap, which computes the same.
+
+    As a product and a sum it would be two operators with a rounding between them; as a convolution it is one, with an
+    int32 bias and a scale for each channel, that takes its activation function in and follows the scales of channels.
+    Behind a linear layer without an activation function it stays: the converter fuses it there, even where the layer is
+    shared.
+    """
+    made: dict[Unit, Unit] = {}
+    changes: dict[Call, list[Call]] = {}
+    for call in graph.calls:
+        affine = channel_affine(call) if call.unit.kind is keras.layers.BatchNormalization else None
+        if affine is None or affine.axis != 3 or len(affine.source.shape) != 4:
+            continue
+        producer = graph.producers.get(affine.source)
+        if producer is None or producer.unit.kind not in LINEAR_LAYERS or not has_no_activation(producer.unit):
+            unit = made.setdefault(call.unit, _depthwise(call.unit, affine))
+            changes[call] = [Call(unit, (affine.source,), {}, call.outputs)]
+    return graph.replace_calls(changes)
+
+
+def _depthwise(unit: Unit, affine: ChannelAffine) -> Unit:
+    kind, config = keras.layers.DepthwiseConv2D, {"name": unit.name, "dtype": unit.config["dtype"], "kernel_size": 1}
+    scale, shift = (values.astype(np.float32) for values in (affine.scale, affine.shift))
+    return Unit(unit.name, kind, full_config(kind, config), (("kernel", scale[None, None, :, None]), ("bias", shift)))
 
 
 def add_missing_biases(graph: FlatGraph) -> FlatGraph:
