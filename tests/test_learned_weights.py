@@ -173,3 +173,47 @@ def test_blocks_learned_on_less_memory_are_another_job(model, images, tmp_path):
     config = _config("coordinate")
     expected = quantize(model, images, config, checkpoint_dir=tmp_path / "layers", max_memory=0)
     assert quantize(model, images, config, checkpoint_dir=tmp_path / "layers").tflite == expected.tflite
+
+
+@pytest.fixture(scope="module")
+def twins():
+    """A siamese network: every layer but the head is used for both images."""
+    keras.utils.set_random_seed(2)
+    inputs = [keras.Input((8, 8, 3), name=name) for name in ("left", "right")]
+    conv = layers.Conv2D(12, 3, strides=2, padding="same", activation="relu", name="conv")
+    pool, dense = layers.GlobalAveragePooling2D(), layers.Dense(10, name="embedding")
+    towers = [dense(pool(conv(each))) for each in inputs]
+    return keras.Model(inputs, layers.Dense(4, name="head")(layers.Subtract()(towers)))
+
+
+def _snr_of_twins(twins, pairs, config):
+    result = quantize(twins, pairs, config)
+    (found,) = run_decoded(result.tflite, pairs).values()
+    return signal_to_noise(twins.predict(pairs, verbose=0), found), result
+
+
+def test_shared_layers_learn_from_all_their_uses(twins, images):
+    pairs = {"left": images, "right": images[::-1]}
+    config = _config("attention", weight_bits=4)
+    learned, result = _snr_of_twins(twins, pairs, config)
+    nearest, _ = _snr_of_twins(twins, pairs, config.replace(rounding=Rounding("nearest")))
+    assert {layer.name: layer.rounding for layer in result.report.layers} == {
+        name: "attention" for name in ("conv", "embedding", "head")
+    }
+    assert not any("without statistics" in warning for warning in result.report.warnings)
+    assert learned > nearest + 1.0
+
+
+def test_the_use_with_small_inputs_counts_as_much(images):
+    """In the plain sum, the loud image alone would decide."""
+    inputs = [keras.Input((8, 8, 3), name=name) for name in ("quiet", "loud")]
+    conv = layers.Conv2D(6, 3, bias_initializer="normal", name="conv")
+    model = keras.Model(inputs, [conv(each) for each in inputs])
+    pairs = {"quiet": images - 1.0, "loud": 100.0 * images[::-1, ::-1] + 50.0}
+    found = {}
+    for rounding in ("attention", "nearest"):
+        result = quantize(model, pairs, _config(rounding))
+        outputs = run_decoded(result.tflite, pairs).values()
+        wanted = model.predict(pairs, verbose=0)
+        found[rounding] = [max(signal_to_noise(each, values) for values in outputs) for each in wanted]
+    assert min(found["attention"]) > max(15.0, min(found["nearest"]))

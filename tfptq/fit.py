@@ -4,7 +4,8 @@ This module decides in which order kernels are fitted, and which way (``fit_kern
 
 * From the weights and the mean inputs alone (scales by max-abs or weight error, nearest rounding): fast.
 * From statistics of the quantized prefix, kernel by kernel in execution order, where the config asks for scales by
-  output error or for learned rounding, and the statistics tell enough.
+  output error or for learned rounding, and the statistics tell enough. A kernel that is used several times comes when
+  it is first used, with statistics of all its uses.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -122,11 +123,8 @@ def _statistics_obstacle(
     task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix
 ) -> str | None:
     """Why a kernel cannot have statistics, or None."""
-    if len(places) > 1:
-        # The uses come one after the other, and no single prefix is quantized for all of them.
-        return "it is used several times"
     # Of a part of the samples only, few positions are a worse guide than the means of all samples.
-    return prefix.obstacle(places[0], 0 if task.config(key).statistics_samples is None else FEW_POSITIONS)
+    return prefix.obstacle(places, 0 if task.config(key).statistics_samples is None else FEW_POSITIONS)
 
 
 def fit_weights(

@@ -120,13 +120,20 @@ def fit_on_means(task: FittingTask, key: WeightKey | int, places: tuple[WeightBi
     weight = for_all_uses(quantize_nearest(view, scales, config.weight_bits), places)
     shift = np.zeros(len(view), np.float32)
     if config.bias_correction:
-        # A layer used several times has one bias: it takes a mean of what its uses would want. What is a little for
-        # a use with large inputs would drown one with small ones, so that these count more.
+        # A layer used several times has one bias: it takes a mean of what its uses would want.
         means = [task.measurements.input_means[place.operator] for place in places]
         shifts = [correct_bias(shift, view, weight.dequantize(), mean) for mean in means]
-        steps = [task.grids[place.input].scale if place.input in task.grids else 1.0 for place in places]
-        shift = np.average(shifts, axis=0, weights=np.square(min(steps) / np.asarray(steps)))
+        shift = np.average(shifts, axis=0, weights=_weights_of_uses(task, places))
     return FittedWeight(weight, shift.astype(np.float32), places)
+
+
+def _weights_of_uses(task: FittingTask, places: tuple[WeightBinding, ...]) -> np.ndarray:
+    """float64 ``[uses]``: how much each use of a weight counts, 1 for the one with the smallest inputs.
+
+    What is a little for a use with large inputs would drown one with small ones, so that these count more.
+    """
+    steps = np.array([task.grids[place.input].scale if place.input in task.grids else 1.0 for place in places])
+    return np.square(steps.min() / steps)
 
 
 def fit_on_prefix(
@@ -137,7 +144,7 @@ def fit_on_prefix(
     with threads_for(view.shape[1] * view.shape[2]):
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused as a whole
-                sums = prefix.statistics(places)
+                sums = prefix.statistics(places, _weights_of_uses(task, places))
                 statistics = sums.centred()
         except ValueError as error:
             name = key[0] if isinstance(key, tuple) else task.skeleton.model.name(key)

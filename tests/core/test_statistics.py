@@ -1,5 +1,7 @@
 """Statistics against the definition: patches by brute force, outputs by Keras."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -106,6 +108,15 @@ def test_shards_merge_to_one_pass(step):
     assert whole.count == parts.count
     for field in ("sum_x", "sum_z", "sum_zz", "gram", "cross"):
         np.testing.assert_allclose(getattr(whole, field), getattr(parts, field), rtol=1e-4, atol=1e-4)
+
+
+def test_a_weight_counts_positions_several_times():
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(7, 3)), rng.normal(size=(7, 2))
+    found = dense_statistics(x, z).weighted(3.0)
+    expected = dense_statistics(np.tile(x, (3, 1)), np.tile(z, (3, 1)))
+    for field in dataclasses.fields(expected):
+        np.testing.assert_allclose(getattr(found, field.name), getattr(expected, field.name), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("groups", [1, 4])

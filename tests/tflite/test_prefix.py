@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 from tfptq.core.affine import activation_grid
+from tfptq.fit import uses
 from tfptq.layers import weight_specs
 from tfptq.pipeline import kernel_views
 from tfptq.tflite.model import TFLiteModel
@@ -215,8 +216,8 @@ def test_sizes_that_the_model_leaves_open_are_counted():
     prefix = QuantizedPrefix(skeleton, [{"x": images}], 6, 1 << 20)
     assert prefix._stored_bytes(0) == 2 * images.nbytes
     second = skeleton.bindings[1]
-    assert prefix.obstacle(second, 300) is None  # 1,200 positions of 4 inputs
-    assert prefix.obstacle(second, 301) == "the samples have 1200 positions for its 4 inputs"
+    assert prefix.obstacle([second], 300) is None  # 1,200 positions of 4 inputs
+    assert prefix.obstacle([second], 301) == "the samples have 1200 positions for its 4 inputs"
 
 
 def test_statistics_that_would_be_too_large(monkeypatch):
@@ -224,9 +225,9 @@ def test_statistics_that_would_be_too_large(monkeypatch):
     model = keras.Model(inputs, layers.Dense(2)(inputs))
     skeleton = build_skeleton(model, kernel_views(model))
     prefix = QuantizedPrefix(skeleton, [{"x": np.zeros((8, 64), np.float32)}], 8, 1 << 20)
-    assert prefix.obstacle(skeleton.bindings[0], 0) is None
+    assert prefix.obstacle(skeleton.bindings, 0) is None
     monkeypatch.setattr("tfptq.tflite.prefix.LARGEST_STATISTICS", 100_000)
-    assert "64 inputs would take" in prefix.obstacle(skeleton.bindings[0], 0)
+    assert "64 inputs would take" in prefix.obstacle(skeleton.bindings, 0)
 
 
 def test_a_kernel_may_read_the_shortcut_that_it_is_added_to():
@@ -239,3 +240,77 @@ def test_a_kernel_may_read_the_shortcut_that_it_is_added_to():
     prefix = QuantizedPrefix(skeleton, [{"x": images}], 4, 1 << 20)
     branch = skeleton.bindings[1]
     assert prefix.statistics([branch]).centred().output_snr(skeleton.kernel(branch)) > 50
+
+
+def _two_towers():
+    """A model whose first two kernels are used in both of its towers, and the last one in a residual sum, too."""
+    keras.utils.set_random_seed(0)
+    inputs = [keras.Input((6, 6, 3), name=name) for name in ("left", "right")]
+    shared = [layers.Conv2D(4, 3, padding="same", activation="relu", name=name) for name in ("first", "second")]
+    first, second = [shared[1](shared[0](each)) for each in inputs]
+    last = layers.Conv2D(4, 1, name="last")
+    return keras.Model(inputs, layers.Add()([first, last(layers.Add()([last(first), second]))]))
+
+
+def _walk_over_uses(skeleton, batches, max_memory):
+    """As ``_coarse_walk``, with the sums over all uses of each kernel and their weights."""
+    prefix, walked = QuantizedPrefix(skeleton, batches, 12, max_memory), {}
+    for key, places in uses(skeleton.bindings).items():
+        walked[key[0]] = prefix.statistics(places, [1.0] * len(places))
+        kernel = skeleton.kernel(places[0])
+        step = np.abs(kernel).max() / 3
+        for place in places:
+            prefix.replace(place, np.rint(kernel / step) * step, _bias(skeleton, place))
+    return walked
+
+
+def test_statistics_of_several_uses_are_those_of_what_the_uses_read():
+    model = _two_towers()
+    skeleton = build_skeleton(model, kernel_views(model))
+    rng = np.random.default_rng(2)
+    images = {name: rng.normal(size=(12, 6, 6, 3)).astype(np.float32) for name in ("left", "right")}
+    batches = [{name: values[start : start + 4] for name, values in images.items()} for start in range(0, 12, 4)]
+    found, again = (_walk_over_uses(skeleton, batches, max_memory) for max_memory in (1 << 30, 0))
+    for name in ("first", "second", "last"):
+        assert found[name].count == 2 * 12 * 36
+        np.testing.assert_allclose(found[name].gram, again[name].gram, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(found[name].cross, again[name].cross, rtol=1e-4, atol=1e-3)
+    pixels = np.concatenate(list(images.values())).reshape(-1, 3)
+    middle = found["first"].gram[0].reshape(3, 9, 3, 9)[:, 4, :, 4]  # the tap without padding
+    np.testing.assert_allclose(middle, pixels.T @ pixels, rtol=1e-4, atol=1e-2)
+    # Both towers of the second kernel read what the replaced first one writes.
+    first = model.get_layer("first")
+    kernel = np.asarray(first.kernel)
+    step = np.abs(kernel).max() / 3
+    first.kernel.assign(np.rint(kernel / step) * step)
+    read = np.concatenate([np.asarray(first(values)) for values in images.values()]).reshape(-1, 4)
+    middle = found["second"].gram[0].reshape(4, 9, 4, 9)[:, 4, :, 4]
+    np.testing.assert_allclose(middle, read.T @ read, rtol=1e-3, atol=1e-2)
+
+
+def test_uses_with_factors_and_biases_of_their_own_agree():
+    """The converter fuses constants behind one use into its kernel and its bias."""
+    inputs = keras.Input((6, 6, 3), name="x")
+    conv = layers.Conv2D(3, 1, bias_initializer="normal", name="conv")
+    factors, shift = np.asarray([2.0, -0.5, 1.0], np.float32), np.asarray([5.0, -3.0, 2.0], np.float32)
+    model = keras.Model(inputs, [conv(inputs), conv(layers.ReLU()(inputs)) * factors + shift])
+    skeleton = build_skeleton(model, kernel_views(model))
+    assert [place.row_factors is None for place in skeleton.bindings].count(False) == 1
+    images = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype(np.float32)
+    prefix = QuantizedPrefix(skeleton, [{"x": images}], 8, 1 << 20)
+    first = skeleton.bindings[0]
+    statistics = prefix.statistics(skeleton.bindings).centred()
+    kernel = kernel_views(model)["conv", "kernel"]
+    factors = 1.0 if first.row_factors is None else first.row_factors
+    assert statistics.output_snr(kernel) > 50
+    np.testing.assert_allclose(statistics.best_bias(kernel), skeleton.bias(first) / factors, atol=1e-4)
+
+
+def test_segments_leave_out_what_their_outputs_do_not_need():
+    model = _two_towers()
+    walked = build_skeleton(model, kernel_views(model)).model
+    (right,) = (index for index in walked.subgraph.inputs if "right" in walked.name(index))
+    (reader,) = (operator for operator in walked.operators if right in operator.inputs)
+    part = segment(walked, 0, len(walked.operators), reader.outputs)
+    assert len(part.operators) == 1
+    assert [part.name(index) for index in part.subgraph.inputs] == [walked.name(right)]

@@ -48,7 +48,7 @@ class LayerStatistics:
     """Sums over positions, float64. ``a + b`` are the statistics of both data sets.
 
     Attributes:
-        count: number of positions.
+        count: number of positions, each as often as it counts.
         sum_x: ``[G, K]``, sum of x̂.
         sum_z: ``[G, P]``, sum of z.
         sum_zz: ``[G, P]``, sum of z².
@@ -56,7 +56,7 @@ class LayerStatistics:
         cross: ``[G, P, K]``, sum of z x̂ᵀ.
     """
 
-    count: int
+    count: float
     sum_x: np.ndarray
     sum_z: np.ndarray
     sum_zz: np.ndarray
@@ -74,6 +74,10 @@ class LayerStatistics:
             self.gram + other.gram,
             self.cross + other.cross,
         )
+
+    def weighted(self, weight: float) -> "LayerStatistics":
+        """The same positions, each counting ``weight`` times."""
+        return LayerStatistics(*(weight * getattr(self, field.name) for field in dataclasses.fields(self)))
 
     def moved(self, by_x: np.ndarray, by_z: np.ndarray) -> "LayerStatistics":
         """The statistics of ``x̂ + by_x`` and ``z + by_z``, for constants ``[G, K]`` and ``[G, P]``."""

@@ -8,10 +8,13 @@ what is missing to the float sum, so that it makes good what the kernels before 
 The prefix is not run from the start for each kernel: the activations that cross a cut are stored once for all
 samples, and the next kernels start from there. A cut is only made where its activations fit into the memory allowed,
 so early layers with large feature maps, whose prefix is short, are run again instead.
+
+A kernel that is used several times has the sum of the statistics of its uses. Kernels between its first use and its
+last are still float then, and no cut is made behind the first of them.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -75,37 +78,53 @@ class QuantizedPrefix:
         self._batches = batches
         self._values = _values_of_a_sample(self._float, next(self._inputs())[0], skeleton.batch_size or 1)
 
-    def obstacle(self, place: WeightBinding, fewest_positions: int) -> str | None:
+    def obstacle(self, places: Sequence[WeightBinding], fewest_positions: int) -> str | None:
         """Why the statistics of a kernel cannot be had, or would say little; or None.
 
         Args:
-            place: a use of the kernel.
+            places: the uses of the kernel.
             fewest_positions: how many positions there should be for each input of the kernel.
         """
-        outputs, inputs, taps = place.view.view_shape
+        outputs, inputs, taps = places[0].view.view_shape
         length = inputs * taps
-        needed = _GRAMS_AT_ONCE * 8 * self._skeleton.window(place).groups * length**2
+        grams = _GRAMS_AT_ONCE + (len(places) > 1)  # the sum over the uses before
+        needed = grams * 8 * self._skeleton.window(places[0]).groups * length**2
         if needed > LARGEST_STATISTICS:
             return f"statistics of its {length} inputs would take {needed / 2**30:.1f} GiB"
-        result = self._float.operators[self._moved[place.operator]].outputs[0]
-        positions = self._values[result] // outputs
-        kept = -(-positions * self._samples // position_step(positions, self._samples, length))
+        results = [self._float.operators[self._moved[place.operator]].outputs[0] for place in places]
+        positions = [self._values[result] // outputs for result in results]
+        kept = sum(-(-each * self._samples // position_step(each, self._samples, length)) for each in positions)
         if kept < fewest_positions * length:
             return f"the samples have {kept} positions for its {length} inputs"
         return None
 
-    def statistics(self, places: Iterable[WeightBinding]) -> LayerStatistics:
-        """Statistics of a kernel, over all its uses.
+    def statistics(self, places: Sequence[WeightBinding], weights: Sequence[float] | None = None) -> LayerStatistics:
+        """Statistics of a kernel, summed over all its uses. Kernels must be asked for in the order of their first use.
 
         Args:
-            places: its uses. Outputs of a use with row factors are divided by them, so that all uses compute the same.
+            places: its uses, in execution order. Outputs of a use with row factors are divided by them, and have the
+                bias of the first use in place of their own, so that all uses compute the same.
+            weights: how much a position of each use counts; one each by default.
         """
-        total = None
-        for place in places:
-            self._move_cut(self._moved[place.operator])
+        # Kernels between the uses are replaced later: what is stored behind them would not be true any more.
+        self._move_cut(self._moved[places[0].operator])
+        total = self._statistics(places[0])
+        if weights is not None:
+            total = total.weighted(weights[0])
+        for number, place in enumerate(places[1:], 1):
             part = self._statistics(place)
-            total = part if total is None else total + part
+            moved_bias = self._row_bias(places[0]) - self._row_bias(place)
+            if moved_bias.any():
+                part = part.moved(np.zeros_like(part.sum_x), moved_bias.reshape(part.sum_z.shape))
+            total += part if weights is None else part.weighted(weights[number])
         return total
+
+    def _row_bias(self, place: WeightBinding) -> np.ndarray:
+        """float32 ``[O]``: the bias of a use that would have no row factors."""
+        bias = self._skeleton.bias(place)
+        if bias is None:
+            return np.zeros(place.view.view_shape[0], np.float32)
+        return bias if place.row_factors is None else bias / place.row_factors
 
     def blocks(self) -> list[Block]:
         """Blocks of the model whose kernels can be learned together; positions are those of the walk."""

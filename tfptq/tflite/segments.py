@@ -4,7 +4,7 @@ A *cut* before an operator separates those that ran from those that will. The ac
 before, read after) are all that the rest of the model needs: stored, they spare running the first part again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -57,7 +57,7 @@ def crossing(model: TFLiteModel, cut: int) -> list[int]:
 
 
 def segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -> TFLiteModel:
-    """The operators from ``start`` to before ``stop`` as a model of its own.
+    """The operators from ``start`` to before ``stop`` that ``outputs`` depend on, as a model of its own.
 
     Args:
         model: float model; not changed.
@@ -71,13 +71,24 @@ def segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -
     """
     part = model.copy()
     part.root.signatureDefs = None
+    outputs = list(outputs)
+    part.operators[:] = _needed(part.operators[start:stop], outputs)
     written: set[int] = set()
     read: set[int] = set()
-    for operator in part.operators[start:stop]:
+    for operator in part.operators:
         read.update(index for index in operator.inputs if index >= 0)
         written.update(operator.outputs)
-    part.operators[:] = part.operators[start:stop]
     part.subgraph.inputs = sorted(index for index in read - written if not part.is_constant(index))
-    part.subgraph.outputs = list(outputs)
+    part.subgraph.outputs = outputs
     part.remove_unused()
     return part
+
+
+def _needed(operators: Sequence, outputs: Iterable[int]) -> list:
+    """The operators that some tensors depend on, and those that write none: they have other effects."""
+    needed, found = set(outputs), []
+    for operator in reversed(operators):
+        if not len(operator.outputs) or needed.intersection(operator.outputs):
+            needed.update(operator.inputs)
+            found.append(operator)
+    return found[::-1]
