@@ -82,11 +82,8 @@ def test_the_pipeline_gains_and_the_simulation_follows(network):
     assert np.mean(gains) > np.log(1.25)
 
 
-def test_presets_below_8_bits_equalize():
-    for name in ("w4a8_channel", "w4a8_block", "w4a8_fine_block", "w4a8_mixed"):
-        assert QuantizationConfig.from_preset(name).equalize
-    for name in ("w8a8_shift", "w8a8_channel", "w8a8_layer"):
-        assert not QuantizationConfig.from_preset(name).equalize
+def test_all_presets_but_the_plain_one_equalize():
+    assert {name for name, config in tfptq.PRESETS.items() if not config.equalize} == {"w8a8_layer"}
 
 
 def test_a_model_without_groups_stays():
@@ -118,3 +115,40 @@ def test_8_bit_files_of_uneven_networks_gain(preset, spread, gain_db):
         (outputs,) = run_decoded(result.tflite, {"image": data}).values()
         found.append(signal_to_noise(expected, outputs))
     assert found[1] - found[0] > gain_db and found[1] > 30.0
+
+
+def dense_block(norm):
+    """Small values concatenated with large ones, in front of a BatchNormalization that levels them."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3), name="image")
+    small = layers.MaxPooling2D(2, 1, "same")(layers.Conv2D(6, 3, padding="same", name="small")(inputs))
+    x = layers.Concatenate(name="both")([small, layers.Conv2D(6, 3, padding="same", name="large")(inputs)])
+    if norm:
+        x = layers.BatchNormalization(epsilon=1e-9, name="norm")(x)
+    x = layers.Conv2D(4, 3, padding="same", name="last")(layers.ReLU()(x))
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+    kernel, bias = model.get_layer("small").get_weights()
+    model.get_layer("small").set_weights([kernel * 0.01, bias])
+    data = samples(64)
+    both = keras.Model(inputs, model.get_layer("both").output).predict(data, verbose=0)
+    mean, variance = both.mean(axis=(0, 1, 2)), both.var(axis=(0, 1, 2))
+    if norm:
+        model.get_layer("norm").set_weights([np.ones(12), np.zeros(12), mean, variance])
+    else:
+        kernel, bias = model.get_layer("last").get_weights()
+        model.get_layer("last").set_weights([kernel / np.sqrt(variance)[:, None], bias])
+    return model, data
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize(("preset", "least_db"), [("w8a8_shift", 25.0), ("w4a8_channel", 15.0)])
+def test_small_values_beside_large_ones_in_a_concatenation(norm, preset, least_db):
+    model, data = dense_block(norm)
+    expected, found = model.predict(data, verbose=0), []
+    for equalize in (False, True):
+        config = QuantizationConfig.from_preset(preset).replace(equalize=equalize, rounding="nearest")
+        result = tfptq.quantize_keras_model(model, data, config, progress=False)
+        (outputs,) = run_decoded(result.tflite, {"image": data}).values()
+        centre = expected.mean(axis=0)
+        found.append(signal_to_noise(expected - centre, outputs - centre))
+    assert found[1] > least_db and found[1] > found[0] + 5.0

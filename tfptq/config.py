@@ -352,7 +352,9 @@ _LEARNED_4_BIT = QuantizationConfig(
 )
 _BLOCKS_4_BIT = _LEARNED_4_BIT.replace(granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True)
 #: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.
-_LEARNED_8_BIT = QuantizationConfig(rounding=Rounding("coordinate", most_inputs=640), statistics_samples=128)
+_LEARNED_8_BIT = QuantizationConfig(
+    rounding=Rounding("coordinate", most_inputs=640), statistics_samples=128, equalize=True
+)
 #: Ready-made configs.
 PRESETS: dict[str, QuantizationConfig] = {
     "w8a8_shift": _LEARNED_8_BIT.replace(scaler="shift", weight_scale="mse"),

@@ -8,10 +8,14 @@ This joins three parts: ``tfptq.graph`` finds the groups of channels that follow
 * where all have 8 bits, the activations: a channel whose values are small gets more codes of the grid that all
   channels of a tensor share (``core.channel_levelling``).
 
+Before either, groups whose values are small beside those that they are concatenated with grow as wholes, which costs
+nothing: a concatenation has one grid for all its parts.
+
 Layers count that have a scale for each channel or block. For narrow weights, depthwise layers do not: a scale of its
 own for each channel takes any factor up.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +24,7 @@ import numpy as np
 
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import weight_code_limit
-from tfptq.core.channel_levelling import GridReader, levelling_factors
+from tfptq.core.channel_levelling import GridReader, expected_noise, levelling_factors
 from tfptq.core.equalization import Reader, equalizing_factors
 from tfptq.data import CalibrationData
 from tfptq.graph import scale_channels
@@ -42,6 +46,10 @@ SAMPLES_FOR_WEIGHTS = 256
 #: Largest factor, and one over the smallest: a channel that shrinks further loses too many steps of its activations.
 MOST_GROWTH = 8.0
 MOST_SHRINKAGE = 16.0
+#: The same for all channels of a group at once, which costs nothing.
+MOST_GROWTH_OF_WHOLES = 64.0
+#: Below this factor, groups of channels that are concatenated are left to narrow weights alone.
+LEAST_WHOLE = 2.0
 #: For activations, a channel stays so far below the largest of its tensor: other samples may exceed what was measured.
 MARGIN = 1.6
 #: Groups of channels that gain less than so many dB stay as they are.
@@ -60,14 +68,13 @@ def equalize_channels(model: keras.Model, config: QuantizationConfig, data: Cali
         A model with the same layers that computes the same function on these samples, up to float32 rounding. On
         others it may differ where a ReLU6 cuts off a channel that it cut off in no sample.
     """
-    graph = read_graph(model)
-    network = _Network(model, config, graph, analyse(graph, scaling=True))
+    network = _Network.of(model, config)
     configs = {layer.name: config.for_layer(layer.name) for layer in model.layers if supports(layer)}
     if any(item.weight_bits < 8 and not item.skip for item in configs.values()):
-        factors = _factors_for_weights(network, data.spread(SAMPLES_FOR_WEIGHTS))
-    else:
-        factors = _factors_for_activations(network, data)
-    return scale_channels(model, network.groups, factors) if factors else model
+        batches = data.spread(SAMPLES_FOR_WEIGHTS)
+        network = network.scaled(_factors_for_concatenations(network, batches))
+        return network.scaled(_factors_for_weights(network, batches)).model
+    return network.scaled(_factors_for_activations(network, data)).model
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +85,15 @@ class _Network:
     config: QuantizationConfig
     graph: FlatGraph
     groups: ChannelGroups
+
+    @classmethod
+    def of(cls, model: keras.Model, config: QuantizationConfig) -> "_Network":
+        graph = read_graph(model)
+        return cls(model, config, graph, analyse(graph, scaling=True))
+
+    def scaled(self, factors: Mapping[int, np.ndarray]) -> "_Network":
+        """The network with the channels of some groups scaled."""
+        return _Network.of(scale_channels(self.model, self.groups, factors), self.config) if factors else self
 
 
 def _factors_for_weights(network: _Network, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[int, np.ndarray]:
@@ -130,20 +146,75 @@ def _factors_for_activations(network: _Network, batches: Iterable[Mapping[str, n
     """Group index -> factors that make better use of the grids of activations."""
     graph, groups = network.graph, network.groups
     measured = measure_channels(graph, activations(graph, groups), batches)
-    rooms = channel_room(graph, groups, measured)
+    wholes = _factors_of_wholes(groups, measured)
+    grown = {value: channels.scaled(_along(groups, value, wholes)) for value, channels in measured.items()}
+    rooms = channel_room(graph, groups, grown)
+    alone = np.ones(max((group.size for group in groups.groups), default=0))
     factors = {}
     for group in groups.groups:
-        room, readers = rooms[group.index], _grid_readers(network, group, measured)
+        room, readers = rooms[group.index], _grid_readers(network, group, grown, wholes)
+        if not readers:
+            continue
         growth = np.where(np.isfinite(room.growth), room.growth, 1.0) / MARGIN  # a channel of zeros stays
-        highest = np.where(room.fixed, 1.0, np.clip(growth, 1.0, MOST_GROWTH))
-        found, gain = levelling_factors(readers, highest) if readers and highest.max() > 1.0 else (None, 0.0)
-        if gain >= LEAST_GAIN_DB:
-            factors[group.index] = found
+        found = levelling_factors(readers, np.where(room.fixed, 1.0, np.clip(growth, 1.0, MOST_GROWTH)))
+        before = expected_noise(_grid_readers(network, group, measured, {}), alone[: group.size])
+        after = expected_noise(readers, found)
+        if before > 0.0 and 10.0 * math.log10(before / max(after, before * 1e-9)) >= LEAST_GAIN_DB:
+            factors[group.index] = wholes[group.index] * found
     return factors
 
 
-def _grid_readers(network: _Network, group: ChannelGroup, measured: Mapping[Value, ChannelValues]) -> list[GridReader]:
-    """The layers that read a group; none if one of them has a single scale."""
+def _factors_for_concatenations(
+    network: _Network, batches: Iterable[Mapping[str, np.ndarray]]
+) -> dict[int, np.ndarray]:
+    """Group index -> factors of the groups that would have few codes beside those that they are concatenated with."""
+    values = [value for value in activations(network.graph, network.groups) if _is_shared(network.groups, value)]
+    wholes = _factors_of_wholes(network.groups, measure_channels(network.graph, values, batches))
+    return {
+        group.index: np.full(group.size, wholes[group.index])
+        for group in network.groups.groups
+        if wholes[group.index] >= LEAST_WHOLE
+    }
+
+
+def _factors_of_wholes(groups: ChannelGroups, measured: Mapping[Value, ChannelValues]) -> dict[int, float]:
+    """Group index -> one factor for all its channels, up to the largest of the others that it is concatenated with.
+
+    A tensor of one group is as fine after it as before: its step grows with its values. Groups with a clip level stay.
+    """
+    growth: dict[int, float] = {}
+    for value, channels in measured.items():
+        start = 0
+        for segment in groups.values[value] if _is_shared(groups, value) else ():
+            largest = channels.magnitudes[start : (start := start + segment.size)].max(initial=0.0)
+            if segment.group is not None and largest > 0.0:
+                room = max(channels.magnitudes.max() / largest / MARGIN, 1.0)
+                growth[segment.group] = min(growth.get(segment.group, MOST_GROWTH_OF_WHOLES), room)
+    return {group.index: 1.0 if group.clipped else growth.get(group.index, 1.0) for group in groups.groups}
+
+
+def _is_shared(groups: ChannelGroups, value: Value) -> bool:
+    """Whether the channels of a tensor are not all of one group."""
+    return len({segment.group for segment in groups.values[value]}) > 1
+
+
+def _along(groups: ChannelGroups, value: Value, factors: Mapping[int, float]) -> np.ndarray:
+    """The factor of each channel of a tensor, float64 ``[C]``; 1 for those of no group."""
+    segments = groups.values[value]
+    return np.concatenate([np.full(segment.size, factors.get(segment.group, 1.0)) for segment in segments])
+
+
+def _grid_readers(
+    network: _Network, group: ChannelGroup, measured: Mapping[Value, ChannelValues], wholes: Mapping[int, float]
+) -> list[GridReader]:
+    """The layers that read a group; none if one of them has a single scale.
+
+    Args:
+        network: the network as it is.
+        group: the group.
+        measured: what the channels hold once ``wholes`` are applied.
+        wholes: group index -> factor of all its channels.
+    """
     steps = 2.0**network.config.activation_bits - 1.0
     sides = {side.layer: side for side in group.consumers}
     found = []
@@ -151,11 +222,16 @@ def _grid_readers(network: _Network, group: ChannelGroup, measured: Mapping[Valu
         side = sides.get(call.unit.name)
         if side is None:
             continue
-        layer = network.model.get_layer(side.layer)
+        layer, value = network.model.get_layer(side.layer), call.inputs[0]
         if not _has_scales(layer, network.config.for_layer(side.layer)):
             return []
         (spec,) = weight_specs(layer)
-        found.append(_grid_reader(spec.values(), side, group.size, measured[call.inputs[0]], steps))
+        view, factors = spec.values(), _along(network.groups, value, wholes)
+        if view.shape[1] == 1:  # depthwise: its outputs are the channels
+            view = view / np.repeat(factors, len(view) // len(factors))[:, None, None]
+        else:
+            view = view / np.tile(factors, view.shape[1] // len(factors))[None, :, None]
+        found.append(_grid_reader(view, side, group.size, measured[value], steps))
     return found
 
 

@@ -59,7 +59,7 @@ class GridReader:
     signal: float
 
 
-def levelling_factors(readers: Sequence[GridReader], highest: np.ndarray) -> tuple[np.ndarray, float]:
+def levelling_factors(readers: Sequence[GridReader], highest: np.ndarray) -> np.ndarray:
     """Find the factors of channels.
 
     Args:
@@ -67,23 +67,30 @@ def levelling_factors(readers: Sequence[GridReader], highest: np.ndarray) -> tup
         highest: largest factor of each channel, ``[C]``, ``>= 1``.
 
     Returns:
-        float64 ``[C]`` factors between 1 and ``highest``, and how many dB less noise they are expected to leave.
+        float64 ``[C]``, between 1 and ``highest``.
     """
     terms = [_Terms(reader) for reader in readers if reader.signal > 0.0]
     factors = best = np.ones(len(highest))
-    if not terms:
-        return best, 0.0
-    start = least = math.inf
-    for _ in range(_ITERATIONS):
+    least = math.inf
+    for _ in range(_ITERATIONS if terms else 0):
         saves, costs, noise = (sum(parts) for parts in zip(*(term.at(factors) for term in terms), strict=True))
-        start = min(start, noise) if start is math.inf else start
         if noise < least:
             best, least = factors, noise
         # A factor that costs nothing grows to its limit.
         ratio = np.divide(saves, costs, out=np.full(len(highest), np.inf), where=costs > 0.0)
         growth = np.clip(ratio ** (0.5 / (_NORM + 2)), 1.0 / _LARGEST_STEP, _LARGEST_STEP)
         factors = np.clip(factors * growth, 1.0, highest)
-    return best, 10.0 * math.log10(start / least) if least > 0.0 else 0.0
+    return best
+
+
+def expected_noise(readers: Sequence[GridReader], factors: np.ndarray) -> float:
+    """``J``, summed over the readers, each in relation to the power of its output.
+
+    Args:
+        readers: layers that read the channels.
+        factors: float ``[C]``.
+    """
+    return sum(_Terms(reader).at(factors)[2] for reader in readers if reader.signal > 0.0)
 
 
 class _Terms:

@@ -61,6 +61,10 @@ class ChannelValues:
         """Width of the range of the whole tensor, with 0 in it."""
         return float(max(self.highest.max(), 0.0) - min(self.lowest.min(), 0.0))
 
+    def scaled(self, factors: np.ndarray) -> "ChannelValues":
+        """What they hold when each is multiplied by a positive factor, ``[C]``."""
+        return ChannelValues(factors * self.lowest, factors * self.highest, factors**2 * self.power)
+
 
 def channel_room(
     graph: FlatGraph, groups: ChannelGroups, measured: Mapping[Value, ChannelValues]

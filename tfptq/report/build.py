@@ -278,7 +278,7 @@ def _warnings_of_outputs(outputs: Mapping[str, Pair]):
         if ratio < NOISY_DB:
             yield (
                 f"the output {name!r} of the file has a signal to noise of {ratio:.1f} dB on calibration samples; do "
-                "not use it before you know why. Where channels differ much in size, equalize=True helps"
+                "not use it before you know why. activation_bits=16 tells whether 8-bit activations are the cause"
             )
         elif varying < min(NOISY_DB, ratio - FAR_FROM_ZERO_DB):
             yield (
