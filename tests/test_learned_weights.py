@@ -204,6 +204,21 @@ def test_shared_layers_learn_from_all_their_uses(twins, images):
     assert learned > nearest + 1.0
 
 
+def test_shared_layers_stand_between_blocks_and_resume(images, tmp_path):
+    """Blocks are learned around a layer with two uses, and a finished run is read back with all of them."""
+    keras.utils.set_random_seed(5)
+    inputs = keras.Input((8, 8, 3), name="image")
+    shared = layers.Conv2D(6, 3, padding="same", activation="relu", name="shared")
+    x = layers.Conv2D(6, 1, activation="relu", name="first")(inputs)
+    x = layers.Conv2D(6, 1, activation="relu", name="second")(shared(x))
+    x = layers.Conv2D(6, 1, name="third")(shared(x))
+    model = keras.Model(inputs, layers.Conv2D(4, 1, name="last")(x))
+    config = _config(Rounding("coordinate", reconstruction="block", block_steps=20))
+    result = quantize(model, images, config, checkpoint_dir=tmp_path)
+    assert _snr(model, images, result) > _snr(model, images, quantize(model, images, _config("nearest"))) + 0.5
+    assert quantize(model, images, config, checkpoint_dir=tmp_path).tflite == result.tflite
+
+
 def test_the_use_with_small_inputs_counts_as_much(images):
     """In the plain sum, the loud image alone would decide."""
     inputs = [keras.Input((8, 8, 3), name=name) for name in ("quiet", "loud")]

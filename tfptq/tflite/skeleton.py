@@ -31,6 +31,7 @@ from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.simplify import simplify
 from tfptq.tflite.stand_ins import equal_weights, make_stand_ins, restore
+from tfptq.tflite.unfold import unfold_input_factors
 
 #: What the converter makes of the name of an input, and what TensorFlow replaces in names.
 _TENSOR_NAME, _NO_IDENTIFIER = re.compile(r"^(?:serving_default_)?(.*?)(?::0)?$"), re.compile(r"[^A-Za-z0-9]+")
@@ -130,10 +131,12 @@ def _convert(
     with _replaced(model, stand_ins):
         editable = TFLiteModel(convert_float(model))
     simplify(editable)
-    bindings = tuple(bind_weights(editable, {**weights, **stand_ins}))
+    bindings = bind_weights(editable, {**weights, **stand_ins})
+    if unfold_input_factors(editable, bindings, {**weights, **stand_ins}):
+        bindings = bind_weights(editable, {**weights, **stand_ins})
     restore(editable, bindings, weights, keys)
     inputs = _input_tensors(editable, [tensor.name for tensor in model.inputs])
-    return Skeleton(editable.to_bytes(), editable, bindings, inputs, tuple(editable.subgraph.outputs))
+    return Skeleton(editable.to_bytes(), editable, tuple(bindings), inputs, tuple(editable.subgraph.outputs))
 
 
 @contextlib.contextmanager
