@@ -166,7 +166,8 @@ MODELS: dict[str, dict[str, Case]] = {
             floats={**dict.fromkeys(("MUL", "MEAN", "ADD"), VARIANCE), "RSQRT": NO_RULE},
             snr=35.0,
         ),
-        "batch": one(lambda a, b: layers.BatchNormalization()(a), "MUL", "ADD"),
+        "batch": one(lambda a, b: layers.BatchNormalization()(a), "DEPTHWISE_CONV_2D"),
+        "batch of rows": one(lambda a, b: layers.BatchNormalization()(layers.Reshape((8, 32))(a)), "MUL", "ADD"),
         "selu": activation(
             "selu",
             floats={
