@@ -43,6 +43,10 @@ from tfptq.layers import supports, weight_specs
 
 #: Samples that the channels are measured on for narrow weights. Activations need all: the largest values count.
 SAMPLES_FOR_WEIGHTS = 256
+#: All samples are read where on so many a group of channels promises to gain so many dB: few networks have one.
+SAMPLES_FOR_A_LOOK, LEAST_PROMISE_DB = 32, 5.0
+#: Groups of channels that gain less than so many dB stay as they are.
+LEAST_GAIN_DB = 1.0
 #: Largest factor, and one over the smallest: a channel that shrinks further loses too many steps of its activations.
 MOST_GROWTH = 8.0
 MOST_SHRINKAGE = 16.0
@@ -52,8 +56,6 @@ MOST_GROWTH_OF_WHOLES = 64.0
 LEAST_WHOLE = 2.0
 #: For activations, a channel stays so far below the largest of its tensor: other samples may exceed what was measured.
 MARGIN = 1.6
-#: Groups of channels that gain less than so many dB stay as they are.
-LEAST_GAIN_DB = 1.0
 
 
 def equalize_channels(model: keras.Model, config: QuantizationConfig, data: CalibrationData) -> keras.Model:
@@ -74,7 +76,9 @@ def equalize_channels(model: keras.Model, config: QuantizationConfig, data: Cali
         batches = data.spread(SAMPLES_FOR_WEIGHTS)
         network = network.scaled(_factors_for_concatenations(network, batches))
         return network.scaled(_factors_for_weights(network, batches)).model
-    return network.scaled(_factors_for_activations(network, data)).model
+    if not _factors_for_activations(network, data.spread(SAMPLES_FOR_A_LOOK), LEAST_PROMISE_DB):
+        return model
+    return network.scaled(_factors_for_activations(network, data, LEAST_GAIN_DB)).model
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +146,10 @@ def _split(magnitudes: np.ndarray, side: Side, size: int) -> tuple[np.ndarray, n
     return magnitudes[:, columns].max(axis=1), np.delete(magnitudes, columns.reshape(-1), axis=1)
 
 
-def _factors_for_activations(network: _Network, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[int, np.ndarray]:
-    """Group index -> factors that make better use of the grids of activations."""
+def _factors_for_activations(
+    network: _Network, batches: Iterable[Mapping[str, np.ndarray]], least_gain_db: float
+) -> dict[int, np.ndarray]:
+    """Group index -> factors that make better use of the grids of activations, of the groups that gain enough."""
     graph, groups = network.graph, network.groups
     measured = measure_channels(graph, activations(graph, groups), batches)
     wholes = _factors_of_wholes(groups, measured)
@@ -159,7 +165,7 @@ def _factors_for_activations(network: _Network, batches: Iterable[Mapping[str, n
         found = levelling_factors(readers, np.where(room.fixed, 1.0, np.clip(growth, 1.0, MOST_GROWTH)))
         before = expected_noise(_grid_readers(network, group, measured, {}), alone[: group.size])
         after = expected_noise(readers, found)
-        if before > 0.0 and 10.0 * math.log10(before / max(after, before * 1e-9)) >= LEAST_GAIN_DB:
+        if before > 0.0 and 10.0 * math.log10(before / max(after, before * 1e-9)) >= least_gain_db:
             factors[group.index] = wholes[group.index] * found
     return factors
 

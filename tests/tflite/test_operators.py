@@ -167,7 +167,6 @@ MODELS: dict[str, dict[str, Case]] = {
             snr=35.0,
         ),
         "batch": one(lambda a, b: layers.BatchNormalization()(a), "DEPTHWISE_CONV_2D"),
-        "batch of rows": one(lambda a, b: layers.BatchNormalization()(layers.Reshape((8, 32))(a)), "MUL", "ADD"),
         "selu": activation(
             "selu",
             floats={
@@ -181,6 +180,10 @@ MODELS: dict[str, dict[str, Case]] = {
     "elu": {
         "conv": one(lambda a, b: layers.Conv2D(2, 1)(a), "CONV_2D", resolvers=("AUTO", "BUILTIN")),
         "elu": activation("elu", "ELU", resolvers=("AUTO", "BUILTIN")),
+    },
+    "rows": {
+        "conv": one(lambda a, b: layers.Conv2D(2, 1)(a), "CONV_2D"),
+        "batch": one(lambda a, b: layers.BatchNormalization()(layers.Reshape((8, 32))(a)), "MUL", "ADD"),
     },
     "positions": {
         "conv": one(lambda a, b: layers.Conv2D(2, 1)(a), "CONV_2D"),

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -94,7 +94,9 @@ class Skeleton:
         return binding.view.to_view(self.model.constant(binding.kernel))
 
 
-def build_skeleton(model: keras.Model, weights: Mapping[WeightKey, np.ndarray]) -> Skeleton:
+def build_skeleton(
+    model: keras.Model, weights: Mapping[WeightKey, np.ndarray], unfolded: Collection[WeightKey] | None = None
+) -> Skeleton:
     """Convert a float Keras model and find its weights in the file.
 
     Weights with equal values are converted with stand-ins in their place (``tfptq.tflite.stand_ins``), so that each
@@ -103,13 +105,16 @@ def build_skeleton(model: keras.Model, weights: Mapping[WeightKey, np.ndarray]) 
     Args:
         model: canonical Keras model; it is as before afterwards.
         weights: its weights as canonical views ``[O, I, T]``.
+        unfolded: those of them that multiples of their inputs are taken out of (``tfptq.tflite.unfold``); all by
+            default. It costs an operator, and lets what a config says of the layer reach its weights.
 
     Raises:
         ValueError: the converter refuses the model, or renames its inputs beyond recognition.
     """
     others = _other_weights(model, weights)
     equal = equal_weights(weights, others)
-    skeleton = _convert(model, weights, equal, others)
+    unfolded = set(weights if unfolded is None else unfolded)
+    skeleton = _convert(model, weights, equal, others, unfolded)
     calls = _numbers_of_calls(model)
     uses = Counter(binding.key for binding in skeleton.bindings if binding.key is not None)
     # A constant of the model, or a layer that tfptq does not know, may have the values of a weight as well.
@@ -120,20 +125,25 @@ def build_skeleton(model: keras.Model, weights: Mapping[WeightKey, np.ndarray]) 
         return skeleton
     findable = {key: view for key, view in weights.items() if key not in lost}
     others += [weights[key] for key in lost]
-    return _convert(model, findable, (equal | foreign) - lost, others)
+    return _convert(model, findable, (equal | foreign) - lost, others, unfolded)
 
 
 def _convert(
-    model: keras.Model, weights: Mapping[WeightKey, np.ndarray], keys: set[WeightKey], others: list[np.ndarray]
+    model: keras.Model,
+    weights: Mapping[WeightKey, np.ndarray],
+    keys: set[WeightKey],
+    others: list[np.ndarray],
+    unfolded: set[WeightKey],
 ) -> Skeleton:
     """The skeleton, made with stand-ins for some weights."""
     stand_ins = make_stand_ins(weights, keys, others)
     with _replaced(model, stand_ins):
         editable = TFLiteModel(convert_float(model))
     simplify(editable)
-    bindings = bind_weights(editable, {**weights, **stand_ins})
-    if unfold_input_factors(editable, bindings, {**weights, **stand_ins}):
-        bindings = bind_weights(editable, {**weights, **stand_ins})
+    views = {**weights, **stand_ins}
+    bindings = bind_weights(editable, views)
+    if unfold_input_factors(editable, bindings, {key: view for key, view in views.items() if key in unfolded}):
+        bindings = bind_weights(editable, views)
     restore(editable, bindings, weights, keys)
     inputs = _input_tensors(editable, [tensor.name for tensor in model.inputs])
     return Skeleton(editable.to_bytes(), editable, tuple(bindings), inputs, tuple(editable.subgraph.outputs))
