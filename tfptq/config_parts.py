@@ -110,7 +110,8 @@ class Calibration:
     """How the range of an activation is found.
 
     Attributes:
-        method: ``"min_max"``, ``"moving_average"``, ``"percentile"``, ``"mse"`` or ``"kl"``.
+        method: ``"min_max"``, ``"moving_average"``, ``"percentile"``, ``"mse"`` or ``"kl"``. With 16-bit activations
+            ``"mse"`` leaves room for values four times as large as those of the samples.
         percentile: share of the values kept, in percent, for ``"percentile"``.
         momentum: weight of the past for ``"moving_average"``.
         bins: number of histogram bins for the methods that need one.
