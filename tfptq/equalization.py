@@ -67,8 +67,9 @@ def equalize_channels(model: keras.Model, config: QuantizationConfig, data: Cali
         data: calibration data.
 
     Returns:
-        A model with the same layers that computes the same function on these samples, up to float32 rounding. On
-        others it may differ where a ReLU6 cuts off a channel that it cut off in no sample.
+        A model with the same layers that computes the same function on these samples, up to float32 rounding; the
+        model itself where nothing is gained. On other samples it may differ where a ReLU6 cuts off a channel that it
+        cut off in none of these.
     """
     network = _Network.of(model, config)
     configs = {layer.name: config.for_layer(layer.name) for layer in model.layers if supports(layer)}

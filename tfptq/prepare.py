@@ -98,7 +98,8 @@ def prepare(
     if config.equalize:
         with steps.step("equalize"):
             equalized = equalize_channels(canonical, config, data)
-            differences["equalize"] = max(check_float_equal(canonical, equalized, batch).values())
+            if equalized is not canonical:
+                differences["equalize"] = max(check_float_equal(canonical, equalized, batch).values())
             canonical = equalized
     reordered = None
     if config.reorder:
