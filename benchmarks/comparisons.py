@@ -53,9 +53,9 @@ CONVERTER = Way("TFLite converter", None)
 def preset(name: str, bits: int | None = None) -> Way:
     """A preset as it is, or at another width."""
     config = QuantizationConfig.from_preset(name)
-    return (
-        Way(f"`{name}`", config) if bits is None else Way(f"`{name}` at {bits} bits", config.replace(weight_bits=bits))
-    )
+    if bits is None or bits == config.weight_bits:
+        return Way(f"`{name}`", config)
+    return Way(f"`{name}` at {bits} bits", config.replace(weight_bits=bits))
 
 
 def comparisons(part: str, network: str) -> list[Comparison]:
