@@ -51,6 +51,7 @@ def test_depthwise_layers_take_all_the_room():
     factors = levelling_factors([item], highest)
     np.testing.assert_allclose(factors, highest)
     np.testing.assert_allclose(expected_noise([item], factors), noise([item], factors))
+    assert expected_noise([item], np.ones(3)) > 10**0.1 * expected_noise([item], factors)  # 1 dB
 
 
 def test_small_channels_grow_until_weights_would_pay():
@@ -68,6 +69,7 @@ def test_small_channels_grow_until_weights_would_pay():
     )
     factors = levelling_factors([item], np.array([1.0, 1000.0]))
     assert 30.0 < factors[1] < 300.0
+    assert expected_noise([item], np.ones(2)) > 100.0 * expected_noise([item], factors)  # 20 dB
     assert noise([item], factors) < 0.01 * noise([item], np.ones(2))
 
 

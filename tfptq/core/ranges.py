@@ -8,7 +8,8 @@ averages of the batch extremes, and a histogram. Statistics of two streams add u
 * ``min_max``: everything seen.
 * ``moving_average``: exponential moving averages of the batch minima and maxima.
 * ``percentile``: the share ``p`` of the values, with ``(100 - p)/2`` percent cut off at either end.
-* ``mse``: the range with the least expected squared error, found in ``tfptq.core.range_search``.
+* ``mse``: the range with the least expected squared error, found in ``tfptq.core.range_search``; with 16 bits,
+  everything seen.
 * ``kl``: the range whose quantized histogram has the least Kullback-Leibler divergence from the measured one
   (Migacz, "8-bit inference with TensorRT", 2017), searched at both ends; same place.
 """
@@ -135,7 +136,7 @@ def activation_range(statistics: TensorStatistics, calibration: Calibration, bit
         return statistics.moving_average
     if calibration.method == "percentile":
         return _percentile_range(statistics.histogram, calibration.percentile)
-    if calibration.method == "mse":
+    if calibration.method == "mse" and bits < 16:  # 16-bit steps are so small that cutting values off gains nothing
         return least_squares_range(statistics.histogram, bits)
     if calibration.method == "kl":
         return least_divergence_range(statistics.histogram, bits)

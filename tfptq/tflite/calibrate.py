@@ -57,7 +57,7 @@ class Measurements:
         everything = dataclasses.replace(calibration, method="min_max")
         roomy = bits == 16 and calibration.method == "mse"
         ranges = {
-            index: activation_range(value, everything if roomy or index in self.as_they_are else calibration, bits)
+            index: activation_range(value, everything if index in self.as_they_are else calibration, bits)
             for index, value in self.statistics.items()
         }
         return {index: (HEADROOM * low, HEADROOM * high) for index, (low, high) in ranges.items()} if roomy else ranges
