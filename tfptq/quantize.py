@@ -11,7 +11,7 @@ import keras
 from tfptq import pipeline
 from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.fit_kernel import Fitted
-from tfptq.layers import quantize_annotate_model, quantize_apply, supports
+from tfptq.layers import quantize_annotate_model, quantize_model, supports
 from tfptq.pipeline import Activations, Job
 from tfptq.prepare import FloatNetwork, prepare
 from tfptq.progress import Progress
@@ -80,8 +80,8 @@ def quantize_keras_model(
 
 def simulate(network: FloatNetwork) -> keras.Model:
     """The Keras simulation, without the codes and grids of the file; a float copy if tfptq knows none of the layers."""
-    annotated = quantize_annotate_model(network.model, network.config)
-    return quantize_apply(annotated) if any(map(supports, network.model.layers)) else annotated
+    known = any(map(supports, network.model.layers))
+    return (quantize_model if known else quantize_annotate_model)(network.model, network.config)
 
 
 def assign_to_simulation(simulation: keras.Model, job: Job, activations: Activations, fitted: Fitted) -> list[str]:

@@ -1,7 +1,7 @@
 """Annotate layers and models, and turn annotations into wrappers. TFMOT's functions, on Keras 3.
 
-``quantize_apply(quantize_annotate_model(model, config))`` is the simulation model of the pipeline. The model is
-copied first (flat, float32, with its own weights), so the user's model never changes.
+``quantize_model(model, config)`` is the simulation model of the pipeline. The model is copied first (flat, float32, with
+its own weights), so the user's model never changes.
 """
 
 from collections.abc import Callable, Mapping
@@ -110,8 +110,11 @@ def quantize_apply(model: keras.Model, scheme: Scheme = None) -> keras.Model:
     Raises:
         ValueError: no layer is annotated, the model has no known graph, or an override matches no layer.
     """
-    config = resolve_config(scheme)
-    model = _copy(model)
+    return _apply(_copy(model), resolve_config(scheme))
+
+
+def _apply(model: keras.Model, config: QuantizationConfig) -> keras.Model:
+    """``quantize_apply`` on a flat model of our own, which is used up."""
     annotations = [layer for layer in model.layers if isinstance(layer, QuantizeAnnotate)]
     if not annotations:
         raise ValueError(
@@ -139,7 +142,8 @@ def quantize_apply(model: keras.Model, scheme: Scheme = None) -> keras.Model:
 
 def quantize_model(to_quantize: keras.Model, config: Scheme = None) -> keras.Model:
     """Annotate and apply in one step: ``quantize_apply(quantize_annotate_model(model, config))``."""
-    return quantize_apply(quantize_annotate_model(to_quantize, resolve_config(config)))
+    # Annotations that were there before carry no config: they take the default, as in ``quantize_apply``.
+    return _apply(quantize_annotate_model(to_quantize, resolve_config(config)), resolve_config(None))
 
 
 def wrappers(model: keras.Model) -> list[QuantizeWrapper]:
