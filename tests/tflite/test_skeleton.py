@@ -66,11 +66,7 @@ def test_every_kernel_is_bound_to_its_layer(skeleton, network):
 def test_biases(skeleton, network):
     for binding in skeleton.bindings:
         layer = network.get_layer(binding.key[0])
-        # The bias of a dense layer on an image becomes an ADD of its own.
-        if layer.name not in ("dense", "head"):
-            np.testing.assert_array_equal(skeleton.bias(binding), np.asarray(layer.bias))
-        else:
-            assert skeleton.bias(binding) is None
+        np.testing.assert_array_equal(skeleton.bias(binding), np.asarray(layer.bias))
 
 
 def test_inputs_go_by_their_keras_names(skeleton):

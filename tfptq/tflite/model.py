@@ -99,6 +99,11 @@ class TFLiteModel:
         shape = self.tensors[index].shape
         return () if shape is None else tuple(int(size) for size in shape)
 
+    def sizes(self, index: int) -> list[int]:
+        """Shape of a tensor; dynamic dimensions are -1."""
+        signature = self.tensors[index].shapeSignature
+        return list(self.shape(index)) if signature is None else [int(size) for size in signature]
+
     def operator_name(self, operator) -> str:
         """Name of an operator's kind, such as ``CONV_2D``."""
         code = self.root.operatorCodes[operator.opcodeIndex]

@@ -3,10 +3,11 @@
 * Shapes that are computed at run time because the batch is dynamic (SHAPE, GATHER, PACK, ... before a RESHAPE) become
   constants with one -1. Compilers for NPUs and microcontrollers want that.
 * A dense layer on more than two axes is RESHAPE, FULLY_CONNECTED, RESHAPE; the operator can do that itself.
-* A RESHAPE to the shape that is there already goes away.
+* A RESHAPE or EXPAND_DIMS to a shape that is there already, or was there before, goes away.
 * SUM becomes MEAN and a multiplication: the reference int8 kernel of SUM gives wrong results where the grids of its
   input and output differ (LiteRT 2.3, also for the converter's own files), that of MEAN does not.
 * SQUARE, which has no integer kernel, becomes ``MUL(x, x)``.
+* What the converter leaves apart because the batch is dynamic is fused (``tfptq.tflite.fuse``).
 """
 
 import math
@@ -14,6 +15,7 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfptq.tflite.fuse import fuse_biases, fuse_dilations
 from tfptq.tflite.model import TFLiteModel
 
 #: First version of FULLY_CONNECTED that can keep the leading axes of its input.
@@ -25,6 +27,8 @@ def simplify(model: TFLiteModel) -> None:
     fix_reshapes(model)
     read_through_reshapes(model)
     keep_axes_of_dense_layers(model)
+    fuse_dilations(model)
+    fuse_biases(model)
     remove_idle_reshapes(model)
     replace_sums(model)
     replace_squares(model)
@@ -46,7 +50,7 @@ def fix_reshapes(model: TFLiteModel) -> int:
     for operator in model.operators:
         if model.operator_name(operator) != "RESHAPE" or len(operator.inputs) < 2:
             continue
-        sizes = _sizes(model, operator.outputs[0])
+        sizes = model.sizes(operator.outputs[0])
         if model.is_constant(operator.inputs[1]) or not _told_by_the_others(sizes):
             continue
         name = f"{model.name(operator.outputs[0])}/shape"
@@ -72,7 +76,7 @@ def read_through_reshapes(model: TFLiteModel) -> int:
         before = model.operators[producers[operator.inputs[0]]] if operator.inputs[0] in producers else None
         if before is None or model.operator_name(before) != "RESHAPE" or operator.builtinOptions.keepNumDims:
             continue
-        if _sizes(model, before.inputs[0])[-1] == model.shape(operator.inputs[1])[-1]:
+        if model.sizes(before.inputs[0])[-1] == model.shape(operator.inputs[1])[-1]:
             operator.inputs = [before.inputs[0], *operator.inputs[1:]]
             changed += 1
     _remove_unread(model)
@@ -93,11 +97,11 @@ def keep_axes_of_dense_layers(model: TFLiteModel) -> int:
         users = [user for user in model.operators if set(operator.outputs) & set(user.inputs)]
         if len(users) != 1 or [*map(model.operator_name, (operator, *users))] != ["FULLY_CONNECTED", "RESHAPE"]:
             continue
-        sizes, target = _sizes(model, operator.inputs[0]), users[0].outputs[0]
+        sizes, target = model.sizes(operator.inputs[0]), users[0].outputs[0]
         restored = [*sizes[:-1], model.shape(operator.inputs[1])[0]]
         if (
             sizes[-1] == model.shape(operator.inputs[1])[-1]
-            and _sizes(model, target) == restored
+            and model.sizes(target) == restored
             and _told_by_the_others(restored)
             and operator.outputs[0] not in model.subgraph.outputs
         ):
@@ -110,27 +114,30 @@ def keep_axes_of_dense_layers(model: TFLiteModel) -> int:
 
 
 def remove_idle_reshapes(model: TFLiteModel) -> int:
-    """Remove every RESHAPE to the shape that its input has.
+    """Remove every RESHAPE and EXPAND_DIMS that only brings back a shape that its values had before.
+
+    A stack of one-dimensional convolutions has two between each pair of them.
 
     Args:
-        model: edited in place.
+        model: edited in place; operators that nothing reads any more are removed.
 
     Returns:
-        Number of reshapes that were removed.
+        Number of operators whose readers read an earlier tensor now.
     """
-    idle = [
-        operator
-        for operator in model.operators
-        if model.operator_name(operator) == "RESHAPE"
-        and _sizes(model, operator.inputs[0]) == _sizes(model, operator.outputs[0])
-        and _told_by_the_others(_sizes(model, operator.inputs[0]))
-        and operator.outputs[0] not in model.subgraph.outputs
-    ]
-    for reshape in idle:
-        model.operators.remove(reshape)
-        for operator in model.operators:
-            operator.inputs = [reshape.inputs[0] if at == reshape.outputs[0] else at for at in operator.inputs]
-    return len(idle)
+    sources: dict[int, list[int]] = {}  # result of a view -> the tensors with the same values before it
+    changed = 0
+    for operator in model.operators:
+        if model.operator_name(operator) not in ("RESHAPE", "EXPAND_DIMS"):
+            continue
+        result, sizes = operator.outputs[0], model.sizes(operator.outputs[0])
+        sources[result] = [operator.inputs[0], *sources.get(operator.inputs[0], ())]
+        same = [source for source in sources[result] if model.sizes(source) == sizes]
+        if same and _told_by_the_others(sizes) and result not in model.subgraph.outputs:
+            for user in model.operators:
+                user.inputs = [same[-1] if index == result else index for index in user.inputs]
+            changed += 1
+    _remove_unread(model)
+    return changed
 
 
 def replace_sums(model: TFLiteModel) -> int:
@@ -149,7 +156,7 @@ def replace_sums(model: TFLiteModel) -> int:
             continue
         if not model.is_float(operator.inputs[0]):  # integers have no mean
             continue
-        sizes = _sizes(model, operator.inputs[0])
+        sizes = model.sizes(operator.inputs[0])
         reduced = [sizes[axis] for axis in model.constant(operator.inputs[1]).reshape(-1)]
         if not all(size > 0 for size in reduced):
             continue
@@ -187,12 +194,6 @@ def replace_squares(model: TFLiteModel) -> None:
                 schema.MulOptionsT(),
                 schema.BuiltinOptions.MulOptions,
             )
-
-
-def _sizes(model: TFLiteModel, index: int) -> list[int]:
-    """Sizes of the dimensions of a tensor; -1 where dynamic."""
-    signature = model.tensors[index].shapeSignature
-    return list(model.shape(index)) if signature is None else [int(size) for size in signature]
 
 
 def _told_by_the_others(sizes: list[int]) -> bool:
