@@ -232,6 +232,22 @@ def test_names_that_tensorflow_cannot_export(name):
     refused(ValueError, f"names of inputs must consist of ASCII .*, not '{name}'", model, np.ones((4, 8), np.float32))
 
 
+@pytest.mark.parametrize("preset", ["w8a8_layer", "w8a8_shift"])
+@pytest.mark.parametrize("name", ["a b", "größe", "x*y[1]"])
+def test_names_of_layers_that_tensorflow_cannot_export(name, preset):
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(4, "relu", name=name), layers.Dense(3)])
+    with pytest.raises(ValueError, match="names of layers must consist of ASCII .*") as error:
+        tfptq.quantize_keras_model(model, np.ones((4, 8), np.float32), preset, progress=False)
+    assert repr(name) in str(error.value)
+
+
+@pytest.mark.parametrize("preset", ["w8a8_layer", "w8a8_shift"])
+def test_any_name_of_a_model_will_do(preset):
+    stack = [keras.Input((8,)), layers.Dense(4, "relu"), layers.Dense(3)]
+    samples = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
+    assert tfptq.quantize_keras_model(keras.Sequential(stack, name="my größe"), samples, preset, progress=False).tflite
+
+
 def test_outputs_in_lists_of_lists():
     inputs = keras.Input((8,), name="x")
     outputs = keras.layers.Dense(2)(inputs)

@@ -19,7 +19,7 @@ from tfptq.graph.simplify import (
     split_separable_convolutions,
     unwrap_time_distributed,
 )
-from tfptq.graph.validate import check_backend, check_model, check_weights
+from tfptq.graph.validate import check_backend, check_model, check_names, check_weights
 
 
 def canonicalise(model: keras.Model, unfolded: Collection[str] = ()) -> keras.Model:
@@ -44,12 +44,13 @@ def canonicalise(model: keras.Model, unfolded: Collection[str] = ()) -> keras.Mo
     Raises:
         RuntimeError: Keras does not run on TensorFlow.
         TypeError: not a Keras 3 model.
-        ValueError: the model is not built, subclassed, already quantized, has NaN or infinite weights or no weighted
-            layer, or has a layer that cannot be copied.
+        ValueError: the model is not built, subclassed or already quantized, has names that TensorFlow cannot export,
+            NaN or infinite weights or no weighted layer, or a layer that cannot be copied.
     """
     check_backend()
     check_model(model)
     graph = read_graph(model)
+    check_names(graph)
     check_weights(graph)
     graph, normalizations = normalize_in_one_layer(remove_identities(graph), unfolded)
     graph = unwrap_time_distributed(graph)

@@ -136,7 +136,7 @@ def measure_channels(
     """
     if not values:
         return {}
-    model = build_model(replace(graph, outputs=values))
+    model = build_model(replace(graph, name="measured", outputs=values))  # any name is no TensorFlow scope
     names = input_names(model)
 
     @tf.function(autograph=False, reduce_retracing=True)

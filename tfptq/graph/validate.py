@@ -1,9 +1,15 @@
 """What a model must be so that it can be quantized; every refusal names the model or layer and says what to do."""
 
+import keyword
+import re
+
 import keras
 import numpy as np
 
 from tfptq.graph.flat_graph import FlatGraph
+
+#: What TensorFlow takes as the name of a scope, and so of a layer.
+SCOPE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 
 def check_backend() -> None:
@@ -35,6 +41,27 @@ def check_model(model: keras.Model) -> None:
         raise ValueError(
             f"the model {model.name!r} is not built: call model.build(input_shape) or give it a keras.Input first"
         )
+
+
+def check_names(graph: FlatGraph) -> None:
+    """Refuse names of inputs and layers that TensorFlow cannot export.
+
+    Raises:
+        ValueError: listing the names.
+    """
+    inputs = [config["name"] for config in graph.input_configs]
+    bad_inputs = [name for name in inputs if not SCOPE_NAME.fullmatch(name) or keyword.iskeyword(name)]
+    bad_layers = [unit.name for unit in graph.units if unit.operation is None and not SCOPE_NAME.fullmatch(unit.name)]
+    for things, rule, names in (
+        ("inputs", "ASCII letters, digits and _.-, and be no Python keyword", bad_inputs),
+        ("layers", "ASCII letters, digits and _.-/", bad_layers),
+    ):
+        if names:
+            raise ValueError(
+                f"the model {graph.name!r} cannot be exported: names of {things} must consist of {rule}, not "
+                f"{', '.join(map(repr, names))}. Build the model again with others, and copy the weights with "
+                "set_weights"
+            )
 
 
 def check_weights(graph: FlatGraph) -> None:

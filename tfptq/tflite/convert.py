@@ -6,9 +6,7 @@ states need a known size; models with such layers are converted for one sample a
 
 import contextlib
 import io
-import keyword
 import logging
-import re
 import tempfile
 import threading
 import warnings
@@ -18,11 +16,10 @@ import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
 from tfptq.graph.rebuild import graph_of
+from tfptq.graph.validate import SCOPE_NAME
 
 #: The operator that the converter names when the states of a loop have a dynamic batch.
 STATE_LIST = "TensorListReserve"
-#: What TensorFlow takes as the name of a scope.
-_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 #: Standard output, warnings and log levels belong to the process: two threads would put back what the other one set.
 _ONE_AT_A_TIME = threading.Lock()
@@ -65,11 +62,10 @@ def _convert(model: keras.Model) -> bytes:
         try:
             return _converter(model, folder).convert()
         except (AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
-            names = _refused_names(model)
-            if names:
+            if _nested_outputs(model):
                 raise ValueError(
-                    f"the TFLite converter cannot export the model {model.name!r}: {'; '.join(names)}. Build the "
-                    "model again with others, and copy the weights with set_weights."
+                    f"the TFLite converter cannot export the model {model.name!r}: outputs must be one tensor, or a "
+                    "list or dict of tensors without further lists or dicts in it. Build the model again with others"
                 ) from error
             raise ValueError(
                 f"the TFLite converter cannot convert the model {model.name!r}: {error}. {_advice(model, error)}"
@@ -103,33 +99,20 @@ def _exportable(model: keras.Model) -> keras.Model:
     """
     function = graph_of(model)
     listed = not isinstance(function._inputs_struct, dict)
-    if listed and _SCOPE.fullmatch(model.name):
+    if listed and SCOPE_NAME.fullmatch(model.name):
         return model
     return keras.Model(
         function._inputs_struct if listed else model.inputs,
         function._outputs_struct,
-        name=model.name if _SCOPE.fullmatch(model.name) else "model",
+        name=model.name if SCOPE_NAME.fullmatch(model.name) else "model",
     )
 
 
-def _refused_names(model: keras.Model) -> list[str]:
-    """Names that TensorFlow cannot export, and outputs without a name, as parts of a message."""
-    function = graph_of(model)
-    inputs = [tensor.name for tensor in model.inputs]
-    named = {
-        "names of inputs must consist of ASCII letters, digits and _.-, and be no Python keyword": [
-            name for name in inputs if not _SCOPE.fullmatch(name) or keyword.iskeyword(name)
-        ],
-        "names of layers must consist of ASCII letters, digits and _.-/": [
-            layer.name for layer in model.layers if layer.name not in inputs and not _SCOPE.fullmatch(layer.name)
-        ],
-    }
-    found = [f"{rule}, not {', '.join(map(repr, names))}" for rule, names in named.items() if names]
-    structure = function._outputs_struct
+def _nested_outputs(model: keras.Model) -> bool:
+    """Whether outputs lie in lists or dicts within others, which the converter cannot name."""
+    structure = graph_of(model)._outputs_struct
     members = list(structure.values()) if isinstance(structure, dict) else structure
-    if isinstance(members, (list, tuple)) and any(isinstance(member, (list, tuple, dict)) for member in members):
-        found.append("outputs must be one tensor, or a list or dict of tensors without further lists or dicts in it")
-    return found
+    return isinstance(members, (list, tuple)) and any(isinstance(member, (list, tuple, dict)) for member in members)
 
 
 def _with_batch_of_one(model: keras.Model) -> keras.Model:
