@@ -113,6 +113,16 @@ def test_what_must_stay_of_feature_maps_is_a_depthwise_convolution(called):
     assert canonical.get_layer("norm").kernel_size == (1, 1)
 
 
+def test_batch_norm_behind_a_convolution_that_others_read_is_a_depthwise_convolution():
+    inputs = keras.Input((6, 6, 2))
+    shared = layers.Conv2D(4, 3, padding="same")(inputs)
+    branch = layers.ReLU()(layers.BatchNormalization(name="norm")(shared))
+    model = keras.Model(inputs, layers.Add()([shared, layers.Conv2D(4, 3, padding="same")(branch)]))
+    canonical = folded(model)
+    assert "BatchNormalization" not in kinds(canonical)
+    assert canonical.get_layer("norm").kernel_size == (1, 1)
+
+
 def test_chains_fold_into_one_layer():
     model = stack(
         (5, 5, 3),

@@ -76,6 +76,28 @@ def test_a_narrow_input_with_other_readers_keeps_its_grid():
     assert found["b"] == found["joined"] == activation_grid(-9.0, 9.0)
 
 
+def test_a_tensor_that_shares_its_grid_with_one_that_others_read_keeps_it():
+    ranges = {"a": (-1.0, 1.0), "moved": (-1.0, 1.0), "b": (-9.0, 9.0), "joined": (-9.0, 9.0), "other": (0.0, 1.0)}
+    for read in (False, True):
+        graph = FloatModel()
+        a, b = graph.input("a", SHAPE), graph.input("b", SHAPE)
+        moved = graph.add("RESHAPE", [a, graph.constant("shape", np.asarray([-1, 4], np.int32))], SHAPE, "moved")
+        joined = graph.add("CONCATENATION", [moved, b], (1, 8), "joined", schema.ConcatenationOptionsT())
+        results = [joined, graph.add("RELU", [a], SHAPE, "other")] if read else [joined]
+        found = grids(graph.finish(*results), ranges)
+        assert found["joined"] == activation_grid(-9.0, 9.0)
+        assert found["a"] == found["moved"] == (activation_grid(-1.0, 1.0) if read else found["joined"])
+
+
+def test_a_concatenation_of_concatenations_has_one_grid():
+    graph = FloatModel()
+    a, b, c = (graph.input(name, SHAPE) for name in "abc")
+    first = graph.add("CONCATENATION", [a, b], (1, 8), "first", schema.ConcatenationOptionsT())
+    second = graph.add("CONCATENATION", [first, c], (1, 12), "second", schema.ConcatenationOptionsT())
+    ranges = {"a": (-1.0, 1.0), "b": (-2.0, 2.0), "c": (-9.0, 9.0), "first": (-2.0, 2.0), "second": (-9.0, 9.0)}
+    assert set(grids(graph.finish(second), ranges).values()) == {activation_grid(-9.0, 9.0)}
+
+
 def test_inputs_with_fixed_grids_are_requantized_unless_all_are_the_same():
     for second, shared in (("LOGISTIC", True), ("TANH", False)):
         graph = FloatModel()

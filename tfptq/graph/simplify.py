@@ -112,8 +112,8 @@ def batch_norm_as_depthwise(graph: FlatGraph) -> FlatGraph:
 
     As a product and a sum it would be two operators with a rounding between them; as a convolution it is one, with an
     int32 bias and a scale for each channel, that takes its activation function in and follows the scales of channels.
-    Behind a linear layer without an activation function it stays: the converter fuses it there, even where the layer is
-    shared.
+    Behind a linear layer without an activation function, whose result nothing else reads, it stays: the converter fuses
+    it there, even where the layer is shared.
     """
     made: dict[Unit, Unit] = {}
     changes: dict[Call, list[Call]] = {}
@@ -122,7 +122,8 @@ def batch_norm_as_depthwise(graph: FlatGraph) -> FlatGraph:
         if affine is None or affine.axis != 3 or len(affine.source.shape) != 4:
             continue
         producer = graph.producers.get(affine.source)
-        if producer is None or producer.unit.kind not in LINEAR_LAYERS or not has_no_activation(producer.unit):
+        linear = producer is not None and producer.unit.kind in LINEAR_LAYERS and has_no_activation(producer.unit)
+        if not linear or graph.only_user(affine.source) is None:
             unit = made.setdefault(call.unit, _depthwise(call.unit, affine))
             changes[call] = [Call(unit, (affine.source,), {}, call.outputs)]
     return graph.replace_calls(changes)

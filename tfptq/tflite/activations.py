@@ -13,8 +13,8 @@ from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS, RULES, data_inputs
 
-#: An input joins the grid of a concatenation when its range covers at least this share of the joint range, or
-#: when nobody else reads it: it then loses at most one bit. Otherwise it is requantized just for the operator.
+#: An input joins the grid of a concatenation when its range covers at least this share of the joint range: it then
+#: loses at most one bit. So does one that nobody else reads. Others are requantized just for the operator.
 JOIN_SHARE = 0.5
 
 #: Least maximum of a result of ReLU6: the code of 6 then stays far inside int32.
@@ -97,8 +97,19 @@ def _join(model: TFLiteModel, operator, groups: "_Groups", readers: Mapping[int,
     for index in dict.fromkeys(inputs):
         own_low, own_high = groups.range(index)
         alike = own_high - own_low >= JOIN_SHARE * (high - low)
-        if len(fixed) == 1 and (alike or len(readers[index]) == 1):
+        if len(fixed) == 1 and (alike or not _read_elsewhere(model, index, operator, groups, readers)):
             groups.join(index, output)
+
+
+def _read_elsewhere(
+    model: TFLiteModel, index: int, operator, groups: "_Groups", readers: Mapping[int, list[int]]
+) -> bool:
+    """Whether a tensor or one on its grid is an output, or is read by an operator that leads off that grid."""
+    members = groups.members(index)
+    if members & set(model.subgraph.outputs):
+        return True
+    others = [model.operators[at] for member in members for at in readers.get(member, ())]
+    return not all(other is operator or members.issuperset(other.outputs) for other in others)
 
 
 class _Groups:
@@ -108,6 +119,7 @@ class _Groups:
         self._parent: dict[int, int] = {}
         self._ranges = dict(ranges)
         self._fixed: dict[int, ActivationGrid] = {}
+        self._members: dict[int, set[int]] = {}
 
     def _root(self, index: int) -> int:
         while self._parent.get(index, index) != index:
@@ -118,11 +130,17 @@ class _Groups:
         a, b = self._root(a), self._root(b)
         if a == b:
             return
+        self._members[a] = self.members(a) | self.members(b)
         self._parent[b] = a
         (low_a, high_a), (low_b, high_b) = self._ranges[a], self._ranges[b]
         self._ranges[a] = (min(low_a, low_b), max(high_a, high_b))
         if b in self._fixed:
             self._fixed.setdefault(a, self._fixed[b])
+
+    def members(self, index: int) -> set[int]:
+        """All tensors on the grid of one."""
+        root = self._root(index)
+        return self._members.get(root, {root})
 
     def make_symmetric(self, index: int) -> None:
         root = self._root(index)
