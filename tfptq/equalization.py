@@ -16,7 +16,7 @@ own for each channel takes any factor up.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -24,7 +24,7 @@ import numpy as np
 
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import weight_code_limit
-from tfptq.core.channel_levelling import GridReader, expected_noise, levelling_factors
+from tfptq.core.channel_levelling import GridReader, expected_noise, least_noise, levelling_factors
 from tfptq.core.equalization import Reader, equalizing_factors
 from tfptq.data import CalibrationData
 from tfptq.graph import scale_channels
@@ -77,9 +77,9 @@ def equalize_channels(model: keras.Model, config: QuantizationConfig, data: Cali
         batches = data.spread(SAMPLES_FOR_WEIGHTS)
         network = network.scaled(_factors_for_concatenations(network, batches))
         return network.scaled(_factors_for_weights(network, batches)).model
-    if not _factors_for_activations(network, data.spread(SAMPLES_FOR_A_LOOK), LEAST_PROMISE_DB):
+    if not any(_factors_for_activations(network, data.spread(SAMPLES_FOR_A_LOOK), LEAST_PROMISE_DB)):
         return model
-    return network.scaled(_factors_for_activations(network, data, LEAST_GAIN_DB)).model
+    return network.scaled(dict(_factors_for_activations(network, data, LEAST_GAIN_DB))).model
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,26 +149,32 @@ def _split(magnitudes: np.ndarray, side: Side, size: int) -> tuple[np.ndarray, n
 
 def _factors_for_activations(
     network: _Network, batches: Iterable[Mapping[str, np.ndarray]], least_gain_db: float
-) -> dict[int, np.ndarray]:
-    """Group index -> factors that make better use of the grids of activations, of the groups that gain enough."""
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Index and factors of each group whose grids of activations are better used by them, by enough."""
     graph, groups = network.graph, network.groups
     measured = measure_channels(graph, activations(graph, groups), batches)
     wholes = _factors_of_wholes(groups, measured)
+    alike = all(factor == 1.0 for factor in wholes.values())
     grown = {value: channels.scaled(_along(groups, value, wholes)) for value, channels in measured.items()}
     rooms = channel_room(graph, groups, grown)
-    alone = np.ones(max((group.size for group in groups.groups), default=0))
-    factors = {}
     for group in groups.groups:
         room, readers = rooms[group.index], _grid_readers(network, group, grown, wholes)
         if not readers:
             continue
         growth = np.where(np.isfinite(room.growth), room.growth, 1.0) / MARGIN  # a channel of zeros stays
-        found = levelling_factors(readers, np.where(room.fixed, 1.0, np.clip(growth, 1.0, MOST_GROWTH)))
-        before = expected_noise(_grid_readers(network, group, measured, {}), alone[: group.size])
-        after = expected_noise(readers, found)
-        if before > 0.0 and 10.0 * math.log10(before / max(after, before * 1e-9)) >= least_gain_db:
-            factors[group.index] = wholes[group.index] * found
-    return factors
+        highest = np.where(room.fixed, 1.0, np.clip(growth, 1.0, MOST_GROWTH))
+        unscaled = readers if alike else _grid_readers(network, group, measured, {})
+        before = expected_noise(unscaled, np.ones(group.size))
+        if _gain_db(before, least_noise(readers, highest)) < least_gain_db:
+            continue  # most groups of most networks, and the search takes long
+        found = levelling_factors(readers, highest)
+        if _gain_db(before, expected_noise(readers, found)) >= least_gain_db:
+            yield group.index, wholes[group.index] * found
+
+
+def _gain_db(before: float, after: float) -> float:
+    """By how much noise falls; nothing where there was none."""
+    return 10.0 * math.log10(before / max(after, before * 1e-9)) if before > 0.0 else -math.inf
 
 
 def _factors_for_concatenations(

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfptq.core.channel_levelling import GridReader, expected_noise, levelling_factors
+from tfptq.core.channel_levelling import GridReader, expected_noise, least_noise, levelling_factors
 
 
 def reader(rng, channels, outputs=5, rounding=1e-3, depthwise=False):
@@ -40,6 +40,8 @@ def test_factors_stay_within_limits_and_never_hurt(seed, channels, kinds, roundi
     factors, ones = levelling_factors(readers, highest), np.ones(channels)
     assert factors.shape == (channels,) and (factors >= 1.0).all() and (factors <= highest).all()
     assert expected_noise(readers, factors) <= expected_noise(readers, ones) + 1e-30
+    for some in (factors, ones, highest, 1.0 + rng.random(channels) * (highest - 1.0)):
+        assert least_noise(readers, highest) <= expected_noise(readers, some) * (1.0 + 1e-9) + 1e-30
     # The norm that stands for the maximum of a row is at most 30 % above it.
     assert noise(readers, factors) <= 1.7 * noise(readers, ones) + 1e-30
 
@@ -76,4 +78,4 @@ def test_small_channels_grow_until_weights_would_pay():
 @pytest.mark.parametrize("readers", [[], [GridReader(np.zeros(2), None, np.zeros(0), np.zeros(2), 0.0, 1.0, 0.0)]])
 def test_nothing_reads_the_channels(readers):
     np.testing.assert_array_equal(levelling_factors(readers, np.full(2, 4.0)), 1.0)
-    assert expected_noise(readers, np.ones(2)) == 0.0
+    assert expected_noise(readers, np.ones(2)) == least_noise(readers, np.ones(2)) == 0.0

@@ -27,7 +27,9 @@ import numpy as np
 
 #: Order of the norm that stands for the maximum of a row.
 _NORM = 8
-_ITERATIONS = 100
+_MOST_ITERATIONS = 100
+#: The iteration ends when so many steps in a row have not lowered the noise by more than this share.
+_PATIENCE, _LEAST_PROGRESS = 3, 1e-4
 #: Weights below this share of a kernel's largest count as that share.
 _SMALLEST_SHARE = 1e-6
 #: Noise of weights of 8 bits in units of the largest of their row.
@@ -71,16 +73,38 @@ def levelling_factors(readers: Sequence[GridReader], highest: np.ndarray) -> np.
     """
     terms = [_Terms(reader) for reader in readers if reader.signal > 0.0]
     factors = best = np.ones(len(highest))
-    least = math.inf
-    for _ in range(_ITERATIONS if terms else 0):
+    least, idle = math.inf, 0
+    for _ in range(_MOST_ITERATIONS if terms else 0):
         saves, costs, noise = (sum(parts) for parts in zip(*(term.at(factors) for term in terms), strict=True))
+        idle = 0 if noise < (1.0 - _LEAST_PROGRESS) * least else idle + 1
         if noise < least:
             best, least = factors, noise
+        if idle == _PATIENCE:
+            break
         # A factor that costs nothing grows to its limit.
         ratio = np.divide(saves, costs, out=np.full(len(highest), np.inf), where=costs > 0.0)
         growth = np.clip(ratio ** (0.5 / (_NORM + 2)), 1.0 / _LARGEST_STEP, _LARGEST_STEP)
         factors = np.clip(factors * growth, 1.0, highest)
     return best
+
+
+def least_noise(readers: Sequence[GridReader], highest: np.ndarray) -> float:
+    """A bound that ``J`` cannot fall below, without a search: each part of it at its own best factors.
+
+    Args:
+        readers: layers that read the channels.
+        highest: largest factor of each channel, ``[C]``, ``>= 1``.
+    """
+    total = 0.0
+    for reader in readers:
+        if reader.signal > 0.0:
+            noise = reader.rounding * float(np.sum(reader.energy / highest**2))
+            if reader.magnitudes is not None:
+                rows = np.maximum((reader.magnitudes / highest).max(axis=1), reader.others)
+                power = float(reader.power.sum()) + reader.other_power
+                noise += _WEIGHT_NOISE * float(np.sum(np.square(rows, dtype=np.float64))) * power
+            total += noise / reader.signal
+    return total
 
 
 def expected_noise(readers: Sequence[GridReader], factors: np.ndarray) -> float:
