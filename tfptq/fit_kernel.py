@@ -32,9 +32,6 @@ UNMATCHED_CONFIG = QuantizationConfig(PerChannel())
 #: Multiples of the scales that are tried together with the rounding below 8 bits, where it pays: in small kernels.
 GAINS = tuple(np.linspace(0.7, 1.25, 12))
 MOST_INPUTS_FOR_GAINS = 200
-#: Values of ``s_v`` that the search for integer and shift scales follows to the end. Nearest codes happen to be good
-#: with some of them, so that it pays to try many; learned codes are as good with any.
-FINALISTS_FOR_NEAREST, FINALISTS = 16, 4
 #: With fewer positions than this for each input of a kernel, the pull towards the float weights grows.
 FEW_POSITIONS = 8
 
@@ -198,7 +195,7 @@ def _searched_scales(view: np.ndarray, config: QuantizationConfig, statistics: C
         cross=statistics.cross,
         objective="cosine" if config.weight_scale == "cosine" else "output_error",
         allowed=config.multipliers,
-        finalists=FINALISTS_FOR_NEAREST if rounding_method(config, view.shape) == "nearest" else FINALISTS,
+        thorough=rounding_method(config, view.shape) == "nearest",  # learned codes are as good with any
     )
 
 
