@@ -107,7 +107,11 @@ def test_a_killed_run_goes_on_with_the_same_bytes(model, images, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         quantize(model, images, config, checkpoint_dir=tmp_path)
     monkeypatch.setattr(tfptq.fit, "_fit_unit", lambda *arguments: done.append(1) or fit_unit(*arguments))
+    finished = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
     assert quantize(model, images, config, checkpoint_dir=tmp_path).tflite == expected
+    now = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
+    assert len(finished) == 2 and len(now) == 5
+    assert finished.items() <= now.items()  # what was finished is not written again
     assert len(done) == 5  # two before the kill, the other three after it
     with pytest.raises(ValueError, match="another model, config, seed or dataset"):
         quantize(model, images, config.replace(weight_bits=4), checkpoint_dir=tmp_path)
