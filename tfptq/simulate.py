@@ -123,8 +123,8 @@ def assign_weights_to_wrappers(
             elif shift.any():
                 notes.append(
                     f"the Keras simulation leaves out the bias that the file adds to {slot.name!r} of layer "
-                    f"{wrapper.layer.name!r} for a correct mean: the layer has none. Make it with a bias, or switch "
-                    "bias_correction off"
+                    f"{wrapper.layer.name!r} for a correct mean: the layer has none for each of its outputs. Make it "
+                    "with such a bias, or switch bias_correction off"
                 )
     return notes
 
