@@ -30,11 +30,11 @@ import tensorflow as tf
 from tfptq.config import FineTuning
 from tfptq.core.affine import ActivationGrid
 from tfptq.fit_kernel import Fitted, FittedWeight
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding, WeightKey, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import unfuse_activations
-from tfptq.tflite.skeleton import Skeleton
 from tfptq.tflite.to_tensorflow import can_run, run_operator
 
 #: Final operators whose input is compared in place of their output.

@@ -14,7 +14,7 @@ from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.data import CalibrationData
-from tfptq.data_checks import DataError
+from tfptq.data_errors import DataError
 from tfptq.fine_tune import fine_tune, learn_steps, tuning_obstacle
 from tfptq.fit import (
     asks_for_statistics,

@@ -15,10 +15,10 @@ from tfptq.layers import QuantizeWrapper, TensorSlot, wrappers
 from tfptq.tflite.activations import Range
 from tfptq.tflite.calibrate import Measurements
 from tfptq.tflite.emit import IntegerPlan
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS
 from tfptq.tflite.runtime import TensorRunner
-from tfptq.tflite.skeleton import Skeleton
 
 #: Relative difference below which a tensor of the file holds what a layer reads or writes.
 SAME_VALUES = 1e-2

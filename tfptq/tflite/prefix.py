@@ -22,13 +22,13 @@ import numpy as np
 from tfptq.core.affine import ActivationGrid
 from tfptq.core.products import sum_in_threads
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import WeightBinding, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.residual_blocks import Block, find_blocks
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import crossing, segment, unfuse_activations
 from tfptq.tflite.simulate_activations import simulate_activations
-from tfptq.tflite.skeleton import Skeleton
 
 #: A cut is moved although it costs more memory than the last one when so many operators would be run again.
 LONGEST_RERUN = 6
