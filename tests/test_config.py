@@ -124,6 +124,18 @@ def test_bad_values(changes, message):
 
 
 @pytest.mark.parametrize(
+    ("options", "field"),
+    [({"reconstruction": "block"}, "reconstruction='block'"), ({"refine_scales": 2}, "refine_scales")],
+)
+def test_rounding_to_nearest_refuses_what_would_have_no_effect(options, field):
+    with pytest.raises(ValueError, match=f"rounding with {field} learns.*'nearest' does not"):
+        Rounding(**options)
+    preset = QuantizationConfig.from_preset("w4a8_channel")
+    learned = preset.replace(rounding=Rounding("coordinate", **options), overrides=[override("a", rounding="nearest")])
+    assert learned.for_layer("a").rounding == learned.replace(rounding="nearest").rounding == Rounding()
+
+
+@pytest.mark.parametrize(
     "changes, message",
     [
         ({"method": "magic"}, "calibration.method"),

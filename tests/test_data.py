@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfptq.data import calibration_data
-from tfptq.data_checks import DataError, InputSpec, input_specs
+from tfptq.data_checks import InputSpec, input_specs
+from tfptq.data_errors import DataError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(10, 4, 3)).astype(np.float32)

@@ -77,6 +77,23 @@ def test_very_small_weights(images):
     assert signal_to_noise(expected, found) > 25
 
 
+@pytest.mark.parametrize("config", ["w4a8_channel", "w4a8_block", "w4a8_fine_block", "w4a8_mixed"])
+@pytest.mark.parametrize("factor", [1e-22, 1e-30, 1e-38])
+def test_activations_whose_squares_float32_cannot_hold(images, factor, config):
+    """Below the smallest step of any grid, they are zeros in the file, and what their readers add to them remains."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, name="tiny")(inputs)
+    x = layers.Conv2D(4, 3, name="reader", activation="relu")(x)
+    x = layers.Conv2D(4, 3, name="gate", bias_initializer="ones")(x)
+    model = keras.Model(inputs, layers.Dense(3, name="head")(x * layers.Conv2D(4, 5)(inputs)[:, 1:3, 1:3]))
+    kernel = model.get_layer("tiny").kernel
+    kernel.assign(factor * kernel)
+    result = tfptq.quantize_keras_model(model, images, config, progress=False)
+    (found,) = run_decoded(result.tflite, {"image": images}).values()
+    assert signal_to_noise(np.asarray(model(images)), found) > 15
+
+
 @pytest.mark.parametrize("config", [*PRESETS, "w4a8_channel", "w4a8_block"])
 def test_results_far_below_what_their_kernels_add_up(config):
     """The difference of two large, nearly equal inputs: useless in 8 bits, but a file that every runtime loads."""

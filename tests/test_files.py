@@ -41,6 +41,35 @@ def test_permissions_follow_the_old_file_or_the_umask(tmp_path):
         os.umask(before)
 
 
+def test_the_umask_of_other_threads_is_left_alone(tmp_path, monkeypatch):
+    def refuse(mask):
+        raise AssertionError("the umask was changed")
+
+    monkeypatch.setattr(os, "umask", refuse)
+    write_atomically(tmp_path / "file", b"1")
+    write_atomically(tmp_path / "file", b"2")
+
+
+def test_a_private_file_is_never_open_to_others(tmp_path, monkeypatch):
+    path, modes, chmod = tmp_path / "file", [], os.chmod
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+
+    def look(target, mode):
+        modes.append(stat.S_IMODE(os.stat(target).st_mode))
+        chmod(target, mode)
+
+    monkeypatch.setattr(os, "chmod", look)
+    write_atomically(path, b"new")
+    assert modes == [0o600] and stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_name_of_any_length_that_the_system_takes(tmp_path):
+    path = tmp_path / ("n" * 255)
+    write_atomically(path, b"1")
+    assert path.read_bytes() == b"1" and len(os.listdir(tmp_path)) == 1
+
+
 def test_refuses_a_folder_and_a_missing_folder(tmp_path):
     with pytest.raises(IsADirectoryError, match="name a file in it"):
         check_writable(tmp_path)

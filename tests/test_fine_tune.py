@@ -1,8 +1,11 @@
 """Fine-tuning of whole networks: it gains, keeps what it must, and says when it cannot."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 from stock_runtimes import run_decoded, signal_to_noise
 from test_reordering import inverted_residual, residual, with_random_weights
@@ -10,7 +13,10 @@ from test_reordering import inverted_residual, residual, with_random_weights
 import tfptq
 from tfptq.config import FineTuning, PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.blocks import BlockScales, float_scales
+from tfptq.fine_tune import _learn, _Lessons
 from tfptq.layers import wrappers
+from tfptq.pipeline import kernel_views
+from tfptq.tflite.skeleton import build_skeleton
 
 W3 = QuantizationConfig(PerChannel(), weight_bits=3, fine_tuning=FineTuning(60, 8, 8, 5e-3))
 WAYS = {
@@ -70,6 +76,55 @@ def test_same_seed_same_bytes():
     model, data = with_random_weights(inverted_residual()), samples(24)
     first, second = (quantize(model, data, W3) for _ in range(2))
     assert first.tflite == second.tflite
+
+
+class Reshuffled:
+    """Batches of samples that come in another order in each pass."""
+
+    def __init__(self, data, size):
+        self.data, self.size, self.passes = data, size, 0
+
+    def __iter__(self):
+        self.passes += 1
+        order = np.random.default_rng(self.passes).permutation(len(self.data))
+        for start in range(0, len(order), self.size):
+            yield {"image": self.data[order[start : start + self.size]]}
+
+
+@pytest.mark.parametrize("kept_bytes", [1 << 26, 100, 0])
+def test_targets_belong_to_their_samples_in_any_order(monkeypatch, kept_bytes):
+    monkeypatch.setattr("tfptq.fine_tune._KEPT_BYTES", kept_bytes)
+    model, data = with_random_weights(residual()), samples(20)
+    skeleton = build_skeleton(model, kernel_views(model))
+    for batches in (Reshuffled(data, 8), [{"image": data}]):
+        lessons = _Lessons(skeleton, batches, 3)
+        for _ in range(3):
+            for inputs, (targets,) in lessons:
+                (values,) = inputs.values()
+                np.testing.assert_allclose(targets, model(values), atol=1e-4)
+        assert lessons._kept_bytes <= kept_bytes
+
+
+class EasierInEachPass:
+    """Lessons whose loss falls from pass to pass by itself, for a network that multiplies."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        values = tf.constant([1000.0 * 0.1**self.passes])
+        yield {0: values}, [values]
+
+    def groups(self):
+        return [None]
+
+
+def test_the_loss_before_and_after_is_that_of_the_same_samples():
+    gain = tf.Variable(0.1)
+    network = SimpleNamespace(run=lambda inputs: [(1.0 + gain) * inputs[0]])
+    better = _learn(network, [gain], EasierInEachPass(), FineTuning(1, 1, 8, 5.0), lambda samples: None)
+    assert not better and abs(float(gain)) > 1.0
 
 
 def test_float16_scales_stay_float16():

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
@@ -107,7 +108,11 @@ def test_a_killed_run_goes_on_with_the_same_bytes(model, images, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         quantize(model, images, config, checkpoint_dir=tmp_path)
     monkeypatch.setattr(tfptq.fit, "_fit_unit", lambda *arguments: done.append(1) or fit_unit(*arguments))
+    finished = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
     assert quantize(model, images, config, checkpoint_dir=tmp_path).tflite == expected
+    now = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
+    assert len(finished) == 2 and len(now) == 5
+    assert finished.items() <= now.items()  # what was finished is not written again
     assert len(done) == 5  # two before the kill, the other three after it
     with pytest.raises(ValueError, match="another model, config, seed or dataset"):
         quantize(model, images, config.replace(weight_bits=4), checkpoint_dir=tmp_path)
@@ -120,6 +125,23 @@ def test_checkpoints_know_all_samples(model, images, tmp_path):
     others[-1] = 1.0 - others[-1]
     with pytest.raises(ValueError, match="another model, config, seed or dataset"):
         quantize(model, others, config, checkpoint_dir=tmp_path)
+
+
+def test_checkpoints_of_a_shuffled_dataset(model, images, tmp_path):
+    """In one order for all passes and runs it will do; in another one each time no run could be resumed."""
+    config = _config(Rounding("coordinate"))
+    dataset = tf.data.Dataset.from_tensor_slices(images)
+
+    def shuffled():
+        return dataset.shuffle(SAMPLES, seed=1, reshuffle_each_iteration=False).batch(8)
+
+    expected = quantize(model, shuffled(), config, checkpoint_dir=tmp_path / "one").tflite
+    assert quantize(model, shuffled(), config, checkpoint_dir=tmp_path / "one").tflite == expected
+    with pytest.raises(tfptq.DataError, match="reshuffle_each_iteration=False"):
+        quantize(model, dataset.shuffle(SAMPLES, seed=1).batch(8), config, checkpoint_dir=tmp_path / "other")
+    once = dataset.shuffle(SAMPLES, seed=2, reshuffle_each_iteration=False)
+    with pytest.raises(ValueError, match="seed or dataset.*A dataset that is shuffled differs from run to run"):
+        quantize(model, once, config, checkpoint_dir=tmp_path / "one")
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hand_made import FileBuilder
@@ -47,7 +48,31 @@ def test_import_is_cheap():
 
 
 def test_reading_a_file_does_not_load_tensorflow():
-    code = "import tfptq; tfptq.PRESETS, tfptq.FormatError, tfptq.VerificationError, tfptq.inspect"
+    code = "import tfptq; tfptq.PRESETS, tfptq.FormatError, tfptq.VerificationError, tfptq.DataError, tfptq.inspect"
+    assert not {"tensorflow", "keras"} & _modules_after(code)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "tfptq.data_errors",
+        "tfptq.npu",
+        "tfptq.report",
+        "tfptq.report.compare",
+        "tfptq.tflite.calibrate",
+        "tfptq.tflite.describe",
+        "tfptq.tflite.emit",
+        "tfptq.tflite.verify",
+    ],
+)
+def test_what_works_on_files_does_not_load_tensorflow(module):
+    assert not {"tensorflow", "keras"} & _modules_after(f"import {module}")
+
+
+def test_the_mathematics_loads_tensorflow_for_learned_rounding_only():
+    learned = {"adam", "adaround", "attention_gradient", "attention_round"}
+    modules = {path.stem for path in (Path(tfptq.__file__).parent / "core").glob("*.py")} - learned - {"__init__"}
+    code = "; ".join(f"import tfptq.core.{module}" for module in sorted(modules))
     assert not {"tensorflow", "keras"} & _modules_after(code)
 
 

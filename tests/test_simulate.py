@@ -98,6 +98,22 @@ def test_a_correction_that_the_simulation_leaves_out_is_noted():
     assert any("'projection'" in warning and "has none" in warning for warning in result.report.warnings)
 
 
+@pytest.mark.parametrize("axes", ["e", "d", "be"])
+@pytest.mark.parametrize("preset", ["w8a8_shift", "w4a8_channel"])
+def test_a_bias_for_several_outputs_stays_beside_the_kernel(axes, preset):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 8), name="x")
+    projection = layers.EinsumDense("abc,cde->abde", (6, 2, 4), bias_axes=axes, bias_initializer="normal", name="heads")
+    model = keras.Model(inputs, layers.Dense(3, name="head")(projection(inputs)))
+    data = np.random.default_rng(0).normal(size=(32, 6, 8)).astype(np.float32)
+    result = quantize(model, data, preset)
+    (found,) = run_decoded(result.tflite, {"x": data}).values()
+    assert signal_to_noise(model.predict(data, verbose=0), found) > 18.0
+    assert signal_to_noise(result.keras_model.predict(data, verbose=0), found) > 18.0
+    trained = result.keras_model.get_layer("quant_heads").layer.bias
+    np.testing.assert_array_equal(trained, projection.bias)
+
+
 def test_the_users_model_is_left_alone(network, images):
     before = [np.array(weight) for weight in network.get_weights()]
     quantize(network, images)

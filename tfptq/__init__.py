@@ -24,7 +24,7 @@ _CONTENTS = {
         "override",
     ),
     "tfptq.data": ("CalibrationData", "calibration_data"),
-    "tfptq.data_checks": ("DataError",),
+    "tfptq.data_errors": ("DataError",),
     "tfptq.graph.float_equality": ("FloatEqualityError",),
     "tfptq.export": ("export_simulation",),
     "tfptq.quantize": ("quantize_keras_model",),

@@ -51,7 +51,8 @@ class Checkpoint:
         elif marker.read_text() != job:
             raise ValueError(
                 f"checkpoint_dir {self._folder} holds a run with another model, config, seed or dataset, or of another "
-                "version of tfptq; name another folder, or delete this one to start afresh"
+                "version of tfptq; name another folder, or delete this one to start afresh. A dataset that is shuffled "
+                "differs from run to run: shuffle it with a seed and reshuffle_each_iteration=False, or pass arrays"
             )
 
     def load(self, number: int) -> tuple[QuantizedWeight, np.ndarray] | None:

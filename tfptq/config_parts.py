@@ -139,12 +139,12 @@ class Rounding:
             and coordinate descent), ``"attention"`` (Attention Round), ``"adaround"``.
         steps: steps of Adam for ``"attention"`` and ``"adaround"``.
         learning_rate: of Adam; None for the method's default.
-        tau: width of the attention, in units of the scale, for ``"attention"``.
+        tau: width of the attention, in units of the scale, for ``"attention"`` and for blocks.
         start: first offsets for ``"attention"``: ``"coordinate"``, ``"nearest"`` or ``"gaussian"``.
-        refine_scales: how often scales and codes are refined in turn after rounding.
+        refine_scales: how often scales and codes are refined in turn after rounding. Not for ``"nearest"``.
         damping: pull towards the float weights, in units of the mean input power.
         reconstruction: ``"layer"``: each kernel by itself, on statistics; ``"block"``: then all kernels of a residual
-            block together, with Attention Round on the true output of the block.
+            block together, with Attention Round on the true output of the block. Not for ``"nearest"``.
         block_steps: steps of Adam for each block.
         most_inputs: kernels with more inputs than this to an output are rounded to nearest, since the cost of
             statistics grows with the square of the inputs; None rounds all by the method.
@@ -175,6 +175,12 @@ class Rounding:
             between("rounding.most_inputs", self.most_inputs, 1, 2**20)
         if self.learning_rate is not None:
             between("rounding.learning_rate", self.learning_rate, 1e-8, 10.0)
+        if self.method == "nearest" and (self.reconstruction == "block" or self.refine_scales):
+            field = "reconstruction='block'" if self.reconstruction == "block" else "refine_scales"
+            raise ValueError(
+                f"rounding with {field} learns from the layer's outputs, which rounding.method='nearest' does not; "
+                "give a method that does, such as 'coordinate'"
+            )
 
 
 @dataclass(frozen=True)

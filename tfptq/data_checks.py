@@ -1,42 +1,14 @@
 """Checks of calibration data: names, shapes and types of a batch against what a model asks for."""
 
-import contextlib
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
+
+from tfptq.data_errors import DataError
 
 Batch = dict[str, np.ndarray]
-
-#: What Keras and TensorFlow put around the reason of a failure, and lines in front of it.
-_MARKUP = re.compile(r"\x1b\[\d*m|\{\{.*?\}\}\s*|\s*\[Op:.*?\]")
-_HEADER = re.compile(r"\s*($|Exception encountered|Graph execution error|Detected at|File )")
-
-
-class DataError(ValueError):
-    """Calibration data that does not fit the model, or cannot be used."""
-
-
-@contextlib.contextmanager
-def blaming_samples() -> Iterator[None]:
-    """Inside this context, what TensorFlow or LiteRT cannot compute is the fault of the calibration samples.
-
-    Raises:
-        DataError: with the reason, such as a token id that an ``Embedding`` has no row for.
-    """
-    try:
-        yield
-    except (tf.errors.InvalidArgumentError, RuntimeError) as error:
-        lines = _MARKUP.sub("", str(error)).splitlines()
-        reason = next((line.strip().rstrip(".") for line in lines if not _HEADER.match(line)), type(error).__name__)
-        raise DataError(
-            f"the model fails on the calibration samples: {reason}; give samples that model.predict takes, token ids "
-            "below input_dim of their Embedding among them"
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ the destination holds either its old content or all of the new one, also when th
 
 import contextlib
 import os
-import tempfile
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -28,13 +29,15 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> Path:
     check_writable(destination)
     path = destination.resolve()
     payload = content.encode("utf-8") if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    permissions = path.stat().st_mode & 0o777 if path.exists() else None
+    temporary = path.parent / f".{path.name[:40]}.{secrets.token_hex(8)}.tmp"  # long names have no room for more
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb", opener=_opener(permissions)) as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _permissions(path))
+        if permissions is not None:
+            os.chmod(temporary, permissions)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -62,10 +65,10 @@ def check_writable(path: str | os.PathLike) -> None:
         raise PermissionError(f"cannot write {path}: the file is write-protected")
 
 
-def _permissions(path: Path) -> int:
-    """Mode bits for the new file: those of the file it replaces, or what the umask leaves of ``rw-rw-rw-``."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
+def _opener(permissions: int | None) -> Callable[[str, int], int]:
+    """What ``open`` makes a file with: for the eyes of its owner until it gets the permissions of the file it replaces.
+
+    A file that replaces none has the permissions of any new file. The system takes the umask off: to read it, it would
+    have to be changed, for all threads.
+    """
+    return lambda path, flags: os.open(path, flags, 0o666 if permissions is None else 0o600)

@@ -19,6 +19,7 @@ knowledge distillation, arXiv 1503.02531.
 """
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
@@ -29,11 +30,11 @@ import tensorflow as tf
 from tfptq.config import FineTuning
 from tfptq.core.affine import ActivationGrid
 from tfptq.fit_kernel import Fitted, FittedWeight
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding, WeightKey, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import unfuse_activations
-from tfptq.tflite.skeleton import Skeleton
 from tfptq.tflite.to_tensorflow import can_run, run_operator
 
 #: Final operators whose input is compared in place of their output.
@@ -139,19 +140,29 @@ def _learn(
         gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         optimizer.apply(gradients, variables)
 
-    def judge() -> float:
-        return sum(float(loss_of(*lesson)) for lesson in itertools.islice(lessons, _JUDGED))
-
-    before = judge()
+    start = [variable.numpy() for variable in variables]
     passes = itertools.chain.from_iterable(itertools.repeat(lessons, options.passes))
     for lesson in itertools.islice(passes, steps):
         learn(*lesson)
         advance(len(lesson[1][0]))
-    return judge() < before
+    end = [variable.numpy() for variable in variables]
+
+    def loss_with(values: list[np.ndarray], lesson: Lesson) -> float:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return float(loss_of(*lesson))
+
+    # Both on the same pass: a dataset may give other samples first in the next one.
+    judged = itertools.islice(lessons, _JUDGED)
+    losses = [(loss_with(start, lesson), loss_with(end, lesson)) for lesson in judged]
+    return sum(after for _, after in losses) < sum(before for before, _ in losses)
 
 
 class _Lessons:
-    """The samples in minibatches, each with what the float network makes of them."""
+    """The samples in minibatches, each with what the float network makes of them.
+
+    Float outputs are kept by the samples that they belong to: a dataset may come in another order in each pass.
+    """
 
     def __init__(self, skeleton: Skeleton, batches: Iterable[Mapping[str, np.ndarray]], size: int):
         self._batches = batches
@@ -160,15 +171,13 @@ class _Lessons:
         self._skeleton = skeleton
         self._wanted = _targets(skeleton.model)
         self._runner = TensorRunner(skeleton.data, self._wanted)
-        self._kept: dict[int, list[np.ndarray]] = {}
+        self._kept: dict[bytes, list[np.ndarray]] = {}
+        self._kept_bytes = 0
 
     def __iter__(self) -> Iterator[Lesson]:
         """Input tensor index -> samples, and the float outputs, minibatch by minibatch."""
-        for number, group in enumerate(self.groups()):
-            targets = self._kept.get(number) or self._float_outputs(group)
-            kept = sum(values.nbytes for outputs in self._kept.values() for values in outputs)
-            if kept + sum(values.nbytes for values in targets) <= _KEPT_BYTES:
-                self._kept[number] = targets
+        for group in self.groups():
+            targets = self._float_outputs(group)
             inputs = {self._skeleton.inputs[name]: tf.constant(values) for name, values in group.items()}
             yield inputs, [tf.constant(values) for values in targets]
 
@@ -181,8 +190,25 @@ class _Lessons:
                 yield {name: values[start : start + size] for name, values in batch.items()}
 
     def _float_outputs(self, group: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        key = _digest(group)
+        if key in self._kept:
+            return self._kept[key]
         found = self._runner.values(self._skeleton.by_tensor_name(group))
-        return [found[index] for index in self._wanted]
+        outputs = [found[index] for index in self._wanted]
+        size = sum(values.nbytes for values in outputs)
+        if self._kept_bytes + size <= _KEPT_BYTES:
+            self._kept[key] = outputs
+            self._kept_bytes += size
+        return outputs
+
+
+def _digest(group: Mapping[str, np.ndarray]) -> bytes:
+    """Tells minibatches apart by their samples."""
+    digest = hashlib.blake2b()
+    for name, values in sorted(group.items()):
+        digest.update(f"{name} {values.shape} ".encode())
+        digest.update(np.ascontiguousarray(values))
+    return digest.digest()
 
 
 class _Network:

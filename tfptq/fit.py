@@ -8,8 +8,8 @@ This module decides in which order kernels are fitted, and which way (``fit_kern
   it is first used, with statistics of all its uses.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,7 +26,9 @@ from tfptq.fit_kernel import (
     fit_on_means,
     fit_on_prefix,
     needs_statistics,
+    rounding_method,
 )
+from tfptq.reconstruct import LearnedKernel, reconstruct_block
 from tfptq.tflite.activations import Range
 from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey
@@ -145,13 +147,18 @@ def fit_weights(
 
     Returns:
         Keras weight (or, for a kernel that is nobody's, its tensor index) -> fitted weight.
+
+    Raises:
+        ValueError: layers that learn their rounding together want different numbers of steps.
     """
     fitted: dict[WeightKey | int, FittedWeight] = {}
-    for numbers, unit, block in _units(task, bindings, prefix):
-        items = _stored(checkpoint, numbers, unit) or _fit_unit(task, unit, block, prefix)
-        for number, (key, item) in zip(numbers, items.items(), strict=True):
-            if checkpoint:
+    for unit in _units(task, bindings, prefix):
+        items = _stored(checkpoint, unit)
+        if not items:
+            items = _fit_unit(task, unit, prefix)
+            for number, item in enumerate(items.values() if checkpoint else (), unit.first):
                 checkpoint.save(number, item.weight, item.bias_shift)
+        for key, item in items.items():
             if prefix is not None:
                 _put(task, prefix, item)
             fitted[key] = item
@@ -159,40 +166,91 @@ def fit_weights(
     return fitted
 
 
-Unit = dict[WeightKey | int, tuple[WeightBinding, ...]]
+@dataclass(frozen=True, eq=False)
+class _Unit:
+    """Weights that are finished together.
+
+    Attributes:
+        first: number of the first of them among all weights.
+        uses: weight -> its uses, in execution order.
+        block: the block whose kernels they are, where some of these learn their rounding together.
+        learning: those that do.
+    """
+
+    first: int
+    uses: dict[WeightKey | int, tuple[WeightBinding, ...]]
+    block: Block | None = None
+    learning: tuple[WeightKey | int, ...] = ()
 
 
-def _units(
-    task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix | None
-) -> Iterator[tuple[list[int], Unit, Block | None]]:
-    """Numbers and uses of the weights that are fitted together, in execution order, and their block if any."""
-    block_of: dict[int, Block] = {}
-    for block in prefix.blocks() if prefix is not None else ():
-        block_of.update({place.operator: block for place in block.places if _learns_blocks(task, place)})
-    numbers, unit, current = [], {}, None
-    for number, (key, places) in enumerate(uses(bindings).items()):
-        block = block_of.get(places[0].operator) if len(places) == 1 else None
-        if unit and (block is None or block is not current):
-            yield numbers, unit, current
-            numbers, unit = [], {}
-        numbers, unit, current = [*numbers, number], {**unit, key: places}, block
-    if unit:
-        yield numbers, unit, current
+def _units(task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix | None) -> list[_Unit]:
+    """All weights, in execution order.
+
+    A block in which kernels learn together is one unit, kernels that do not learn included: no cut may be made inside
+    of it before its last kernel is finished.
+    """
+    weights, units, number = list(uses(bindings).items()), [], 0
+    blocks = [(block, _learning(task, weights, block, prefix)) for block in (prefix.blocks() if prefix else ())]
+    while number < len(weights):
+        found = {key: places for key, places in weights[number : number + 1]}
+        unit = _Unit(number, found)
+        for block, learning in blocks:
+            if len(learning) > 1 and _begins_in(block, weights[number][1], prefix):
+                inside = [item for item in weights[number:] if _begins_in(block, item[1], prefix)]
+                unit = _Unit(number, dict(inside), block, learning)
+        units.append(unit)
+        number += len(unit.uses)
+    return units
 
 
-def _learns_blocks(task: FittingTask, place: WeightBinding) -> bool:
-    if place.key is None or place.row_factors is not None:
-        return False
-    rounding = task.config(place.key).rounding
-    return rounding.method != "nearest" and rounding.reconstruction == "block" and rounding.most_inputs is None
+def _begins_in(block: Block, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix) -> bool:
+    """Whether the first use of a weight is in a block."""
+    return block.start <= prefix.position(places[0]) < block.stop
 
 
-def _stored(checkpoint: Checkpoint | None, numbers: list[int], unit: Unit) -> dict[WeightKey | int, FittedWeight]:
+def _learning(
+    task: FittingTask,
+    weights: Sequence[tuple[WeightKey | int, tuple[WeightBinding, ...]]],
+    block: Block,
+    prefix: QuantizedPrefix,
+) -> tuple[WeightKey | int, ...]:
+    """The weights whose rounding is learned on the output of a block.
+
+    Raises:
+        ValueError: they ask for different numbers of steps.
+    """
+    found = [key for key, at in weights if _begins_in(block, at, prefix) and _learns_in_block(task, key, at, prefix)]
+    steps = {key[0]: task.config(key).rounding.block_steps for key in found}
+    if len(set(steps.values())) > 1:
+        listed = ", ".join(f"{name!r} {number}" for name, number in steps.items())
+        raise ValueError(
+            f"layers of one block learn their rounding together, and ask for different block_steps: {listed}; give "
+            "them the same number, or rounding with reconstruction='layer' to those that shall learn alone"
+        )
+    return tuple(found)
+
+
+def _learns_in_block(
+    task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix
+) -> bool:
+    """Whether a weight is one whose rounding can be learned on the output of a block, and is to be."""
+    config = task.config(key)
+    return (
+        isinstance(key, tuple)
+        and len(places) == 1
+        and places[0].row_factors is None
+        and config.rounding.reconstruction == "block"
+        and rounding_method(config, task.view(key, places).shape) != "nearest"
+        and _statistics_obstacle(task, key, places, prefix) is None
+    )
+
+
+def _stored(checkpoint: Checkpoint | None, unit: _Unit) -> dict[WeightKey | int, FittedWeight]:
     """The finished weights of a unit, or nothing when one of them is not finished."""
-    stored = [checkpoint.load(number) for number in numbers] if checkpoint else [None]
+    stored = [checkpoint.load(unit.first + number) for number in range(len(unit.uses))] if checkpoint else [None]
     if any(item is None for item in stored):
         return {}
-    return {key: FittedWeight(*item, places) for item, (key, places) in zip(stored, unit.items(), strict=True)}
+    return {key: FittedWeight(*item, places) for item, (key, places) in zip(stored, unit.uses.items(), strict=True)}
 
 
 def _put(task: FittingTask, prefix: QuantizedPrefix, item: FittedWeight) -> None:
@@ -200,39 +258,35 @@ def _put(task: FittingTask, prefix: QuantizedPrefix, item: FittedWeight) -> None
         prefix.replace(place, item.kernel_of(place), item.bias_of(task.skeleton, place))
 
 
-def _fit_unit(
-    task: FittingTask, unit: Unit, block: Block | None, prefix: QuantizedPrefix | None
-) -> dict[WeightKey | int, FittedWeight]:
+def _fit_unit(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix | None) -> dict[WeightKey | int, FittedWeight]:
     """Fit weights one by one, and then together when they share a block."""
     if prefix is None:
-        return {key: fit_on_means(task, key, places) for key, places in unit.items()}
-    if block is not None and len(unit) > 1:
-        with prefix.held_before(block):
-            return _fit_block(task, unit, block, prefix)
+        return {key: fit_on_means(task, key, places) for key, places in unit.uses.items()}
+    if unit.block is not None:
+        with prefix.held_before(unit.block):
+            return _fit_block(task, unit, prefix)
     return _fit_one_by_one(task, unit, prefix)
 
 
-def _fit_one_by_one(task: FittingTask, unit: Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
+def _fit_one_by_one(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
     items = {}
-    for key, places in unit.items():
+    for key, places in unit.uses.items():
         on_prefix = asks_for_statistics(task, key, places) and _statistics_obstacle(task, key, places, prefix) is None
         items[key] = fit_on_prefix(task, key, places, prefix) if on_prefix else fit_on_means(task, key, places)
         _put(task, prefix, items[key])
     return items
 
 
-def _fit_block(
-    task: FittingTask, unit: Unit, block: Block, prefix: QuantizedPrefix
-) -> dict[WeightKey | int, FittedWeight]:
+def _fit_block(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
     """Fit the kernels of a block one by one, learn their rounding together, and correct the biases again."""
-    samples = prefix.block_samples(block)
+    samples = prefix.block_samples(unit.block)
     items = _fit_one_by_one(task, unit, prefix)
-    for key, weight in _reconstructed(task, items, block, prefix, samples).items():
+    learning = {key: items[key] for key in unit.learning}
+    for key, weight in _reconstructed(task, learning, unit.block, prefix, samples).items():
         # With other codes the best bias is another one, and so are the inputs of the next kernel.
-        statistics = prefix.statistics(unit[key]).centred()
-        items[key] = replace(
-            items[key], weight=weight, bias_shift=best_bias_shift(task, key, unit[key], weight, statistics)
-        )
+        places = unit.uses[key]
+        shift = best_bias_shift(task, key, places, weight, prefix.statistics(places).centred())
+        items[key] = replace(items[key], weight=weight, bias_shift=shift)
         _put(task, prefix, items[key])
     return items
 
@@ -244,20 +298,12 @@ def _reconstructed(
     prefix: QuantizedPrefix,
     samples: tuple[np.ndarray, np.ndarray],
 ) -> dict[WeightKey | int, QuantizedWeight]:
-    from tfptq.reconstruct import LearnedKernel, reconstruct_block  # imports TensorFlow
-
     kernels = []
     for key, item in items.items():
-        view = task.view(key, item.bindings)
-        kernels.append(LearnedKernel(item.bindings[0], view / item.weight.scale_per_weight, item.weight))
-    rounding = task.config(next(iter(items))).rounding
-    weights = reconstruct_block(
-        prefix.quantized,
-        block,
-        kernels,
-        *samples,
-        steps=rounding.block_steps,
-        tau=rounding.tau,
-        seed=task.seed,
-    )
+        (place,) = item.bindings
+        ratio = task.view(key, item.bindings) / item.weight.scale_per_weight
+        tau = task.config(key).rounding.tau
+        kernels.append(LearnedKernel(prefix.position(place), place.view, ratio, item.weight, tau))
+    steps = task.config(next(iter(items))).rounding.block_steps  # the same for all of them
+    weights = reconstruct_block(prefix.quantized, block, kernels, *samples, steps=steps, seed=task.seed)
     return dict(zip(items, weights, strict=True))

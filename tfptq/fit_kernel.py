@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
+from tfptq.core.adaround import AdaRoundOptions
 from tfptq.core.affine import ActivationGrid, weight_code_limit
+from tfptq.core.attention_round import AttentionRoundOptions
 from tfptq.core.bias_correction import correct_bias
 from tfptq.core.blocks import BlockScales, QuantizedWeight, block_shape, quantize_nearest
 from tfptq.core.products import threads_for
@@ -20,10 +22,10 @@ from tfptq.core.scale_search import search_scales
 from tfptq.core.statistics import CentredStatistics
 from tfptq.core.weight_scales import fit_scales
 from tfptq.tflite.calibrate import Measurements
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.layouts.constants import half_scales
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.prefix import QuantizedPrefix
-from tfptq.tflite.skeleton import Skeleton
 
 #: What a kernel gets that is not the weight of any Keras layer (the converter made or changed it).
 UNMATCHED_CONFIG = QuantizationConfig(PerChannel())
@@ -230,11 +232,7 @@ def _rounding_options(rounding: Rounding):
     """Options object of ``tfptq.core`` for a rounding method."""
     rate = {} if rounding.learning_rate is None else {"learning_rate": rounding.learning_rate}
     if rounding.method == "attention":
-        from tfptq.core.attention_round import AttentionRoundOptions
-
         return AttentionRoundOptions(tau=rounding.tau, steps=rounding.steps, start=rounding.start, **rate)
     if rounding.method == "adaround":
-        from tfptq.core.adaround import AdaRoundOptions
-
         return AdaRoundOptions(steps=rounding.steps, **rate)
     return None

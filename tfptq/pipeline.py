@@ -14,6 +14,7 @@ from tfptq.checkpoint import Checkpoint, fingerprint
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.data import CalibrationData
+from tfptq.data_errors import DataError
 from tfptq.fine_tune import fine_tune, learn_steps, tuning_obstacle
 from tfptq.fit import (
     asks_for_statistics,
@@ -225,10 +226,21 @@ def quantized_bindings(job: Job, plan: IntegerPlan) -> tuple[WeightBinding, ...]
 
 
 def _checkpoint(job: Job, folder: str | os.PathLike | None, max_memory: int) -> Checkpoint | None:
-    """The checkpoint folder of the job, or None when there is no folder. Reads all samples once."""
+    """The checkpoint folder of the job, or None when there is no folder. Reads all samples twice.
+
+    Raises:
+        DataError: the samples differ from pass to pass, so that no later run could tell its job.
+    """
     if folder is None:
         return None
-    parts = [job.skeleton.data, job.config.to_json(), str(job.seed), job.data.digest(), __version__]
+    digest = job.data.digest()
+    if digest != job.data.digest():
+        raise DataError(
+            "checkpoint_dir needs the same samples in the same order each time, and the calibration dataset is another "
+            "one in each pass; shuffle a tf.data.Dataset with a seed and reshuffle_each_iteration=False, leave random "
+            "changes of samples out, or pass arrays"
+        )
+    parts = [job.skeleton.data, job.config.to_json(), str(job.seed), digest, __version__]
     if any(job.config_of(key).rounding.reconstruction == "block" for key in job.weights):
         parts.append(str(max_memory))  # so many bytes of samples are blocks learned on
     return Checkpoint(folder, fingerprint(*parts))

@@ -20,8 +20,8 @@ import tensorflow as tf
 
 from tfptq.core.affine import weight_code_range
 from tfptq.core.attention_gradient import attention_codes_of
-from tfptq.core.blocks import QuantizedWeight
-from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding
+from tfptq.core.blocks import QuantizedWeight, WeightView
+from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.residual_blocks import Block
 from tfptq.tflite.segments import crossing
@@ -38,14 +38,18 @@ class LearnedKernel:
     """A kernel whose rounding is learned.
 
     Attributes:
-        place: where it stands.
+        position: of its operator in the model of the block.
+        view: way from the kernel in the file to the canonical view.
         ratio: float32 ``[O, I, T]``, float weights in units of their scales.
         weight: codes to start from, and scales.
+        tau: width of the attention.
     """
 
-    place: WeightBinding
+    position: int
+    view: WeightView
     ratio: np.ndarray
     weight: QuantizedWeight
+    tau: float = 0.5
 
 
 def reconstruct_block(
@@ -57,7 +61,6 @@ def reconstruct_block(
     *,
     steps: int = 500,
     learning_rate: float = 1e-2,
-    tau: float = 0.5,
     seed: int = 0,
 ) -> list[QuantizedWeight]:
     """Learn the rounding of a block's kernels together.
@@ -70,13 +73,17 @@ def reconstruct_block(
         targets: float32, what crosses the cut after it in the float network.
         steps: steps of Adam.
         learning_rate: of Adam, in units of the scales; decays to 0 along a cosine.
-        tau: width of the attention.
         seed: seed of the minibatches.
 
     Returns:
         The weights with the best codes; those of the start where nothing was better.
+
+    Raises:
+        ValueError: where a kernel should be, the block has no operator with one.
     """
-    task = _BlockTask(model, block, kernels, tau)
+    for kernel in kernels:
+        _check_position(model, block, kernel.position)
+    task = _BlockTask(model, block, kernels)
     offsets = [tf.Variable((kernel.weight.codes - kernel.ratio).astype(np.float32)) for kernel in kernels]
     best, least = [kernel.weight.codes for kernel in kernels], task.error(offsets, inputs, targets)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
@@ -105,47 +112,39 @@ def reconstruct_block(
     return [dataclasses.replace(kernel.weight, codes=codes) for kernel, codes in zip(kernels, best, strict=True)]
 
 
+def _check_position(model: TFLiteModel, block: Block, position: int) -> None:
+    """Refuse a kernel that is not in the block: its codes would be learned without any effect on the output."""
+    inside = block.start <= position < block.stop
+    if not inside or model.operator_name(model.operators[position]) not in WEIGHTED_OPERATORS:
+        raise ValueError(f"no kernel of the block [{block.start}, {block.stop}) is at position {position}")
+
+
 @dataclass(frozen=True, eq=False)
 class _BlockTask:
     model: TFLiteModel
     block: Block
     kernels: Sequence[LearnedKernel]
-    tau: float
 
     def codes(self, kernel: LearnedKernel, offsets: tf.Tensor) -> tf.Tensor:
         low, high = weight_code_range(kernel.weight.bits)
         code_range = float(low), float(high)
-        return attention_codes_of(tf.constant(kernel.ratio), tf.convert_to_tensor(offsets), code_range, self.tau)
+        return attention_codes_of(tf.constant(kernel.ratio), tf.convert_to_tensor(offsets), code_range, kernel.tau)
 
     def run(self, offsets: Sequence[tf.Tensor], x: tf.Tensor) -> tf.Tensor:
         """Output of the block with the codes of the offsets."""
-        operators = self.model.operators[self.block.start : self.block.stop]
         (source,) = crossing(self.model, self.block.start)
         (target,) = crossing(self.model, self.block.stop)
         values = {source: x}
-        learned = {kernel.place.output: (kernel, offset) for kernel, offset in zip(self.kernels, offsets, strict=True)}
-        by_operator = self._by_operator(learned)
-        for operator in operators:
-            local = values
-            if id(operator) in by_operator:
-                kernel, offset = by_operator[id(operator)]
+        learned = {kernel.position: (kernel, offset) for kernel, offset in zip(self.kernels, offsets, strict=True)}
+        for at in range(self.block.start, self.block.stop):
+            operator, local = self.model.operators[at], values
+            if at in learned:
+                kernel, offset = learned[at]
                 view = self.codes(kernel, offset) * kernel.weight.scale_per_weight
-                at = WEIGHTED_OPERATORS[self.model.operator_name(operator)][0]
-                local = {**values, operator.inputs[at]: as_kernel(view, kernel.place.view)}
+                index = operator.inputs[WEIGHTED_OPERATORS[self.model.operator_name(operator)][0]]
+                local = {**values, index: as_kernel(view, kernel.view)}
             values[operator.outputs[0]] = run_operator(self.model, operator, local)
         return values[target]
-
-    def _by_operator(self, learned) -> dict[int, tuple]:
-        """Operator (by identity) -> its learned kernel; operators may have lost their activation function."""
-        found = {}
-        for at in range(self.block.start, self.block.stop):
-            operator = self.model.operators[at]
-            following = self.model.operators[at + 1].outputs if at + 1 < len(self.model.operators) else ()
-            for output in (*operator.outputs, *following):
-                if output in learned and self.model.operator_name(operator) in WEIGHTED_OPERATORS:
-                    found[id(operator)] = learned[output]
-                    break
-        return found
 
     def error(self, offsets: Sequence[tf.Tensor], inputs: np.ndarray, targets: np.ndarray) -> float:
         """Squared error of the block's output over all samples."""

@@ -15,10 +15,10 @@ from tfptq.layers import QuantizeWrapper, TensorSlot, wrappers
 from tfptq.tflite.activations import Range
 from tfptq.tflite.calibrate import Measurements
 from tfptq.tflite.emit import IntegerPlan
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS
 from tfptq.tflite.runtime import TensorRunner
-from tfptq.tflite.skeleton import Skeleton
 
 #: Relative difference below which a tensor of the file holds what a layer reads or writes.
 SAME_VALUES = 1e-2
@@ -123,8 +123,8 @@ def assign_weights_to_wrappers(
             elif shift.any():
                 notes.append(
                     f"the Keras simulation leaves out the bias that the file adds to {slot.name!r} of layer "
-                    f"{wrapper.layer.name!r} for a correct mean: the layer has none. Make it with a bias, or switch "
-                    "bias_correction off"
+                    f"{wrapper.layer.name!r} for a correct mean: the layer has none for each of its outputs. Make it "
+                    "with such a bias, or switch bias_correction off"
                 )
     return notes
 

@@ -8,9 +8,9 @@ import keras
 
 from tfptq.config import QuantizationConfig
 from tfptq.layers import is_weighted
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import layers_in_names
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.skeleton import Skeleton
 
 
 def operators_of_layers(skeleton: Skeleton, model: keras.Model) -> dict[str, tuple[int, ...]]:

@@ -170,6 +170,30 @@ def test_dead_inputs_and_dead_layers_round_to_nearest():
         np.testing.assert_array_equal(codes, quantize_nearest(view, scales, 4).codes)
 
 
+@pytest.mark.parametrize("method", LEARNED)
+def test_very_small_inputs_learn_the_same_codes(method):
+    random = np.random.default_rng(12)
+    x = (random.normal(size=(200, 9)) @ random.normal(size=(9, 9))).astype(np.float32)
+    view = random.normal(size=(4, 9, 1))
+    z = x @ view[:, :, 0].T.astype(np.float32)
+    scales = _channel_scales(view, 3)
+    rounded = [
+        round_weight(
+            view,
+            scales,
+            3,
+            dense_statistics(np.ldexp(x, exponent), np.ldexp(z, exponent)).centred(),
+            method,
+            OPTIONS.get(method),
+            gains=(0.9, 1.1),
+        )
+        for exponent in (0, -74, -110)
+    ]
+    assert (rounded[0].codes != quantize_nearest(view, rounded[0].scales, 3).codes).any()
+    for other in rounded[1:]:
+        np.testing.assert_array_equal(other.codes, rounded[0].codes)
+
+
 @pytest.mark.parametrize("wiggle", [0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
 def test_almost_constant_inputs(wiggle):
     """Their variances are small against the sums, whose noise must not make the quadratic indefinite."""

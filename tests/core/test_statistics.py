@@ -165,6 +165,19 @@ def test_step_falls_on_all_columns():
     assert len(set(np.arange(0, 112 * 112 * 20, step) % 112)) == 112
 
 
+@pytest.mark.parametrize("exponent_x, exponent_z", [(-70, -70), (-120, -60), (-60, 0), (0, -100)])
+@pytest.mark.parametrize("name", ["conv", "depthwise", "pointwise", "grouped"])
+def test_very_small_values_are_as_exact_as_others(name, exponent_x, exponent_z):
+    """Float32 would hold little or nothing of their squares."""
+    layer, window, _ = LAYERS[name]
+    x = (3.0 + np.random.default_rng(0).normal(size=(4, 9, 7, 4))).astype(np.float32)
+    z = keras.ops.convert_to_numpy(layer(x))
+    expected = convolution_statistics(x, z, window).scaled(exponent_x, exponent_z)
+    found = convolution_statistics(np.ldexp(x, exponent_x), np.ldexp(z, exponent_z), window)
+    for field in dataclasses.fields(found):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(expected, field.name))
+
+
 def test_errors_say_what_does_not_fit():
     x = np.zeros((2, 4, 4, 3), np.float32)
     with pytest.raises(ValueError, match="2 rows of inputs but 3"):

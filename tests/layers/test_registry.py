@@ -44,6 +44,26 @@ def test_view_and_kernel_go_both_ways(name):
     assert spec.bias is layer.bias
 
 
+@pytest.mark.parametrize(
+    ("equation", "output_shape", "bias_axes", "kept"),
+    [
+        ("abc,cde->abde", (None, 2, 5), "de", True),
+        ("abc,cde->abde", (None, 2, 5), "e", False),
+        ("abc,cde->abde", (None, 2, 5), "d", False),
+        ("abc,cde->abde", (None, 1, 5), "e", True),
+        ("abc,cde->abde", (None, 2, 5), None, False),
+        ("abc,cd->abd", (3, 3), "b", False),  # as many numbers as outputs, but for positions
+        ("abc,cd->abd", (3, 3), "bd", False),
+        ("...x,xy->...y", 5, "y", True),
+    ],
+)
+def test_only_a_bias_of_each_output_is_that_of_the_kernel(equation, output_shape, bias_axes, kept):
+    layer = layers.EinsumDense(equation, output_shape, bias_axes=bias_axes)
+    layer.build((2, 3, 4))
+    (spec,) = weight_specs(layer)
+    assert spec.bias is (layer.bias if kept else None)
+
+
 @pytest.mark.parametrize("name", [name for name in SINGLE_INPUT if name != "einsum_per_position"])
 def test_each_row_of_the_view_feeds_its_output_channel_only(name):
     layer, inputs = built(name)

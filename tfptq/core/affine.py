@@ -25,6 +25,8 @@ LARGEST_MULTIPLIER, LARGEST_SHIFT = 16, 15
 #: Smallest scale we ever emit: keeps ``1 / scale`` and products of two scales normal float32 numbers.
 SMALLEST_SCALE = np.float32(2.0**-60)
 
+#: A channel of an input may lose so many times the resolution that it has behind a normalization of all: two bits.
+MOST_COARSENING = 4.0
 
 #: TFLite takes a scale for a power of two when its binary logarithm is within 0.001 of a whole number.
 _NEAR_POWER_OF_TWO = 0.002

@@ -14,13 +14,14 @@ Directions that few samples excite would otherwise be fitted to noise; inputs th
 nearest.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales
-from tfptq.core.statistics import CentredStatistics
+from tfptq.core.statistics import SMALL, CentredStatistics
 
 #: Damping at least used, so that A is positive definite in float64 whatever the data.
 LEAST_DAMPING = 1e-8
@@ -30,7 +31,7 @@ ROUNDING_NOISE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class RoundingProblem:
-    """One layer's quadratic, in the groups of ``statistics``. Arrays are float64.
+    """One layer's quadratic, in the groups of ``statistics``, in a unit of its own. Arrays are float64.
 
     Attributes:
         weight: float weights w, ``[G, P, K]``.
@@ -93,4 +94,10 @@ def rounding_problem(
     floor[floor <= 0.0] = 1.0
     pull = np.maximum(max(damping, LEAST_DAMPING) * power, floor)[:, None, None]
     gram = statistics.gram + pull * np.eye(weight.shape[2])
-    return RoundingProblem(weight, scale, weight_code_range(bits), gram, statistics.cross + pull * weight)
+    cross = statistics.cross + pull * weight
+    # The layer as a whole may be in any unit. Codes are learned in float32, which very small powers would not fit into.
+    largest = float(np.diagonal(gram, axis1=1, axis2=2).max())
+    if largest < SMALL:
+        exponent = -math.frexp(largest)[1]
+        gram, cross = np.ldexp(gram, exponent), np.ldexp(cross, exponent)
+    return RoundingProblem(weight, scale, weight_code_range(bits), gram, cross)

@@ -39,6 +39,8 @@ POSITIONS_PER_INPUT = 256
 BLOCK_SIZE = 1 << 22
 #: Channels of a depthwise convolution whose patches are held at the same time.
 DEPTHWISE_CHANNELS = 16
+#: Numbers below this are scaled before they are squared in float32, which would leave little or nothing of them.
+SMALL = 2.0**-40
 #: Share of the mean in the second moment of numbers from which on they are taken relative to their mean.
 _NEARLY_CONSTANT = 0.9
 
@@ -78,6 +80,17 @@ class LayerStatistics:
     def weighted(self, weight: float) -> "LayerStatistics":
         """The same positions, each counting ``weight`` times."""
         return LayerStatistics(*(weight * getattr(self, field.name) for field in dataclasses.fields(self)))
+
+    def scaled(self, exponent_x: int, exponent_z: int) -> "LayerStatistics":
+        """The statistics of ``2**exponent_x * x̂`` and ``2**exponent_z * z``."""
+        return LayerStatistics(
+            self.count,
+            np.ldexp(self.sum_x, exponent_x),
+            np.ldexp(self.sum_z, exponent_z),
+            np.ldexp(self.sum_zz, 2 * exponent_z),
+            np.ldexp(self.gram, 2 * exponent_x),
+            np.ldexp(self.cross, exponent_x + exponent_z),
+        )
 
     def moved(self, by_x: np.ndarray, by_z: np.ndarray) -> "LayerStatistics":
         """The statistics of ``x̂ + by_x`` and ``z + by_z``, for constants ``[G, K]`` and ``[G, P]``."""
@@ -203,11 +216,12 @@ def dense_statistics(x: np.ndarray, z: np.ndarray, step: int = 1, first_position
     x = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
     z = np.asarray(z, np.float32).reshape(-1, z.shape[-1])
     _check_rows(len(x), len(z))
+    (x, exponent_x), (z, exponent_z) = _with_squares(x), _with_squares(z)
     kept = np.arange(-first_position % step, len(x), step)
     total, origin, target = _zeros(1, z.shape[1], x.shape[1]), _origin(x), _origin(z)
     for rows in _blocks(kept, x.shape[1]):
         total += _products((x[rows] - origin)[:, None, :, None], z[rows] - target)
-    return total.moved(origin[None], target[None])
+    return total.moved(origin[None], target[None]).scaled(exponent_x, exponent_z)
 
 
 def convolution_statistics(
@@ -232,6 +246,7 @@ def convolution_statistics(
         raise ValueError(f"{groups} groups do not divide {channels} input and {z.shape[3]} output channels")
     if window.taps == 1 and window.strides == (1, 1) and groups == 1:
         return dense_statistics(x, z, step, first_position)
+    (x, exponent_x), (z, exponent_z) = _with_squares(x), _with_squares(z)
     padded, origins, offsets = tap_indices(x, z.shape[1:3], window)
     pixels, outputs = padded.reshape(-1, channels), z.reshape(-1, z.shape[3])
     origin, target = _origin(x.reshape(-1, channels)), _origin(outputs)
@@ -247,7 +262,15 @@ def convolution_statistics(
             taps = [pixels[origins[rows] + offset] for offset in offsets]  # T times [M, I]
             patches = np.stack(taps, axis=2).reshape(len(rows), groups, -1, window.taps)
             total += _products(patches, outputs[rows] - target)
-    return total.moved(np.repeat(origin, window.taps).reshape(groups, -1), target.reshape(groups, -1))
+    total = total.moved(np.repeat(origin, window.taps).reshape(groups, -1), target.reshape(groups, -1))
+    return total.scaled(exponent_x, exponent_z)
+
+
+def _with_squares(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Values whose squares float32 can hold: very small ones in units of a power of two, and its exponent."""
+    largest = max(values.max(initial=0.0), -values.min(initial=0.0))
+    exponent = math.frexp(largest)[1] if 0.0 < largest < SMALL else 0
+    return (np.ldexp(values, -exponent) if exponent else values), exponent
 
 
 def _origin(values: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfptq.data_checks import blaming_samples
+from tfptq.data_errors import blaming_samples
 from tfptq.graph.flat_graph import FlatGraph
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from tfptq.core.affine import MOST_COARSENING
 from tfptq.graph.channel_affine import channel_affine
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, values_in
 from tfptq.graph.rebuild import input_names, read_graph
 from tfptq.graph.simplify import full_config, remove_identities
-
-#: A channel may lose so many times the resolution that it has behind the normalization: two bits.
-MOST_COARSENING = 4.0
 
 
 def uneven_inputs(model: keras.Model, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, str]:

@@ -24,6 +24,8 @@ GroupQueryAttention
 into. ``Conv3D`` is left out: LiteRT has no integer kernel for it.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +42,7 @@ class WeightSpec:
     Attributes:
         name: unique in the layer: ``"kernel"``; ``"query/kernel"`` for a weight of an inner layer.
         variable: the kernel.
-        bias: variable that is added to the outputs of this kernel, or None.
+        bias: variable with one number for each output of this kernel that is added to it, or None.
         view: way from the kernel to ``[O, I, T]``.
     """
 
@@ -158,16 +160,27 @@ def einsum_axes(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _einsum_dense(layer: keras.Layer) -> list[WeightSpec]:
-    return [_spec(layer, einsum_axes(layer.equation))]
+    return [_einsum_spec(layer)]
+
+
+def _einsum_spec(layer: keras.layers.EinsumDense, prefix: str = "") -> WeightSpec:
+    """Spec of an ``EinsumDense``. Its bias is left out where one number is for several outputs, or one position."""
+    rows, columns = einsum_axes(layer.equation)
+    spec = _spec(layer, (rows, columns), prefix)
+    kernel = layer.equation.replace("...", "").replace(" ", "").split("->")[0].split(",")[1]
+    if layer.bias is None or (
+        set(layer.bias_axes) <= {kernel[axis] for axis in rows}
+        and math.prod(layer.bias.shape) == spec.view.view_shape[0]
+    ):
+        return spec
+    return dataclasses.replace(spec, bias=None)
 
 
 def _attention(layer: keras.Layer) -> list[WeightSpec]:
     """The projections of an attention layer; each is an ``EinsumDense`` inside it."""
     projections = [getattr(layer, f"_{name}_dense", None) for name in ("query", "key", "value", "gate", "output")]
     return [
-        _spec(projection, einsum_axes(projection.equation), prefix=f"{projection.name}/")
-        for projection in projections
-        if projection is not None
+        _einsum_spec(projection, prefix=f"{projection.name}/") for projection in projections if projection is not None
     ]
 
 

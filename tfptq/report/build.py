@@ -15,10 +15,10 @@ from tfptq.report.compare import Pair, compare_with_float, signal_to_noise
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
 from tfptq.skipping import operators_of_layers, reads_weights
 from tfptq.tflite.emit import IntegerPlan
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
 from tfptq.tflite.matching import WeightKey
-from tfptq.tflite.skeleton import Skeleton
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96

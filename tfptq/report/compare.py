@@ -7,10 +7,10 @@ import numpy as np
 
 from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.ends import read_ends
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.runtime import TensorRunner
-from tfptq.tflite.skeleton import Skeleton
 
 #: Real values of the float file, and of the quantized one.
 Pair = tuple[np.ndarray, np.ndarray]

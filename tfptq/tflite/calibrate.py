@@ -15,11 +15,11 @@ import numpy as np
 from tfptq.config import Calibration
 from tfptq.core.ranges import TensorStatistics, activation_range
 from tfptq.core.windows import window_sums
-from tfptq.data_checks import blaming_samples
+from tfptq.data_errors import blaming_samples
 from tfptq.tflite.activations import Range
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import WeightBinding
 from tfptq.tflite.runtime import TensorRunner
-from tfptq.tflite.skeleton import Skeleton
 from tfptq.tflite.softmax_inputs import NO_LIMITS, Limits, SoftmaxInputs
 
 #: 16-bit grids have precision to spare: values so many times larger than any that calibration saw are not cut off.

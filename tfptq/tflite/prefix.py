@@ -22,13 +22,13 @@ import numpy as np
 from tfptq.core.affine import ActivationGrid
 from tfptq.core.products import sum_in_threads
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import WeightBinding, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.residual_blocks import Block, find_blocks
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import crossing, segment, unfuse_activations
 from tfptq.tflite.simulate_activations import simulate_activations
-from tfptq.tflite.skeleton import Skeleton
 
 #: A cut is moved although it costs more memory than the last one when so many operators would be run again.
 LONGEST_RERUN = 6
@@ -91,7 +91,7 @@ class QuantizedPrefix:
         needed = grams * 8 * self._skeleton.window(places[0]).groups * length**2
         if needed > LARGEST_STATISTICS:
             return f"statistics of its {length} inputs would take {needed / 2**30:.1f} GiB"
-        results = [self._float.operators[self._moved[place.operator]].outputs[0] for place in places]
+        results = [self._float.operators[self.position(place)].outputs[0] for place in places]
         positions = [self._values[result] // outputs for result in results]
         kept = sum(-(-each * self._samples // position_step(each, self._samples, length)) for each in positions)
         if kept < fewest_positions * length:
@@ -107,7 +107,7 @@ class QuantizedPrefix:
             weights: how much a position of each use counts; one each by default.
         """
         # Kernels between the uses are replaced later: what is stored behind them would not be true any more.
-        self._move_cut(self._moved[places[0].operator])
+        self._move_cut(self.position(places[0]))
         total = self._statistics(places[0])
         if weights is not None:
             total = total.weighted(weights[0])
@@ -125,6 +125,10 @@ class QuantizedPrefix:
         if bias is None:
             return np.zeros(place.view.view_shape[0], np.float32)
         return bias if place.row_factors is None else bias / place.row_factors
+
+    def position(self, place: WeightBinding) -> int:
+        """Position in the walk, and in ``quantized``, of the operator of a use."""
+        return self._moved[place.operator]
 
     def blocks(self) -> list[Block]:
         """Blocks of the model whose kernels can be learned together; positions are those of the walk."""
@@ -171,11 +175,11 @@ class QuantizedPrefix:
             weight: float32 ``[O, I, T]``.
             bias: float32 ``[O]``.
         """
-        operator = self._quantized.operators[self._moved[place.operator]]
+        operator = self._quantized.operators[self.position(place)]
         replace_kernel(self._quantized, operator, place.view.from_view(weight), bias)
 
     def _statistics(self, place: WeightBinding) -> LayerStatistics:
-        at = self._moved[place.operator]
+        at = self.position(place)
         before = self._float.operators[at].outputs[0]
         shortcut = self._shortcut(at)
         also = [] if shortcut is None else [shortcut]

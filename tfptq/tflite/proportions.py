@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from tfptq.core.affine import ActivationGrid, activation_grid
-from tfptq.graph.input_scaling import MOST_COARSENING
+from tfptq.core.affine import MOST_COARSENING, ActivationGrid, activation_grid
 from tfptq.tflite.activations import Range
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import FIXED_OUTPUT_GRIDS
