@@ -44,7 +44,7 @@ def test_the_report_measures_the_outputs_of_the_file():
         (outputs,) = run_decoded(result.tflite, {"x": data}).values()
         expected = signal_to_noise(model.predict(data, verbose=0), outputs)
         assert result.report.outputs["output_0"] == pytest.approx(expected, abs=1e-2)
-        assert f"outputs against float, dB: output_0 {expected:.1f}" in str(result.report)
+        assert f"outputs against float, on calibration samples, dB: output_0 {expected:.1f}" in str(result.report)
 
 
 def test_outputs_far_from_zero_are_warned_of():

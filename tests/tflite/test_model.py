@@ -60,6 +60,20 @@ def test_constants_are_aligned(network):
     assert all(start % BUFFER_ALIGNMENT == 0 for start in starts)
 
 
+def test_equal_vectors_are_written_once(network):
+    before = len(network.to_bytes())
+    zero_points = np.zeros(1000, np.int64)
+    for index in (named(network, "one"), named(network, "conv")):
+        quantization = schema.QuantizationParametersT()
+        quantization.scale, quantization.zeroPoint = np.ones(1, np.float32), zero_points.copy()
+        network.tensors[index].quantization = quantization
+    data = network.to_bytes()
+    assert 8000 < len(data) - before < 8500
+    again = TFLiteModel(data)
+    for name in ("one", "conv"):
+        np.testing.assert_array_equal(again.tensors[named(again, name)].quantization.zeroPoint, zero_points)
+
+
 def test_names_stay_unique(network):
     assert network.unique_name("fresh") == "fresh"
     assert network.unique_name("fresh") == "fresh_1"

@@ -139,7 +139,6 @@ def measure_channels(
     model = build_model(replace(graph, name="measured", outputs=values))  # any name is no TensorFlow scope
     names = input_names(model)
 
-    @tf.function(autograph=False, reduce_retracing=True)
     def reduce(arrays):
         tensors = keras.tree.flatten(model(keras.tree.pack_sequence_as(graph.inputs, arrays), training=False))
         found = []
@@ -149,12 +148,15 @@ def measure_channels(
             found.append((tf.reduce_min(tensor, axes), tf.reduce_max(tensor, axes), squares))
         return found
 
+    # A concrete function: TensorFlow warns of retracing where several networks are measured, each with a function anew.
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
+    reduced = tf.function(reduce, autograph=False).get_concrete_function(specs)
     lowest, highest = ([np.full(value.shape[-1], sign * np.inf) for value in values] for sign in (1, -1))
     power, count = [np.zeros(value.shape[-1]) for value in values], 0
     for batch in batches:
         size = len(batch[names[0]])
         with blaming_samples():
-            found = reduce([tf.convert_to_tensor(batch[name]) for name in names])
+            found = reduced([tf.convert_to_tensor(batch[name]) for name in names])
         for at, (low, high, square) in enumerate(found):
             lowest[at] = np.minimum(lowest[at], low.numpy())
             highest[at] = np.maximum(highest[at], high.numpy())

@@ -24,6 +24,8 @@ from tfptq.tflite.matching import WeightKey
 PICTURES, PICTURE_SIZE = 4, 96
 #: With fewer calibration samples, and below this signal to noise of a layer's output, the report warns.
 FEWEST_SAMPLES, NOISY_DB = 16, 6.0
+#: Weights that are so exact are not why a layer's output is below ``NOISY_DB``.
+FINE_WEIGHTS_DB = 24.0
 #: An output whose power is so much more than that of its variation lies far from 0.
 FAR_FROM_ZERO_DB = 12.0
 
@@ -262,10 +264,15 @@ def _warnings_of_layers(layers: Sequence[LayerReport]):
     noisy = [layer for layer in layers if layer.output_snr_db is not None and layer.output_snr_db < NOISY_DB]
     if noisy:
         worst = min(noisy, key=lambda layer: layer.output_snr_db)
+        cure = "More weight_bits, a finer granularity, or skip=True by an override make a layer more exact"
+        if worst.weight_snr_db > FINE_WEIGHTS_DB:
+            cure = (
+                f"Its weights have {worst.weight_snr_db:.0f} dB, so that most of the noise comes from the rounding of "
+                "activations: activation_bits=16 makes them finer"
+            )
         yield (
             f"the outputs of {len(noisy)} layers have a signal to noise below {NOISY_DB:g} dB, that of {worst.name!r} "
-            f"{worst.output_snr_db:.1f} dB: are the calibration samples typical? More weight_bits, a finer "
-            "granularity, or skip=True by an override make a layer more exact"
+            f"{worst.output_snr_db:.1f} dB: are the calibration samples typical? {cure}"
         )
 
 

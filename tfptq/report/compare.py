@@ -1,7 +1,7 @@
 """Compare the quantized file with the float one, on a few samples: its outputs, and those of its kernels."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.runtime import TensorRunner
 
+#: Samples of one run, where the file takes any number.
+SAMPLES_AT_ONCE = 4
 #: Real values of the float file, and of the quantized one.
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -45,13 +47,28 @@ def compare_with_float(
         for name, inner, outer in zip(names, quantized.subgraph.outputs, skeleton.model.subgraph.outputs, strict=True)
         if skeleton.model.is_float(outer)
     }
-    found = _run(tflite, [*pairs, *(inner for inner, _ in ends.values())], skeleton, samples)
-    expected = _run(skeleton.data, [*pairs.values(), *(outer for _, outer in ends.values())], skeleton, samples)
-    ratios = {
-        outer: signal_to_noise(expected[outer], _real(quantized, inner, found[inner])) for inner, outer in pairs.items()
+    files = (
+        _File(tflite, [*pairs, *(inner for inner, _ in ends.values())], skeleton),
+        _File(skeleton.data, [*pairs.values(), *(outer for _, outer in ends.values())], skeleton),
+    )
+    powers = {outer: np.zeros(2) for outer in pairs.values()}
+    parts: dict[str, list[Pair]] = {name: [] for name in ends}
+    for part in _parts(samples, skeleton.batch_size or SAMPLES_AT_ONCE):
+        found, expected = (file.run(part) for file in files)
+        for inner, outer in pairs.items():
+            powers[outer] += _powers(expected[outer], _real(quantized, inner, found[inner]))
+        for name, (inner, outer) in ends.items():
+            parts[name].append((expected[outer], _real(quantized, inner, found[inner])))
+    outputs = {
+        name: tuple(np.concatenate(values) for values in zip(*pair, strict=True)) for name, pair in parts.items()
     }
-    outputs = {name: (expected[outer], _real(quantized, inner, found[inner])) for name, (inner, outer) in ends.items()}
-    return ratios, outputs
+    return {outer: _decibels(*both) for outer, both in powers.items()}, outputs
+
+
+def _parts(samples: Mapping[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:
+    """The samples, ``size`` at a time: the runtime keeps all tensors of a run."""
+    for start in range(0, len(next(iter(samples.values()))), size):
+        yield {name: values[start : start + size] for name, values in samples.items()}
 
 
 def _real(model: TFLiteModel, index: int, values: np.ndarray) -> np.ndarray:
@@ -62,20 +79,34 @@ def _real(model: TFLiteModel, index: int, values: np.ndarray) -> np.ndarray:
     return (values.astype(np.float64) - int(grid.zeroPoint[0])) * float(grid.scale[0])
 
 
-def _run(tflite: bytes, tensors, skeleton: Skeleton, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
-    runner = TensorRunner(tflite, tensors)
-    names = dict(
-        zip((skeleton.model.name(index) for index in skeleton.model.subgraph.inputs), runner.input_names, strict=True)
-    )
-    return runner.values({names[name]: values for name, values in skeleton.by_tensor_name(samples).items()})
+class _File:
+    """Runs one of the files, and gives some of its tensors."""
+
+    def __init__(self, tflite: bytes, tensors: Iterable[int], skeleton: Skeleton):
+        self._runner, self._skeleton = TensorRunner(tflite, tensors), skeleton
+        inputs = map(skeleton.model.name, skeleton.model.subgraph.inputs)
+        self._names = dict(zip(inputs, self._runner.input_names, strict=True))
+
+    def run(self, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+        """Tensor index -> values, with at least one axis; ``samples`` are by Keras input name."""
+        by_name = self._skeleton.by_tensor_name(samples)
+        values = self._runner.values({self._names[name]: array for name, array in by_name.items()})
+        return {index: np.atleast_1d(array) for index, array in values.items()}
 
 
 def signal_to_noise(expected: np.ndarray, found: np.ndarray) -> float:
     """``10 log10(sum f^2 / sum (f - q)^2)`` in dB: infinite without noise, -infinite where a value is not finite."""
-    noise = float(np.square(expected - found, dtype=np.float64).sum())
-    signal = float(np.square(expected, dtype=np.float64).sum())
+    return _decibels(*_powers(expected, found))
+
+
+def _powers(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Signal and noise, each a sum of squares."""
+    return np.array([np.square(values, dtype=np.float64).sum() for values in (expected, expected - found)])
+
+
+def _decibels(signal: float, noise: float) -> float:
     if noise == 0.0:
         return math.inf
     if not (math.isfinite(noise) and math.isfinite(signal) and signal):
         return -math.inf
-    return 10.0 * math.log10(signal / noise)
+    return float(10.0 * np.log10(signal / noise))

@@ -81,7 +81,7 @@ def _summary(report: Report) -> list[str]:
     ]
     if report.outputs:
         ratios = (f"{name} {format_decibels(ratio)}" for name, ratio in report.outputs.items())
-        lines.append(f"outputs against float, dB: {', '.join(ratios)}")
+        lines.append(f"outputs against float, on calibration samples, dB: {', '.join(ratios)}")
     if report.float_differences:
         worst = max(report.float_differences, key=report.float_differences.get)
         difference = format_difference(report.float_differences[worst])

@@ -288,7 +288,7 @@ class TFLiteModel:
 
     def to_bytes(self) -> bytes:
         """Serialize."""
-        builder = flatbuffers.Builder(1 << 20)
+        builder = _SharingBuilder(1 << 20)
         buffers = self.root.buffers
         self.root.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
         try:
@@ -296,6 +296,20 @@ class TFLiteModel:
         finally:
             self.root.buffers = buffers
         return bytes(builder.Output())
+
+
+class _SharingBuilder(flatbuffers.Builder):
+    """Writes equal vectors once: a kernel per channel and its bias have 8 bytes of zero point for each channel."""
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._written: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x):  # noqa: N802 (name of the library)
+        key = x.dtype.str, x.tobytes()
+        if key not in self._written:
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
 
 
 class _AlignedBuffer:
