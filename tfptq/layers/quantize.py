@@ -1,7 +1,7 @@
 """Annotate layers and models, and turn annotations into wrappers. TFMOT's functions, on Keras 3.
 
-``quantize_model(model, config)`` is the simulation model of the pipeline. The model is copied first (flat, float32, with
-its own weights), so the user's model never changes.
+``quantize_model(model, config)`` is the simulation model of the pipeline. The model is copied first (flat, float32,
+with its own weights), so the user's model never changes.
 """
 
 from collections.abc import Callable, Mapping
