@@ -4,7 +4,6 @@ Everything here leaves the function of the network as it is; each step is checke
 """
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,12 @@ from tfptq.config import QuantizationConfig
 from tfptq.data import CalibrationData, calibration_data
 from tfptq.equalization import equalize_channels
 from tfptq.graph import canonicalise, check_float_equal, edge_layers, uneven_inputs
-from tfptq.layers import supports, wrappers
+from tfptq.graph.rebuild import unknown_class
+from tfptq.layers import QuantizeAnnotate, supports, wrappers
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
 from tfptq.reordering import ReorderedModel, reorder_channels
-
-#: How Keras names a class or function of a model file that it does not know.
-_UNKNOWN = re.compile(
-    r"(?:Could not locate (?:class|function)|Unknown [a-z ]+:|Could not interpret [a-z ]+identifier:) '?([\w>.]+)"
-)
+from tfptq.text import counted
 
 #: Samples that tell the sizes of the channels of inputs.
 SAMPLES_OF_INPUTS = 1024
@@ -81,6 +77,7 @@ def prepare(
             f"the model {original.name!r} is a simulation of a quantized one; tfptq.export_simulation writes its file. "
             "To quantize it anew, take the wrappers off with tfptq.layers.strip"
         )
+    _refuse_annotations(original)
     with steps.step("canonicalise"):
         canonical = canonicalise(original)
         config = pinned_config(config, canonical)
@@ -108,6 +105,19 @@ def prepare(
             differences["reorder"] = max(check_float_equal(canonical, reordered.model, batch).values())
             canonical = reordered.model
     return FloatNetwork(canonical, data, batch, config, reordered, differences, notes)
+
+
+def _refuse_annotations(model: keras.Model) -> None:
+    """An annotation may hold any ``QuantizeConfig``, which the pipeline could not follow; none is passed over."""
+    layers = model._flatten_layers() if isinstance(model, keras.Model) else ()
+    marked = [layer.layer.name for layer in layers if isinstance(layer, QuantizeAnnotate)]
+    if marked:
+        raise ValueError(
+            f"the model {model.name!r} has {counted(len(marked), 'annotated layer')}, the first {marked[0]!r}, and "
+            "quantize_keras_model does not follow annotations. "
+            "tfptq.export_simulation(tfptq.layers.quantize_apply(model), dataset) writes the file of what they say; or "
+            "pass the model without quantize_annotate_layer, and say what differs by overrides of the config"
+        )
 
 
 def _notes_on_inputs(uneven: Iterable[str], input_type: str) -> tuple[str, ...]:
@@ -139,11 +149,11 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
     except (OSError, TypeError, ValueError) as error:
-        unknown = _UNKNOWN.search(str(error))
+        unknown = unknown_class(error)
         if unknown:
             raise ValueError(
-                f"the model file {path} holds the custom class or function {unknown[1]!r}, which Keras does not know; "
-                f"load it with keras.saving.load_model(path, custom_objects={{{unknown[1]!r}: ...}}) and pass the "
+                f"the model file {path} holds the custom class or function {unknown!r}, which Keras does not know; "
+                f"load it with keras.saving.load_model(path, custom_objects={{{unknown!r}: ...}}) and pass the "
                 "model, or register it with keras.saving.register_keras_serializable before"
             ) from error
         raise ValueError(
