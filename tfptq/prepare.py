@@ -18,6 +18,7 @@ from tfptq.equalization import equalize_channels
 from tfptq.graph import canonicalise, check_float_equal, edge_layers, uneven_inputs
 from tfptq.graph.rebuild import unknown_class
 from tfptq.layers import QuantizeAnnotate, supports, wrappers
+from tfptq.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
 from tfptq.reordering import ReorderedModel, reorder_channels
@@ -147,9 +148,15 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
     try:
-        return keras.models.load_model(path, compile=False)
+        return _read_model(path)
     except (OSError, TypeError, ValueError) as error:
         unknown = unknown_class(error)
+        if unknown in OPERATIONS:
+            raise ValueError(
+                f"the model file {path} holds operations on tensors as Keras 2 stored them ({unknown}), which Keras 3 "
+                "cannot read; build the model anew by its code, with Keras 3, and fetch the weights with "
+                "model.load_weights(path)"
+            ) from error
         if unknown:
             raise ValueError(
                 f"the model file {path} holds the custom class or function {unknown!r}, which Keras does not know; "
@@ -160,6 +167,16 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
             f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
             "keras.Model itself"
         ) from error
+
+
+def _read_model(path: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (TypeError, ValueError):
+        model = load_legacy_h5(path) if path.suffix == ".h5" else None
+        if model is None:
+            raise
+        return model
 
 
 def pinned_config(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:
