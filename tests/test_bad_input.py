@@ -63,6 +63,14 @@ def test_data_that_is_not_finite_late_in_the_stream(model):
     refused(ValueError, "input 'image' holds NaN", model, data)
 
 
+def test_a_model_that_gives_nan():
+    inputs = keras.Input((4, 4, 2), name="image")
+    x = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3)(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    model.get_layer("norm").moving_variance.assign(np.full(4, -1.0))
+    refused(ValueError, "are NaN or infinite on the calibration samples.*layer whose.*'norm'", model, images())
+
+
 def test_unknown_input_names(model):
     refused(ValueError, "input 'image' is missing, 'picture' is no input", model, {"picture": images()})
 

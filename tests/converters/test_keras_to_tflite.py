@@ -66,7 +66,7 @@ def test_config_file_and_text_report(files, tmp_path):
     (tmp_path / "config.json").write_text(config.to_json())
     report = tmp_path / "report.txt"
     assert convert(files, tmp_path / "net.tflite", f"--config={tmp_path / 'config.json'}", f"--report={report}") == 0
-    assert "1 layers quantized" in report.read_text() and "left in float:\n  probabilities" in report.read_text()
+    assert ": 1 layer quantized" in report.read_text() and "left in float:\n  probabilities" in report.read_text()
 
 
 @pytest.fixture(scope="module")
