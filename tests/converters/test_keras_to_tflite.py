@@ -254,7 +254,7 @@ def test_errors_are_one_line(files, tmp_path, capfd):
         ({"model": tmp_path / "bad.keras"}, "bad.keras"),
         ({"data": "none.npy"}, "none.npy"),
         ({"data": "samples.csv"}, "neither a .npy or .npz file nor an existing folder"),
-        ({"data": tmp_path / "wide.npy"}, "input 'image' is float32 of shape [4, 9, 9, 1]"),
+        ({"data": tmp_path / "wide.npy"}, "input 'image' is float32 of shape [batch, 9, 9, 1]"),
         ({"output": tmp_path / "no" / "net.tflite"}, "create it first"),
     ]
     for changes, message in cases:
