@@ -123,6 +123,9 @@ GRANULARITIES = {cls.__name__: cls for cls in (PerTensor, PerChannel, PerBlock)}
 class Calibration:
     """How the range of an activation is found.
 
+    The inputs of the model are left out: they are data on a grid of their own, pixels say, and their ranges hold all
+    values of the samples, as with ``"min_max"``.
+
     Attributes:
         method: ``"min_max"``, ``"moving_average"``, ``"percentile"``, ``"mse"`` or ``"kl"``. With 16-bit activations
             ``"mse"`` leaves room for values four times as large as those of the samples.
