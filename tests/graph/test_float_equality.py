@@ -64,7 +64,7 @@ def test_weights_that_overflow():
     model = keras.Model(inputs, layers.Dense(3, name="second")(layers.Dense(3, name="first")(inputs)))
     model.get_layer("first").kernel.assign(np.full((4, 3), 3e38, np.float32))
     with pytest.raises(ValueError, match=r"is not finite is 'first' \(Dense\)"):
-        check_float_equal(model, canonicalise(model), [np.full((2, 4), 9.0, np.float32)])
+        check_float_equal(model, canonicalise(model), np.full((2, 4), 9.0, np.float32))
 
 
 def test_other_output_shapes_are_refused():
