@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.command_line import UsageError
+
 if TYPE_CHECKING:  # it loads TensorFlow, which the flags need not wait for
     from tfptq.data_checks import InputSpec
 
@@ -40,9 +42,11 @@ def load_calibration_data(
         A dataset that ``tfptq.quantize_keras_model`` takes.
 
     Raises:
+        UsageError: images without preprocessing.
         ValueError: unknown kind of file, no images, or images for a model that takes none.
         OSError: no such file, or it cannot be read.
     """
+    check_preprocessing(path, preprocessing)
     path = Path(path)
     if path.is_dir():
         return _image_folder(path, inputs, samples, seed, preprocessing)
@@ -58,6 +62,18 @@ def load_calibration_data(
         arrays = _chosen({name: loaded[name] for name in loaded.files}, samples, seed)
     unnamed = set(arrays) == {f"arr_{index}" for index in range(len(arrays))}
     return [arrays[f"arr_{index}"] for index in range(len(arrays))] if unnamed else arrays
+
+
+def check_preprocessing(path: str | Path, preprocessing: str | None) -> None:
+    """Refuse images without preprocessing; no model is needed to know that.
+
+    Raises:
+        UsageError: the path is a folder, and the preprocessing is None.
+    """
+    if preprocessing is None and Path(path).is_dir():
+        raise UsageError(
+            f"images need --preprocessing, which says how pixels 0..255 become inputs: {', '.join(PREPROCESSING)}"
+        )
 
 
 def _choice(count: int, samples: int, seed: int) -> np.ndarray:
@@ -77,13 +93,9 @@ def _chosen(arrays: dict[str, np.ndarray], samples: int, seed: int) -> dict[str,
 
 
 def _image_folder(
-    folder: Path, inputs: "tuple[InputSpec, ...]", samples: int, seed: int, preprocessing: str | None
+    folder: Path, inputs: "tuple[InputSpec, ...]", samples: int, seed: int, preprocessing: str
 ) -> Callable[[], Iterator[np.ndarray]]:
     """A function that yields the images of a folder, as the model takes them, one by one."""
-    if preprocessing is None:
-        raise ValueError(
-            f"images need --preprocessing, which says how pixels 0..255 become inputs: {', '.join(PREPROCESSING)}"
-        )
     height, width, channels = _image_shape(inputs)
     offset, divisor = (np.array(values, np.float32) for values in PREPROCESSING[preprocessing])
     if len(offset) not in (1, channels):

@@ -77,6 +77,30 @@ def require(values: flags.FlagValues, *names: str) -> None:
         raise UsageError(f"missing {', '.join(missing)}")
 
 
+def keep_apart(values: flags.FlagValues, written: Sequence[str], read: Sequence[str]) -> None:
+    """Refuse to write a file over one that is read, or over another one that is written.
+
+    Args:
+        values: flags of the program, with paths or None.
+        written: names of the flags whose files are written.
+        read: names of the flags whose files are read.
+
+    Raises:
+        UsageError: naming both flags.
+    """
+    for position, name in enumerate(written):
+        for other in (*read, *written[:position]):
+            path, taken = values[name].value, values[other].value
+            if path is not None and taken is not None and _same_file(path, taken):
+                raise UsageError(f"--{name}={path} would overwrite the file of --{other}={taken}; name another file")
+
+
+def _same_file(path: str, other: str) -> bool:
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
 def one_path(arguments: list[str]) -> str:
     """The single file that a program is called with.
 

@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 
 from converters import command_line
-from converters.calibration_files import PREPROCESSING, load_calibration_data
+from converters.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
 from converters.command_line import UsageError
 from tfptq.config import DEFAULT_PRESET, PRESETS, QuantizationConfig
 from tfptq.files import check_writable, write_atomically
@@ -88,7 +88,7 @@ flags.DEFINE_string(
     "keras.saving.register_keras_serializable; it is imported, from the current folder too, before the model is loaded",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("seed", 0, "seed of everything random", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "seed of everything random", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
 
 
@@ -102,6 +102,8 @@ def _convert(arguments: list[str]) -> None:
         raise UsageError(f"unexpected argument {arguments[0]!r}")
     command_line.require(FLAGS, "model", "calibration_data", "output")
     _check_report_path(FLAGS.report)
+    command_line.keep_apart(FLAGS, ("output", "report"), ("model", "calibration_data", "config"))
+    check_preprocessing(FLAGS.calibration_data, FLAGS.preprocessing)
     config = _read_config()
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from converters import command_line
-from converters.calibration_files import PREPROCESSING, load_calibration_data
+from converters.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
 from converters.command_line import UsageError
 from converters.granularity_cells import Cell, Records, describe, grid
 from converters.granularity_plot import require_matplotlib, write_plot
@@ -66,7 +66,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_enum("preprocessing", None, list(PREPROCESSING), "for images, what the model expects", flag_values=FLAGS)
 flags.DEFINE_integer("samples", 256, "calibration samples, 0 for all", lower_bound=0, flag_values=FLAGS)
-flags.DEFINE_integer("seed", 0, "seed of everything random", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "seed of everything random", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_boolean("plot", True, "write plot.png, which needs matplotlib", flag_values=FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
 
@@ -85,6 +85,8 @@ def _sweep(arguments: list[str]) -> None:
     if arguments:
         raise UsageError(f"unexpected argument {arguments[0]!r}")
     command_line.require(FLAGS, "model", "calibration_data", "output")
+    for path in filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)):
+        check_preprocessing(path, FLAGS.preprocessing)
     cells = _read_grid()
     if FLAGS.plot:
         require_matplotlib()

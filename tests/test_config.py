@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from tfptq.config import (
@@ -163,6 +164,47 @@ def test_a_pattern_that_matches_nothing_is_an_error():
     with pytest.raises(ValueError, match=r"'lgits' matches no weighted layer; there are: stem, logits"):
         config.check_overrides(["stem", "logits"])
     config.replace(overrides=config.overrides[:1]).check_overrides(["stem", "logits"])
+
+
+@pytest.mark.parametrize("pattern", ["sep", "se?"])
+def test_a_pattern_for_a_separable_convolution_is_told_of_its_halves(pattern):
+    config = QuantizationConfig(overrides=(override(pattern, weight_bits=4),))
+    message = "matches no weighted layer; .* halves: sep_depthwise, sep_pointwise; there are: stem, sep_depthwise, "
+    with pytest.raises(ValueError, match=message):
+        config.check_overrides(["stem", "sep_depthwise", "sep_pointwise"])
+    with pytest.raises(ValueError, match="matches no weighted layer; there are: depthwise, stem"):
+        config.check_overrides(["depthwise", "stem"])
+
+
+def test_numbers_become_pythons_own_and_lists_tuples():
+    parts = {"multipliers": [np.int64(2), 3], "scaler": "integer", "weight_bits": np.int8(4)}
+    item = override("a", granularity=PerBlock(np.int64(2), 4), **parts)
+    config = QuantizationConfig(
+        weight_bits=np.int64(8),
+        statistics_samples=np.uint16(64),
+        calibration=Calibration("percentile", percentile=np.float32(99.5), bins=np.int32(512)),
+        mixed_precision=MixedPrecision(bits=[np.int64(4), 8], budget_bytes=np.int64(1000)),
+        overrides=[item],
+    )
+    for value in (
+        config.weight_bits, config.statistics_samples, config.calibration.bins, *config.mixed_precision.bits,
+        config.mixed_precision.budget_bytes, dict(item.changes)["multipliers"][0], dict(item.changes)["weight_bits"],
+        dict(item.changes)["granularity"].output_channels,
+    ):  # fmt: skip
+        assert type(value) is int
+    assert type(config.calibration.percentile) is float
+    assert dict(item.changes)["multipliers"] == (2, 3)
+    again = QuantizationConfig.from_json(config.to_json())
+    assert again == config and hash(again) == hash(config)
+    for wrong in (True, np.float64(8.0), "8"):
+        with pytest.raises(ValueError, match="weight_bits is .*; it must be of the type int"):
+            QuantizationConfig(weight_bits=wrong)
+
+
+@pytest.mark.parametrize("budget", [0, -5])
+def test_a_budget_is_positive(budget):
+    with pytest.raises(ValueError, match=f"mixed_precision.budget_bytes is {budget}; it must be between 1 and"):
+        MixedPrecision(budget_bytes=budget)
 
 
 def test_override_refuses_fields_of_the_whole_model():

@@ -185,12 +185,14 @@ def test_the_users_array_is_not_shared(single):
 
 BAD = {
     "empty array": (X[:0], "dataset is empty"),
+    "empty list": ([], "the calibration dataset is empty; give at least one sample"),
+    "empty tuple": ((), "the calibration dataset is empty; give at least one sample"),
     "empty stream": (lambda: iter(()), "dataset is empty"),
     "empty tf.data": (tf.data.Dataset.from_tensor_slices(X).take(0), "dataset is empty"),
-    "wrong size": (X[:, :2], r"input 'x' is float32 of shape \[10, 2, 3\].*float32 of shape \[batch, 4, 3\]"),
+    "wrong size": (X[:, :2], r"input 'x' is float32 of shape \[batch, 2, 3\].*float32 of shape \[batch, 4, 3\]"),
     "wrong rank": (X[..., None], r"input 'x' is float32 of shape \[10, 4, 3, 1\]"),
     "one sample": (X[0], r"add the batch axis with sample\[None\]"),
-    "wrong size in a stream": (lambda: iter([X[:, :2]]), r"shape \[10, 2, 3\].*resize or reshape"),
+    "wrong size in a stream": (lambda: iter([X[:, :2]]), r"shape \[batch, 2, 3\].*resize or reshape"),
     "NaN": (np.where(X > 0, np.nan, X), "input 'x' holds NaN"),
     "infinity": (np.full_like(X, np.inf), "input 'x' holds NaN, infinity"),
     "too large": (np.full(X.shape, 1e300), "too large for float32"),
@@ -198,7 +200,7 @@ BAD = {
     "objects": (np.full(X.shape, None), "input 'x' is object"),
     "complex": (X.astype(np.complex64), "input 'x' is complex64"),
     "ragged lists": ([[[1.0], [2.0, 3.0]]], "input 'x' is no array"),
-    "list of samples": (list(X), "has 1 inputs .* gives 10 arrays.*numpy.stack"),
+    "list of samples": (list(X), r"has 1 input \(x\) .* gives 10 arrays; .*numpy.stack"),
     "unknown name": ({"y": X}, "input 'x' is missing, 'y' is no input; the model's inputs are x"),
     "extra name": ({"x": X, "label": LABELS}, "'label' is no input"),
     "generator object": ((x for x in X), "generator, which can be read only once; pass the function"),
@@ -235,7 +237,7 @@ def test_refuses_bad_integers_and_lengths(double):
         calibration_data(double, [X, IDS[:9]])
     with pytest.raises(DataError, match="inputs have different numbers of samples: 'x' 10, 'ids' 9"):
         calibration_data(double, lambda: iter([[X, IDS[:9]]]))
-    with pytest.raises(DataError, match=r"has 2 inputs \(x, ids\) .* gives 1 arrays.*dict by input name"):
+    with pytest.raises(DataError, match=r"has 2 inputs \(x, ids\) .* gives 1 array; .*dict by input name"):
         calibration_data(double, X)
 
 

@@ -87,6 +87,18 @@ def test_refuses_what_is_protected(tmp_path, monkeypatch, protected, message):
     assert path.read_bytes() == b"old"
 
 
+def test_refuses_a_folder_in_which_no_file_can_be_made(tmp_path, monkeypatch):
+    check_writable(tmp_path / "file")
+    assert not os.listdir(tmp_path)
+
+    def fail(*arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    with pytest.raises(OSError, match="no file can be made in the folder .*Read-only file system"):
+        check_writable(tmp_path / "file")
+
+
 def test_a_link_keeps_its_target(tmp_path):
     (tmp_path / "folder").mkdir()
     target, link = tmp_path / "folder" / "model.tflite", tmp_path / "latest"

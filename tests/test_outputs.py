@@ -47,6 +47,24 @@ def test_the_report_measures_the_outputs_of_the_file():
         assert f"outputs against float, on calibration samples, dB: output_0 {expected:.1f}" in str(result.report)
 
 
+@pytest.mark.parametrize("output_type", ["float32", "int8", "uint8"])
+def test_a_tensor_that_is_returned_twice_is_one_output_of_the_file(output_type):
+    inputs = keras.Input((8,), name="x")
+    hidden = layers.Dense(4, activation="relu")(inputs)
+    outputs = layers.Dense(3)(hidden)
+    model = keras.Model(inputs, {"one": outputs, "hidden": hidden, "two": outputs})
+    data = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
+    config = tfptq.QuantizationConfig.from_preset("w8a8_channel").replace(output_type=output_type)
+    result = tfptq.quantize_keras_model(model, data, config, progress=False)
+    assert len(result.report.outputs) == 2 and not any("Partitioned" in name for name in result.report.outputs)
+    ends = [row.name for row in tfptq.inspect(result.tflite).inputs_and_outputs if row.end == "output"]
+    assert len(ends) == 3 and set(ends) <= {"one", "two", "hidden"}
+    found = run_decoded(result.tflite, {"x": data})
+    assert set(found) == {"one", "two", "hidden"}
+    np.testing.assert_array_equal(found["one"], found["two"])
+    assert signal_to_noise(model.predict(data, verbose=0)["one"], found["one"]) > 25.0
+
+
 def test_outputs_far_from_zero_are_warned_of():
     """The temperature in Kelvin: good to 1 %, and no better than guessing its mean."""
     keras.utils.set_random_seed(0)

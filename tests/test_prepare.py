@@ -6,6 +6,7 @@ import pytest
 
 import tfptq
 from tfptq import MixedPrecision, PerBlock, PerChannel, QuantizationConfig, override, prepare
+from tfptq.layers import DefaultQuantizeConfig, quantize_annotate_layer, quantize_apply
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
 
@@ -91,3 +92,18 @@ def test_a_file_that_is_larger_than_the_budget_says_so():
     (warning,) = warnings_of(bits=(6,), budget_bytes=768)
     assert "take 1024 bytes in the file, and budget_bytes=768" in warning and "bits=(4, 8)" in warning
     assert not warnings_of(bits=(4, 8), budget_bytes=512)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_annotations_are_not_passed_over(nested):
+    """The way that the message names works."""
+    marked = quantize_annotate_layer(keras.layers.Dense(4, name="marked"), DefaultQuantizeConfig(QuantizationConfig()))
+    inner = keras.Sequential([keras.Input((5,)), marked, keras.layers.Dense(3)], name="inner")
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, inner(inputs), name="outer") if nested else inner
+    data = np.random.default_rng(0).normal(size=(16, 5)).astype(np.float32)
+    message = f"'{model.name}' has 1 annotated layer, the first 'marked'.*export_simulation.*quantize_apply"
+    with pytest.raises(ValueError, match=message):
+        tfptq.quantize_keras_model(model, data, progress=False)
+    report = tfptq.export_simulation(quantize_apply(model), data, progress=False).report
+    assert [layer.name for layer in report.layers] == ["marked"]

@@ -126,7 +126,9 @@ def test_any_number_of_samples_at_once(results, images):
         np.testing.assert_array_equal(run(data, {"image": images[:size]})["output_0"], whole[:size])
 
 
-def test_save_writes_the_file(results, tmp_path):
+def test_save_writes_the_file_that_the_result_tells_of_in_a_line(results, tmp_path):
+    size = len(results["w8a8_layer"].tflite)
+    assert repr(results["w8a8_layer"]).endswith(f" layers quantized with w8a8_layer, {size:,} bytes>")
     path = results["w8a8_shift"].save(tmp_path / "model.tflite")
     assert path.read_bytes() == results["w8a8_shift"].tflite
     results["w8a8_layer"].save(path)

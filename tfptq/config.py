@@ -29,6 +29,7 @@ from tfptq.config_parts import (
     check_types,
     one_of,
     override,
+    plain,
 )
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, WEIGHT_BITS, multipliers_of
 
@@ -151,7 +152,7 @@ class QuantizationConfig:
         if self.multipliers is not None:
             if not isinstance(self.multipliers, tuple | list) or not self.multipliers:
                 raise ValueError(f"multipliers is {self.multipliers!r}; give a tuple such as (2, 3, 4, 6), or None")
-            object.__setattr__(self, "multipliers", tuple(self.multipliers))
+            object.__setattr__(self, "multipliers", plain(self.multipliers))
             for value in self.multipliers:
                 one_of("multipliers", value, range(1, LARGEST_MULTIPLIER + 1))
         check_types(self)
@@ -301,9 +302,11 @@ class QuantizationConfig:
         """
         for item in self.overrides:
             if not any(map(item.matches, layer_names)):
+                halves = [name for name in layer_names if _is_half_of(name, item.pattern)]
                 raise ValueError(
-                    f"the override pattern {item.pattern!r} matches no weighted layer; there are: "
-                    + (", ".join(layer_names) or "none that tfptq knows")
+                    f"the override pattern {item.pattern!r} matches no weighted layer; "
+                    + (f"separable convolutions are split into halves: {', '.join(halves)}; " if halves else "")
+                    + f"there are: {', '.join(layer_names) or 'none that tfptq knows'}"
                 )
         configs = [self.for_layer(name) for name in layer_names]
         if configs and all(config.skip for config in configs):
@@ -341,6 +344,12 @@ class QuantizationConfig:
         """
         one_of("preset", name, PRESETS)
         return PRESETS[name].replace(name=name)
+
+
+def _is_half_of(layer_name: str, pattern: str) -> bool:
+    """Whether a layer may be a half of a separable convolution that a pattern stands for."""
+    names = (layer_name.removesuffix(ending) for ending in ("_depthwise", "_pointwise"))
+    return any(name != layer_name and LayerOverride(pattern, ()).matches(name) for name in names)
 
 
 _LEARNED_4_BIT = QuantizationConfig(

@@ -7,6 +7,7 @@ import dataclasses
 import fnmatch
 import functools
 import glob
+import numbers
 import types
 import typing
 from collections.abc import Iterable
@@ -22,17 +23,30 @@ def one_of(field: str, value: Any, allowed) -> None:
         raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
 
 
+def plain(value: Any) -> Any:
+    """A number of numpy's, or of another library's, as Python's own, and a list as a tuple; anything else as it is.
+
+    Configs are compared, hashed and written as JSON, for which they hold Python's own values.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, bool | str) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
 def check_types(config: Any) -> None:
-    """Refuse values of other types than the fields of a dataclass declare, naming the field.
+    """Make numbers in a dataclass Python's own, and refuse values of other types than its fields declare.
 
     Raises:
-        ValueError: a field holds a value of another type.
+        ValueError: a field holds a value of another type; it is named.
     """
     for name, kinds in _types_of_fields(type(config)).items():
         value = getattr(config, name)
-        if not any(_is_a(value, kind) for kind in kinds):
+        if not any(_is_a(plain(value), kind) for kind in kinds):
             wanted = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)
             raise ValueError(f"{type(config).__name__}.{name} is {value!r}; it must be of the type {wanted}")
+        object.__setattr__(config, name, plain(value))
 
 
 @functools.cache
@@ -108,6 +122,9 @@ GRANULARITIES = {cls.__name__: cls for cls in (PerTensor, PerChannel, PerBlock)}
 @dataclass(frozen=True)
 class Calibration:
     """How the range of an activation is found.
+
+    The inputs of the model are left out: they are data on a grid of their own, pixels say, and their ranges hold all
+    values of the samples, as with ``"min_max"``.
 
     Attributes:
         method: ``"min_max"``, ``"moving_average"``, ``"percentile"``, ``"mse"`` or ``"kl"``. With 16-bit activations
@@ -214,6 +231,8 @@ class MixedPrecision:
         between("mixed_precision.eps", self.eps, 1e-6, 10.0)
         if self.average_bits is not None and self.budget_bytes is not None:
             raise ValueError("mixed_precision takes average_bits or budget_bytes, not both")
+        if self.budget_bytes is not None:
+            between("mixed_precision.budget_bytes", self.budget_bytes, 1, 2**63 - 1)
         if self.average_bits is not None:
             between("mixed_precision.average_bits", self.average_bits, min(self.bits), max(self.bits))
 
@@ -274,6 +293,7 @@ class LayerOverride:
     changes: tuple[tuple[str, Any], ...]
 
     def __post_init__(self):
+        object.__setattr__(self, "changes", tuple((name, plain(value)) for name, value in self.changes))
         for name, _ in self.changes:
             one_of(f"field of the override for {self.pattern!r}", name, LAYER_FIELDS)
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from tfptq.data_errors import DataError
 
+from tfptq.text import counted
+
 Batch = dict[str, np.ndarray]
 
 
@@ -78,11 +80,13 @@ def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
             return by_name(specs, element[0])
     if isinstance(element, dict):
         return _known_names(specs, element)
+    if isinstance(element, (list, tuple)) and not element:
+        raise DataError("the calibration dataset is empty; give at least one sample, better a few hundred")
     values = list(element) if isinstance(element, (list, tuple)) else [element]
     if len(values) != len(specs):
         raise DataError(
-            f"the model has {len(specs)} inputs ({', '.join(spec.name for spec in specs)}) and the calibration "
-            f"dataset gives {len(values)} arrays; give one array for each input"
+            f"the model has {counted(len(specs), 'input')} ({', '.join(spec.name for spec in specs)}) and the "
+            f"calibration dataset gives {counted(len(values), 'array')}; give one array for each input"
             + (", or stack the samples with numpy.stack" if len(specs) == 1 else ", or a dict by input name")
         )
     return {spec.name: value for spec, value in zip(specs, values, strict=True)}
@@ -154,5 +158,8 @@ def _cast(spec: InputSpec, array: np.ndarray) -> np.ndarray:
 
 def misfit(spec: InputSpec, array: Any) -> str:
     """Message: what was given for an input, and what the model asks for."""
-    shape = ", ".join(map(str, array.shape))
+    sizes = list(map(str, array.shape))
+    if len(sizes) == len(spec.shape) + 1:
+        sizes[0] = "batch"  # the array may be a part of what the user gave, whose length would only confuse
+    shape = ", ".join(sizes)
     return f"calibration data for input {spec.name!r} is {array.dtype} of shape [{shape}]; the model asks for {spec}"

@@ -63,6 +63,13 @@ def check_writable(path: str | os.PathLike) -> None:
         raise PermissionError(f"cannot write {path}: no permission to write in the folder {path.parent}")
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(f"cannot write {path}: the file is write-protected")
+    try:
+        # Permissions do not tell all: in /proc, or on a disk that is mounted read-only, files cannot be made anyway.
+        # On Linux the trial has no name, and nothing is left of it in any case.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write {path}: no file can be made in the folder {path.parent}: {error}") from error
 
 
 def _opener(permissions: int | None) -> Callable[[str, int], int]:

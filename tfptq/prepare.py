@@ -4,7 +4,6 @@ Everything here leaves the function of the network as it is; each step is checke
 """
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,13 @@ from tfptq.config import QuantizationConfig
 from tfptq.data import CalibrationData, calibration_data
 from tfptq.equalization import equalize_channels
 from tfptq.graph import canonicalise, check_float_equal, edge_layers, uneven_inputs
-from tfptq.layers import supports, wrappers
+from tfptq.graph.rebuild import unknown_class
+from tfptq.layers import QuantizeAnnotate, supports, wrappers
+from tfptq.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
 from tfptq.reordering import ReorderedModel, reorder_channels
-
-#: How Keras names a class or function of a model file that it does not know.
-_UNKNOWN = re.compile(
-    r"(?:Could not locate (?:class|function)|Unknown [a-z ]+:|Could not interpret [a-z ]+identifier:) '?([\w>.]+)"
-)
+from tfptq.text import counted
 
 #: Samples that tell the sizes of the channels of inputs.
 SAMPLES_OF_INPUTS = 1024
@@ -81,6 +78,7 @@ def prepare(
             f"the model {original.name!r} is a simulation of a quantized one; tfptq.export_simulation writes its file. "
             "To quantize it anew, take the wrappers off with tfptq.layers.strip"
         )
+    _refuse_annotations(original)
     with steps.step("canonicalise"):
         canonical = canonicalise(original)
         config = pinned_config(config, canonical)
@@ -110,6 +108,19 @@ def prepare(
     return FloatNetwork(canonical, data, batch, config, reordered, differences, notes)
 
 
+def _refuse_annotations(model: keras.Model) -> None:
+    """An annotation may hold any ``QuantizeConfig``, which the pipeline could not follow; none is passed over."""
+    layers = model._flatten_layers() if isinstance(model, keras.Model) else ()
+    marked = [layer.layer.name for layer in layers if isinstance(layer, QuantizeAnnotate)]
+    if marked:
+        raise ValueError(
+            f"the model {model.name!r} has {counted(len(marked), 'annotated layer')}, the first {marked[0]!r}, and "
+            "quantize_keras_model does not follow annotations. "
+            "tfptq.export_simulation(tfptq.layers.quantize_apply(model), dataset) writes the file of what they say; or "
+            "pass the model without quantize_annotate_layer, and say what differs by overrides of the config"
+        )
+
+
 def _notes_on_inputs(uneven: Iterable[str], input_type: str) -> tuple[str, ...]:
     """Inputs whose channels would have to be normalized in float, in front of the first grid."""
     if input_type == "float32":
@@ -137,19 +148,35 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
     try:
-        return keras.models.load_model(path, compile=False)
+        return _read_model(path)
     except (OSError, TypeError, ValueError) as error:
-        unknown = _UNKNOWN.search(str(error))
+        unknown = unknown_class(error)
+        if unknown in OPERATIONS:
+            raise ValueError(
+                f"the model file {path} holds operations on tensors as Keras 2 stored them ({unknown}), which Keras 3 "
+                "cannot read; build the model anew by its code, with Keras 3, and fetch the weights with "
+                "model.load_weights(path)"
+            ) from error
         if unknown:
             raise ValueError(
-                f"the model file {path} holds the custom class or function {unknown[1]!r}, which Keras does not know; "
-                f"load it with keras.saving.load_model(path, custom_objects={{{unknown[1]!r}: ...}}) and pass the "
+                f"the model file {path} holds the custom class or function {unknown!r}, which Keras does not know; "
+                f"load it with keras.saving.load_model(path, custom_objects={{{unknown!r}: ...}}) and pass the "
                 "model, or register it with keras.saving.register_keras_serializable before"
             ) from error
         raise ValueError(
             f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
             "keras.Model itself"
         ) from error
+
+
+def _read_model(path: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (TypeError, ValueError):
+        model = load_legacy_h5(path) if path.suffix == ".h5" else None
+        if model is None:
+            raise
+        return model
 
 
 def pinned_config(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:

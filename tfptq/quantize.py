@@ -3,8 +3,10 @@
 ``quantize_keras_model`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
+import numbers
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -62,7 +64,9 @@ def quantize_keras_model(
         >>> print(result.report)
     """
     config = resolve_config(config)
-    check_arguments(seed, checkpoint_dir, max_memory)
+    seed = whole_number("seed", seed, 2**64 - 1)
+    max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
+    check_folder(checkpoint_dir)
     steps = Progress(progress)
     network = prepare(model, dataset, config, steps)
     simulation = simulate(network)
@@ -98,18 +102,25 @@ def assign_to_simulation(simulation: keras.Model, job: Job, activations: Activat
     return notes + assign_grids_to_wrappers(simulation, job.skeleton, fitted, *grids, job.config, fusions)
 
 
-def check_arguments(seed: int, checkpoint_dir: str | os.PathLike | None, max_memory: int) -> None:
-    """Refuse what would only fail after minutes of work.
+def whole_number(name: str, value: Any, most: int) -> int:
+    """An argument as Python's own int, refused before it would fail after minutes of work.
 
     Raises:
-        ValueError: a number out of range.
-        TypeError: an argument of the wrong type.
-        NotADirectoryError: ``checkpoint_dir`` is a file.
+        ValueError: a number out of the range from 0 to ``most``.
+        TypeError: no whole number.
     """
-    for name, value, least, most in (("seed", seed, 0, 2**64 - 1), ("max_memory", max_memory, 0, 2**63 - 1)):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}; it must be a whole number")
-        if not least <= value <= most:
-            raise ValueError(f"{name} is {value}; it must be between {least} and {most}")
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be a whole number")
+    if not 0 <= value <= most:
+        raise ValueError(f"{name} is {value}; it must be between 0 and {most}")
+    return int(value)
+
+
+def check_folder(checkpoint_dir: str | os.PathLike | None) -> None:
+    """Refuse a folder that could not be made, before the work.
+
+    Raises:
+        NotADirectoryError: it is a file.
+    """
     if checkpoint_dir is not None and Path(checkpoint_dir).exists() and not Path(checkpoint_dir).is_dir():
         raise NotADirectoryError(f"checkpoint_dir is {str(checkpoint_dir)!r}, which is a file; name a folder")

@@ -14,6 +14,7 @@ from tfptq.fit_kernel import Fitted
 from tfptq.pipeline import Activations, Job
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
+from tfptq.text import counted
 from tfptq.tflite.matching import WeightKey
 
 #: Samples that the per-layer output SNR of the report is measured on.
@@ -36,6 +37,15 @@ class QuantizationResult:
     keras_model: keras.Model
     report: Report
     config: QuantizationConfig
+
+    def __repr__(self) -> str:
+        """A line; the fields are the whole file and a long report."""
+        report = self.report
+        layers = counted(len(report.layers), "layer")
+        return (
+            f"<QuantizationResult of {report.model_name!r}: {layers} quantized with {report.preset}, "
+            f"{len(self.tflite):,} bytes>"
+        )
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the ``.tflite`` file, all of it or nothing.

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from converters.calibration_files import load_calibration_data
+from converters.command_line import UsageError
 from tfptq.data_checks import InputSpec
 
 IMAGE = (InputSpec("image", (6, 4, 3), "float32"),)
@@ -102,10 +103,14 @@ def test_gray_and_centre_crop(tmp_path):
     np.testing.assert_allclose(image[0, :, 1:3, 0], 200)
 
 
+def test_images_without_preprocessing(folder):
+    with pytest.raises(UsageError, match="images need --preprocessing, .*: raw, unit, tf, torch"):
+        load_calibration_data(folder, IMAGE, 0, 0)
+
+
 @pytest.mark.parametrize(
     "inputs, preprocessing, message",
     [
-        (IMAGE, None, "images need --preprocessing"),
         (VECTOR, "raw", "input 'x' is float32 of shape .*use a .npy file"),
         ((InputSpec("x", (None, None, 3), "float32"),), "raw", "of fixed size"),
         ((*IMAGE, *VECTOR), "raw", "this one has 2: use a .npz file"),

@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +66,7 @@ def test_config_file_and_text_report(files, tmp_path):
     (tmp_path / "config.json").write_text(config.to_json())
     report = tmp_path / "report.txt"
     assert convert(files, tmp_path / "net.tflite", f"--config={tmp_path / 'config.json'}", f"--report={report}") == 0
-    assert "1 layers quantized" in report.read_text() and "left in float:\n  probabilities" in report.read_text()
+    assert ": 1 layer quantized" in report.read_text() and "left in float:\n  probabilities" in report.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +188,7 @@ def test_image_folder(files, tmp_path, digits, capfd):
         (("--set=granularity=PerPixel",), "granularity.type is 'PerPixel'"),
         (("--set=weight_bits={4}",), "weight_bits is '{4}'; it must be of the type int"),
         (("--max_memory=-1",), "-1 is not a non-negative integer"),
+        (("--seed=-3",), "-3 is not a non-negative integer"),
         (("--samples=-1",), "-1 is not a non-negative integer"),
         (("extra",), "unexpected argument 'extra'"),
         (("--colour",), "Unknown command line flag 'colour'"),
@@ -195,6 +198,42 @@ def test_wrong_command_lines(files, tmp_path, capfd, flags, message):
     assert convert(files, tmp_path / "net.tflite", *flags) == 2
     out, err = capfd.readouterr()
     assert message in err and err.count("\n") == 1 and out == ""
+
+
+def test_nothing_that_is_read_is_overwritten(files, tmp_path, capfd):
+    for name in ("net.keras", "samples.npy"):
+        shutil.copy(files / name, tmp_path)
+    (tmp_path / "config.json").write_text(QuantizationConfig().to_json())
+    (tmp_path / "link.tflite").symlink_to(tmp_path / "net.keras")
+    (tmp_path / "folder").mkdir()
+    config = f"--config={tmp_path / 'config.json'}"
+    cases = [
+        ("net.keras", "--output=.*would overwrite the file of --model="),
+        ("link.tflite", "--output=.*would overwrite the file of --model="),
+        ("folder/../samples.npy", "--output=.*would overwrite the file of --calibration_data="),
+        ("config.json", "--output=.*would overwrite the file of --config="),
+        ("new.json", "--report=.*would overwrite the file of --output="),
+    ]
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    for output, message in cases:
+        flags = (config, f"--report={tmp_path / 'folder' / '..' / 'new.json'}")
+        assert convert(tmp_path, tmp_path / output, *flags) == 2, output
+        assert re.search(message, capfd.readouterr().err)
+    assert convert(tmp_path, tmp_path / "net.tflite", config, f"--report={tmp_path / 'config.json'}") == 2
+    assert "--report=" in capfd.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+
+
+def test_images_without_preprocessing(files, tmp_path, capfd):
+    assert convert(files, tmp_path / "net.tflite", data=tmp_path, model="none.keras") == 2
+    assert "images need --preprocessing" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder of Linux in which no file can be made")
+def test_a_folder_that_takes_no_files_is_refused_before_the_work(files, capfd):
+    assert convert(files, "/proc/net.tflite", model="none.keras") == 1
+    err = capfd.readouterr().err
+    assert "cannot write /proc/net.tflite" in err and "none.keras" not in err
 
 
 def test_missing_flags(capfd):
@@ -215,7 +254,7 @@ def test_errors_are_one_line(files, tmp_path, capfd):
         ({"model": tmp_path / "bad.keras"}, "bad.keras"),
         ({"data": "none.npy"}, "none.npy"),
         ({"data": "samples.csv"}, "neither a .npy or .npz file nor an existing folder"),
-        ({"data": tmp_path / "wide.npy"}, "input 'image' is float32 of shape [4, 9, 9, 1]"),
+        ({"data": tmp_path / "wide.npy"}, "input 'image' is float32 of shape [batch, 9, 9, 1]"),
         ({"output": tmp_path / "no" / "net.tflite"}, "create it first"),
     ]
     for changes, message in cases:

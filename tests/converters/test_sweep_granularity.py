@@ -126,6 +126,9 @@ def test_another_study_in_the_folder_is_refused(labelled, tmp_path, capsys):
         (("--granularities=8x8", "--bits=8"), 2, "the grid is empty"),
         (("--granularities=0x8",), 2, "PerBlock.output_channels is 0"),
         (("extra",), 2, "unexpected argument 'extra'"),
+        (("--seed=-3",), 2, "-3 is not a non-negative integer"),
+        (("--calibration_data=/", "--model=none.keras"), 2, "images need --preprocessing"),
+        (("--evaluation_data=/", "--model=none.keras"), 2, "images need --preprocessing"),
         (("--model=none.keras",), 1, "none.keras"),
     ],
 )

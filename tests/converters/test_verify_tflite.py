@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from converters import verify_tflite
@@ -8,6 +10,12 @@ def test_a_good_file(tflite_file, capfd):
     assert verify_tflite.main(["tfptq-verify", str(tflite_file)]) == 0
     assert capfd.readouterr().out
     assert inspect(tflite_file)
+
+
+def test_json(tflite_file, capfd):
+    assert verify_tflite.main(["tfptq-verify", "--json", str(tflite_file)]) == 0
+    checks = json.loads(capfd.readouterr().out)["checks"]
+    assert len(checks) >= 4 and all(check["tensor"] and check["statement"] for check in checks)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.95])

@@ -43,6 +43,30 @@ def test_nan_is_a_difference():
         check_float_equal(model, canonical, batch_for(model))
 
 
+def test_a_model_whose_own_outputs_are_not_finite():
+    """The layer is named where it begins, and so are the outputs that are reached."""
+    inputs = keras.Input((4, 4, 3))
+    x = layers.BatchNormalization(name="norm")(layers.Conv2D(4, 3, name="stem")(inputs))
+    outputs = [layers.Dense(2, name="head")(layers.Flatten()(x)), layers.ReLU(name="fine")(inputs)]
+    model = keras.Model(inputs, outputs, name="net")
+    model.get_layer("norm").moving_variance.assign([1.0, -1.0, 1.0, 1.0])
+    message = (
+        "^6 of 6 values in the output 'head' of the model 'net' are NaN or infinite.*"
+        r"first layer whose output is not finite is 'norm' \(BatchNormalization\).*negative moving_variance"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        check_float_equal(model, model, batch_for(model))
+    assert not isinstance(caught.value, FloatEqualityError)
+
+
+def test_weights_that_overflow():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(3, name="second")(layers.Dense(3, name="first")(inputs)))
+    model.get_layer("first").kernel.assign(np.full((4, 3), 3e38, np.float32))
+    with pytest.raises(ValueError, match=r"is not finite is 'first' \(Dense\)"):
+        check_float_equal(model, canonicalise(model), np.full((2, 4), 9.0, np.float32))
+
+
 def test_other_output_shapes_are_refused():
     inputs = keras.Input((2,))
     pair = [keras.Model(inputs, layers.Dense(size)(inputs)) for size in (2, 3)]

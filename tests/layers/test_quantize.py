@@ -12,6 +12,7 @@ from tfptq.layers import (
     quantize_annotate_model,
     quantize_apply,
     quantize_model,
+    quantize_scope,
     strip,
     wrappers,
 )
@@ -99,6 +100,49 @@ def test_annotated_layers_keep_their_config_and_others_stay_float():
     np.testing.assert_array_equal(applied.get_layer("second").kernel, model.layers[1].kernel)
     everything = quantize_apply(quantize_annotate_model(model, "w8a8_layer"))
     assert [wrapper.weight_slots[0].quantizer.bits for wrapper in wrappers(everything)] == [2, 8, 8]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_layers_annotated_without_a_config_get_that_of_quantize_model(bits):
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            quantize_annotate_layer(layers.Dense(4, name="first")),
+            quantize_annotate_layer(layers.Dense(4, name="own"), DefaultQuantizeConfig(QuantizationConfig())),
+            layers.Dense(4, name="second"),
+            quantize_annotate_layer(layers.Dense(4, name="skipped")),
+            layers.Dense(4, name="skipped too"),
+        ]
+    )
+    model(np.ones((2, 5), np.float32))
+    skipped = override("skipped*", skip=True)
+    config = QuantizationConfig(PerChannel(), weight_bits=bits, overrides=(skipped, override("first", weight_bits=6)))
+    found = {
+        wrapper.layer.name: wrapper.weight_slots[0].quantizer for wrapper in wrappers(quantize_model(model, config))
+    }
+    assert {name: quantizer.bits for name, quantizer in found.items()} == {"first": 6, "own": 8, "second": bits}
+    granularities = {name: quantizer.config.granularity for name, quantizer in found.items()}
+    assert granularities == {"first": PerChannel(), "own": PerTensor(), "second": PerChannel()}
+
+
+class OwnConfig(DefaultQuantizeConfig):
+    """Not registered with Keras."""
+
+
+def test_a_config_that_keras_does_not_know_is_named():
+    own = OwnConfig(QuantizationConfig(weight_bits=6))
+    model = keras.Sequential([keras.Input((5,)), quantize_annotate_layer(layers.Dense(4, name="dense"), own)])
+    with pytest.raises(ValueError, match=r"'quant_dense' .* function 'OwnConfig', which.*quantize_scope\(") as caught:
+        quantize_apply(model)
+    assert "__init__" not in str(caught.value)
+    with quantize_scope({"OwnConfig": OwnConfig}):
+        assert wrappers(quantize_apply(model))[0].weight_slots[0].quantizer.bits == 6
+
+
+def test_a_model_that_nothing_can_be_quantized_of():
+    inputs = keras.Input((5,))
+    with pytest.raises(ValueError, match="no layer of 'plain' is annotated"):
+        quantize_model(keras.Model(inputs, layers.ReLU()(inputs), name="plain"))
 
 
 def test_annotated_attention_that_is_not_built():

@@ -87,7 +87,7 @@ def test_render_aligns_columns_and_totals():
 def test_render_leaves_out_what_is_empty():
     report = Report("net", "custom", 1, 0, 10, 10, layers=())
     assert report.render().splitlines() == [
-        "net: 0 layers quantized with custom, 1 calibration samples, seed 0",
+        "net: 0 layers quantized with custom, 1 calibration sample, seed 0",
         "file 10 B, float 10 B (1.00x smaller)",
     ]
 

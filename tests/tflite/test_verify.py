@@ -1,3 +1,4 @@
+import json
 import struct
 
 import flatbuffers
@@ -33,6 +34,23 @@ def test_a_good_file_passes(tmp_path):
     result = verify(path)
     assert {check.tensor for check in result.checks} == {f"layer_{index}/kernel" for index in range(4)}
     assert "layer_1/kernel: int4 tensor with 3-bit codes, 4 scales equal the metadata, bias" in result.render()
+    assert "layer_2/kernel: int8 tensor with 4-bit codes, 6 scales equal the metadata, bias" in result.render()
+
+
+def test_numbers_of_one_are_singular():
+    builder = FileBuilder((1, 6))
+    view = VIEWS["FULLY_CONNECTED"]((4, 6))
+    builder.layer("FULLY_CONNECTED", random_weight(np.random.default_rng(0), view, "float", (4, 6)), view)
+    lines = verify(builder.finish()).render().splitlines()
+    assert "1 scale equals the metadata" in lines[0] and lines[1:] == ["1 tensor verified"]
+
+
+def test_json_has_every_check():
+    result = verify(network().finish())
+    found = json.loads(result.to_json())["checks"]
+    assert [(item["tensor"], item["statement"]) for item in found] == [
+        (check.tensor, check.statement) for check in result.checks
+    ]
 
 
 def tensor_named(builder, name):
@@ -70,9 +88,17 @@ DAMAGES = {
     "renamed": ("layer_0/kernel", set_field("name", "other"), "layer_0.*name 'other'"),
     "other type": ("layer_0/kernel", set_field("type", schema.TensorType.UINT8), "layer_0.*UINT8"),
     "other shape": ("layer_0/kernel", set_field("shape", [4, 9, 1, 3]), r"layer_0.*\(4, 9, 1, 3\)"),
-    "other scale": ("layer_0/kernel", nudge_scale, "layer_0/kernel.*1 scales differ.*output channel 3"),
+    "other scale": (
+        "layer_0/kernel",
+        nudge_scale,
+        "layer_0/kernel.*1 scale differs.*output channel 3: 8.68406[0-9]e-07 in",
+    ),
     "one scale": ("layer_3/kernel", nudge_scale, "layer_3/kernel.*2 scales differ.*output channel 0"),
-    "nan scale": ("layer_0/kernel", set_quantization("scale", 1, np.nan), "layer_0/kernel.*1 scales differ"),
+    "nan scale": (
+        "layer_0/kernel",
+        set_quantization("scale", 1, np.nan),
+        "layer_0/kernel.*1 scale differs.*: nan in the file, 5",
+    ),
     "zero point": ("layer_0/kernel", set_quantization("zeroPoint", 2, 1), "layer_0/kernel.*zero point"),
     "code -128": ("layer_0/kernel", lambda b, n: set_codes(b, n, 7, -128), "layer_0.*not between -127 and 127"),
     "code -8": ("layer_1/kernel", lambda b, n: set_codes(b, n, 3, 0x08), "layer_1.*not between -4 and 3"),
@@ -261,6 +287,9 @@ STRUCTURE = {
     "leaves the file": lambda model: model.buffers.append(schema.BufferT(offset=1 << 20, size=1 << 60)),
     "2 metadata entries": lambda model: model.metadata.append(model.metadata[0]),
     "has 3 scales": lambda model: setattr(model.subgraphs[0].tensors[0].quantization, "scale", [1.0, 1.0, 1.0]),
+    "has 4 scales along axis 3, whose size is 3": lambda model: setattr(
+        model.subgraphs[0].tensors[1].quantization, "quantizedDimension", 3
+    ),
 }
 
 

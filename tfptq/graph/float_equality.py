@@ -19,6 +19,7 @@ import numpy as np
 from tfptq.data_errors import blaming_samples
 from tfptq.graph.flat_graph import FlatGraph
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
+from tfptq.text import counted
 
 #: A difference may be so many times the network's own rounding noise, up to a share of the range.
 _NOISE_FACTOR, _LARGEST_TOLERANCE = 8.0, 2e-3
@@ -51,7 +52,8 @@ def largest_difference(original: keras.Model, changed: keras.Model, batch: Any) 
         {output name of ``original``: largest difference relative to the range of that output}.
 
     Raises:
-        ValueError: the models have different numbers or shapes of outputs, or one that holds no values.
+        ValueError: the models have different numbers or shapes of outputs, or one that holds no values; or the
+            original gives NaN or infinity.
     """
     names = _unique_names(original)
     expected = model_outputs(_float32_reference(original), batch)
@@ -61,6 +63,8 @@ def largest_difference(original: keras.Model, changed: keras.Model, batch: Any) 
                 f"output {name!r} of the model {original.name!r} has the shape {array.shape} and holds no values; "
                 "build the model again without it, keras.Model(model.inputs, [...]) with the other outputs"
             )
+        if not np.isfinite(array).all():
+            _refuse_not_finite(original, name, array, batch)
     found = model_outputs(changed, batch)
     if [array.shape for array in expected] != [array.shape for array in found]:
         raise ValueError(
@@ -68,6 +72,21 @@ def largest_difference(original: keras.Model, changed: keras.Model, batch: Any) 
             f"{[array.shape for array in expected]} and {[array.shape for array in found]}"
         )
     return {name: relative_difference(*pair) for name, *pair in zip(names, expected, found, strict=True)}
+
+
+def _refuse_not_finite(model: keras.Model, output: str, values: np.ndarray, batch: Any) -> None:
+    """Nothing can be compared with NaN; it is the model, or the samples, and not what was rewritten."""
+    graph = read_graph(model)
+    pairs = zip(graph.calls, _first_outputs(graph, batch), strict=True)
+    first = next((call.unit for call, found in pairs if not np.isfinite(found).all()), None)
+    where = f" The first layer whose output is not finite is {first.name!r} ({first.kind.__name__})." if first else ""
+    bad = int(values.size - np.isfinite(values).sum())
+    raise ValueError(
+        f"{bad} of {counted(values.size, 'value')} in the output {output!r} of the model {model.name!r} are NaN or "
+        f"infinite on the calibration samples, before anything is rewritten.{where} Look at the weights there (a "
+        "negative moving_variance, numbers near the largest float32), at what is computed of the inputs (a logarithm "
+        "of 0, a division by 0), and at whether the samples are preprocessed as for model.predict"
+    )
 
 
 def check_float_equal(

@@ -11,6 +11,7 @@ layers are only read. Both ways an input keeps its name, and the structures of i
 """
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,10 @@ from keras.src.ops.core import Cast  # Nor for the class behind keras.ops.cast.
 
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value, map_values, values_in
 
+#: How Keras names a class or function that it does not know.
+_UNKNOWN = re.compile(
+    r"(?:Could not locate (?:class|function)|Unknown [a-z ]+:|Could not interpret [a-z ]+identifier:) '?([\w>.]+)"
+)
 _FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
 _FLOAT_POLICIES = (*_FLOAT_TYPES, "mixed_float16", "mixed_bfloat16")
 
@@ -243,10 +248,23 @@ def instantiate(unit: Unit) -> keras.Operation:
     try:
         return unit.kind.from_config(copy.deepcopy(dict(unit.config)))
     except (TypeError, NotImplementedError) as error:
+        unknown = unknown_class(error)
+        if unknown:
+            raise ValueError(
+                f"layer {unit.name!r} ({unit.kind.__name__}) holds the custom class or function {unknown!r}, which "
+                "Keras does not know and so cannot copy; register it with keras.saving.register_keras_serializable, or "
+                f"work inside of `with tfptq.layers.quantize_scope({{{unknown!r}: ...}}):`"
+            ) from error
         raise ValueError(
             f"layer {unit.name!r} ({unit.kind.__name__}) cannot be made from its config: {error}; its get_config() "
             "must return all arguments of its __init__()"
         ) from error
+
+
+def unknown_class(error: Exception) -> str | None:
+    """The class or function that Keras asks for in an error of deserialization; None in any other error."""
+    found = _UNKNOWN.search(str(error))
+    return found[1] if found else None
 
 
 def _set_weights(unit: Unit, operation: keras.Operation) -> None:

@@ -110,18 +110,23 @@ def quantize_apply(model: keras.Model, scheme: Scheme = None) -> keras.Model:
     Raises:
         ValueError: no layer is annotated, the model has no known graph, or an override matches no layer.
     """
-    return _apply(_copy(model), resolve_config(scheme))
+    model, config = _copy(model), resolve_config(scheme)
+    config.check_overrides([annotation.layer.name for annotation in _annotations(model)])
+    return _apply(model, config)
 
 
-def _apply(model: keras.Model, config: QuantizationConfig) -> keras.Model:
-    """``quantize_apply`` on a flat model of our own, which is used up."""
+def _annotations(model: keras.Model) -> list[QuantizeAnnotate]:
     annotations = [layer for layer in model.layers if isinstance(layer, QuantizeAnnotate)]
     if not annotations:
         raise ValueError(
             f"no layer of {model.name!r} is annotated; use quantize_annotate_model or quantize_annotate_layer first, "
             "or quantize_model for both steps"
         )
-    config.check_overrides([annotation.layer.name for annotation in annotations])
+    return annotations
+
+
+def _apply(model: keras.Model, config: QuantizationConfig) -> keras.Model:
+    """``quantize_apply`` on a flat model of our own, which is used up, and a config whose overrides were checked."""
 
     def wrap(layer):
         if not isinstance(layer, QuantizeAnnotate):
@@ -141,9 +146,20 @@ def _apply(model: keras.Model, config: QuantizationConfig) -> keras.Model:
 
 
 def quantize_model(to_quantize: keras.Model, config: Scheme = None) -> keras.Model:
-    """Annotate and apply in one step: ``quantize_apply(quantize_annotate_model(model, config))``."""
-    # Annotations that were there before carry no config: they take the default, as in ``quantize_apply``.
-    return _apply(quantize_annotate_model(to_quantize, resolve_config(config)), resolve_config(None))
+    """Annotate and apply in one step.
+
+    Args:
+        to_quantize: built Functional or Sequential model; it is not changed. Layers that are annotated already keep
+            the config of their annotation; those annotated without one get ``config``, as all others do.
+        config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for the default preset.
+
+    Raises:
+        ValueError: no layer can be quantized, the model has no known graph, or an override matches no layer.
+    """
+    config = resolve_config(config)
+    model = quantize_annotate_model(to_quantize, config)  # which checks the overrides, those of skipped layers too
+    _annotations(model)
+    return _apply(model, config)
 
 
 def wrappers(model: keras.Model) -> list[QuantizeWrapper]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from tfptq.report.report import Report
+from tfptq.text import counted
 
 _HEAD = (
     *("layer", "type", "granularity", "bits", "rounding", "layout"),
@@ -74,8 +75,8 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: set[s
 
 def _summary(report: Report) -> list[str]:
     lines = [
-        f"{report.model_name}: {len(report.layers)} layers quantized with {report.preset}, "
-        f"{report.samples} calibration samples, seed {report.seed}",
+        f"{report.model_name}: {counted(len(report.layers), 'layer')} quantized with {report.preset}, "
+        f"{counted(report.samples, 'calibration sample')}, seed {report.seed}",
         f"file {format_bytes(report.file_bytes)}, float {format_bytes(report.float_file_bytes)} "
         f"({report.change_of_size})",
     ]

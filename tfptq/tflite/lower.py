@@ -104,16 +104,19 @@ class Lowering:
         return outer
 
     def _leave(self) -> None:
+        converted: dict[int, int] = {}  # a tensor that the model returns twice stays one tensor
         for position, index in enumerate(self.model.subgraph.outputs):
             wanted = self.output_type if index in self.grids else "float32"
             if not self.model.is_float(index) and index not in self._integer:
                 continue
-            if wanted == "float32" and index in self._float:
+            if index in converted:
+                outer = converted[index]
+            elif wanted == "float32" and index in self._float:
                 outer = self._float[index]
             elif wanted in ("int8", "int16"):
                 outer = self._as_integer(index)
             else:
-                outer = self._converted_output(index, wanted)
+                outer = converted[index] = self._converted_output(index, wanted)
             self.model.subgraph.outputs[position] = outer
             self._point_signatures(index, outer, inputs=False)
 

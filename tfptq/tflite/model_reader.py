@@ -239,8 +239,12 @@ def _with_quantization(tensor: SimpleNamespace, shape: tuple, kind: str, data: n
         raise FormatError(f"{tensor.name!r} has {found.scale.size} scales and {found.zero_point.size} zero points")
     if found.scale.size > 1:
         _check_indexes(f"quantized dimension of {tensor.name!r}", [found.quantized_dimension], len(shape))
-        if shape[found.quantized_dimension] != found.scale.size:
-            raise FormatError(f"{tensor.name!r} of shape {shape} has {found.scale.size} scales")
+        axis = found.quantized_dimension
+        if shape[axis] != found.scale.size:
+            raise FormatError(
+                f"{tensor.name!r} of shape {shape} has {found.scale.size} scales along axis {axis}, whose size is "
+                f"{shape[axis]}"
+            )
     zeros = found.zero_point if found.zero_point.size else np.zeros(found.scale.size, "<i8")
     blockwise = None if found.details is None else (found.details.scales, found.details.block_size)
     return Tensor(tensor.name, shape, kind, data, found.scale, zeros, found.quantized_dimension, blockwise)

@@ -6,11 +6,13 @@ width, that zero points are 0, that the scales in the tensor's quantization para
 for bit, and that each int32 bias on top has the scale ``s_x * s_w``.
 """
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from tfptq.text import counted
 from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.metadata import FormatError, TensorBlocks, load_bytes, metadata_of
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor, read_model
@@ -43,13 +45,17 @@ class Verification:
 
     checks: tuple[Check, ...]
 
+    def to_json(self, indent: int | None = 2) -> str:
+        """All of it as JSON text."""
+        return json.dumps(asdict(self), indent=indent)
+
     def render(self) -> str:
         """One line for each tensor, and how many there are."""
         statements: dict[str, list[str]] = {}
         for check in self.checks:
             statements.setdefault(check.tensor, []).append(check.statement)
         lines = [f"{tensor}: {', '.join(found)}" for tensor, found in statements.items()]
-        return "\n".join([*lines, f"{len(lines)} tensors verified"])
+        return "\n".join([*lines, f"{counted(len(lines), 'tensor')} verified"])
 
 
 def verify(file: bytes | str | os.PathLike) -> Verification:
@@ -105,7 +111,8 @@ def _check_scales(blocks: TensorBlocks, tensor: Tensor, model: Model) -> str:
     if blocks.layout in ("inline", "composite"):
         return _check_unpacked_scales(blocks, tensor, model.subgraphs[blocks.subgraph])
     expected = blocks.row_scales()
-    _require(tensor.scale.size in (1, blocks.outputs), tensor, f"{tensor.scale.size} scales for {blocks.outputs} rows")
+    rows = counted(blocks.outputs, "row")
+    _require(tensor.scale.size in (1, blocks.outputs), tensor, f"{counted(tensor.scale.size, 'scale')} for {rows}")
     if tensor.scale.size > 1:
         axis = tensor.quantized_dimension
         _require(axis == blocks.output_axis, tensor, f"scales along axis {axis}, expected {blocks.output_axis}")
@@ -113,11 +120,16 @@ def _check_scales(blocks: TensorBlocks, tensor: Tensor, model: Model) -> str:
     if differ.size:
         channel = int(differ[0])
         found = tensor.scale[channel % tensor.scale.size]
+        number = f"{counted(differ.size, 'scale')} {'differs' if differ.size == 1 else 'differ'} from the metadata"
         raise VerificationError(
-            f"tensor {tensor.name!r}: {differ.size} scales differ from the metadata, the first in output channel "
-            f"{channel}: {found!r} in the file, {expected[channel]!r} by the metadata"
+            f"tensor {tensor.name!r}: {number}, the first in output channel {channel}: {found!s} in the file, "
+            f"{expected[channel]!s} by the metadata"
         )
-    return f"{tensor.scale.size} scales equal the metadata"
+    return _equal(tensor.scale.size, "scale")
+
+
+def _equal(count: int, noun: str) -> str:
+    return f"{counted(count, noun)} {'equals' if count == 1 else 'equal'} the metadata"
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
@@ -139,7 +151,7 @@ def _check_native_scales(blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) 
     _require(fits, tensor, f"the block scales {scales.name!r} are no float16 constant of shape {rows.shape}")
     same = np.array_equal(scales.values().astype(np.float32), rows)
     _require(same, tensor, "the block scales differ from the metadata")
-    return f"{rows.size} block scales equal the metadata"
+    return _equal(rows.size, "block scale")
 
 
 def _check_unpacked_scales(blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
@@ -160,7 +172,7 @@ def _check_unpacked_scales(blocks: TensorBlocks, tensor: Tensor, graph: Subgraph
         found = np.broadcast_to(factor * tensor.scale[0], unpacked).reshape(blocks.shape)
     expected = _scale_per_weight(blocks)
     _require(np.array_equal(found, expected), tensor, "the block scales differ from the metadata")
-    return f"{factor.size} block scales equal the metadata"
+    return _equal(factor.size, "block scale")
 
 
 def _reader(graph: Subgraph, index: int, kind: str, tensor: Tensor) -> Operator:
