@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from tfptq.data_errors import DataError
-
 from tfptq.text import counted
 
 Batch = dict[str, np.ndarray]

@@ -8,6 +8,7 @@ the destination holds either its old content or all of the new one, also when th
 import contextlib
 import os
 import secrets
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
