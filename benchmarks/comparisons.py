@@ -36,7 +36,8 @@ class Comparison:
         network: key of ``zoo.ENTRIES``.
         way: whose files are judged.
         other: whose files they are compared with; None for the float network.
-        unit: ``"points"`` of top-1 (or area under the curve), or ``"dB"`` of the outputs.
+        unit: ``"points"`` of top-1 (or area under the curve), points of ``"agreement"`` with the float network's class,
+            or ``"dB"`` of the outputs.
         at_least: least difference that meets the target.
     """
 
@@ -67,7 +68,7 @@ def _eight_bits(network: str) -> Iterable[tuple[Way, Way | None, str, float]]:
     shift, channel = preset("w8a8_shift"), preset("w8a8_channel")
     yield shift, None, "points", -1.0 if network == "mobilenetv2" else -0.5
     yield channel, None, "points", -0.5
-    for unit in ("points", "dB"):
+    for unit in ("points", "agreement", "dB") if network != "ad01" else ("points", "dB"):
         yield shift, CONVERTER, unit, 0.0
 
 

@@ -5,7 +5,7 @@ a dB, as much as many of the limits on this page leave. Here every file is made 
 the same for all ways of quantizing, and the means of the differences are judged. Finished files are kept in
 ``benchmarks/results/draws.json`` and are not measured again. The parts:
 
-* ``w8a8``: 8-bit weights and activations against float and against the TFLite converter;
+* ``w8a8``: 8-bit weights and activations against float and against the TFLite converter, also by agreement with float;
 * ``rounding``: learned rounding at 4 and 3 bits against float, bits by coding length against 4 bits everywhere;
 * ``blocks``: nearest rounding at 4 bits, reordered blocks against channels, integer scales against float ones.
 """
@@ -26,6 +26,8 @@ from tfptq.files import write_atomically
 RESULTS = HERE / "results" / "draws.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 DRAWS = 8
+#: Unit of a comparison -> field of the records, and factor.
+UNITS = {"points": ("accuracy", 100), "agreement": ("agreement", 100), "dB": ("snr_db", 1)}
 #: Calibration samples of a draw: three quarters of what there is where there are few, 256 elsewhere.
 SAMPLES = {"vww01": 96, "kws01": 90, "ad01": 30}
 
@@ -77,7 +79,7 @@ def _differences(results: dict[str, Any], item: Comparison) -> list[float]:
     if item.other is None:
         return [100 * (record["accuracy"] - record["float_accuracy"]) for record in ours.values()]
     theirs = records_of(results, item.network, item.other)
-    key, factor = {"points": ("accuracy", 100), "dB": ("snr_db", 1)}[item.unit]
+    key, factor = UNITS[item.unit]
     return [factor * (record[key] - theirs[draw][key]) for draw, record in ours.items() if draw in theirs]
 
 
