@@ -116,12 +116,12 @@ def test_activations_beyond_float32_squares_are_named(images):
         quantized_with(images, kernel_factor=1e25, config="w4a8_channel")
 
 
-def test_weights_that_no_range_can_follow():
-    """Pooling chains the input of the kernel to its result: widening one widens the other."""
+def test_huge_weights_beside_what_they_read():
+    """A concatenation of a kernel's result with its pooled input: one grid would widen with each other's ranges."""
     inputs = keras.Input((8, 8, 1), name="image")
     conv = layers.Conv2D(1, 1, use_bias=False, kernel_initializer=keras.initializers.Constant(4e4), name="huge")
     x = layers.Concatenate()([layers.MaxPooling2D(1)(inputs), conv(inputs)])
     model = keras.Model(inputs, layers.Conv2D(2, 3, name="reader")(x))
     data = np.random.default_rng(0).normal(0.0, 1e-6, size=(16, 8, 8, 1)).astype(np.float32)
-    with pytest.raises(ValueError, match="weights are too large for 8-bit activations"):
-        tfptq.quantize_keras_model(model, data, "w8a8_channel", progress=False)
+    result = tfptq.quantize_keras_model(model, data, "w8a8_channel", progress=False)
+    assert result.report.outputs["output_0"] > 30.0

@@ -226,3 +226,10 @@ def test_canonical_model_can_be_cloned_and_saved(tmp_path):
     check_float_equal(canonical, cloned, batch_for(canonical), 1e-7)
     canonical.save(tmp_path / "model.keras")
     check_float_equal(canonical, keras.models.load_model(tmp_path / "model.keras"), batch_for(canonical), 1e-7)
+
+
+def test_initializers_that_cannot_be_made_again_do_not_matter():
+    kernel = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(3, kernel_initializer=lambda *_, **__: kernel)(inputs))
+    check_float_equal(model, canonicalise(model), batch_for(model), 1e-6)

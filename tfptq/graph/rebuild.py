@@ -246,7 +246,7 @@ def instantiate(unit: Unit) -> keras.Operation:
     if issubclass(unit.kind, keras.layers.Lambda):
         return unit.kind(**unit.config)
     try:
-        return unit.kind.from_config(copy.deepcopy(dict(unit.config)))
+        return unit.kind.from_config(_without_initializers(unit))
     except (TypeError, NotImplementedError) as error:
         unknown = unknown_class(error)
         if unknown:
@@ -259,6 +259,14 @@ def instantiate(unit: Unit) -> keras.Operation:
             f"layer {unit.name!r} ({unit.kind.__name__}) cannot be made from its config: {error}; its get_config() "
             "must return all arguments of its __init__()"
         ) from error
+
+
+def _without_initializers(unit: Unit) -> dict[str, Any]:
+    """The config of a layer, which gets its weights at once: initializers cost time, and some cannot be made again."""
+    config = copy.deepcopy(dict(unit.config))
+    if unit.kind.__module__.startswith("keras."):
+        config |= {key: "zeros" for key, value in config.items() if key.endswith("_initializer") and value}
+    return config
 
 
 def unknown_class(error: Exception) -> str | None:
