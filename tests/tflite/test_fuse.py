@@ -114,6 +114,15 @@ def test_only_constants_of_one_value_a_channel_are_biases(shape):
     assert fuse_biases(model) == (np.prod(shape) == 5)
 
 
+def test_products_of_activations_have_no_bias():
+    graph = FloatModel()
+    x, factor = graph.input("x", (1, 6)), graph.input("factor", (5, 6))
+    product = graph.add("FULLY_CONNECTED", [x, factor, -1], (1, 5), "product", schema.FullyConnectedOptionsT())
+    summand = graph.constant("summand", np.ones(5, np.float32))
+    model = graph.finish(graph.add("ADD", [product, summand], (1, 5), "sum", schema.AddOptionsT()))
+    assert fuse_biases(model) == 0
+
+
 def test_a_result_that_leaves_the_model_keeps_its_addition():
     inputs = keras.Input((5, 6), name="x")
     dense = layers.Dense(4, use_bias=False)(inputs)

@@ -74,6 +74,9 @@ def fuse_biases(model: TFLiteModel) -> int:
         name = model.operator_name(operator)
         if name not in WEIGHTED_OPERATORS or operator.builtinOptions.fusedActivationFunction:
             continue
+        kernel_at, bias_at, _ = WEIGHTED_OPERATORS[name]
+        if not model.is_constant(operator.inputs[kernel_at]):
+            continue  # a product of two activations
         last, users = operator, _users(model, operator)
         while len(users) == 1 and model.operator_name(users[0]) in _MOVING:
             last, users = users[0], _users(model, users[0])
@@ -83,7 +86,7 @@ def fuse_biases(model: TFLiteModel) -> int:
         constant = _constant_summand(model, addition, channels)
         if constant is None or not _trailing(model.shape(last.outputs[0]), constant.shape):
             continue
-        _add_to_bias(model, operator, WEIGHTED_OPERATORS[name][1], constant.reshape(-1))
+        _add_to_bias(model, operator, bias_at, constant.reshape(-1))
         operator.builtinOptions.fusedActivationFunction = addition.builtinOptions.fusedActivationFunction
         last.outputs = list(addition.outputs)
         model.operators.remove(addition)
