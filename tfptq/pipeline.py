@@ -18,9 +18,9 @@ from tfptq.data_errors import DataError
 from tfptq.fine_tune import fine_tune, learn_steps, tuning_obstacle
 from tfptq.fit import (
     asks_for_statistics,
+    bindings_by_key,
     fit_weights,
     ranges_for_kernels,
-    uses,
     with_room_for_biases,
     without_statistics,
 )
@@ -199,9 +199,9 @@ def fit(
         The quantized weights, and why some were fitted without the statistics that their configs ask for.
     """
     bindings = quantized_bindings(job, activations.plan)
-    with job.steps.step("fit", total=len(uses(bindings))) as advance:
+    with job.steps.step("fit", total=len(bindings_by_key(bindings))) as advance:
         task, prefix, refused = fitting_task(job, activations), None, {}
-        if any(asks_for_statistics(task, key, places) for key, places in uses(bindings).items()):
+        if any(asks_for_statistics(task, key, group) for key, group in bindings_by_key(bindings).items()):
             part = job.data.spread(job.config.statistics_samples)
             grids = activations.rounded(job.config)
             prefix = QuantizedPrefix(job.skeleton, part, part.num_samples, max_memory, grids)

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from tfptq.core.affine import activation_grid
-from tfptq.fit import uses
+from tfptq.fit import bindings_by_key
 from tfptq.layers import weight_specs
 from tfptq.pipeline import kernel_views
 from tfptq.tflite.model import TFLiteModel
@@ -255,12 +255,12 @@ def _two_towers():
 def _walk_over_uses(skeleton, batches, max_memory):
     """As ``_coarse_walk``, with the sums over all uses of each kernel and their weights."""
     prefix, walked = QuantizedPrefix(skeleton, batches, 12, max_memory), {}
-    for key, places in uses(skeleton.bindings).items():
-        walked[key[0]] = prefix.statistics(places, [1.0] * len(places))
-        kernel = skeleton.kernel(places[0])
+    for key, bindings in bindings_by_key(skeleton.bindings).items():
+        walked[key[0]] = prefix.statistics(bindings, [1.0] * len(bindings))
+        kernel = skeleton.kernel(bindings[0])
         step = np.abs(kernel).max() / 3
-        for place in places:
-            prefix.replace(place, np.rint(kernel / step) * step, _bias(skeleton, place))
+        for binding in bindings:
+            prefix.replace(binding, np.rint(kernel / step) * step, _bias(skeleton, binding))
     return walked
 
 
@@ -295,7 +295,7 @@ def test_uses_with_factors_and_biases_of_their_own_agree():
     factors, shift = np.asarray([2.0, -0.5, 1.0], np.float32), np.asarray([5.0, -3.0, 2.0], np.float32)
     model = keras.Model(inputs, [conv(inputs), conv(layers.ReLU()(inputs)) * factors + shift])
     skeleton = build_skeleton(model, kernel_views(model))
-    assert [place.row_factors is None for place in skeleton.bindings].count(False) == 1
+    assert [binding.row_factors is None for binding in skeleton.bindings].count(False) == 1
     images = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype(np.float32)
     prefix = QuantizedPrefix(skeleton, [{"x": images}], 8, 1 << 20)
     first = skeleton.bindings[0]

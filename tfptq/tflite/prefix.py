@@ -78,57 +78,57 @@ class QuantizedPrefix:
         self._batches = batches
         self._values = _values_of_a_sample(self._float, next(self._inputs())[0], skeleton.batch_size or 1)
 
-    def obstacle(self, places: Sequence[WeightBinding], fewest_positions: int) -> str | None:
+    def obstacle(self, bindings: Sequence[WeightBinding], fewest_positions: int) -> str | None:
         """Why the statistics of a kernel cannot be had, or would say little; or None.
 
         Args:
-            places: the uses of the kernel.
+            bindings: the uses of the kernel.
             fewest_positions: how many positions there should be for each input of the kernel.
         """
-        outputs, inputs, taps = places[0].view.view_shape
+        outputs, inputs, taps = bindings[0].view.view_shape
         length = inputs * taps
-        grams = _GRAMS_AT_ONCE + (len(places) > 1)  # the sum over the uses before
-        needed = grams * 8 * self._skeleton.window(places[0]).groups * length**2
+        grams = _GRAMS_AT_ONCE + (len(bindings) > 1)  # the sum over the uses before
+        needed = grams * 8 * self._skeleton.window(bindings[0]).groups * length**2
         if needed > LARGEST_STATISTICS:
             return f"statistics of its {length} inputs would take {needed / 2**30:.1f} GiB"
-        results = [self._float.operators[self.position(place)].outputs[0] for place in places]
+        results = [self._float.operators[self.position(binding)].outputs[0] for binding in bindings]
         positions = [self._values[result] // outputs for result in results]
         kept = sum(-(-each * self._samples // position_step(each, self._samples, length)) for each in positions)
         if kept < fewest_positions * length:
             return f"the samples have {kept} positions for its {length} inputs"
         return None
 
-    def statistics(self, places: Sequence[WeightBinding], weights: Sequence[float] | None = None) -> LayerStatistics:
+    def statistics(self, bindings: Sequence[WeightBinding], weights: Sequence[float] | None = None) -> LayerStatistics:
         """Statistics of a kernel, summed over all its uses. Kernels must be asked for in the order of their first use.
 
         Args:
-            places: its uses, in execution order. Outputs of a use with row factors are divided by them, and have the
+            bindings: its uses, in execution order. Outputs of a use with row factors are divided by them, and have the
                 bias of the first use in place of their own, so that all uses compute the same.
             weights: how much a position of each use counts; one each by default.
         """
         # Kernels between the uses are replaced later: what is stored behind them would not be true any more.
-        self._move_cut(self.position(places[0]))
-        total = self._statistics(places[0])
+        self._move_cut(self.position(bindings[0]))
+        total = self._statistics(bindings[0])
         if weights is not None:
             total = total.weighted(weights[0])
-        for number, place in enumerate(places[1:], 1):
-            part = self._statistics(place)
-            moved_bias = self._row_bias(places[0]) - self._row_bias(place)
+        for number, binding in enumerate(bindings[1:], 1):
+            part = self._statistics(binding)
+            moved_bias = self._row_bias(bindings[0]) - self._row_bias(binding)
             if moved_bias.any():
                 part = part.moved(np.zeros_like(part.sum_x), moved_bias.reshape(part.sum_z.shape))
             total += part if weights is None else part.weighted(weights[number])
         return total
 
-    def _row_bias(self, place: WeightBinding) -> np.ndarray:
+    def _row_bias(self, binding: WeightBinding) -> np.ndarray:
         """float32 ``[O]``: the bias of a use that would have no row factors."""
-        bias = self._skeleton.bias(place)
+        bias = self._skeleton.bias(binding)
         if bias is None:
-            return np.zeros(place.view.view_shape[0], np.float32)
-        return bias if place.row_factors is None else bias / place.row_factors
+            return np.zeros(binding.view.view_shape[0], np.float32)
+        return bias if binding.row_factors is None else bias / binding.row_factors
 
-    def position(self, place: WeightBinding) -> int:
+    def position(self, binding: WeightBinding) -> int:
         """Position in the walk, and in ``quantized``, of the operator of a use."""
-        return self._moved[place.operator]
+        return self._moved[binding.operator]
 
     def blocks(self) -> list[Block]:
         """Blocks of the model whose kernels can be learned together; positions are those of the walk."""
@@ -167,24 +167,24 @@ class QuantizedPrefix:
         """The copy whose kernels are replaced; for reading only."""
         return self._quantized
 
-    def replace(self, place: WeightBinding, weight: np.ndarray, bias: np.ndarray) -> None:
+    def replace(self, binding: WeightBinding, weight: np.ndarray, bias: np.ndarray) -> None:
         """Put a dequantized kernel and its bias into the quantized copy.
 
         Args:
-            place: use of a kernel.
+            binding: use of a kernel.
             weight: float32 ``[O, I, T]``.
             bias: float32 ``[O]``.
         """
-        operator = self._quantized.operators[self.position(place)]
-        replace_kernel(self._quantized, operator, place.view.from_view(weight), bias)
+        operator = self._quantized.operators[self.position(binding)]
+        replace_kernel(self._quantized, operator, binding.view.from_view(weight), bias)
 
-    def _statistics(self, place: WeightBinding) -> LayerStatistics:
-        at = self.position(place)
+    def _statistics(self, binding: WeightBinding) -> LayerStatistics:
+        at = self.position(binding)
         before = self._float.operators[at].outputs[0]
         shortcut = self._shortcut(at)
         also = [] if shortcut is None else [shortcut]
         float_runner = _Segment(self._float, self._cut, at + 1, [before, *also])
-        quantized_runner = _Segment(self._quantized, self._cut, at, [place.input, *also])
+        quantized_runner = _Segment(self._quantized, self._cut, at, [binding.input, *also])
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for float_batch, quantized_batch in self._inputs():
@@ -192,10 +192,10 @@ class QuantizedPrefix:
                 z = wanted[before]
                 if shortcut is not None:
                     z = z + (wanted[shortcut] - there[shortcut])
-                yield there[place.input], z if place.row_factors is None else z / place.row_factors
+                yield there[binding.input], z if binding.row_factors is None else z / binding.row_factors
 
-        _, inputs, taps = place.view.view_shape
-        return sum_in_threads(self._batch_statistics(place, batches()), inputs * taps)
+        _, inputs, taps = binding.view.view_shape
+        return sum_in_threads(self._batch_statistics(binding, batches()), inputs * taps)
 
     def _shortcut(self, at: int) -> int | None:
         """The tensor that an operator's result is added to, if nothing else reads the result and it is there before."""
@@ -210,11 +210,11 @@ class QuantizedPrefix:
         return others[0]
 
     def _batch_statistics(
-        self, place: WeightBinding, batches: Iterable[tuple[np.ndarray, np.ndarray]]
+        self, binding: WeightBinding, batches: Iterable[tuple[np.ndarray, np.ndarray]]
     ) -> Iterator[Callable[[], LayerStatistics]]:
         """For each batch of inputs and outputs, what computes its statistics."""
-        window = self._skeleton.window(place)
-        _, inputs, taps = place.view.view_shape
+        window = self._skeleton.window(binding)
+        _, inputs, taps = binding.view.view_shape
         first = 0
         for x, z in batches:
             positions = int(np.prod(z.shape[1:-1], dtype=np.int64))
