@@ -34,7 +34,7 @@ from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.prefix import QuantizedPrefix
-from tfptq.tflite.residual_blocks import Block
+from tfptq.tflite.residual_blocks import ResidualBlock
 
 #: Most steps of a result that one step of a kernel's products may be. XNNPACK refuses 256.
 LARGEST_STEP = 255.0
@@ -116,8 +116,11 @@ def without_statistics(
         bindings: the uses of kernels to quantize.
         prefix: gives the statistics.
     """
-    asking = {key: group for key, group in bindings_by_key(bindings).items() if asks_for_statistics(task, key, group)}
-    reasons = {key: _statistics_obstacle(task, key, group, prefix) for key, group in asking.items()}
+    reasons = {
+        key: _statistics_obstacle(task, key, own, prefix)
+        for key, own in bindings_by_key(bindings).items()
+        if asks_for_statistics(task, key, own)
+    }
     return {key: reason for key, reason in reasons.items() if reason is not None}
 
 
@@ -152,11 +155,11 @@ def fit_weights(
         ValueError: layers that learn their rounding together want different numbers of steps.
     """
     fitted: dict[WeightKey | int, FittedWeight] = {}
-    for unit in _units(task, bindings, prefix):
-        items = _stored(checkpoint, unit)
+    for group in _weight_groups(task, bindings, prefix):
+        items = _stored(checkpoint, group)
         if not items:
-            items = _fit_unit(task, unit, prefix)
-            for number, item in enumerate(items.values() if checkpoint else (), unit.first):
+            items = _fit_group(task, group, prefix)
+            for number, item in enumerate(items.values() if checkpoint else (), group.first):
                 checkpoint.save(number, item.weight, item.bias_shift)
         for key, item in items.items():
             if prefix is not None:
@@ -167,7 +170,7 @@ def fit_weights(
 
 
 @dataclass(frozen=True, eq=False)
-class _Unit:
+class _WeightGroup:
     """Weights that are finished together.
 
     Attributes:
@@ -179,30 +182,32 @@ class _Unit:
 
     first: int
     bindings: dict[WeightKey | int, tuple[WeightBinding, ...]]
-    block: Block | None = None
+    block: ResidualBlock | None = None
     learning: tuple[WeightKey | int, ...] = ()
 
 
-def _units(task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix | None) -> list[_Unit]:
+def _weight_groups(
+    task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix | None
+) -> list[_WeightGroup]:
     """All weights, in execution order.
 
-    A block in which kernels learn together is one unit, kernels that do not learn included: no cut may be made inside
+    A block in which kernels learn together is one group, kernels that do not learn included: no cut may be made inside
     of it before its last kernel is finished.
     """
-    weights, units, number = list(bindings_by_key(bindings).items()), [], 0
+    weights, groups, number = list(bindings_by_key(bindings).items()), [], 0
     blocks = [(block, _learning(task, weights, block, prefix)) for block in (prefix.blocks() if prefix else ())]
     while number < len(weights):
-        unit = _Unit(number, dict(weights[number : number + 1]))
+        group = _WeightGroup(number, dict(weights[number : number + 1]))
         for block, learning in blocks:
             if len(learning) > 1 and _begins_in(block, weights[number][1], prefix):
                 inside = [item for item in weights[number:] if _begins_in(block, item[1], prefix)]
-                unit = _Unit(number, dict(inside), block, learning)
-        units.append(unit)
-        number += len(unit.bindings)
-    return units
+                group = _WeightGroup(number, dict(inside), block, learning)
+        groups.append(group)
+        number += len(group.bindings)
+    return groups
 
 
-def _begins_in(block: Block, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix) -> bool:
+def _begins_in(block: ResidualBlock, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix) -> bool:
     """Whether the first use of a weight is in a block."""
     return block.start <= prefix.position(bindings[0]) < block.stop
 
@@ -210,7 +215,7 @@ def _begins_in(block: Block, bindings: tuple[WeightBinding, ...], prefix: Quanti
 def _learning(
     task: FittingTask,
     weights: Sequence[tuple[WeightKey | int, tuple[WeightBinding, ...]]],
-    block: Block,
+    block: ResidualBlock,
     prefix: QuantizedPrefix,
 ) -> tuple[WeightKey | int, ...]:
     """The weights whose rounding is learned on the output of a block.
@@ -248,13 +253,13 @@ def _learns_in_block(
     )
 
 
-def _stored(checkpoint: Checkpoint | None, unit: _Unit) -> dict[WeightKey | int, FittedWeight]:
-    """The finished weights of a unit, or nothing when one of them is not finished."""
-    stored = [checkpoint.load(unit.first + number) for number in range(len(unit.bindings))] if checkpoint else [None]
+def _stored(checkpoint: Checkpoint | None, group: _WeightGroup) -> dict[WeightKey | int, FittedWeight]:
+    """The finished weights of a group, or nothing when one of them is not finished."""
+    stored = [checkpoint.load(group.first + number) for number in range(len(group.bindings))] if checkpoint else [None]
     if any(item is None for item in stored):
         return {}
     return {
-        key: FittedWeight(*item, bindings) for item, (key, bindings) in zip(stored, unit.bindings.items(), strict=True)
+        key: FittedWeight(*item, bindings) for item, (key, bindings) in zip(stored, group.bindings.items(), strict=True)
     }
 
 
@@ -263,19 +268,23 @@ def _put(task: FittingTask, prefix: QuantizedPrefix, item: FittedWeight) -> None
         prefix.replace(binding, item.kernel_of(binding), item.bias_of(task.skeleton, binding))
 
 
-def _fit_unit(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix | None) -> dict[WeightKey | int, FittedWeight]:
+def _fit_group(
+    task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix | None
+) -> dict[WeightKey | int, FittedWeight]:
     """Fit weights one by one, and then together when they share a block."""
     if prefix is None:
-        return {key: fit_on_means(task, key, bindings) for key, bindings in unit.bindings.items()}
-    if unit.block is not None:
-        with prefix.held_before(unit.block):
-            return _fit_block(task, unit, prefix)
-    return _fit_one_by_one(task, unit, prefix)
+        return {key: fit_on_means(task, key, bindings) for key, bindings in group.bindings.items()}
+    if group.block is not None:
+        with prefix.held_before(group.block):
+            return _fit_block(task, group, prefix)
+    return _fit_one_by_one(task, group, prefix)
 
 
-def _fit_one_by_one(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
+def _fit_one_by_one(
+    task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix
+) -> dict[WeightKey | int, FittedWeight]:
     items = {}
-    for key, bindings in unit.bindings.items():
+    for key, bindings in group.bindings.items():
         on_prefix = (
             asks_for_statistics(task, key, bindings) and _statistics_obstacle(task, key, bindings, prefix) is None
         )
@@ -284,14 +293,14 @@ def _fit_one_by_one(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix) -> 
     return items
 
 
-def _fit_block(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
+def _fit_block(task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
     """Fit the kernels of a block one by one, learn their rounding together, and correct the biases again."""
-    samples = prefix.block_samples(unit.block)
-    items = _fit_one_by_one(task, unit, prefix)
-    learning = {key: items[key] for key in unit.learning}
-    for key, weight in _reconstructed(task, learning, unit.block, prefix, samples).items():
+    samples = prefix.block_samples(group.block)
+    items = _fit_one_by_one(task, group, prefix)
+    learning = {key: items[key] for key in group.learning}
+    for key, weight in _reconstructed(task, learning, group.block, prefix, samples).items():
         # With other codes the best bias is another one, and so are the inputs of the next kernel.
-        bindings = unit.bindings[key]
+        bindings = group.bindings[key]
         shift = best_bias_shift(task, key, bindings, weight, prefix.statistics(bindings).centred())
         items[key] = replace(items[key], weight=weight, bias_shift=shift)
         _put(task, prefix, items[key])
@@ -301,7 +310,7 @@ def _fit_block(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix) -> dict[
 def _reconstructed(
     task: FittingTask,
     items: dict[WeightKey | int, FittedWeight],
-    block: Block,
+    block: ResidualBlock,
     prefix: QuantizedPrefix,
     samples: tuple[np.ndarray, np.ndarray],
 ) -> dict[WeightKey | int, QuantizedWeight]:

@@ -201,7 +201,7 @@ def fit(
     bindings = quantized_bindings(job, activations.plan)
     with job.steps.step("fit", total=len(bindings_by_key(bindings))) as advance:
         task, prefix, refused = fitting_task(job, activations), None, {}
-        if any(asks_for_statistics(task, key, group) for key, group in bindings_by_key(bindings).items()):
+        if any(asks_for_statistics(task, key, own) for key, own in bindings_by_key(bindings).items()):
             part = job.data.spread(job.config.statistics_samples)
             grids = activations.rounded(job.config)
             prefix = QuantizedPrefix(job.skeleton, part, part.num_samples, max_memory, grids)

@@ -18,9 +18,9 @@ import numpy as np
 from tfptq.config import PerBlock, QuantizationConfig
 from tfptq.core.affine import weight_code_limit
 from tfptq.core.blocks import block_maxima, block_shape
-from tfptq.core.reorder import BlockedLayer, Segment, reorder
+from tfptq.core.reorder import AxisSegment, BlockedLayer, reorder
 from tfptq.graph import apply_permutations, channel_groups
-from tfptq.graph.channel_groups import ChannelGroups, LayerChannels
+from tfptq.graph.channel_groups import ChannelGroups, ChannelRun, LayerChannels
 from tfptq.layers import supports, weight_specs
 
 
@@ -134,13 +134,13 @@ def _blocked_layer(
     )
 
 
-def _segments(layout) -> tuple[Segment, ...]:
+def _segments(layout: tuple[ChannelRun, ...]) -> tuple[AxisSegment, ...]:
     """Free groups along an axis, with their places."""
-    starts = np.cumsum([0, *(segment.size for segment in layout)])
+    starts = np.cumsum([0, *(run.size for run in layout)])
     return tuple(
-        Segment(str(segment.group), int(start))
-        for segment, start in zip(layout, starts, strict=False)
-        if segment.group is not None
+        AxisSegment(str(run.group), int(start))
+        for run, start in zip(layout, starts, strict=False)
+        if run.group is not None
     )
 
 

@@ -12,7 +12,7 @@ from tfptq.pipeline import kernel_views
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.runtime import TensorRunner
-from tfptq.tflite.segments import crossing, segment, unfuse_activations
+from tfptq.tflite.segments import crossing, extract_segment, unfuse_activations
 from tfptq.tflite.simulate_activations import simulate_activations
 from tfptq.tflite.skeleton import build_skeleton
 
@@ -83,7 +83,7 @@ def test_segments_in_a_row_are_the_model(skeleton, batches):
         stop = cut + 1
         needed = crossing(model, stop)
         written = [index for index in model.operators[cut].outputs if index in needed]
-        part = segment(model, cut, stop, written)
+        part = extract_segment(model, cut, stop, written)
         runner = TensorRunner(part, range(0))
         named = {read: array for read, array in ((name(i), a) for i, a in values.items()) if read in runner.input_names}
         outputs = part.subgraph.outputs
@@ -311,6 +311,6 @@ def test_segments_leave_out_what_their_outputs_do_not_need():
     walked = build_skeleton(model, kernel_views(model)).model
     (right,) = (index for index in walked.subgraph.inputs if "right" in walked.name(index))
     (reader,) = (operator for operator in walked.operators if right in operator.inputs)
-    part = segment(walked, 0, len(walked.operators), reader.outputs)
+    part = extract_segment(walked, 0, len(walked.operators), reader.outputs)
     assert len(part.operators) == 1
     assert [part.name(index) for index in part.subgraph.inputs] == [walked.name(right)]

@@ -28,7 +28,7 @@ _PASSES, _COMPARISONS = 4, 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Segment:
+class AxisSegment:
     """Where a channel group lies on an axis of a layer.
 
     Channel ``c`` of the group is at the positions ``p * stride + offset + c`` for ``p`` in ``range(repeat)``: repeats
@@ -61,8 +61,8 @@ class BlockedLayer:
 
     maxima: np.ndarray
     block_shape: tuple[int, int]
-    rows: tuple[Segment, ...] = ()
-    columns: tuple[Segment, ...] = ()
+    rows: tuple[AxisSegment, ...] = ()
+    columns: tuple[AxisSegment, ...] = ()
     weight: float = 1.0
 
 
@@ -130,7 +130,7 @@ def permuted_maxima(layer: BlockedLayer, permutations: dict[str, np.ndarray]) ->
     return layer.maxima[np.ix_(*orders)].astype(np.float64)
 
 
-def axis_order(segments: tuple[Segment, ...], size: int, permutations: dict[str, np.ndarray]) -> np.ndarray:
+def axis_order(segments: tuple[AxisSegment, ...], size: int, permutations: dict[str, np.ndarray]) -> np.ndarray:
     """Old position at each new position of an axis, int64 ``[size]``."""
     order = np.arange(size)
     for segment in segments:
@@ -154,7 +154,7 @@ def _check(layer: BlockedLayer, sizes: dict[str, int]) -> None:
                 )
 
 
-def _starts(segment: Segment) -> list[int]:
+def _starts(segment: AxisSegment) -> list[int]:
     return [segment.offset + p * segment.stride for p in range(segment.repeat)]
 
 

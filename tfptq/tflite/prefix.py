@@ -25,9 +25,9 @@ from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense
 from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import WeightBinding, replace_kernel
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.residual_blocks import Block, find_blocks
+from tfptq.tflite.residual_blocks import ResidualBlock, find_blocks
 from tfptq.tflite.runtime import TensorRunner
-from tfptq.tflite.segments import crossing, segment, unfuse_activations
+from tfptq.tflite.segments import crossing, extract_segment, unfuse_activations
 from tfptq.tflite.simulate_activations import simulate_activations
 
 #: A cut is moved although it costs more memory than the last one when so many operators would be run again.
@@ -130,12 +130,12 @@ class QuantizedPrefix:
         """Position in the walk, and in ``quantized``, of the operator of a use."""
         return self._moved[binding.operator]
 
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[ResidualBlock]:
         """Blocks of the model whose kernels can be learned together; positions are those of the walk."""
         return find_blocks(self._float, self._moved, self._skeleton.bindings)
 
     @contextlib.contextmanager
-    def held_before(self, block: Block) -> Iterator[None]:
+    def held_before(self, block: ResidualBlock) -> Iterator[None]:
         """Inside this context no cut is made behind the start of a block, so that its kernels may change again."""
         self._latest_cut = block.start
         try:
@@ -143,7 +143,7 @@ class QuantizedPrefix:
         finally:
             self._latest_cut = None
 
-    def block_samples(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def block_samples(self, block: ResidualBlock) -> tuple[np.ndarray, np.ndarray]:
         """What a block reads in the quantized copy, and what it gives in the float one.
 
         Returns:
@@ -151,8 +151,8 @@ class QuantizedPrefix:
         """
         self._move_cut(block.start)
         (source,), (target,) = crossing(self._float, block.start), crossing(self._float, block.stop)
-        reader = _Segment(self._quantized, self._cut, block.start, [source])
-        writer = _Segment(self._float, self._cut, block.stop, [target])
+        reader = _PrefixSegment(self._quantized, self._cut, block.start, [source])
+        writer = _PrefixSegment(self._float, self._cut, block.stop, [target])
         inputs, outputs, used = [], [], 0
         for float_batch, quantized_batch in self._inputs():
             inputs.append(reader.run(quantized_batch)[source].copy())
@@ -183,8 +183,8 @@ class QuantizedPrefix:
         before = self._float.operators[at].outputs[0]
         shortcut = self._shortcut(at)
         also = [] if shortcut is None else [shortcut]
-        float_runner = _Segment(self._float, self._cut, at + 1, [before, *also])
-        quantized_runner = _Segment(self._quantized, self._cut, at, [binding.input, *also])
+        float_runner = _PrefixSegment(self._float, self._cut, at + 1, [before, *also])
+        quantized_runner = _PrefixSegment(self._quantized, self._cut, at, [binding.input, *also])
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for float_batch, quantized_batch in self._inputs():
@@ -249,7 +249,7 @@ class QuantizedPrefix:
         if candidates[best] > self._max_memory or not (cheaper or stop - self._cut > LONGEST_RERUN):
             return
         tensors = crossing(self._float, best)
-        runners = [_Segment(model, self._cut, best, tensors) for model in (self._float, self._quantized)]
+        runners = [_PrefixSegment(model, self._cut, best, tensors) for model in (self._float, self._quantized)]
         self._stored = [
             tuple(runner.run(batch) for runner, batch in zip(runners, pair, strict=True)) for pair in self._inputs()
         ]
@@ -276,7 +276,7 @@ def _values_of_a_sample(model: TFLiteModel, batch: Batch, samples: int) -> dict[
     return found
 
 
-class _Segment:
+class _PrefixSegment:
     """Runs a part of a model; tensors keep their indexes in the whole model."""
 
     def __init__(self, model: TFLiteModel, start: int, stop: int, outputs: list[int]):
@@ -285,7 +285,7 @@ class _Segment:
         self._written = [index for index in self._outputs if index in inside]
         self._name = model.name
         if self._written:
-            part = segment(model, start, stop, self._written)
+            part = extract_segment(model, start, stop, self._written)
             self._runner = TensorRunner(part, part.subgraph.outputs)
 
     def run(self, batch: Batch) -> dict[int, np.ndarray]:

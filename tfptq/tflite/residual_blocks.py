@@ -20,7 +20,7 @@ CHAIN = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class ResidualBlock:
     """Operators between two cuts that one activation crosses.
 
     Attributes:
@@ -34,7 +34,9 @@ class Block:
     bindings: tuple[WeightBinding, ...]
 
 
-def find_blocks(model: TFLiteModel, position_of: Mapping[int, int], bindings: Sequence[WeightBinding]) -> list[Block]:
+def find_blocks(
+    model: TFLiteModel, position_of: Mapping[int, int], bindings: Sequence[WeightBinding]
+) -> list[ResidualBlock]:
     """Cut a model into blocks that hold two kernels or more.
 
     Args:
@@ -51,14 +53,14 @@ def find_blocks(model: TFLiteModel, position_of: Mapping[int, int], bindings: Se
         inside = [kernels[at] for at in range(begin, end) if at in kernels]
         chained = len(inside) <= 1 and len(held) + len(inside) <= CHAIN
         if held and not chained:
-            blocks.append(Block(start, begin, tuple(held)))
+            blocks.append(ResidualBlock(start, begin, tuple(held)))
             start, held = begin, []
         if not held:
             start = begin
         held += inside
-    blocks.append(Block(start, cuts[-1], tuple(held)))
+    blocks.append(ResidualBlock(start, cuts[-1], tuple(held)))
     return [block for block in blocks if 2 <= len(block.bindings) <= MOST_KERNELS and _runnable(model, block)]
 
 
-def _runnable(model: TFLiteModel, block: Block) -> bool:
+def _runnable(model: TFLiteModel, block: ResidualBlock) -> bool:
     return all(can_run(model, operator) for operator in model.operators[block.start : block.stop])
