@@ -159,8 +159,9 @@ def fit_weights(
         items = _stored(checkpoint, group)
         if not items:
             items = _fit_group(task, group, prefix)
-            for number, item in enumerate(items.values() if checkpoint else (), group.first):
-                checkpoint.save(number, item.weight, item.bias_shift)
+            if checkpoint is not None:
+                for number, item in enumerate(items.values(), group.first):
+                    checkpoint.save(number, item.weight, item.bias_shift)
         for key, item in items.items():
             if prefix is not None:
                 _put(task, prefix, item)
@@ -195,7 +196,9 @@ def _weight_groups(
     of it before its last kernel is finished.
     """
     weights, groups, number = list(bindings_by_key(bindings).items()), [], 0
-    blocks = [(block, _learning(task, weights, block, prefix)) for block in (prefix.blocks() if prefix else ())]
+    blocks = []
+    if prefix is not None:
+        blocks = [(block, _learning(task, weights, block, prefix)) for block in prefix.blocks()]
     while number < len(weights):
         group = _WeightGroup(number, dict(weights[number : number + 1]))
         for block, learning in blocks:
@@ -255,7 +258,9 @@ def _learns_in_block(
 
 def _stored(checkpoint: Checkpoint | None, group: _WeightGroup) -> dict[WeightKey | int, FittedWeight]:
     """The finished weights of a group, or nothing when one of them is not finished."""
-    stored = [checkpoint.load(group.first + number) for number in range(len(group.bindings))] if checkpoint else [None]
+    if checkpoint is None:
+        return {}
+    stored = [checkpoint.load(group.first + number) for number in range(len(group.bindings))]
     if any(item is None for item in stored):
         return {}
     return {

@@ -20,7 +20,7 @@ from tfptq.core.affine import weight_code_limit
 from tfptq.core.blocks import block_maxima, block_shape
 from tfptq.core.reorder import AxisSegment, BlockedLayer, reorder
 from tfptq.graph import apply_permutations, channel_groups
-from tfptq.graph.channel_groups import ChannelGroups, ChannelRun, LayerChannels
+from tfptq.graph.channel_groups import ChannelGroups, ChannelRun, LayerChannels, runs_with_channels
 from tfptq.layers import supports, weight_specs
 
 
@@ -136,10 +136,9 @@ def _blocked_layer(
 
 def _segments(layout: tuple[ChannelRun, ...]) -> tuple[AxisSegment, ...]:
     """Free groups along an axis, with their places."""
-    starts = np.cumsum([0, *(run.size for run in layout)])
     return tuple(
-        AxisSegment(str(run.group), int(start))
-        for run, start in zip(layout, starts, strict=False)
+        AxisSegment(str(run.group), channels.start)
+        for run, channels in runs_with_channels(layout)
         if run.group is not None
     )
 

@@ -31,8 +31,9 @@ def operators_of_layers(skeleton: Skeleton, model: keras.Model) -> dict[str, tup
             found.setdefault(layer, set()).add(binding.operator)
     taken = set().union(*found.values())
     for at, layers in enumerate(named):
-        for layer in layers if at not in taken and reads_weights(skeleton.model, at) else ():
-            found[layer].add(at)
+        if at not in taken and reads_weights(skeleton.model, at):
+            for layer in layers:
+                found[layer].add(at)
     for layer in [layer for layer, positions in found.items() if not positions]:
         found[layer].update(at for at, layers in enumerate(named) if layer in layers and at not in taken)
     return {layer: tuple(sorted(positions)) for layer, positions in found.items()}

@@ -228,7 +228,9 @@ def _features(
             across = _block_maxima(values, sizes[1], axis=1)
             squared = layer.weight * _block_sizes(values.shape[1], sizes[1]) * across**2  # [axis, f]
             for segment in segments:
-                for start in _starts(segment) if segment.group == group else ():
+                if segment.group != group:
+                    continue
+                for start in _starts(segment):
                     blocks = (np.arange(start, start + size) // sizes[0]) - start // sizes[0]
                     yield squared[start : start + size], blocks
 

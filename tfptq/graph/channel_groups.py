@@ -20,7 +20,7 @@ starts another, because it can take one scale in and give another one out. A gro
 level*: its channels follow a scale only as far as they do not reach it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -138,7 +138,7 @@ class ChannelGroups:
 
 
 def _order(layout: tuple[ChannelRun, ...], permutations: Mapping[int, np.ndarray]) -> np.ndarray:
-    starts = np.repeat(_starts(layout), [run.size for run in layout])
+    starts = np.concatenate([np.full(run.size, channels.start) for run, channels in runs_with_channels(layout)])
     return starts + _spread(layout, permutations, np.arange).astype(np.int64)
 
 
@@ -146,8 +146,12 @@ def _spread(layout: tuple[ChannelRun, ...], values: Mapping[int, np.ndarray], de
     return np.concatenate([values.get(run.group, default(run.size)) for run in layout])
 
 
-def _starts(layout: tuple[ChannelRun, ...]) -> np.ndarray:
-    return np.cumsum([0, *(run.size for run in layout[:-1])])
+def runs_with_channels(layout: Iterable[ChannelRun]) -> Iterator[tuple[ChannelRun, slice]]:
+    """Each run of a layout, and where its channels are on the axis."""
+    start = 0
+    for run in layout:
+        yield run, slice(start, start + run.size)
+        start += run.size
 
 
 def channel_groups(model: keras.Model) -> ChannelGroups:
@@ -316,5 +320,4 @@ def _group(index: int, size: int, layers: Mapping[str, LayerChannels], clipped: 
 
 
 def _offsets(layout: tuple[ChannelRun, ...], group: int) -> tuple[int, ...]:
-    starts = _starts(layout)
-    return tuple(int(start) for start, run in zip(starts, layout, strict=False) if run.group == group)
+    return tuple(channels.start for run, channels in runs_with_channels(layout) if run.group == group)

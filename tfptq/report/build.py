@@ -44,7 +44,7 @@ class Outcome:
         tflite: the quantized file.
         samples: a few samples, Keras input name -> array.
         reordered: layer -> what reordering of channels did to it; empty without reordering.
-        refused: weight -> why it was fitted without the statistics that its config asks for.
+        fitted_without_statistics: weight -> why it was fitted without the statistics that its config asks for.
         notes: what single steps have to tell the user.
     """
 
@@ -57,7 +57,7 @@ class Outcome:
     tflite: bytes
     samples: Mapping[str, np.ndarray]
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
-    refused: Mapping[WeightKey | int, str] = field(default_factory=dict)
+    fitted_without_statistics: Mapping[WeightKey | int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -177,7 +177,7 @@ def _first_written(outcome: Outcome, item: FittedWeight) -> KernelPlan:
 
 def _rounding(outcome: Outcome, config: QuantizationConfig, key: WeightKey | int, item: FittedWeight) -> str:
     """How the codes of a weight were found."""
-    if key in outcome.refused or not isinstance(key, tuple):
+    if key in outcome.fitted_without_statistics or not isinstance(key, tuple):
         return "nearest"
     return rounding_method(config.for_layer(key[0]), item.weight.codes.shape)
 
@@ -354,9 +354,13 @@ def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
 
 def _warnings(outcome: Outcome):
     yield from outcome.notes
-    for reason in dict.fromkeys(outcome.refused.values()):
+    for reason in dict.fromkeys(outcome.fitted_without_statistics.values()):
         # Eight bits lose next to nothing by nearest rounding.
-        narrow = [key for key, why in outcome.refused.items() if why == reason and outcome.fitted[key].weight.bits < 8]
+        narrow = [
+            key
+            for key, why in outcome.fitted_without_statistics.items()
+            if why == reason and outcome.fitted[key].weight.bits < 8
+        ]
         if narrow:
             names = ", ".join(_layer_name(outcome, key) for key in narrow)
             yield f"rounded to the nearest codes, without statistics of inputs: {names}; {reason}"
