@@ -25,7 +25,7 @@ def network(seed, m=3, n=4):
         BlockedLayer(magnitudes(rng, 7, 10), (m, n), thin, wide, weight=0.3),
         BlockedLayer(magnitudes(rng, 7, 7), (m, n), thin, thin),
         BlockedLayer(magnitudes(rng, 4, 17), (m, n), (), (AxisSegment("wide"), AxisSegment("thin", 10))),
-        BlockedLayer(magnitudes(rng, 4, 21), (m, n), (), (AxisSegment("thin", repeat=3, stride=7),)),
+        BlockedLayer(magnitudes(rng, 4, 21), (m, n), (), tuple(AxisSegment("thin", start) for start in (0, 7, 14))),
     ], {"wide": 10, "thin": 7}
 
 
@@ -95,7 +95,7 @@ def test_deterministic():
 
 
 def test_segments_place_a_group_on_an_axis():
-    order = axis_order((AxisSegment("a", 1, repeat=2, stride=4),), 9, {"a": np.array([2, 0, 1])})
+    order = axis_order((AxisSegment("a", 1), AxisSegment("a", 5)), 9, {"a": np.array([2, 0, 1])})
     np.testing.assert_array_equal(order, [0, 3, 1, 2, 4, 7, 5, 6, 8])
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tfptq.config import Granularity, PerBlock, PerChannel, PerTensor
-from tfptq.core.affine import nearest_codes
+from tfptq.core.affine import SCALE_KINDS, nearest_codes
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class BlockScales:
     block_shape: tuple[int, int]
 
     def __post_init__(self):
-        if self.kind not in ("float", "integer", "shift"):
+        if self.kind not in SCALE_KINDS:
             raise ValueError(f"unknown kind of block scale {self.kind!r}")
         if self.factors.ndim != 2 or self.base.shape not in ((1,), (self.factors.shape[0],)):
             raise ValueError(f"base {self.base.shape} does not fit factors {self.factors.shape}")

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfptq.core.affine import LARGEST_MULTIPLIER, LARGEST_SHIFT, WEIGHT_BITS
+from tfptq.core.affine import LARGEST_MULTIPLIER, LARGEST_SHIFT, SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite.flatbuffer import FormatError
 
 LAYOUTS = ("int8", "int4", "native", "inline", "composite", "float32")
-SCALE_KINDS = ("float", "integer", "shift")
 GRANULARITIES = ("tensor", "channel", "block")
 
 
