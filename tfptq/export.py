@@ -141,7 +141,7 @@ def read_simulation(simulation: keras.Model, config: QuantizationConfig | None =
 
     Args:
         simulation: Keras model with ``QuantizeWrapper`` layers, its own or those of models inside of it.
-        config: what counts beside the weights; None for what the simulation was made with.
+        config: settings beside those of the weights; None for those that the simulation was made with.
 
     Raises:
         ValueError: there is no wrapper; a weight has no scales, or another quantizer than a ``WeightQuantizer``; an

@@ -70,7 +70,7 @@ def fine_tune(
     """Learn gains of scales and shifts of biases.
 
     Args:
-        skeleton: float model, one that ``obstacle`` finds nothing against.
+        skeleton: float model, one that ``tuning_obstacle`` finds nothing against.
         fitted: quantized weights.
         batches: re-iterable stream of Keras input name -> array with a batch axis.
         options: steps, learning rate, size of a minibatch.
@@ -98,7 +98,7 @@ def learn_steps(
     """Learn the steps of activation grids, with float weights.
 
     Args:
-        skeleton: float model, one that ``obstacle`` finds nothing against.
+        skeleton: float model, one that ``tuning_obstacle`` finds nothing against.
         grids: tensor index -> grid to start from.
         batches: re-iterable stream of Keras input name -> array with a batch axis.
         options: steps, learning rate, size of a minibatch.

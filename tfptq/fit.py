@@ -41,7 +41,7 @@ LARGEST_STEP = 255.0
 
 
 def bindings_by_key(bindings: tuple[WeightBinding, ...]) -> dict[WeightKey | int, tuple[WeightBinding, ...]]:
-    """Group the uses of kernels by Keras weight; a kernel that is nobody's goes by its tensor index."""
+    """Group the uses of kernels by Keras weight; a kernel that is no Keras weight goes by its tensor index."""
     grouped: dict[WeightKey | int, tuple[WeightBinding, ...]] = {}
     for binding in bindings:
         key = binding.kernel if binding.key is None else binding.key
@@ -149,7 +149,7 @@ def fit_weights(
         advance: called with the number of weights done.
 
     Returns:
-        Keras weight (or, for a kernel that is nobody's, its tensor index) -> fitted weight.
+        Keras weight (or, for a kernel that is no Keras weight, its tensor index) -> fitted weight.
 
     Raises:
         ValueError: layers that learn their rounding together want different numbers of steps.

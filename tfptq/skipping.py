@@ -22,7 +22,8 @@ def operators_of_layers(skeleton: Skeleton, model: keras.Model) -> dict[str, tup
 
     Returns:
         Name of each layer with weights -> positions of its operators: those with its kernels, and those that are named
-        after it and have constants which may be weights but are nobody's; where there are none, all named after it.
+        after it and have constants which may be weights but match no Keras weight; where there are none, all named
+        after it.
     """
     found: dict[str, set[int]] = {layer.name: set() for layer in model.layers if is_weighted(layer)}
     named = _layers_of_operators(skeleton, model)
