@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.segments import segment
+from tfptq.tflite.segments import extract_segment
 
 #: runtime -> (interpreter, resolvers). AUTO has XNNPACK, BUILTIN the optimized kernels, REF the reference kernels.
 RUNTIMES = {
@@ -80,7 +80,7 @@ def operator_differences(data, codes, resolver="AUTO", runtime="litert"):
     (source,) = model.subgraph.inputs
     values = {model.name(source): codes}
     for position, operator in enumerate(model.operators):
-        part = segment(model, position, position + 1, operator.outputs)
+        part = extract_segment(model, position, position + 1, operator.outputs)
         inputs = {part.name(index): values[part.name(index)] for index in part.subgraph.inputs}
         expected = _run_codes(part.to_bytes(), inputs, "REF", "litert")
         found = _run_codes(part.to_bytes(), inputs, resolver, runtime)

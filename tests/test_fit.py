@@ -9,7 +9,7 @@ from stock_runtimes import run_decoded, signal_to_noise
 import tfptq
 from tfptq.config import Calibration, PerChannel, PerTensor, QuantizationConfig, Rounding
 from tfptq.core.affine import weight_code_limit
-from tfptq.fit import fit_weights, uses, with_room_for_biases
+from tfptq.fit import bindings_by_key, fit_weights, with_room_for_biases
 from tfptq.fit_kernel import UNMATCHED_CONFIG, FittingTask, needs_statistics
 from tfptq.layers import weight_specs
 from tfptq.tflite.calibrate import measure
@@ -53,8 +53,8 @@ def model():
 
 def test_uses_are_grouped_by_weight(model, data):
     _, bindings = task_of(model, data, CONFIG)
-    grouped = uses(bindings)
-    assert {key: len(places) for key, places in grouped.items()} == {("shared", "kernel"): 2, ("head", "kernel"): 1}
+    grouped = bindings_by_key(bindings)
+    assert {key: len(bindings) for key, bindings in grouped.items()} == {("shared", "kernel"): 2, ("head", "kernel"): 1}
 
 
 def test_every_weight_is_fitted_once_by_its_layers_config(model, data):
@@ -85,8 +85,8 @@ def test_bias_correction_keeps_the_mean_output(model, data):
     moved = ((item.weight.dequantize() - view) * mean).sum(axis=(1, 2))
     np.testing.assert_allclose(item.bias_shift, -moved, rtol=1e-5, atol=1e-7)
     assert np.abs(moved).max() > 1e-3
-    (place,) = item.bindings
-    np.testing.assert_allclose(item.bias_of(task.skeleton, place), task.skeleton.bias(place) - moved, rtol=1e-5)
+    (binding,) = item.bindings
+    np.testing.assert_allclose(item.bias_of(task.skeleton, binding), task.skeleton.bias(binding) - moved, rtol=1e-5)
 
 
 def test_a_shared_bias_heeds_the_use_with_small_inputs(data):
@@ -129,10 +129,10 @@ def test_row_factors_reach_kernel_and_bias(data):
     model = keras.Model(inputs, layers.Conv2D(3, 1, name="conv", bias_initializer="normal")(inputs) * factors)
     task, bindings = task_of(model, data, CONFIG)
     item = fit_weights(task, bindings)["conv", "kernel"]
-    (place,) = bindings
-    np.testing.assert_allclose(item.kernel_of(place), task.skeleton.kernel(place), atol=0.02)
-    expected = task.skeleton.bias(place) + factors * item.bias_shift
-    np.testing.assert_allclose(item.bias_of(task.skeleton, place), expected, rtol=1e-6)
+    (binding,) = bindings
+    np.testing.assert_allclose(item.kernel_of(binding), task.skeleton.kernel(binding), atol=0.02)
+    expected = task.skeleton.bias(binding) + factors * item.bias_shift
+    np.testing.assert_allclose(item.bias_of(task.skeleton, binding), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])

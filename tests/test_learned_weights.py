@@ -9,7 +9,7 @@ from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
 from tfptq import PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
-from tfptq.fit import uses
+from tfptq.fit import bindings_by_key
 from tfptq.layers import wrappers
 
 SAMPLES = 64
@@ -161,7 +161,7 @@ def test_memory_for_activations_does_not_change_the_file(model, images):
 
 
 def test_uses_of_a_kernel_are_grouped():
-    assert uses(()) == {}
+    assert bindings_by_key(()) == {}
 
 
 @pytest.mark.parametrize("types", [("float32", "float32"), ("int16", "int16")])

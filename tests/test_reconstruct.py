@@ -16,7 +16,7 @@ from tfptq.layers import wrappers
 from tfptq.reconstruct import LearnedKernel, _BlockTask, reconstruct_block
 from tfptq.tflite.matching import WEIGHTED_OPERATORS, replace_kernel
 from tfptq.tflite.runtime import TensorRunner
-from tfptq.tflite.segments import crossing, segment
+from tfptq.tflite.segments import crossing, extract_segment
 
 BLOCKS = Rounding("coordinate", reconstruction="block", block_steps=20)
 CONFIG = QuantizationConfig.from_preset("w4a8_channel").replace(weight_bits=3, edge_bits=None, rounding=BLOCKS)
@@ -111,7 +111,7 @@ def test_every_learning_kernel_is_run_in_its_own_place(model, images, learned, c
         np.testing.assert_array_equal(block_model.constant(index), start)
     changed, offsets = _with_random_codes(block_model, kernels)
     (source,), (target,) = crossing(changed, block.start), crossing(changed, block.stop)
-    part = segment(changed, block.start, block.stop, [target])
+    part = extract_segment(changed, block.start, block.stop, [target])
     runner = TensorRunner(part, part.subgraph.outputs)
     (expected,) = runner.values({changed.name(source): inputs}).values()
     outputs = _BlockTask(block_model, block, kernels).run(offsets, tf.constant(inputs)).numpy()

@@ -159,22 +159,6 @@ def test_skipped_layers_do_not_count():
     assert list(reorder_channels(model, config).layers) == ["stem", "branch", "logits"]
 
 
-def test_importance_moves_the_compromise():
-    model = canonicalise(with_random_weights(inverted_residual(), 3))
-    config = QuantizationConfig(PerBlock(3, 3), weight_bits=4)
-    plain = reorder_channels(model, config).layers
-    focused = reorder_channels(model, config, importance={"project": 1e6}).layers
-    assert focused["project"].noise_after < plain["project"].noise_after
-    assert focused["project"].noise_before == pytest.approx(plain["project"].noise_before)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
-def test_bad_importance_is_refused(value):
-    model = canonicalise(with_random_weights(residual()))
-    with pytest.raises(ValueError, match="importance of layer 'stem'"):
-        reorder_channels(model, QuantizationConfig(PerBlock(2, 2)), importance={"stem": value})
-
-
 def test_progress_is_told():
     told = []
     reorder_channels(

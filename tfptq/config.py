@@ -31,7 +31,7 @@ from tfptq.config_parts import (
     override,
     plain,
 )
-from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, WEIGHT_BITS, multipliers_of
+from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
 
 __all__ = [
     "DEFAULT_PRESET",
@@ -148,7 +148,7 @@ class QuantizationConfig:
             raise ValueError(
                 f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
             )
-        one_of("scaler", self.scaler, ("float", "integer", "shift"))
+        one_of("scaler", self.scaler, SCALE_KINDS)
         if self.multipliers is not None:
             if not isinstance(self.multipliers, tuple | list) or not self.multipliers:
                 raise ValueError(f"multipliers is {self.multipliers!r}; give a tuple such as (2, 3, 4, 6), or None")

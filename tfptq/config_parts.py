@@ -16,6 +16,11 @@ from typing import Any
 
 from tfptq.core.affine import WEIGHT_BITS
 
+#: How the codes of a kernel can be found.
+ROUNDING_METHODS = ("nearest", "coordinate", "attention", "adaround")
+#: What Attention Round can start from.
+ROUNDING_STARTS = ("coordinate", "nearest", "gaussian")
+
 
 def one_of(field: str, value: Any, allowed) -> None:
     """Refuse a value that is not among those allowed, naming the field."""
@@ -182,8 +187,8 @@ class Rounding:
         check_types(self)
         one_of("rounding.reconstruction", self.reconstruction, ("layer", "block"))
         between("rounding.block_steps", self.block_steps, 1, 1_000_000)
-        one_of("rounding.method", self.method, ("nearest", "coordinate", "attention", "adaround"))
-        one_of("rounding.start", self.start, ("coordinate", "nearest", "gaussian"))
+        one_of("rounding.method", self.method, ROUNDING_METHODS)
+        one_of("rounding.start", self.start, ROUNDING_STARTS)
         between("rounding.steps", self.steps, 1, 1_000_000)
         between("rounding.tau", self.tau, 1e-3, 1e3)
         between("rounding.refine_scales", self.refine_scales, 0, 100)

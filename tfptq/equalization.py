@@ -28,7 +28,7 @@ from tfptq.core.channel_levelling import GridReader, expected_noise, least_noise
 from tfptq.core.equalization import Reader, equalizing_factors
 from tfptq.data import CalibrationData
 from tfptq.graph import scale_channels
-from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, analyse
+from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, analyse, runs_with_channels
 from tfptq.graph.channel_room import (
     ChannelRoom,
     ChannelValues,
@@ -197,24 +197,24 @@ def _factors_of_wholes(groups: ChannelGroups, measured: Mapping[Value, ChannelVa
     """
     growth: dict[int, float] = {}
     for value, channels in measured.items():
-        start = 0
-        for segment in groups.values[value] if _is_shared(groups, value) else ():
-            largest = channels.magnitudes[start : (start := start + segment.size)].max(initial=0.0)
-            if segment.group is not None and largest > 0.0:
+        if not _is_shared(groups, value):
+            continue
+        for run, own in runs_with_channels(groups.values[value]):
+            largest = channels.magnitudes[own].max(initial=0.0)
+            if run.group is not None and largest > 0.0:
                 room = max(channels.magnitudes.max() / largest / MARGIN, 1.0)
-                growth[segment.group] = min(growth.get(segment.group, MOST_GROWTH_OF_WHOLES), room)
+                growth[run.group] = min(growth.get(run.group, MOST_GROWTH_OF_WHOLES), room)
     return {group.index: 1.0 if group.clipped else growth.get(group.index, 1.0) for group in groups.groups}
 
 
 def _is_shared(groups: ChannelGroups, value: Value) -> bool:
     """Whether the channels of a tensor are not all of one group."""
-    return len({segment.group for segment in groups.values[value]}) > 1
+    return len({run.group for run in groups.values[value]}) > 1
 
 
 def _along(groups: ChannelGroups, value: Value, factors: Mapping[int, float]) -> np.ndarray:
     """The factor of each channel of a tensor, float64 ``[C]``; 1 for those of no group."""
-    segments = groups.values[value]
-    return np.concatenate([np.full(segment.size, factors.get(segment.group, 1.0)) for segment in segments])
+    return np.concatenate([np.full(run.size, factors.get(run.group, 1.0)) for run in groups.values[value]])
 
 
 def _grid_readers(

@@ -17,8 +17,8 @@ from tfptq import pipeline
 from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, resolve_config
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.data import calibration_data
-from tfptq.fit import fit_weights, uses
-from tfptq.fit_kernel import Fitted, FittedWeight, for_all_uses
+from tfptq.fit import bindings_by_key, fit_weights
+from tfptq.fit_kernel import Fitted, FittedWeight, for_all_bindings
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers import DefaultQuantizeConfig, QuantizeWrapper, is_weighted, strip, supports, wrappers
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
@@ -141,7 +141,7 @@ def read_simulation(simulation: keras.Model, config: QuantizationConfig | None =
 
     Args:
         simulation: Keras model with ``QuantizeWrapper`` layers, its own or those of models inside of it.
-        config: what counts beside the weights; None for what the simulation was made with.
+        config: settings beside those of the weights; None for those that the simulation was made with.
 
     Raises:
         ValueError: there is no wrapper; a weight has no scales, or another quantizer than a ``WeightQuantizer``; an
@@ -231,9 +231,9 @@ def _fitted(job: Job, stored: StoredWeights) -> Fitted:
     """The weights of the wrappers with their uses in the file. Their biases need no correction: training saw them."""
     return {
         key: FittedWeight(
-            for_all_uses(stored.codes[key], places), np.zeros(len(stored.codes[key].codes), np.float32), places
+            for_all_bindings(stored.codes[key], bindings), np.zeros(len(stored.codes[key].codes), np.float32), bindings
         )
-        for key, places in uses(job.skeleton.bindings).items()
+        for key, bindings in bindings_by_key(job.skeleton.bindings).items()
         if key in stored.codes
     }
 
@@ -250,7 +250,7 @@ def _calibrate(job: Job, simulation: keras.Model, own: Fitted, fusions: dict[int
 def _with_other_weights(job: Job, activations: Activations, own: Fitted) -> Fitted:
     """The weights that are quantized in the file: those of the wrappers, and those that are no layer's, at 8 bits."""
     bindings = pipeline.quantized_bindings(job, activations.plan)
-    quantized = {key: own[key] for key in uses(bindings) if key in own}
-    others = tuple(place for place in bindings if place.key not in quantized)
+    quantized = {key: own[key] for key in bindings_by_key(bindings) if key in own}
+    others = tuple(binding for binding in bindings if binding.key not in quantized)
     found = quantized | fit_weights(pipeline.fitting_task(job, activations), others)
-    return {key: found[key] for key in uses(bindings)}  # in the order of computation, which the report keeps
+    return {key: found[key] for key in bindings_by_key(bindings)}  # in the order of computation, which the report keeps

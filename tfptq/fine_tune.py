@@ -70,7 +70,7 @@ def fine_tune(
     """Learn gains of scales and shifts of biases.
 
     Args:
-        skeleton: float model, one that ``obstacle`` finds nothing against.
+        skeleton: float model, one that ``tuning_obstacle`` finds nothing against.
         fitted: quantized weights.
         batches: re-iterable stream of Keras input name -> array with a batch axis.
         options: steps, learning rate, size of a minibatch.
@@ -98,7 +98,7 @@ def learn_steps(
     """Learn the steps of activation grids, with float weights.
 
     Args:
-        skeleton: float model, one that ``obstacle`` finds nothing against.
+        skeleton: float model, one that ``tuning_obstacle`` finds nothing against.
         grids: tensor index -> grid to start from.
         batches: re-iterable stream of Keras input name -> array with a batch axis.
         options: steps, learning rate, size of a minibatch.
@@ -218,14 +218,14 @@ class _Network:
         self._fitted = fitted
         self._grids = grids
         self._model = TFLiteModel(skeleton.data)
-        places = [(key, place) for key, item in fitted.items() for place in item.bindings]
-        moved = unfuse_activations(self._model, [place.operator for _, place in places])
+        bindings = [(key, binding) for key, item in fitted.items() for binding in item.bindings]
+        moved = unfuse_activations(self._model, [binding.operator for _, binding in bindings])
         self._learned: dict[int, tuple[WeightKey | int, WeightBinding]] = {}  # result of a kernel -> the kernel
-        for key, place in places:
-            operator, item = self._model.operators[moved[place.operator]], fitted[key]
-            kernel = place.view.from_view(item.kernel_of(place))
-            replace_kernel(self._model, operator, kernel, item.bias_of(skeleton, place))
-            self._learned[operator.outputs[0]] = key, place
+        for key, binding in bindings:
+            operator, item = self._model.operators[moved[binding.operator]], fitted[key]
+            kernel = binding.view.from_view(item.kernel_of(binding))
+            replace_kernel(self._model, operator, kernel, item.bias_of(skeleton, binding))
+            self._learned[operator.outputs[0]] = key, binding
         self._gains = {key: tf.Variable(tf.ones(item.weight.scales.free_rows)) for key, item in fitted.items()}
         self._shifts = {key: tf.Variable(tf.zeros(len(item.weight.codes))) for key, item in fitted.items()}
         self._steps = {index: tf.Variable(0.0) for index in grids}
@@ -298,7 +298,7 @@ class _Network:
         return tf.exp(_STEP_RATE * self._steps[index])
 
     def _layer(
-        self, operator, values: Mapping[int, tf.Tensor], key: WeightKey | int, place: WeightBinding
+        self, operator, values: Mapping[int, tf.Tensor], key: WeightKey | int, binding: WeightBinding
     ) -> tf.Tensor:
         """A kernel's result. Gains are applied to it instead of to the kernel, whose gradient is then not needed."""
         bias = operator.inputs[WEIGHTED_OPERATORS[self._model.operator_name(operator)][1]]
@@ -308,8 +308,8 @@ class _Network:
         if scales.free_rows != outputs:
             rows = tf.repeat(rows, outputs if scales.free_rows == 1 else height)[:outputs]
         shift = self._shifts[key] * self._units[key]
-        if place.row_factors is not None:
-            shift *= place.row_factors
+        if binding.row_factors is not None:
+            shift *= binding.row_factors
         plain = run_operator(self._model, operator, {**values, bias: tf.zeros(outputs)})
         return plain * rows + (self._model.constant(bias).reshape(-1) + shift)
 

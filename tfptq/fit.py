@@ -34,14 +34,14 @@ from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.prefix import QuantizedPrefix
-from tfptq.tflite.residual_blocks import Block
+from tfptq.tflite.residual_blocks import ResidualBlock
 
 #: Most steps of a result that one step of a kernel's products may be. XNNPACK refuses 256.
 LARGEST_STEP = 255.0
 
 
-def uses(bindings: tuple[WeightBinding, ...]) -> dict[WeightKey | int, tuple[WeightBinding, ...]]:
-    """Group the uses of kernels by Keras weight; a kernel that is nobody's goes by its tensor index."""
+def bindings_by_key(bindings: tuple[WeightBinding, ...]) -> dict[WeightKey | int, tuple[WeightBinding, ...]]:
+    """Group the uses of kernels by Keras weight; a kernel that is no Keras weight goes by its tensor index."""
     grouped: dict[WeightKey | int, tuple[WeightBinding, ...]] = {}
     for binding in bindings:
         key = binding.kernel if binding.key is None else binding.key
@@ -62,11 +62,11 @@ def with_room_for_biases(
     found = {}
     for key, item in fitted.items():
         weight = item.weight
-        for place in item.bindings:
-            if place.input in grids and task.config(key).layout != "native":
-                factors = 1.0 if place.row_factors is None else np.abs(place.row_factors)
-                bias = item.bias_of(task.skeleton, place) / factors
-                weight = make_room_for_bias(weight, bias, grids[place.input].scale)
+        for binding in item.bindings:
+            if binding.input in grids and task.config(key).layout != "native":
+                factors = 1.0 if binding.row_factors is None else np.abs(binding.row_factors)
+                bias = item.bias_of(task.skeleton, binding) / factors
+                weight = make_room_for_bias(weight, bias, grids[binding.input].scale)
         found[key] = item if weight is item.weight else replace(item, weight=weight)
     return found
 
@@ -87,23 +87,23 @@ def ranges_for_kernels(model: TFLiteModel, plan: IntegerPlan, fitted: Fitted) ->
     """
     found, integer = {}, set(plan.operators) if plan.bits == 8 else ()
     for item in fitted.values():
-        for place in item.bindings:
+        for binding in item.bindings:
             form = item.weight.int8_form()
-            if place.operator not in integer or form is None:
+            if binding.operator not in integer or form is None:
                 continue
-            factors = 1.0 if place.row_factors is None else np.abs(place.row_factors)
-            result = model.operators[place.operator].outputs[0]
+            factors = 1.0 if binding.row_factors is None else np.abs(binding.row_factors)
+            result = model.operators[binding.operator].outputs[0]
             low, high = plan.grids[result].real_range
-            step = float((form[1] * factors).max()) * plan.grids[place.input].scale
+            step = float((form[1] * factors).max()) * plan.grids[binding.input].scale
             growth = step / (LARGEST_STEP * plan.grids[result].scale)
             if growth > 1.0:
                 found[result] = growth * low, growth * high
     return found
 
 
-def asks_for_statistics(task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> bool:
+def asks_for_statistics(task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...]) -> bool:
     """Whether the config of a kernel asks for statistics."""
-    return needs_statistics(task.config(key), task.view(key, places).shape)
+    return needs_statistics(task.config(key), task.view(key, bindings).shape)
 
 
 def without_statistics(
@@ -116,17 +116,20 @@ def without_statistics(
         bindings: the uses of kernels to quantize.
         prefix: gives the statistics.
     """
-    asking = {key: at for key, at in uses(bindings).items() if asks_for_statistics(task, key, at)}
-    reasons = {key: _statistics_obstacle(task, key, at, prefix) for key, at in asking.items()}
+    reasons = {
+        key: _statistics_obstacle(task, key, own, prefix)
+        for key, own in bindings_by_key(bindings).items()
+        if asks_for_statistics(task, key, own)
+    }
     return {key: reason for key, reason in reasons.items() if reason is not None}
 
 
 def _statistics_obstacle(
-    task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix
+    task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
 ) -> str | None:
     """Why a kernel cannot have statistics, or None."""
     # Of a part of the samples only, few positions are a worse guide than the means of all samples.
-    return prefix.obstacle(places, 0 if task.config(key).statistics_samples is None else FEW_POSITIONS)
+    return prefix.obstacle(bindings, 0 if task.config(key).statistics_samples is None else FEW_POSITIONS)
 
 
 def fit_weights(
@@ -146,18 +149,19 @@ def fit_weights(
         advance: called with the number of weights done.
 
     Returns:
-        Keras weight (or, for a kernel that is nobody's, its tensor index) -> fitted weight.
+        Keras weight (or, for a kernel that is no Keras weight, its tensor index) -> fitted weight.
 
     Raises:
         ValueError: layers that learn their rounding together want different numbers of steps.
     """
     fitted: dict[WeightKey | int, FittedWeight] = {}
-    for unit in _units(task, bindings, prefix):
-        items = _stored(checkpoint, unit)
+    for group in _weight_groups(task, bindings, prefix):
+        items = _stored(checkpoint, group)
         if not items:
-            items = _fit_unit(task, unit, prefix)
-            for number, item in enumerate(items.values() if checkpoint else (), unit.first):
-                checkpoint.save(number, item.weight, item.bias_shift)
+            items = _fit_group(task, group, prefix)
+            if checkpoint is not None:
+                for number, item in enumerate(items.values(), group.first):
+                    checkpoint.save(number, item.weight, item.bias_shift)
         for key, item in items.items():
             if prefix is not None:
                 _put(task, prefix, item)
@@ -167,51 +171,54 @@ def fit_weights(
 
 
 @dataclass(frozen=True, eq=False)
-class _Unit:
+class _WeightGroup:
     """Weights that are finished together.
 
     Attributes:
         first: number of the first of them among all weights.
-        uses: weight -> its uses, in execution order.
+        bindings: weight -> its uses, in execution order.
         block: the block whose kernels they are, where some of these learn their rounding together.
         learning: those that do.
     """
 
     first: int
-    uses: dict[WeightKey | int, tuple[WeightBinding, ...]]
-    block: Block | None = None
+    bindings: dict[WeightKey | int, tuple[WeightBinding, ...]]
+    block: ResidualBlock | None = None
     learning: tuple[WeightKey | int, ...] = ()
 
 
-def _units(task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix | None) -> list[_Unit]:
+def _weight_groups(
+    task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix | None
+) -> list[_WeightGroup]:
     """All weights, in execution order.
 
-    A block in which kernels learn together is one unit, kernels that do not learn included: no cut may be made inside
+    A block in which kernels learn together is one group, kernels that do not learn included: no cut may be made inside
     of it before its last kernel is finished.
     """
-    weights, units, number = list(uses(bindings).items()), [], 0
-    blocks = [(block, _learning(task, weights, block, prefix)) for block in (prefix.blocks() if prefix else ())]
+    weights, groups, number = list(bindings_by_key(bindings).items()), [], 0
+    blocks = []
+    if prefix is not None:
+        blocks = [(block, _learning(task, weights, block, prefix)) for block in prefix.blocks()]
     while number < len(weights):
-        found = {key: places for key, places in weights[number : number + 1]}
-        unit = _Unit(number, found)
+        group = _WeightGroup(number, dict(weights[number : number + 1]))
         for block, learning in blocks:
             if len(learning) > 1 and _begins_in(block, weights[number][1], prefix):
                 inside = [item for item in weights[number:] if _begins_in(block, item[1], prefix)]
-                unit = _Unit(number, dict(inside), block, learning)
-        units.append(unit)
-        number += len(unit.uses)
-    return units
+                group = _WeightGroup(number, dict(inside), block, learning)
+        groups.append(group)
+        number += len(group.bindings)
+    return groups
 
 
-def _begins_in(block: Block, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix) -> bool:
+def _begins_in(block: ResidualBlock, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix) -> bool:
     """Whether the first use of a weight is in a block."""
-    return block.start <= prefix.position(places[0]) < block.stop
+    return block.start <= prefix.position(bindings[0]) < block.stop
 
 
 def _learning(
     task: FittingTask,
     weights: Sequence[tuple[WeightKey | int, tuple[WeightBinding, ...]]],
-    block: Block,
+    block: ResidualBlock,
     prefix: QuantizedPrefix,
 ) -> tuple[WeightKey | int, ...]:
     """The weights whose rounding is learned on the output of a block.
@@ -219,7 +226,11 @@ def _learning(
     Raises:
         ValueError: they ask for different numbers of steps.
     """
-    found = [key for key, at in weights if _begins_in(block, at, prefix) and _learns_in_block(task, key, at, prefix)]
+    found = [
+        key
+        for key, bindings in weights
+        if _begins_in(block, bindings, prefix) and _learns_in_block(task, key, bindings, prefix)
+    ]
     steps = {key[0]: task.config(key).rounding.block_steps for key in found}
     if len(set(steps.values())) > 1:
         listed = ", ".join(f"{name!r} {number}" for name, number in steps.items())
@@ -231,61 +242,71 @@ def _learning(
 
 
 def _learns_in_block(
-    task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix
+    task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
 ) -> bool:
     """Whether a weight is one whose rounding can be learned on the output of a block, and is to be."""
     config = task.config(key)
     return (
         isinstance(key, tuple)
-        and len(places) == 1
-        and places[0].row_factors is None
+        and len(bindings) == 1
+        and bindings[0].row_factors is None
         and config.rounding.reconstruction == "block"
-        and rounding_method(config, task.view(key, places).shape) != "nearest"
-        and _statistics_obstacle(task, key, places, prefix) is None
+        and rounding_method(config, task.view(key, bindings).shape) != "nearest"
+        and _statistics_obstacle(task, key, bindings, prefix) is None
     )
 
 
-def _stored(checkpoint: Checkpoint | None, unit: _Unit) -> dict[WeightKey | int, FittedWeight]:
-    """The finished weights of a unit, or nothing when one of them is not finished."""
-    stored = [checkpoint.load(unit.first + number) for number in range(len(unit.uses))] if checkpoint else [None]
+def _stored(checkpoint: Checkpoint | None, group: _WeightGroup) -> dict[WeightKey | int, FittedWeight]:
+    """The finished weights of a group, or nothing when one of them is not finished."""
+    if checkpoint is None:
+        return {}
+    stored = [checkpoint.load(group.first + number) for number in range(len(group.bindings))]
     if any(item is None for item in stored):
         return {}
-    return {key: FittedWeight(*item, places) for item, (key, places) in zip(stored, unit.uses.items(), strict=True)}
+    return {
+        key: FittedWeight(*item, bindings) for item, (key, bindings) in zip(stored, group.bindings.items(), strict=True)
+    }
 
 
 def _put(task: FittingTask, prefix: QuantizedPrefix, item: FittedWeight) -> None:
-    for place in item.bindings:
-        prefix.replace(place, item.kernel_of(place), item.bias_of(task.skeleton, place))
+    for binding in item.bindings:
+        prefix.replace(binding, item.kernel_of(binding), item.bias_of(task.skeleton, binding))
 
 
-def _fit_unit(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix | None) -> dict[WeightKey | int, FittedWeight]:
+def _fit_group(
+    task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix | None
+) -> dict[WeightKey | int, FittedWeight]:
     """Fit weights one by one, and then together when they share a block."""
     if prefix is None:
-        return {key: fit_on_means(task, key, places) for key, places in unit.uses.items()}
-    if unit.block is not None:
-        with prefix.held_before(unit.block):
-            return _fit_block(task, unit, prefix)
-    return _fit_one_by_one(task, unit, prefix)
+        return {key: fit_on_means(task, key, bindings) for key, bindings in group.bindings.items()}
+    if group.block is not None:
+        with prefix.held_before(group.block):
+            return _fit_block(task, group, prefix)
+    return _fit_one_by_one(task, group, prefix)
 
 
-def _fit_one_by_one(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
+def _fit_one_by_one(
+    task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix
+) -> dict[WeightKey | int, FittedWeight]:
     items = {}
-    for key, places in unit.uses.items():
-        on_prefix = asks_for_statistics(task, key, places) and _statistics_obstacle(task, key, places, prefix) is None
-        items[key] = fit_on_prefix(task, key, places, prefix) if on_prefix else fit_on_means(task, key, places)
+    for key, bindings in group.bindings.items():
+        on_prefix = (
+            asks_for_statistics(task, key, bindings) and _statistics_obstacle(task, key, bindings, prefix) is None
+        )
+        items[key] = fit_on_prefix(task, key, bindings, prefix) if on_prefix else fit_on_means(task, key, bindings)
         _put(task, prefix, items[key])
     return items
 
 
-def _fit_block(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
+def _fit_block(task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
     """Fit the kernels of a block one by one, learn their rounding together, and correct the biases again."""
-    samples = prefix.block_samples(unit.block)
-    items = _fit_one_by_one(task, unit, prefix)
-    learning = {key: items[key] for key in unit.learning}
-    for key, weight in _reconstructed(task, learning, unit.block, prefix, samples).items():
+    samples = prefix.block_samples(group.block)
+    items = _fit_one_by_one(task, group, prefix)
+    learning = {key: items[key] for key in group.learning}
+    for key, weight in _reconstructed(task, learning, group.block, prefix, samples).items():
         # With other codes the best bias is another one, and so are the inputs of the next kernel.
-        places = unit.uses[key]
-        shift = best_bias_shift(task, key, places, weight, prefix.statistics(places).centred())
+        bindings = group.bindings[key]
+        shift = best_bias_shift(task, key, bindings, weight, prefix.statistics(bindings).centred())
         items[key] = replace(items[key], weight=weight, bias_shift=shift)
         _put(task, prefix, items[key])
     return items
@@ -294,16 +315,16 @@ def _fit_block(task: FittingTask, unit: _Unit, prefix: QuantizedPrefix) -> dict[
 def _reconstructed(
     task: FittingTask,
     items: dict[WeightKey | int, FittedWeight],
-    block: Block,
+    block: ResidualBlock,
     prefix: QuantizedPrefix,
     samples: tuple[np.ndarray, np.ndarray],
 ) -> dict[WeightKey | int, QuantizedWeight]:
     kernels = []
     for key, item in items.items():
-        (place,) = item.bindings
+        (binding,) = item.bindings
         ratio = task.view(key, item.bindings) / item.weight.scale_per_weight
         tau = task.config(key).rounding.tau
-        kernels.append(LearnedKernel(prefix.position(place), place.view, ratio, item.weight, tau))
+        kernels.append(LearnedKernel(prefix.position(binding), binding.view, ratio, item.weight, tau))
     steps = task.config(next(iter(items))).rounding.block_steps  # the same for all of them
     weights = reconstruct_block(prefix.quantized, block, kernels, *samples, steps=steps, seed=task.seed)
     return dict(zip(items, weights, strict=True))

@@ -88,9 +88,9 @@ class FittingTask:
     config_of: Callable[[WeightKey], QuantizationConfig]
     seed: int
 
-    def view(self, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> np.ndarray:
+    def view(self, key: WeightKey | int, bindings: tuple[WeightBinding, ...]) -> np.ndarray:
         """Float ``[O, I, T]`` of a weight."""
-        return self.weights[key] if isinstance(key, tuple) else self.skeleton.kernel(places[0])
+        return self.weights[key] if isinstance(key, tuple) else self.skeleton.kernel(bindings[0])
 
     def config(self, key: WeightKey | int) -> QuantizationConfig:
         """Config of a weight."""
@@ -112,38 +112,38 @@ def rounding_method(config: QuantizationConfig, view_shape: tuple[int, int, int]
     return config.rounding.method if limit is None or view_shape[1] * view_shape[2] <= limit else "nearest"
 
 
-def fit_on_means(task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...]) -> FittedWeight:
+def fit_on_means(task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...]) -> FittedWeight:
     """Quantize a weight from its values and its mean inputs."""
-    view, config = task.view(key, places), task.config(key)
+    view, config = task.view(key, bindings), task.config(key)
     scales = task.storable(fit_scales(view, config), key)
-    weight = for_all_uses(quantize_nearest(view, scales, config.weight_bits), places)
+    weight = for_all_bindings(quantize_nearest(view, scales, config.weight_bits), bindings)
     shift = np.zeros(len(view), np.float32)
     if config.bias_correction:
         # A layer used several times has one bias: it takes a mean of what its uses would want.
-        means = [task.measurements.input_means[place.operator] for place in places]
+        means = [task.measurements.input_means[binding.operator] for binding in bindings]
         shifts = [correct_bias(shift, view, weight.dequantize(), mean) for mean in means]
-        shift = np.average(shifts, axis=0, weights=_weights_of_uses(task, places))
-    return FittedWeight(weight, shift.astype(np.float32), places)
+        shift = np.average(shifts, axis=0, weights=_weights_of_bindings(task, bindings))
+    return FittedWeight(weight, shift.astype(np.float32), bindings)
 
 
-def _weights_of_uses(task: FittingTask, places: tuple[WeightBinding, ...]) -> np.ndarray:
-    """float64 ``[uses]``: how much each use of a weight counts, 1 for the one with the smallest inputs.
+def _weights_of_bindings(task: FittingTask, bindings: tuple[WeightBinding, ...]) -> np.ndarray:
+    """float64 ``[bindings]``: how much each use of a weight counts, 1 for the one with the smallest inputs.
 
     What is a little for a use with large inputs would drown one with small ones, so that these count more.
     """
-    steps = np.array([task.grids[place.input].scale if place.input in task.grids else 1.0 for place in places])
+    steps = np.array([task.grids[binding.input].scale if binding.input in task.grids else 1.0 for binding in bindings])
     return np.square(steps.min() / steps)
 
 
 def fit_on_prefix(
-    task: FittingTask, key: WeightKey | int, places: tuple[WeightBinding, ...], prefix: QuantizedPrefix
+    task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
 ) -> FittedWeight:
     """Quantize a weight from statistics of the quantized prefix."""
-    view, config = task.view(key, places), task.config(key)
+    view, config = task.view(key, bindings), task.config(key)
     with threads_for(view.shape[1] * view.shape[2]):
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused as a whole
-                sums = prefix.statistics(places, _weights_of_uses(task, places))
+                sums = prefix.statistics(bindings, _weights_of_bindings(task, bindings))
                 statistics = sums.centred()
         except ValueError as error:
             name = key[0] if isinstance(key, tuple) else task.skeleton.model.name(key)
@@ -153,14 +153,14 @@ def fit_on_prefix(
         damped = statistics.damped(view, config.rounding.damping * scarcity)
         scales = task.storable(_searched_scales(view, config, damped), key)
         weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
-        weight = for_all_uses(weight, places)
-        shift = best_bias_shift(task, key, places, weight, statistics)
-        return FittedWeight(weight, shift, places)
+        weight = for_all_bindings(weight, bindings)
+        shift = best_bias_shift(task, key, bindings, weight, statistics)
+        return FittedWeight(weight, shift, bindings)
 
 
-def for_all_uses(weight: QuantizedWeight, places: tuple[WeightBinding, ...]) -> QuantizedWeight:
+def for_all_bindings(weight: QuantizedWeight, bindings: tuple[WeightBinding, ...]) -> QuantizedWeight:
     """A weight that every use can hold: where one of them turns signs, without the code that has no mirror image."""
-    if not any(place.row_factors is not None and (place.row_factors < 0.0).any() for place in places):
+    if not any(binding.row_factors is not None and (binding.row_factors < 0.0).any() for binding in bindings):
         return weight
     return replace(weight, codes=np.maximum(weight.codes, -weight_code_limit(weight.bits)))
 
@@ -168,15 +168,15 @@ def for_all_uses(weight: QuantizedWeight, places: tuple[WeightBinding, ...]) -> 
 def best_bias_shift(
     task: FittingTask,
     key: WeightKey | int,
-    places: tuple[WeightBinding, ...],
+    bindings: tuple[WeightBinding, ...],
     weight: QuantizedWeight,
     statistics: CentredStatistics,
 ) -> np.ndarray:
     """float32 ``[O]``: what the best bias for some codes adds to the float bias."""
     if not task.config(key).bias_correction:
         return np.zeros(len(weight.codes), np.float32)
-    bias = task.skeleton.bias(places[0])
-    factors = 1.0 if places[0].row_factors is None else places[0].row_factors
+    bias = task.skeleton.bias(bindings[0])
+    factors = 1.0 if bindings[0].row_factors is None else bindings[0].row_factors
     return (statistics.best_bias(weight.dequantize()) - (0.0 if bias is None else bias / factors)).astype(np.float32)
 
 

@@ -18,9 +18,9 @@ from tfptq.data_errors import DataError
 from tfptq.fine_tune import fine_tune, learn_steps, tuning_obstacle
 from tfptq.fit import (
     asks_for_statistics,
+    bindings_by_key,
     fit_weights,
     ranges_for_kernels,
-    uses,
     with_room_for_biases,
     without_statistics,
 )
@@ -199,17 +199,17 @@ def fit(
         The quantized weights, and why some were fitted without the statistics that their configs ask for.
     """
     bindings = quantized_bindings(job, activations.plan)
-    with job.steps.step("fit", total=len(uses(bindings))) as advance:
-        task, prefix, refused = fitting_task(job, activations), None, {}
-        if any(asks_for_statistics(task, key, places) for key, places in uses(bindings).items()):
+    with job.steps.step("fit", total=len(bindings_by_key(bindings))) as advance:
+        task, prefix, fitted_without_statistics = fitting_task(job, activations), None, {}
+        if any(asks_for_statistics(task, key, own) for key, own in bindings_by_key(bindings).items()):
             part = job.data.spread(job.config.statistics_samples)
             grids = activations.rounded(job.config)
             prefix = QuantizedPrefix(job.skeleton, part, part.num_samples, max_memory, grids)
-            refused = without_statistics(task, bindings, prefix)
+            fitted_without_statistics = without_statistics(task, bindings, prefix)
         fitted = fit_weights(task, bindings, prefix, _checkpoint(job, checkpoint_dir, max_memory), advance)
     if job.network.reordered is not None:
         fitted = _with_permutations(fitted, job.network.reordered.output_orders)
-    return fitted, refused
+    return fitted, fitted_without_statistics
 
 
 def fitting_task(job: Job, activations: Activations) -> FittingTask:

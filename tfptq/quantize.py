@@ -72,14 +72,14 @@ def quantize_keras_model(
     simulation = simulate(network)
     job = pipeline.convert(network, config, seed, steps)
     activations = pipeline.calibrate(job)
-    fitted, refused = pipeline.fit(job, activations, checkpoint_dir, max_memory)
+    fitted, fitted_without_statistics = pipeline.fit(job, activations, checkpoint_dir, max_memory)
     fitted = pipeline.tune(job, activations, fitted)
     activations = pipeline.calibrate_again(job, activations, fitted)
     activations, fitted = pipeline.with_room(job, activations, fitted)
     notes = [*network.notes, *assign_to_simulation(simulation, job, activations, fitted)]
     if job.not_tuned is not None:
         notes.append(f"the network was not fine-tuned: {job.not_tuned}")
-    return finish(job, activations, fitted, simulation, refused, notes)
+    return finish(job, activations, fitted, simulation, fitted_without_statistics, notes)
 
 
 def simulate(network: FloatNetwork) -> keras.Model:

@@ -23,7 +23,7 @@ from tfptq.core.attention_gradient import attention_codes_of
 from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.residual_blocks import Block
+from tfptq.tflite.residual_blocks import ResidualBlock
 from tfptq.tflite.segments import crossing
 from tfptq.tflite.to_tensorflow import as_kernel, run_operator
 
@@ -54,7 +54,7 @@ class LearnedKernel:
 
 def reconstruct_block(
     model: TFLiteModel,
-    block: Block,
+    block: ResidualBlock,
     kernels: Sequence[LearnedKernel],
     inputs: np.ndarray,
     targets: np.ndarray,
@@ -112,7 +112,7 @@ def reconstruct_block(
     return [dataclasses.replace(kernel.weight, codes=codes) for kernel, codes in zip(kernels, best, strict=True)]
 
 
-def _check_position(model: TFLiteModel, block: Block, position: int) -> None:
+def _check_position(model: TFLiteModel, block: ResidualBlock, position: int) -> None:
     """Refuse a kernel that is not in the block: its codes would be learned without any effect on the output."""
     inside = block.start <= position < block.stop
     if not inside or model.operator_name(model.operators[position]) not in WEIGHTED_OPERATORS:
@@ -122,7 +122,7 @@ def _check_position(model: TFLiteModel, block: Block, position: int) -> None:
 @dataclass(frozen=True, eq=False)
 class _BlockTask:
     model: TFLiteModel
-    block: Block
+    block: ResidualBlock
     kernels: Sequence[LearnedKernel]
 
     def codes(self, kernel: LearnedKernel, offsets: tf.Tensor) -> tf.Tensor:

@@ -4,9 +4,9 @@ This joins two parts that know nothing of each other: ``tfptq.graph`` finds the 
 moves them; ``tfptq.core.reorder`` searches their orders on magnitudes alone. Only layers with blocks count. What each
 adds to the objective is the expected noise of its rounding, relative to its weights,
 
-    noise = sum over blocks of |block| S^2 / 12  /  sum of W^2,      S = max|W in block| / (2**(b-1) - 1),
+    noise = sum over blocks of |block| S^2 / 12  /  sum of W^2,      S = max|W in block| / (2**(b-1) - 1).
 
-times the layer's importance. ``-10 log10(noise)`` estimates the signal-to-noise ratio of the quantized weights in dB.
+``-10 log10(noise)`` estimates the signal-to-noise ratio of the quantized weights in dB.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ import numpy as np
 from tfptq.config import PerBlock, QuantizationConfig
 from tfptq.core.affine import weight_code_limit
 from tfptq.core.blocks import block_maxima, block_shape
-from tfptq.core.reorder import BlockedLayer, Segment, reorder
+from tfptq.core.reorder import AxisSegment, BlockedLayer, reorder
 from tfptq.graph import apply_permutations, channel_groups
-from tfptq.graph.channel_groups import ChannelGroups, LayerChannels
+from tfptq.graph.channel_groups import ChannelGroups, ChannelRun, LayerChannels, runs_with_channels
 from tfptq.layers import supports, weight_specs
 
 
@@ -60,28 +60,23 @@ class ReorderedModel:
 def reorder_channels(
     model: keras.Model,
     config: QuantizationConfig,
-    importance: Mapping[str, float] | None = None,
     advance: Callable[[int], None] = lambda done: None,
 ) -> ReorderedModel:
     """Find an order of the channels that lowers the noise of block quantization, and give it to a model.
 
-    Inputs and outputs of the model keep their order. The sum of the layers' noises, each times its importance, is
-    never higher than before; a single layer's noise may be.
+    Inputs and outputs of the model keep their order. The sum of the layers' noises is never higher than before; a
+    single layer's noise may be.
 
     Args:
         model: canonical model (``tfptq.graph.canonicalise``); it is not changed.
         config: how its layers are quantized; those with ``PerBlock`` that are not skipped count.
-        importance: layer -> how much its relative noise counts; 1 for layers that are left out.
         advance: called with the number of channel groups that had their turn.
 
     Returns:
         The new model, the new orders, and the noise of each layer before and after.
-
-    Raises:
-        ValueError: an importance that is not finite and positive.
     """
     groups = channel_groups(model)
-    layers = _blocked_layers(model, config, groups, importance or {})
+    layers = _blocked_layers(model, config, groups)
     sizes = {str(group.index): group.size for group in groups.groups}
     found = reorder(list(layers.values()), sizes, advance=advance)
     moved = {
@@ -94,7 +89,7 @@ def reorder_channels(
         {name: order for name, order in orders.items() if not np.array_equal(order, np.arange(len(order)))},
         {
             name: ReorderedLayer(
-                *(float(noise[at] / _importance(name, importance or {})) for noise in (found.before, found.after)),
+                *(float(noise[at]) for noise in (found.before, found.after)),
                 *(block_maxima(_view(each, name), layer.block_shape) for each in (model, reordered)),
             )
             for at, (name, layer) in enumerate(layers.items())
@@ -102,9 +97,7 @@ def reorder_channels(
     )
 
 
-def _blocked_layers(
-    model: keras.Model, config: QuantizationConfig, groups: ChannelGroups, importance: Mapping[str, float]
-) -> dict[str, BlockedLayer]:
+def _blocked_layers(model: keras.Model, config: QuantizationConfig, groups: ChannelGroups) -> dict[str, BlockedLayer]:
     """The layers that count, as the search sees them; also those whose channels cannot move."""
     layers = {}
     for layer in model.layers:
@@ -114,14 +107,11 @@ def _blocked_layers(
         if layer_config.skip or not isinstance(layer_config.granularity, PerBlock):
             continue
         channels = groups.layers.get(layer.name, LayerChannels((), ()))
-        weight = _importance(layer.name, importance)
-        layers[layer.name] = _blocked_layer(_view(model, layer.name), layer_config, channels, weight)
+        layers[layer.name] = _blocked_layer(_view(model, layer.name), layer_config, channels)
     return layers
 
 
-def _blocked_layer(
-    view: np.ndarray, config: QuantizationConfig, channels: LayerChannels, importance: float
-) -> BlockedLayer:
+def _blocked_layer(view: np.ndarray, config: QuantizationConfig, channels: LayerChannels) -> BlockedLayer:
     outputs, inputs, taps = view.shape
     power = float(np.square(view, dtype=np.float64).sum()) or 1.0
     step = 1.0 / (12.0 * weight_code_limit(config.weight_bits) ** 2)  # S^2 / 12 for a block with maximum 1
@@ -130,17 +120,16 @@ def _blocked_layer(
         block_shape(config.granularity, outputs, inputs),
         rows=_segments(channels.outputs),
         columns=_segments(channels.inputs),
-        weight=importance * taps * step / power,
+        weight=taps * step / power,
     )
 
 
-def _segments(layout) -> tuple[Segment, ...]:
+def _segments(layout: tuple[ChannelRun, ...]) -> tuple[AxisSegment, ...]:
     """Free groups along an axis, with their places."""
-    starts = np.cumsum([0, *(segment.size for segment in layout)])
     return tuple(
-        Segment(str(segment.group), int(start))
-        for segment, start in zip(layout, starts, strict=False)
-        if segment.group is not None
+        AxisSegment(str(run.group), channels.start)
+        for run, channels in runs_with_channels(layout)
+        if run.group is not None
     )
 
 
@@ -148,10 +137,3 @@ def _view(model: keras.Model, name: str) -> np.ndarray:
     """Kernel ``[O, I, T]`` of a layer."""
     (spec,) = weight_specs(model.get_layer(name))
     return spec.values()
-
-
-def _importance(name: str, importance: Mapping[str, float]) -> float:
-    value = float(importance.get(name, 1.0))
-    if not 0.0 < value < np.inf:
-        raise ValueError(f"the importance of layer {name!r} is {value}; it must be finite and positive")
-    return value

@@ -61,7 +61,7 @@ def finish(
     activations: Activations,
     fitted: Fitted,
     simulation: keras.Model,
-    refused: Mapping[WeightKey | int, str],
+    fitted_without_statistics: Mapping[WeightKey | int, str],
     notes: list[str],
 ) -> QuantizationResult:
     """Write the file and the report.
@@ -71,24 +71,24 @@ def finish(
         activations: grids of the file.
         fitted: quantized weights, all of whose biases fit into int32.
         simulation: Keras model that computes what the file does.
-        refused: weight -> why it was fitted without the statistics that its config asks for.
+        fitted_without_statistics: weight -> why it was fitted without the statistics that its config asks for.
         notes: what single steps have to tell the user.
     """
     kernels = pipeline.kernel_plans(job, fitted)
     tflite = pipeline.write(job, activations.plan, kernels)
     with job.steps.step("report"):
         outcome = Outcome(
-            job.network.model,
-            job.skeleton,
-            activations.plan,
-            job.weights,
-            fitted,
-            kernels,
-            tflite,
-            {name: values[:REPORT_SAMPLES] for name, values in job.batch.items()},
-            {} if job.network.reordered is None else job.network.reordered.layers,
-            refused,
-            tuple(notes),
+            model=job.network.model,
+            skeleton=job.skeleton,
+            plan=activations.plan,
+            weights=job.weights,
+            fitted=fitted,
+            kernels=kernels,
+            tflite=tflite,
+            samples={name: values[:REPORT_SAMPLES] for name, values in job.batch.items()},
+            reordered={} if job.network.reordered is None else job.network.reordered.layers,
+            fitted_without_statistics=fitted_without_statistics,
+            notes=tuple(notes),
         )
         report = build_report(
             outcome,

@@ -131,10 +131,10 @@ def assign_weights_to_wrappers(
 
 def _shift_of_layer(item: FittedWeight, fusions: Mapping[int, Fusion]) -> np.ndarray:
     """float32 ``[O]``: what the corrected bias adds to that of the layer, for weights without constants before it."""
-    place = item.bindings[0]
-    if place.row_factors is None or fusions[place.operator].same_input:
+    binding = item.bindings[0]
+    if binding.row_factors is None or fusions[binding.operator].same_input:
         return item.bias_shift
-    return item.bias_shift * place.row_factors
+    return item.bias_shift * binding.row_factors
 
 
 def simulated_grids(
@@ -182,15 +182,15 @@ def assign_grids_to_wrappers(
     left_out: dict[str, dict[str, None]] = {}  # layer -> what is left out; both in order, each once
     for wrapper in wrappers(simulation):
         found: dict[int, list[ActivationGrid]] = {}
-        for place in _places(wrapper, skeleton, fitted, fusions):
-            if place.writes:
-                rounded = place.tensor in read | written
+        for slot_tensor in _slot_tensors(wrapper, skeleton, fitted, fusions):
+            if slot_tensor.writes:
+                rounded = slot_tensor.tensor in read | written
             else:
-                rounded = place.operator in plan.operators or place.tensor in written
-            if rounded and place.holds_value:
-                found.setdefault(id(place.slot), []).append(grids[place.tensor])
+                rounded = slot_tensor.operator in plan.operators or slot_tensor.tensor in written
+            if rounded and slot_tensor.holds_value:
+                found.setdefault(id(slot_tensor.slot), []).append(grids[slot_tensor.tensor])
             elif rounded:
-                left_out.setdefault(wrapper.layer.name, {})["writes" if place.writes else "reads"] = None
+                left_out.setdefault(wrapper.layer.name, {})["writes" if slot_tensor.writes else "reads"] = None
         for slot in (*wrapper.input_slots, *wrapper.output_slots):
             _assign_widest(slot, found.get(id(slot), []))
     if not left_out:
@@ -218,15 +218,15 @@ def ranges_of_wrappers(
     """
     grids: dict[int, list[ActivationGrid]] = {}
     for wrapper in wrappers(simulation):
-        for place in _places(wrapper, skeleton, fitted, fusions):
-            grid = place.slot.grid() if place.slot is not None and place.holds_value else None
-            if grid is not None and place.tensor is not None:
-                grids.setdefault(place.tensor, []).append(grid)
+        for slot_tensor in _slot_tensors(wrapper, skeleton, fitted, fusions):
+            grid = slot_tensor.slot.grid() if slot_tensor.slot is not None and slot_tensor.holds_value else None
+            if grid is not None and slot_tensor.tensor is not None:
+                grids.setdefault(slot_tensor.tensor, []).append(grid)
     return {index: min(found, key=lambda grid: grid.scale).real_range for index, found in grids.items()}
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
+class _SlotTensor:
     """A slot of a wrapper, and the tensor of the file that it stands for in one use of the layer.
 
     Attributes:
@@ -244,22 +244,22 @@ class _Place:
     holds_value: bool
 
 
-def _places(
+def _slot_tensors(
     wrapper: QuantizeWrapper,
     skeleton: Skeleton,
     fitted: Mapping[WeightKey, FittedWeight],
     fusions: Mapping[int, Fusion],
-) -> Iterator[_Place]:
+) -> Iterator[_SlotTensor]:
     """What a wrapped layer reads and writes in the file, use by use."""
     inputs = {slot.name: slot for slot in wrapper.input_slots}
     for slot in wrapper.weight_slots:
         for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
-            at, fusion = binding.operator, fusions.get(binding.operator, Fusion(True, True))
+            operator, fusion = binding.operator, fusions.get(binding.operator, Fusion(True, True))
             source = inputs.get(_input_slot(wrapper, slot.name))
-            yield _Place(source, binding.input, at, False, fusion.same_input)
+            yield _SlotTensor(source, binding.input, operator, False, fusion.same_input)
             if len(wrapper.weight_slots) == 1 and wrapper.output_slots:
                 result = _output_tensor(skeleton, wrapper, binding)
-                yield _Place(wrapper.output_slots[0], result, at, True, fusion.same_output)
+                yield _SlotTensor(wrapper.output_slots[0], result, operator, True, fusion.same_output)
 
 
 def _tensors_of_integers(

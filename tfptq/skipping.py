@@ -22,7 +22,8 @@ def operators_of_layers(skeleton: Skeleton, model: keras.Model) -> dict[str, tup
 
     Returns:
         Name of each layer with weights -> positions of its operators: those with its kernels, and those that are named
-        after it and have constants which may be weights but are nobody's; where there are none, all named after it.
+        after it and have constants which may be weights but match no Keras weight; where there are none, all named
+        after it.
     """
     found: dict[str, set[int]] = {layer.name: set() for layer in model.layers if is_weighted(layer)}
     named = _layers_of_operators(skeleton, model)
@@ -31,8 +32,9 @@ def operators_of_layers(skeleton: Skeleton, model: keras.Model) -> dict[str, tup
             found.setdefault(layer, set()).add(binding.operator)
     taken = set().union(*found.values())
     for at, layers in enumerate(named):
-        for layer in layers if at not in taken and reads_weights(skeleton.model, at) else ():
-            found[layer].add(at)
+        if at not in taken and reads_weights(skeleton.model, at):
+            for layer in layers:
+                found[layer].add(at)
     for layer in [layer for layer, positions in found.items() if not positions]:
         found[layer].update(at for at, layers in enumerate(named) if layer in layers and at not in taken)
     return {layer: tuple(sorted(positions)) for layer, positions in found.items()}

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
-from tfptq.core.affine import WEIGHT_BITS, weight_code_limit
+from tfptq.core.affine import SCALE_KINDS, WEIGHT_BITS, weight_code_limit
 from tfptq.core.bias_correction import limit_scales_for_bias
 from tfptq.core.block_errors import OBJECTIVES
 from tfptq.core.blocks import block_shape, quantize_nearest
-from tfptq.core.scale_search import KINDS, search_scales
+from tfptq.core.scale_search import search_scales
 from tfptq.core.weight_scales import fit_scales
 
 HUGE = 2**20
@@ -77,14 +77,14 @@ def test_limits_of_fitted_scales(seed, shape, bits, weight_scale):
     view = random_view(seed, *shape)
     for block, limit in limits(*shape[:2]):
         expected = fit_scales(view, QuantizationConfig(limit, weight_bits=bits, weight_scale=weight_scale))
-        for kind in KINDS if bits <= 4 else ("float", "shift"):
+        for kind in SCALE_KINDS if bits <= 4 else ("float", "shift"):
             found = fit_scales(view, QuantizationConfig(block, kind, bits, weight_scale=weight_scale))
             assert found.kind == kind
             assert_same_weight(quantize_nearest(view, found, bits), quantize_nearest(view, expected, bits))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SCALE_KINDS)
 def test_limits_of_searched_scales(kind, objective):
     view = random_view(0, 6, 5, 2)
     samples = np.random.default_rng(1).normal(size=(100, 10)) @ np.random.default_rng(2).normal(size=(10, 10))
@@ -105,7 +105,7 @@ def test_limits_of_searched_scales(kind, objective):
 def test_every_kind_between_the_limits(seed, shape, block, bits):
     """Ragged blocks included: max-abs clips nothing, integers and shifts have an exact int8 form."""
     view = random_view(seed, *shape)
-    for kind in KINDS if bits <= 4 else ("float", "shift"):
+    for kind in SCALE_KINDS if bits <= 4 else ("float", "shift"):
         config = QuantizationConfig(PerBlock(*block), kind, bits)
         scales = fit_scales(view, config)
         rows, columns = -(-shape[0] // block[0]), -(-shape[1] // block[1])
@@ -133,7 +133,7 @@ def test_searched_multiples_are_never_worse_than_covering_ones(seed, columns, ki
     assert (row_errors("mse") <= row_errors("max_abs") * (1 + 1e-4)).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SCALE_KINDS)
 def test_bias_limit_keeps_the_blocks_of_a_layer_with_one_output(kind):
     view = random_view(3, 1, 8, 1)
     scales = fit_scales(view, QuantizationConfig(PerBlock(1, 2), kind, 4))

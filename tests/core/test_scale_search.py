@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfptq.core.affine import weight_code_range
+from tfptq.core.affine import SCALE_KINDS, weight_code_range
 from tfptq.core.block_errors import BlockErrors
 from tfptq.core.blocks import quantize_nearest
-from tfptq.core.scale_search import KINDS, search_scales
+from tfptq.core.scale_search import search_scales
 from tfptq.core.weight_scales import start_scales
 
 
@@ -41,7 +41,7 @@ cases = st.tuples(
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SCALE_KINDS)
 @pytest.mark.parametrize("objective", ["output_error", "cosine"])
 @given(
     case=cases,
@@ -112,7 +112,7 @@ def test_column_costs_are_differences_of_the_objective(objective, crossed):
         errors.set_column(h, values[:, h])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SCALE_KINDS)
 def test_search_helps_clearly_at_3_bits(kind):
     view, x, gram, _, _ = problem(3, 32, 24)
     exact = view.astype(np.float64).reshape(1, 32, -1) @ x.transpose(0, 2, 1)
@@ -153,7 +153,7 @@ def test_multipliers_that_none_fits_are_refused():
         search_scales(view, gram, (2, 2), 8, "integer", allowed=(2, 3))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SCALE_KINDS)
 def test_one_block_per_row_needs_no_multipliers(kind):
     view, _, gram, _, _ = problem(5)
     reference = search_scales(view, gram, (1, 6), 4, "float")
@@ -164,7 +164,7 @@ def test_dead_blocks_and_dead_inputs():
     view, _, gram, _, _ = problem(6)
     view[3], view[:4, 2:4] = 0.0, 0.0
     gram[:, 5], gram[:, :, 5] = 0.0, 0.0
-    for kind in KINDS:
+    for kind in SCALE_KINDS:
         scales = search_scales(view, gram, (2, 2), 4, kind)
         assert np.isfinite(scales.values()).all() and (scales.values() > 0).all()
         for zeros in (np.zeros_like(view), view):

@@ -6,13 +6,13 @@ import pytest
 from keras import layers
 
 from tfptq.core.affine import activation_grid
-from tfptq.fit import uses
+from tfptq.fit import bindings_by_key
 from tfptq.layers import weight_specs
 from tfptq.pipeline import kernel_views
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.runtime import TensorRunner
-from tfptq.tflite.segments import crossing, segment, unfuse_activations
+from tfptq.tflite.segments import crossing, extract_segment, unfuse_activations
 from tfptq.tflite.simulate_activations import simulate_activations
 from tfptq.tflite.skeleton import build_skeleton
 
@@ -83,7 +83,7 @@ def test_segments_in_a_row_are_the_model(skeleton, batches):
         stop = cut + 1
         needed = crossing(model, stop)
         written = [index for index in model.operators[cut].outputs if index in needed]
-        part = segment(model, cut, stop, written)
+        part = extract_segment(model, cut, stop, written)
         runner = TensorRunner(part, range(0))
         named = {read: array for read, array in ((name(i), a) for i, a in values.items()) if read in runner.input_names}
         outputs = part.subgraph.outputs
@@ -255,12 +255,12 @@ def _two_towers():
 def _walk_over_uses(skeleton, batches, max_memory):
     """As ``_coarse_walk``, with the sums over all uses of each kernel and their weights."""
     prefix, walked = QuantizedPrefix(skeleton, batches, 12, max_memory), {}
-    for key, places in uses(skeleton.bindings).items():
-        walked[key[0]] = prefix.statistics(places, [1.0] * len(places))
-        kernel = skeleton.kernel(places[0])
+    for key, bindings in bindings_by_key(skeleton.bindings).items():
+        walked[key[0]] = prefix.statistics(bindings, [1.0] * len(bindings))
+        kernel = skeleton.kernel(bindings[0])
         step = np.abs(kernel).max() / 3
-        for place in places:
-            prefix.replace(place, np.rint(kernel / step) * step, _bias(skeleton, place))
+        for binding in bindings:
+            prefix.replace(binding, np.rint(kernel / step) * step, _bias(skeleton, binding))
     return walked
 
 
@@ -295,7 +295,7 @@ def test_uses_with_factors_and_biases_of_their_own_agree():
     factors, shift = np.asarray([2.0, -0.5, 1.0], np.float32), np.asarray([5.0, -3.0, 2.0], np.float32)
     model = keras.Model(inputs, [conv(inputs), conv(layers.ReLU()(inputs)) * factors + shift])
     skeleton = build_skeleton(model, kernel_views(model))
-    assert [place.row_factors is None for place in skeleton.bindings].count(False) == 1
+    assert [binding.row_factors is None for binding in skeleton.bindings].count(False) == 1
     images = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype(np.float32)
     prefix = QuantizedPrefix(skeleton, [{"x": images}], 8, 1 << 20)
     first = skeleton.bindings[0]
@@ -311,6 +311,6 @@ def test_segments_leave_out_what_their_outputs_do_not_need():
     walked = build_skeleton(model, kernel_views(model)).model
     (right,) = (index for index in walked.subgraph.inputs if "right" in walked.name(index))
     (reader,) = (operator for operator in walked.operators if right in operator.inputs)
-    part = segment(walked, 0, len(walked.operators), reader.outputs)
+    part = extract_segment(walked, 0, len(walked.operators), reader.outputs)
     assert len(part.operators) == 1
     assert [part.name(index) for index in part.subgraph.inputs] == [walked.name(right)]

@@ -18,6 +18,8 @@ import numpy as np
 
 #: Widths that a weight grid can have, in bits.
 WEIGHT_BITS = (2, 3, 4, 5, 6, 8)
+#: What a device multiplies the codes of a block with; the metadata of a file numbers them in this order.
+SCALE_KINDS = ("float", "integer", "shift")
 #: Widths that an activation grid can have, in bits. Only 8 and 16 exist on stock runtimes.
 ACTIVATION_BITS = (4, 5, 6, 7, 8, 16)
 #: Largest integer multiplier of the scale kind ``integer``, and largest shift of the scale kind ``shift``.

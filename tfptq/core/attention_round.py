@@ -23,12 +23,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from tfptq.config_parts import ROUNDING_STARTS
 from tfptq.core.adam import minimise
 from tfptq.core.attention_gradient import outward
 from tfptq.core.coordinate_rounding import coordinate_codes, descend
 from tfptq.core.rounding_problem import RoundingProblem
-
-_STARTS = ("coordinate", "nearest", "gaussian")
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class AttentionRoundOptions:
             raise ValueError(f"tau is {self.tau} and learning_rate {self.learning_rate}; both must be positive")
         if self.steps < 1 or self.polish < 0:
             raise ValueError(f"steps is {self.steps} and polish {self.polish}; they must be at least 1 and 0")
-        if self.start not in _STARTS:
-            raise ValueError(f"start is {self.start!r}; it must be one of {', '.join(map(repr, _STARTS))}")
+        if self.start not in ROUNDING_STARTS:
+            raise ValueError(f"start is {self.start!r}; it must be one of {', '.join(map(repr, ROUNDING_STARTS))}")
 
 
 def attention_codes(problem: RoundingProblem, options: AttentionRoundOptions, seed: int = 0) -> np.ndarray:

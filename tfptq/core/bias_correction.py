@@ -92,10 +92,9 @@ def limit_scales_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: fl
         layer's int8 form: of several blocks in a row the base of their integers, or the smallest of their powers of
         two. Rows with several float scales are left alone: their layers keep a float bias.
     """
-    one_column = scales.factors.shape[1] == 1
-    if scales.kind == "shift" and scales.base.shape == (1,) and scales.block_shape[0] == 1 and one_column:
+    if scales.is_shift_scaler:
         return limit_shifts_for_bias(scales, bias, input_scale)
-    if scales.kind == "float" and not one_column:
+    if scales.kind == "float" and scales.factors.shape[1] > 1:
         return scales
     smallest = smallest_scales_for_bias(bias, input_scale)
     rows = np.maximum.reduceat(smallest, np.arange(0, len(smallest), scales.block_shape[0]))  # [V]

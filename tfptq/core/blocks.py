@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tfptq.config import Granularity, PerBlock, PerChannel, PerTensor
-from tfptq.core.affine import nearest_codes
+from tfptq.core.affine import SCALE_KINDS, nearest_codes
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class BlockScales:
     block_shape: tuple[int, int]
 
     def __post_init__(self):
-        if self.kind not in ("float", "integer", "shift"):
+        if self.kind not in SCALE_KINDS:
             raise ValueError(f"unknown kind of block scale {self.kind!r}")
         if self.factors.ndim != 2 or self.base.shape not in ((1,), (self.factors.shape[0],)):
             raise ValueError(f"base {self.base.shape} does not fit factors {self.factors.shape}")
@@ -125,6 +125,29 @@ class BlockScales:
         if self.kind == "float":
             return dataclasses.replace(self, factors=self.factors * gains[:, None])
         return dataclasses.replace(self, base=self.base * gains)
+
+    @property
+    def is_shift_scaler(self) -> bool:
+        """Whether this is WES: one base for the layer and a shift for each output channel."""
+        rows_only = self.factors.shape[1] == 1 and self.block_shape[0] == 1
+        return self.kind == "shift" and self.base.size == 1 and rows_only
+
+    def row_multiples(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The scales as whole multiples of one scale for each row of blocks.
+
+        Returns:
+            ``(multipliers int32 [V, H], scale of each row float32 [V])`` with ``multipliers * scale`` equal to
+            ``values()``, or None for float scales of several blocks in a row.
+        """
+        if self.factors.shape[1] == 1:
+            return np.ones(self.factors.shape, np.int32), self.values()[:, 0]
+        if self.kind == "float":
+            return None
+        factors = self.factors.astype(np.int32)
+        if self.kind == "integer":
+            return factors, np.broadcast_to(self.base, factors.shape[:1]).astype(np.float32)
+        lowest = factors.min(axis=1)
+        return 1 << (factors - lowest[:, None]), np.ldexp(self.base, lowest).astype(np.float32)
 
     @property
     def count(self) -> int:
@@ -220,22 +243,16 @@ class QuantizedWeight:
             ``(codes int8 [O, I, T], scale float32 [O])`` with ``codes * scale`` equal to ``dequantize()``, or
             None when scales differ inside a row by something else than integers, or a code leaves int8.
         """
-        outputs, inputs, _ = self.codes.shape
-        if self.scales.kind == "float" or self.scales.factors.shape[1] == 1:
-            if self.scales.factors.shape[1] != 1:
-                return None
-            return self.codes, np.ascontiguousarray(self.scale_per_weight[:, 0, 0])
-        factors = self.scales.factors.astype(np.int32)
-        if self.scales.kind == "shift":
-            lowest = factors.min(axis=1, keepdims=True)
-            multipliers, base = 1 << (factors - lowest), np.ldexp(self.scales.base, lowest[:, 0])
-        else:
-            multipliers, base = factors, np.broadcast_to(self.scales.base, factors.shape[:1])
-        codes = self.codes * self.scales.expand(outputs, inputs, multipliers)
-        if np.abs(codes).max(initial=0) > 127:
+        multiples = self.scales.row_multiples()
+        if multiples is None:
             return None
-        rows = np.repeat(base, self.scales.block_shape[0])[:outputs]
-        return codes.astype(np.int8), rows.astype(np.float32)
+        multipliers, rows = multiples
+        outputs, inputs, _ = self.codes.shape
+        scale = np.repeat(rows, self.scales.block_shape[0])[:outputs]
+        if multipliers.shape[1] == 1:
+            return self.codes, scale  # -128 among them, perhaps
+        codes = self.codes * self.scales.expand(outputs, inputs, multipliers)
+        return None if np.abs(codes).max(initial=0) > 127 else (codes.astype(np.int8), scale)
 
 
 def quantize_nearest(view: np.ndarray, scales: BlockScales, bits: int) -> QuantizedWeight:

@@ -8,7 +8,7 @@ proportion to the block's largest magnitude ``M``; the objective is
     J = sum over layers of  weight * sum over blocks of  |block| * M^2
 
 with ``|block|`` in channel pairs. A layer's weight carries what all its blocks share: taps, ``1/(12 (2**(b-1)-1)^2)``
-and its importance.
+and one over the power of its weights.
 
 **Search.** For one group, with all others fixed, every layer reduces to features ``F[c, f]`` of the channels (maxima
 over the blocks of the other axis) and a block size ``m``; its part of ``J`` is ``m * sum of the squared maxima of F in
@@ -28,23 +28,19 @@ _PASSES, _COMPARISONS = 4, 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Segment:
+class AxisSegment:
     """Where a channel group lies on an axis of a layer.
 
-    Channel ``c`` of the group is at the positions ``p * stride + offset + c`` for ``p`` in ``range(repeat)``: repeats
-    come from Flatten (positions outermost), offsets from Concatenate.
+    Channel ``c`` of the group is at the position ``offset + c``. Offsets come from Concatenate; after Flatten a group
+    has several segments.
 
     Attributes:
         group: name of the group.
         offset: first position.
-        repeat: how often the group occurs.
-        stride: distance of its occurrences.
     """
 
     group: str
     offset: int = 0
-    repeat: int = 1
-    stride: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +57,8 @@ class BlockedLayer:
 
     maxima: np.ndarray
     block_shape: tuple[int, int]
-    rows: tuple[Segment, ...] = ()
-    columns: tuple[Segment, ...] = ()
+    rows: tuple[AxisSegment, ...] = ()
+    columns: tuple[AxisSegment, ...] = ()
     weight: float = 1.0
 
 
@@ -130,13 +126,12 @@ def permuted_maxima(layer: BlockedLayer, permutations: dict[str, np.ndarray]) ->
     return layer.maxima[np.ix_(*orders)].astype(np.float64)
 
 
-def axis_order(segments: tuple[Segment, ...], size: int, permutations: dict[str, np.ndarray]) -> np.ndarray:
+def axis_order(segments: tuple[AxisSegment, ...], size: int, permutations: dict[str, np.ndarray]) -> np.ndarray:
     """Old position at each new position of an axis, int64 ``[size]``."""
     order = np.arange(size)
     for segment in segments:
         permutation = permutations[segment.group]
-        for start in _starts(segment):
-            order[start : start + len(permutation)] = start + permutation
+        order[segment.offset : segment.offset + len(permutation)] = segment.offset + permutation
     return order
 
 
@@ -147,15 +142,11 @@ def _check(layer: BlockedLayer, sizes: dict[str, int]) -> None:
         for segment in segments:
             if segment.group not in sizes:
                 raise ValueError(f"{name} of a layer name the unknown channel group {segment.group!r}")
-            last = _starts(segment)[-1] + sizes[segment.group]
+            last = segment.offset + sizes[segment.group]
             if last > length or segment.offset < 0:
                 raise ValueError(
                     f"channel group {segment.group!r} ends at {last} on the {name} of a layer with only {length}"
                 )
-
-
-def _starts(segment: Segment) -> list[int]:
-    return [segment.offset + p * segment.stride for p in range(segment.repeat)]
 
 
 def _block_maxima(values: np.ndarray, size: int, axis: int = 0) -> np.ndarray:
@@ -228,7 +219,8 @@ def _features(
             across = _block_maxima(values, sizes[1], axis=1)
             squared = layer.weight * _block_sizes(values.shape[1], sizes[1]) * across**2  # [axis, f]
             for segment in segments:
-                for start in _starts(segment) if segment.group == group else ():
+                if segment.group == group:
+                    start = segment.offset
                     blocks = (np.arange(start, start + size) // sizes[0]) - start // sizes[0]
                     yield squared[start : start + size], blocks
 

@@ -26,13 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from tfptq.config_parts import ROUNDING_METHODS
 from tfptq.core.blocks import BlockScales, QuantizedWeight
 from tfptq.core.coordinate_rounding import CoordinateOptions, coordinate_codes, descend
 from tfptq.core.rounding_problem import RoundingProblem, rounding_problem
 from tfptq.core.statistics import CentredStatistics
 
-#: Names of the rounding methods.
-ROUNDING_METHODS = ("nearest", "coordinate", "attention", "adaround")
 #: Sweeps of coordinate descent after each refinement of the scales.
 _REFINEMENT_SWEEPS = 5
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfptq.core.affine import multipliers_of
+from tfptq.core.affine import SCALE_KINDS, multipliers_of
 from tfptq.core.block_errors import OBJECTIVES, BlockErrors
 from tfptq.core.blocks import BlockScales, block_maxima, float_scales
 from tfptq.core.scale_multiples import largest_alive, nearest_multiplier, scales_of_multiples
@@ -42,7 +42,6 @@ _MANY_BASES, _ENTRANTS, _MANY_FINALISTS = np.geomspace(0.6, 2.5, 94), 48, 8
 #: Multiples of ``s_v`` tried while the multipliers stay.
 _FINE_STEPS = np.linspace(0.97, 1.03, 25)
 _BASE_STEPS = np.concatenate([np.linspace(0.7, 0.95, 6), np.linspace(0.96, 1.04, 9), np.linspace(1.05, 1.2, 4)])
-KINDS = ("float", "integer", "shift")
 
 
 def search_scales(
@@ -98,8 +97,8 @@ def search_scales(
 
 
 def _check(view: np.ndarray, gram: np.ndarray, cross: np.ndarray | None, kind: str, objective: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"scale kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    if kind not in SCALE_KINDS:
+        raise ValueError(f"scale kind is {kind!r}; it must be one of {', '.join(map(repr, SCALE_KINDS))}")
     if objective not in OBJECTIVES:
         raise ValueError(f"objective is {objective!r}; it must be one of {', '.join(map(repr, OBJECTIVES))}")
     outputs, inputs, taps = view.shape

@@ -87,19 +87,18 @@ def max_abs_scales(view: np.ndarray, shape: tuple[int, int], bits: int) -> Block
     return float_scales(scales, shape)
 
 
-def mse_scales(view: np.ndarray, shape: tuple[int, int], bits: int, candidates: np.ndarray = CANDIDATES) -> BlockScales:
+def mse_scales(view: np.ndarray, shape: tuple[int, int], bits: int) -> BlockScales:
     """Scales with the least squared weight error, never worse than max-abs.
 
     Args:
         view: float ``[O, I, T]``.
         shape: block shape ``(m, n)`` in channels.
         bits: width of the codes.
-        candidates: float ``[n]``, multiples of the max-abs scale; the first must be 1.
     """
     start = max_abs_scales(view, shape, bits)
     units = (view / start.expand(*view.shape[:2])).astype(np.float32)  # weights in units of S0
-    errors = rounding_errors(units, candidates[:, None, None], shape, bits)
-    return float_scales(start.values() * candidates[errors.argmin(axis=0)], shape)
+    errors = rounding_errors(units, CANDIDATES[:, None, None], shape, bits)
+    return float_scales(start.values() * CANDIDATES[errors.argmin(axis=0)], shape)
 
 
 def mse_multiples(

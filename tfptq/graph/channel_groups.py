@@ -20,7 +20,7 @@ starts another, because it can take one scale in and give another one out. A gro
 level*: its channels follow a scale only as far as they do not reach it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -78,7 +78,7 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
-class Segment:
+class ChannelRun:
     """A run of channels in a layout: a group, or None for channels whose order is pinned."""
 
     group: int | None
@@ -94,8 +94,8 @@ class LayerChannels:
         outputs: along the output channels.
     """
 
-    inputs: tuple[Segment, ...]
-    outputs: tuple[Segment, ...]
+    inputs: tuple[ChannelRun, ...]
+    outputs: tuple[ChannelRun, ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ChannelGroups:
 
     groups: tuple[ChannelGroup, ...]
     layers: Mapping[str, LayerChannels]
-    values: Mapping[Value, tuple[Segment, ...]]
+    values: Mapping[Value, tuple[ChannelRun, ...]]
 
     def output_order(self, layer: str, permutations: Mapping[int, np.ndarray]) -> np.ndarray:
         """Where each new output channel of ``layer`` comes from, so that ``new = old[order]``.
@@ -137,17 +137,21 @@ class ChannelGroups:
         return _spread(self.layers[layer].inputs, scales, np.ones)
 
 
-def _order(layout: tuple[Segment, ...], permutations: Mapping[int, np.ndarray]) -> np.ndarray:
-    starts = np.repeat(_starts(layout), [segment.size for segment in layout])
+def _order(layout: tuple[ChannelRun, ...], permutations: Mapping[int, np.ndarray]) -> np.ndarray:
+    starts = np.concatenate([np.full(run.size, channels.start) for run, channels in runs_with_channels(layout)])
     return starts + _spread(layout, permutations, np.arange).astype(np.int64)
 
 
-def _spread(layout: tuple[Segment, ...], values: Mapping[int, np.ndarray], default) -> np.ndarray:
-    return np.concatenate([values.get(segment.group, default(segment.size)) for segment in layout])
+def _spread(layout: tuple[ChannelRun, ...], values: Mapping[int, np.ndarray], default) -> np.ndarray:
+    return np.concatenate([values.get(run.group, default(run.size)) for run in layout])
 
 
-def _starts(layout: tuple[Segment, ...]) -> np.ndarray:
-    return np.cumsum([0, *(segment.size for segment in layout[:-1])])
+def runs_with_channels(layout: Iterable[ChannelRun]) -> Iterator[tuple[ChannelRun, slice]]:
+    """Each run of a layout, and where its channels are on the axis."""
+    start = 0
+    for run in layout:
+        yield run, slice(start, start + run.size)
+        start += run.size
 
 
 def channel_groups(model: keras.Model) -> ChannelGroups:
@@ -282,15 +286,15 @@ class _Analysis:
         free = [root for root in roots if not self._pinned[root] and self._sizes[root] > 1]
         numbers = {root: index for index, root in enumerate(free)}
 
-        def segments(layout: Layout) -> tuple[Segment, ...]:
-            return tuple(Segment(numbers.get(self._find(group)), self._sizes[group]) for group in layout)
+        def runs(layout: Layout) -> tuple[ChannelRun, ...]:
+            return tuple(ChannelRun(numbers.get(self._find(group)), self._sizes[group]) for group in layout)
 
         layers = {
-            unit.name: LayerChannels(segments(self._inputs.get(unit, ())), segments(layout))
+            unit.name: LayerChannels(runs(self._inputs.get(unit, ())), runs(layout))
             for unit, layout in self._outputs.items()
         }
         layers = {name: channels for name, channels in layers.items() if _any_free(channels.inputs + channels.outputs)}
-        values = {value: segments(layout) for value, layout in self.layouts.items()}
+        values = {value: runs(layout) for value, layout in self.layouts.items()}
         return ChannelGroups(
             tuple(
                 _group(index, self._sizes[root], layers, clipped=self._clipped[root]) for index, root in enumerate(free)
@@ -300,8 +304,8 @@ class _Analysis:
         )
 
 
-def _any_free(layout: tuple[Segment, ...]) -> bool:
-    return any(segment.group is not None for segment in layout)
+def _any_free(layout: tuple[ChannelRun, ...]) -> bool:
+    return any(run.group is not None for run in layout)
 
 
 def _group(index: int, size: int, layers: Mapping[str, LayerChannels], clipped: bool) -> ChannelGroup:
@@ -315,6 +319,5 @@ def _group(index: int, size: int, layers: Mapping[str, LayerChannels], clipped: 
     return ChannelGroup(index, size, tuple(producers), tuple(consumers), tuple(per_channel), clipped)
 
 
-def _offsets(layout: tuple[Segment, ...], group: int) -> tuple[int, ...]:
-    starts = _starts(layout)
-    return tuple(int(start) for start, segment in zip(starts, layout, strict=False) if segment.group == group)
+def _offsets(layout: tuple[ChannelRun, ...], group: int) -> tuple[int, ...]:
+    return tuple(channels.start for run, channels in runs_with_channels(layout) if run.group == group)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfptq.data_errors import blaming_samples
-from tfptq.graph.channel_groups import ChannelGroups
+from tfptq.graph.channel_groups import ChannelGroups, runs_with_channels
 from tfptq.graph.channel_rules import clip_level, is_activation
 from tfptq.graph.flat_graph import FlatGraph, Value
 from tfptq.graph.rebuild import build_model, input_names
@@ -86,13 +86,11 @@ def channel_room(
         magnitudes, level = channels.magnitudes, clip_level(graph.producers[value].unit)
         reached = magnitudes >= _REACHED * (np.inf if level is None else level)
         growth = np.divide(magnitudes.max(), magnitudes, out=np.full(len(magnitudes), np.inf), where=magnitudes > 0.0)
-        start = 0
-        for segment in groups.values[value]:
-            run = slice(start, start := start + segment.size)
-            if segment.group is not None:
-                room = rooms[segment.group]
-                rooms[segment.group] = replace(
-                    room, growth=np.minimum(room.growth, growth[run]), fixed=room.fixed | reached[run]
+        for run, own in runs_with_channels(groups.values[value]):
+            if run.group is not None:
+                room = rooms[run.group]
+                rooms[run.group] = replace(
+                    room, growth=np.minimum(room.growth, growth[own]), fixed=room.fixed | reached[own]
                 )
     return rooms
 

@@ -50,8 +50,9 @@ def _next_to(ends: Iterable[Value], steps: Iterable[_Step], names: Collection[st
                 candidates[value].append(name)
             beyond.update(far)
             continue
-        for value in far if origins else ():
-            reached_from.setdefault(value, set()).update(origins)
+        if origins:
+            for value in far:
+                reached_from.setdefault(value, set()).update(origins)
         if any(value in beyond for value in taken):
             beyond.update(far)
     return direct | {layers[0] for layers in candidates.values() if layers and not direct.intersection(layers)}

@@ -44,7 +44,7 @@ class Outcome:
         tflite: the quantized file.
         samples: a few samples, Keras input name -> array.
         reordered: layer -> what reordering of channels did to it; empty without reordering.
-        refused: weight -> why it was fitted without the statistics that its config asks for.
+        fitted_without_statistics: weight -> why it was fitted without the statistics that its config asks for.
         notes: what single steps have to tell the user.
     """
 
@@ -57,7 +57,7 @@ class Outcome:
     tflite: bytes
     samples: Mapping[str, np.ndarray]
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
-    refused: Mapping[WeightKey | int, str] = field(default_factory=dict)
+    fitted_without_statistics: Mapping[WeightKey | int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -151,7 +151,7 @@ def _layer_report(
     skeleton, first = outcome.skeleton, item.bindings[0]
     view = outcome.weights[key] if isinstance(key, tuple) else skeleton.kernel(first)
     bias_bytes = 0 if skeleton.bias(first) is None else 4 * len(view)
-    ratios = [snrs[place.output] for place in item.bindings if place.output in snrs]
+    ratios = [snrs[binding.output] for binding in item.bindings if binding.output in snrs]
     reordered = outcome.reordered.get(key[0]) if isinstance(key, tuple) else None
     written = _first_written(outcome, item)
     return LayerReport(
@@ -177,7 +177,7 @@ def _first_written(outcome: Outcome, item: FittedWeight) -> KernelPlan:
 
 def _rounding(outcome: Outcome, config: QuantizationConfig, key: WeightKey | int, item: FittedWeight) -> str:
     """How the codes of a weight were found."""
-    if key in outcome.refused or not isinstance(key, tuple):
+    if key in outcome.fitted_without_statistics or not isinstance(key, tuple):
         return "nearest"
     return rounding_method(config.for_layer(key[0]), item.weight.codes.shape)
 
@@ -197,40 +197,83 @@ def _unquantized_layers(
     outcome: Outcome, config: QuantizationConfig
 ) -> tuple[tuple[SkippedLayer, ...], tuple[SkippedLayer, ...]]:
     """Layers whose weights were not fitted by their config: those that compute in float, and those on integers."""
-    model, reasons = outcome.skeleton.model, {tensor: reason for _, tensor, reason in outcome.plan.float_operators}
-    places = operators_of_layers(outcome.skeleton, outcome.model)
-    found = {binding.key for binding in outcome.skeleton.bindings}
+    operators = operators_of_layers(outcome.skeleton, outcome.model)
+    float_reasons = {tensor: reason for _, tensor, reason in outcome.plan.float_operators}
     in_float, on_integers = [], []
     for layer in outcome.model.layers:
         keys = [key for key in outcome.weights if key[0] == layer.name]
         if not is_weighted(layer) or (keys and all(key in outcome.fitted for key in keys)):
             continue
-        fitted = {place.operator for key in keys if key in outcome.fitted for place in outcome.fitted[key].bindings}
-        others = [at for at in places[layer.name] if at not in fitted]
-        with_weights = [at for at in others if reads_weights(model, at)] or others
-        names = [model.name(model.operators[at].outputs[0]) for at in with_weights]
-        floats = [reasons[name] for name in names if name in reasons]
-        lost = [weight for name, weight in keys if (name, weight) not in found]
-        if config.for_layer(layer.name).skip:
-            cause = "the config skips it"
-        elif not supports(layer):
-            cause = f"tfptq has no quantization for {type(layer).__name__}"
-        elif lost:
-            which = "its weights" if len(lost) == len(keys) else f"its {', '.join(lost)}"
-            cause = f"the converter changed {which} beyond recognition"
-        else:
-            cause = ", ".join(dict.fromkeys(floats))
-        if not names:
-            cause += "; the file names no operator after it"
-        elif not floats:
-            cause += "; its constants are integers that no config was fitted to"
-        elif len(floats) < len(names):
-            cause += f"; {len(floats)} of its {len(names)} operators compute in float, the others on integers"
-        # Where no operator is known, float ones are the guess, unless there are kernels that are nobody's.
-        guess = not names and reasons and all(isinstance(key, tuple) for key in outcome.fitted)
-        where = in_float if floats or guess else on_integers
-        where.append(SkippedLayer(layer.name, type(layer).__name__, cause))
+        results = _results_without_fitted_kernels(outcome, keys, operators[layer.name])
+        reasons = [float_reasons[result] for result in results if result in float_reasons]
+        cause = _cause(outcome, config, layer, keys, reasons) + _where_computed(len(results), len(reasons))
+        is_float = bool(reasons) if results else _unknown_operators_are_likely_float(outcome)
+        (in_float if is_float else on_integers).append(SkippedLayer(layer.name, type(layer).__name__, cause))
     return tuple(in_float), tuple(on_integers)
+
+
+def _results_without_fitted_kernels(
+    outcome: Outcome, keys: Sequence[WeightKey], positions: Sequence[int]
+) -> tuple[str, ...]:
+    """Names of what the operators of a layer write that hold none of its fitted weights.
+
+    Args:
+        outcome: what the pipeline knows.
+        keys: weights of the layer.
+        positions: positions of its operators.
+    """
+    model = outcome.skeleton.model
+    fitted = {binding.operator for key in keys if key in outcome.fitted for binding in outcome.fitted[key].bindings}
+    others = [position for position in positions if position not in fitted]
+    with_weights = [position for position in others if reads_weights(model, position)]
+    return tuple(model.name(model.operators[position].outputs[0]) for position in with_weights or others)
+
+
+def _cause(
+    outcome: Outcome,
+    config: QuantizationConfig,
+    layer: keras.Layer,
+    keys: Sequence[WeightKey],
+    float_reasons: Sequence[str],
+) -> str:
+    """Why the weights of a layer were not fitted by its config.
+
+    Args:
+        outcome: what the pipeline knows.
+        config: config that was used.
+        layer: the layer.
+        keys: its weights.
+        float_reasons: why operators of the layer compute in float.
+    """
+    if config.for_layer(layer.name).skip:
+        return "the config skips it"
+    if not supports(layer):
+        return f"tfptq has no quantization for {type(layer).__name__}"
+    found = {binding.key for binding in outcome.skeleton.bindings}
+    lost = [weight for name, weight in keys if (name, weight) not in found]
+    if lost:
+        which = "its weights" if len(lost) == len(keys) else f"its {', '.join(lost)}"
+        return f"the converter changed {which} beyond recognition"
+    return ", ".join(dict.fromkeys(float_reasons))
+
+
+def _where_computed(operators: int, in_float: int) -> str:
+    """What the cause leaves open about so many operators of a layer, of which so many compute in float."""
+    if not operators:
+        return "; the file names no operator after it"
+    if not in_float:
+        return "; its constants are integers that no config was fitted to"
+    if in_float < operators:
+        return f"; {in_float} of its {operators} operators compute in float, the others on integers"
+    return ""
+
+
+def _unknown_operators_are_likely_float(outcome: Outcome) -> bool:
+    """Whether a layer whose operators are not known is rather among the float ones.
+
+    It is a guess: there are float operators, and no integer kernel without a Keras weight, which could be the layer's.
+    """
+    return bool(outcome.plan.float_operators) and all(isinstance(key, tuple) for key in outcome.fitted)
 
 
 def _warnings_of_samples(outcome: Outcome, num_samples: int):
@@ -311,9 +354,13 @@ def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
 
 def _warnings(outcome: Outcome):
     yield from outcome.notes
-    for reason in dict.fromkeys(outcome.refused.values()):
+    for reason in dict.fromkeys(outcome.fitted_without_statistics.values()):
         # Eight bits lose next to nothing by nearest rounding.
-        narrow = [key for key, why in outcome.refused.items() if why == reason and outcome.fitted[key].weight.bits < 8]
+        narrow = [
+            key
+            for key, why in outcome.fitted_without_statistics.items()
+            if why == reason and outcome.fitted[key].weight.bits < 8
+        ]
         if narrow:
             names = ", ".join(_layer_name(outcome, key) for key in narrow)
             yield f"rounded to the nearest codes, without statistics of inputs: {names}; {reason}"

@@ -81,53 +81,82 @@ def measure(
         ValueError: a tensor becomes NaN or infinite; it is named.
         DataError: the file fails on a batch.
     """
-    model = skeleton.model
-    softmax_inputs = SoftmaxInputs(model)
-    observed = [*model.activations(), *softmax_inputs.constants]
-    statistics = {index: TensorStatistics(calibration) for index in observed}
-    clipped: dict[int, Limits] = {}
-    maps: dict[int, dict[tuple, tuple[int, np.ndarray]]] = {binding.input: {} for binding in skeleton.bindings}
-    runner = TensorRunner(skeleton.data, model.activations())
-    waiting: dict[int, np.ndarray] = {}  # the batch before the softmaxes: limits come from its last tensor
-
-    def take_in(index: int, values: np.ndarray, limits: Limits) -> None:
-        low, high = limits
-        if values.size and (values.min() < low or values.max() > high):
-            values, known = values.clip(low, high), clipped.get(index, limits)
-            clipped[index] = min(low, known[0]), max(high, known[1])
-        try:
-            statistics[index].update(values)
-        except ValueError as error:
-            raise ValueError(f"calibration of tensor {model.name(index)!r}: {error}") from error
-
-    def observe(index: int, values: np.ndarray) -> None:
-        if index in softmax_inputs.tensors:
-            waiting[index] = values
-        else:
-            take_in(index, values, NO_LIMITS)
-        if index in maps:
-            count, total = maps[index].get(values.shape[1:], (0, 0.0))
-            maps[index][values.shape[1:]] = count + len(values), total + values.sum(axis=0, dtype=np.float64)
-
-    def take_in_waiting() -> None:
-        limits = softmax_inputs.limits(waiting)
-        for index, values in {**waiting, **softmax_inputs.constants}.items():
-            take_in(index, values, limits.get(index, NO_LIMITS))
-        waiting.clear()  # the runtime wants its memory back
-
+    measuring = _Measuring(skeleton, calibration)
+    runner = TensorRunner(skeleton.data, skeleton.model.activations())
     samples = 0
     for batch in batches:
         with blaming_samples():
-            runner.run(skeleton.by_tensor_name(batch), observe)
-        take_in_waiting()
+            runner.run(skeleton.by_tensor_name(batch), measuring.observe)
+        measuring.flush()
         size = len(next(iter(batch.values())))
         samples += size
         advance(size)
-    means = {binding.operator: _mean_input(skeleton, binding, maps[binding.input]) for binding in skeleton.bindings}
-    for index in set(softmax_inputs.constants) - set(clipped):
-        del statistics[index]
-    as_they_are = frozenset({*model.subgraph.inputs, *softmax_inputs.constants})
-    return Measurements(statistics, as_they_are, means, samples, clipped)
+    return measuring.result(samples)
+
+
+class _Measuring:
+    """What has been measured so far, while the data runs through a skeleton.
+
+    Args:
+        skeleton: float model.
+        calibration: settings of the statistics.
+    """
+
+    def __init__(self, skeleton: Skeleton, calibration: Calibration):
+        self._skeleton = skeleton
+        self._softmax_inputs = SoftmaxInputs(skeleton.model)
+        measured = [*skeleton.model.activations(), *self._softmax_inputs.constants]
+        self._statistics = {index: TensorStatistics(calibration) for index in measured}
+        self._clipped: dict[int, Limits] = {}
+        #: kernel input -> shape of one sample -> number of such samples, and their sum
+        self._sums: dict[int, dict[tuple, tuple[int, np.ndarray]]] = {
+            binding.input: {} for binding in skeleton.bindings
+        }
+        #: this batch of what leads to softmaxes: its limits come from the last tensor before each
+        self._waiting: dict[int, np.ndarray] = {}
+
+    def observe(self, index: int, values: np.ndarray) -> None:
+        """Take in the values of a tensor; those that lead to a softmax wait for ``flush``."""
+        if index in self._softmax_inputs.tensors:
+            self._waiting[index] = values
+        else:
+            self._take_in(index, values, NO_LIMITS)
+        if index in self._sums:
+            count, total = self._sums[index].get(values.shape[1:], (0, 0.0))
+            self._sums[index][values.shape[1:]] = count + len(values), total + values.sum(axis=0, dtype=np.float64)
+
+    def flush(self) -> None:
+        """Take in what waits, at the end of a batch."""
+        limits = self._softmax_inputs.limits(self._waiting)
+        for index, values in {**self._waiting, **self._softmax_inputs.constants}.items():
+            self._take_in(index, values, limits.get(index, NO_LIMITS))
+        self._waiting.clear()  # the runtime wants its memory back
+
+    def result(self, samples: int) -> Measurements:
+        """All measurements, of so many samples."""
+        constants = self._softmax_inputs.constants
+        # A constant of which nothing is cut off is one like all others.
+        whole = set(constants) - set(self._clipped)
+        return Measurements(
+            statistics={index: found for index, found in self._statistics.items() if index not in whole},
+            as_they_are=frozenset({*self._skeleton.model.subgraph.inputs, *constants}),
+            input_means={
+                binding.operator: _mean_input(self._skeleton, binding, self._sums[binding.input])
+                for binding in self._skeleton.bindings
+            },
+            samples=samples,
+            clipped=self._clipped,
+        )
+
+    def _take_in(self, index: int, values: np.ndarray, limits: Limits) -> None:
+        low, high = limits
+        if values.size and (values.min() < low or values.max() > high):
+            values, known = values.clip(low, high), self._clipped.get(index, limits)
+            self._clipped[index] = min(low, known[0]), max(high, known[1])
+        try:
+            self._statistics[index].update(values)
+        except ValueError as error:
+            raise ValueError(f"calibration of tensor {self._skeleton.model.name(index)!r}: {error}") from error
 
 
 def _mean_input(skeleton: Skeleton, binding: WeightBinding, maps: Mapping[tuple, tuple[int, np.ndarray]]) -> np.ndarray:

@@ -43,7 +43,7 @@ class WeightBinding:
         input: tensor index of the activation that the kernel meets.
         output: tensor index of the result.
         view: way from the kernel in the file to the canonical view.
-        key: Keras weight that the kernel is, or None when it is nobody's.
+        key: Keras weight that the kernel is, or None when it matches none.
         row_factors: None, or float32 ``[O]``: the kernel is the Keras weight times this, per output channel.
     """
 

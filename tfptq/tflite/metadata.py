@@ -17,11 +17,12 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
+from tfptq.core.affine import SCALE_KINDS
 from tfptq.tflite.flatbuffer import FormatError, read_message
 from tfptq.tflite.generated import blocks_generated as generated
 from tfptq.tflite.model_reader import Model, read_model
 from tfptq.tflite.schema import Schema, parse_schema
-from tfptq.tflite.tensor_blocks import GRANULARITIES, LAYOUTS, SCALE_KINDS, TensorBlocks
+from tfptq.tflite.tensor_blocks import GRANULARITIES, LAYOUTS, TensorBlocks
 
 __all__ = [
     "METADATA_KEY",

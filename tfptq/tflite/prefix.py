@@ -25,9 +25,9 @@ from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense
 from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.matching import WeightBinding, replace_kernel
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.residual_blocks import Block, find_blocks
+from tfptq.tflite.residual_blocks import ResidualBlock, find_blocks
 from tfptq.tflite.runtime import TensorRunner
-from tfptq.tflite.segments import crossing, segment, unfuse_activations
+from tfptq.tflite.segments import crossing, extract_segment, unfuse_activations
 from tfptq.tflite.simulate_activations import simulate_activations
 
 #: A cut is moved although it costs more memory than the last one when so many operators would be run again.
@@ -78,64 +78,64 @@ class QuantizedPrefix:
         self._batches = batches
         self._values = _values_of_a_sample(self._float, next(self._inputs())[0], skeleton.batch_size or 1)
 
-    def obstacle(self, places: Sequence[WeightBinding], fewest_positions: int) -> str | None:
+    def obstacle(self, bindings: Sequence[WeightBinding], fewest_positions: int) -> str | None:
         """Why the statistics of a kernel cannot be had, or would say little; or None.
 
         Args:
-            places: the uses of the kernel.
+            bindings: the uses of the kernel.
             fewest_positions: how many positions there should be for each input of the kernel.
         """
-        outputs, inputs, taps = places[0].view.view_shape
+        outputs, inputs, taps = bindings[0].view.view_shape
         length = inputs * taps
-        grams = _GRAMS_AT_ONCE + (len(places) > 1)  # the sum over the uses before
-        needed = grams * 8 * self._skeleton.window(places[0]).groups * length**2
+        grams = _GRAMS_AT_ONCE + (len(bindings) > 1)  # the sum over the uses before
+        needed = grams * 8 * self._skeleton.window(bindings[0]).groups * length**2
         if needed > LARGEST_STATISTICS:
             return f"statistics of its {length} inputs would take {needed / 2**30:.1f} GiB"
-        results = [self._float.operators[self.position(place)].outputs[0] for place in places]
+        results = [self._float.operators[self.position(binding)].outputs[0] for binding in bindings]
         positions = [self._values[result] // outputs for result in results]
         kept = sum(-(-each * self._samples // position_step(each, self._samples, length)) for each in positions)
         if kept < fewest_positions * length:
             return f"the samples have {kept} positions for its {length} inputs"
         return None
 
-    def statistics(self, places: Sequence[WeightBinding], weights: Sequence[float] | None = None) -> LayerStatistics:
+    def statistics(self, bindings: Sequence[WeightBinding], weights: Sequence[float] | None = None) -> LayerStatistics:
         """Statistics of a kernel, summed over all its uses. Kernels must be asked for in the order of their first use.
 
         Args:
-            places: its uses, in execution order. Outputs of a use with row factors are divided by them, and have the
+            bindings: its uses, in execution order. Outputs of a use with row factors are divided by them, and have the
                 bias of the first use in place of their own, so that all uses compute the same.
             weights: how much a position of each use counts; one each by default.
         """
         # Kernels between the uses are replaced later: what is stored behind them would not be true any more.
-        self._move_cut(self.position(places[0]))
-        total = self._statistics(places[0])
+        self._move_cut(self.position(bindings[0]))
+        total = self._statistics(bindings[0])
         if weights is not None:
             total = total.weighted(weights[0])
-        for number, place in enumerate(places[1:], 1):
-            part = self._statistics(place)
-            moved_bias = self._row_bias(places[0]) - self._row_bias(place)
+        for number, binding in enumerate(bindings[1:], 1):
+            part = self._statistics(binding)
+            moved_bias = self._row_bias(bindings[0]) - self._row_bias(binding)
             if moved_bias.any():
                 part = part.moved(np.zeros_like(part.sum_x), moved_bias.reshape(part.sum_z.shape))
             total += part if weights is None else part.weighted(weights[number])
         return total
 
-    def _row_bias(self, place: WeightBinding) -> np.ndarray:
+    def _row_bias(self, binding: WeightBinding) -> np.ndarray:
         """float32 ``[O]``: the bias of a use that would have no row factors."""
-        bias = self._skeleton.bias(place)
+        bias = self._skeleton.bias(binding)
         if bias is None:
-            return np.zeros(place.view.view_shape[0], np.float32)
-        return bias if place.row_factors is None else bias / place.row_factors
+            return np.zeros(binding.view.view_shape[0], np.float32)
+        return bias if binding.row_factors is None else bias / binding.row_factors
 
-    def position(self, place: WeightBinding) -> int:
+    def position(self, binding: WeightBinding) -> int:
         """Position in the walk, and in ``quantized``, of the operator of a use."""
-        return self._moved[place.operator]
+        return self._moved[binding.operator]
 
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[ResidualBlock]:
         """Blocks of the model whose kernels can be learned together; positions are those of the walk."""
         return find_blocks(self._float, self._moved, self._skeleton.bindings)
 
     @contextlib.contextmanager
-    def held_before(self, block: Block) -> Iterator[None]:
+    def held_before(self, block: ResidualBlock) -> Iterator[None]:
         """Inside this context no cut is made behind the start of a block, so that its kernels may change again."""
         self._latest_cut = block.start
         try:
@@ -143,7 +143,7 @@ class QuantizedPrefix:
         finally:
             self._latest_cut = None
 
-    def block_samples(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def block_samples(self, block: ResidualBlock) -> tuple[np.ndarray, np.ndarray]:
         """What a block reads in the quantized copy, and what it gives in the float one.
 
         Returns:
@@ -151,8 +151,8 @@ class QuantizedPrefix:
         """
         self._move_cut(block.start)
         (source,), (target,) = crossing(self._float, block.start), crossing(self._float, block.stop)
-        reader = _Segment(self._quantized, self._cut, block.start, [source])
-        writer = _Segment(self._float, self._cut, block.stop, [target])
+        reader = _PrefixSegment(self._quantized, self._cut, block.start, [source])
+        writer = _PrefixSegment(self._float, self._cut, block.stop, [target])
         inputs, outputs, used = [], [], 0
         for float_batch, quantized_batch in self._inputs():
             inputs.append(reader.run(quantized_batch)[source].copy())
@@ -167,24 +167,24 @@ class QuantizedPrefix:
         """The copy whose kernels are replaced; for reading only."""
         return self._quantized
 
-    def replace(self, place: WeightBinding, weight: np.ndarray, bias: np.ndarray) -> None:
+    def replace(self, binding: WeightBinding, weight: np.ndarray, bias: np.ndarray) -> None:
         """Put a dequantized kernel and its bias into the quantized copy.
 
         Args:
-            place: use of a kernel.
+            binding: use of a kernel.
             weight: float32 ``[O, I, T]``.
             bias: float32 ``[O]``.
         """
-        operator = self._quantized.operators[self.position(place)]
-        replace_kernel(self._quantized, operator, place.view.from_view(weight), bias)
+        operator = self._quantized.operators[self.position(binding)]
+        replace_kernel(self._quantized, operator, binding.view.from_view(weight), bias)
 
-    def _statistics(self, place: WeightBinding) -> LayerStatistics:
-        at = self.position(place)
+    def _statistics(self, binding: WeightBinding) -> LayerStatistics:
+        at = self.position(binding)
         before = self._float.operators[at].outputs[0]
         shortcut = self._shortcut(at)
         also = [] if shortcut is None else [shortcut]
-        float_runner = _Segment(self._float, self._cut, at + 1, [before, *also])
-        quantized_runner = _Segment(self._quantized, self._cut, at, [place.input, *also])
+        float_runner = _PrefixSegment(self._float, self._cut, at + 1, [before, *also])
+        quantized_runner = _PrefixSegment(self._quantized, self._cut, at, [binding.input, *also])
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for float_batch, quantized_batch in self._inputs():
@@ -192,10 +192,10 @@ class QuantizedPrefix:
                 z = wanted[before]
                 if shortcut is not None:
                     z = z + (wanted[shortcut] - there[shortcut])
-                yield there[place.input], z if place.row_factors is None else z / place.row_factors
+                yield there[binding.input], z if binding.row_factors is None else z / binding.row_factors
 
-        _, inputs, taps = place.view.view_shape
-        return sum_in_threads(self._batch_statistics(place, batches()), inputs * taps)
+        _, inputs, taps = binding.view.view_shape
+        return sum_in_threads(self._batch_statistics(binding, batches()), inputs * taps)
 
     def _shortcut(self, at: int) -> int | None:
         """The tensor that an operator's result is added to, if nothing else reads the result and it is there before."""
@@ -210,11 +210,11 @@ class QuantizedPrefix:
         return others[0]
 
     def _batch_statistics(
-        self, place: WeightBinding, batches: Iterable[tuple[np.ndarray, np.ndarray]]
+        self, binding: WeightBinding, batches: Iterable[tuple[np.ndarray, np.ndarray]]
     ) -> Iterator[Callable[[], LayerStatistics]]:
         """For each batch of inputs and outputs, what computes its statistics."""
-        window = self._skeleton.window(place)
-        _, inputs, taps = place.view.view_shape
+        window = self._skeleton.window(binding)
+        _, inputs, taps = binding.view.view_shape
         first = 0
         for x, z in batches:
             positions = int(np.prod(z.shape[1:-1], dtype=np.int64))
@@ -249,7 +249,7 @@ class QuantizedPrefix:
         if candidates[best] > self._max_memory or not (cheaper or stop - self._cut > LONGEST_RERUN):
             return
         tensors = crossing(self._float, best)
-        runners = [_Segment(model, self._cut, best, tensors) for model in (self._float, self._quantized)]
+        runners = [_PrefixSegment(model, self._cut, best, tensors) for model in (self._float, self._quantized)]
         self._stored = [
             tuple(runner.run(batch) for runner, batch in zip(runners, pair, strict=True)) for pair in self._inputs()
         ]
@@ -276,7 +276,7 @@ def _values_of_a_sample(model: TFLiteModel, batch: Batch, samples: int) -> dict[
     return found
 
 
-class _Segment:
+class _PrefixSegment:
     """Runs a part of a model; tensors keep their indexes in the whole model."""
 
     def __init__(self, model: TFLiteModel, start: int, stop: int, outputs: list[int]):
@@ -285,7 +285,7 @@ class _Segment:
         self._written = [index for index in self._outputs if index in inside]
         self._name = model.name
         if self._written:
-            part = segment(model, start, stop, self._written)
+            part = extract_segment(model, start, stop, self._written)
             self._runner = TensorRunner(part, part.subgraph.outputs)
 
     def run(self, batch: Batch) -> dict[int, np.ndarray]:

@@ -79,7 +79,9 @@ def inputs_to_scale_in_float(model: TFLiteModel, ranges: Mapping[int, Range]) ->
     """
     found, readers = {}, model.consumers()
     for source in model.subgraph.inputs:
-        for at in readers.get(source, []) if model.is_float(source) else []:
+        if not model.is_float(source):
+            continue
+        for at in readers.get(source, []):
             chain, gain, index = [], np.float32(1.0), source
             while at is not None and (constant := _constant_operand(model, model.operators[at], index)) is not None:
                 chain.append(at)

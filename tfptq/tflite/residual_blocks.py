@@ -20,45 +20,47 @@ CHAIN = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class ResidualBlock:
     """Operators between two cuts that one activation crosses.
 
     Attributes:
         start: position of the first operator.
         stop: position after the last one.
-        places: the kernels in it, in order.
+        bindings: the kernels in it, in order.
     """
 
     start: int
     stop: int
-    places: tuple[WeightBinding, ...]
+    bindings: tuple[WeightBinding, ...]
 
 
-def find_blocks(model: TFLiteModel, position_of: Mapping[int, int], places: Sequence[WeightBinding]) -> list[Block]:
+def find_blocks(
+    model: TFLiteModel, position_of: Mapping[int, int], bindings: Sequence[WeightBinding]
+) -> list[ResidualBlock]:
     """Cut a model into blocks that hold two kernels or more.
 
     Args:
         model: float model.
         position_of: position of an operator in the skeleton -> in ``model``.
-        places: kernels of the skeleton.
+        bindings: kernels of the skeleton.
     """
     cuts = [cut for cut in range(len(model.operators) + 1) if len(crossing(model, cut)) == 1]
     if len(cuts) < 2:
         return []
-    kernels = {position_of[place.operator]: place for place in places}
+    kernels = {position_of[binding.operator]: binding for binding in bindings}
     blocks, start, held = [], 0, []
     for begin, end in itertools.pairwise(cuts):
         inside = [kernels[at] for at in range(begin, end) if at in kernels]
         chained = len(inside) <= 1 and len(held) + len(inside) <= CHAIN
         if held and not chained:
-            blocks.append(Block(start, begin, tuple(held)))
+            blocks.append(ResidualBlock(start, begin, tuple(held)))
             start, held = begin, []
         if not held:
             start = begin
         held += inside
-    blocks.append(Block(start, cuts[-1], tuple(held)))
-    return [block for block in blocks if 2 <= len(block.places) <= MOST_KERNELS and _runnable(model, block)]
+    blocks.append(ResidualBlock(start, cuts[-1], tuple(held)))
+    return [block for block in blocks if 2 <= len(block.bindings) <= MOST_KERNELS and _runnable(model, block)]
 
 
-def _runnable(model: TFLiteModel, block: Block) -> bool:
+def _runnable(model: TFLiteModel, block: ResidualBlock) -> bool:
     return all(can_run(model, operator) for operator in model.operators[block.start : block.stop])

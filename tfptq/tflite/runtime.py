@@ -19,10 +19,9 @@ class TensorRunner:
     Args:
         model: ``.tflite`` file, or a model that is left as it is.
         tensors: indexes of the wanted tensors in the main subgraph.
-        threads: number of threads; all cores by default.
     """
 
-    def __init__(self, model: bytes | TFLiteModel, tensors: Iterable[int], threads: int | None = None):
+    def __init__(self, model: bytes | TFLiteModel, tensors: Iterable[int]):
         model = TFLiteModel(model) if isinstance(model, bytes) else model.copy()
         self.tensors = list(dict.fromkeys(tensors))
         self._inputs = {model.name(index): index for index in model.subgraph.inputs}
@@ -30,7 +29,7 @@ class TensorRunner:
         # An input that is also an output would be copied by the runtime; it is read back as an input instead.
         model.subgraph.outputs = [index for index in self.tensors if index in written] or model.subgraph.outputs
         model.root.signatureDefs = None
-        self._interpreter = Interpreter(model_content=model.to_bytes(), num_threads=threads or os.cpu_count())
+        self._interpreter = Interpreter(model_content=model.to_bytes(), num_threads=os.cpu_count())
         self._grids = {index: _input_grid(model, index) for index in model.subgraph.inputs}
         self._shapes: dict[int, tuple[int, ...]] = {}
 

@@ -56,7 +56,7 @@ def crossing(model: TFLiteModel, cut: int) -> list[int]:
     return sorted(index for index in written & read if not model.is_constant(index))
 
 
-def segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -> TFLiteModel:
+def extract_segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -> TFLiteModel:
     """The operators from ``start`` to before ``stop`` that ``outputs`` depend on, as a model of its own.
 
     Args:

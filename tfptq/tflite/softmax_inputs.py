@@ -147,7 +147,7 @@ def _floor(values: np.ndarray) -> float:
 def _product_limits(values: np.ndarray, constant: np.ndarray, result: np.ndarray, limits: Limits) -> list[Limits]:
     """Limits of an activation and of the constant that it is multiplied by; only one of them gets any."""
     (low, high), sizes = limits, np.abs(values[values != 0.0])
-    if not sizes.size:  # the constant has no say in this batch
+    if not sizes.size:  # whatever the constant is, all products are 0 in this batch
         return [NO_LIMITS, (0.0, 0.0)]
     bound = math.inf
     if sizes.max() <= _LARGEST_RATIO * sizes.min():

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfptq.core.affine import LARGEST_MULTIPLIER, LARGEST_SHIFT, WEIGHT_BITS
+from tfptq.core.affine import LARGEST_MULTIPLIER, LARGEST_SHIFT, SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite.flatbuffer import FormatError
 
 LAYOUTS = ("int8", "int4", "native", "inline", "composite", "float32")
-SCALE_KINDS = ("float", "integer", "shift")
 GRANULARITIES = ("tensor", "channel", "block")
 
 
@@ -129,8 +128,7 @@ class TensorBlocks:
     @property
     def is_shift_scaler(self) -> bool:
         """Whether this is WES: one base for the layer and a shift for each output channel."""
-        rows_only = self.factors.shape[1] == 1 and self.block_shape[0] == 1
-        return self.scale_kind == "shift" and self.base.size == 1 and rows_only
+        return self.scales().is_shift_scaler
 
     @property
     def granularity(self) -> str:
@@ -144,11 +142,12 @@ class TensorBlocks:
         return BlockScales(self.scale_kind, self.base, self.factors, self.block_shape)
 
     def multipliers(self) -> np.ndarray:
-        """Integers ``r[V, H]`` (int32) that the layouts ``int8`` and ``int4`` multiply the codes with."""
-        if self.factors.shape[1] == 1:
-            return np.ones(self.factors.shape, np.int32)
-        factors = self.factors.astype(np.int32)
-        return 1 << (factors - factors.min(axis=1, keepdims=True)) if self.scale_kind == "shift" else factors
+        """Integers ``r[V, H]`` (int32) that the layouts ``int8`` and ``int4`` multiply the codes with.
+
+        Raises:
+            ValueError: float scales that differ inside a row have no such form.
+        """
+        return self._row_multiples()[0]
 
     def row_scales(self) -> np.ndarray:
         """Scale of each output channel (float32 ``[O]``) in the layouts ``int8`` and ``int4``.
@@ -156,15 +155,13 @@ class TensorBlocks:
         Raises:
             ValueError: float scales that differ inside a row have no such form.
         """
-        scales = self.scales()
-        if self.factors.shape[1] == 1:
-            rows = scales.values()[:, 0]
-        elif self.scale_kind == "float":
+        return np.repeat(self._row_multiples()[1], self.block_shape[0])[: self.outputs]
+
+    def _row_multiples(self) -> tuple[np.ndarray, np.ndarray]:
+        multiples = self.scales().row_multiples()
+        if multiples is None:
             raise ValueError(f"{self.layer}: float scales of blocks inside a row have no scale per output channel")
-        else:
-            lowest = self.factors.astype(np.int32).min(axis=1) if self.scale_kind == "shift" else 0
-            rows = np.broadcast_to(np.ldexp(self.base, lowest), self.factors.shape[:1])
-        return np.repeat(rows, self.block_shape[0])[: self.outputs].astype(np.float32)
+        return multiples
 
 
 def _the_output_axis(view: WeightView, layer: str) -> int:
