@@ -96,18 +96,18 @@ def test_a_killed_run_goes_on_with_the_same_bytes(model, images, tmp_path, monke
     expected = quantize(model, images, config).tflite
     import tfptq.fit
 
-    fit_unit, done = tfptq.fit._fit_unit, []
+    fit_group, done = tfptq.fit._fit_group, []
 
     def killed(*arguments):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(1)
-        return fit_unit(*arguments)
+        return fit_group(*arguments)
 
-    monkeypatch.setattr(tfptq.fit, "_fit_unit", killed)
+    monkeypatch.setattr(tfptq.fit, "_fit_group", killed)
     with pytest.raises(KeyboardInterrupt):
         quantize(model, images, config, checkpoint_dir=tmp_path)
-    monkeypatch.setattr(tfptq.fit, "_fit_unit", lambda *arguments: done.append(1) or fit_unit(*arguments))
+    monkeypatch.setattr(tfptq.fit, "_fit_group", lambda *arguments: done.append(1) or fit_group(*arguments))
     finished = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
     assert quantize(model, images, config, checkpoint_dir=tmp_path).tflite == expected
     now = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
