@@ -71,7 +71,7 @@ def test_a_sequence_of_open_length_keeps_its_dilation_apart():
     assert fuse_dilations(model) == 0
 
 
-def test_what_several_operators_read_is_not_fused():
+def test_a_dilated_convolution_whose_result_is_read_twice_is_one_operator_too():
     inputs = keras.Input((11, 14, 3), name="x")
     spread = layers.Conv2D(4, 3, dilation_rate=2)(inputs)
     model = keras.Model(inputs, [spread, layers.ReLU()(spread)])

@@ -37,7 +37,7 @@ _STRIDE = 4
 #: row's largest block the largest multiplier.
 _BASES, _FINALISTS = np.geomspace(0.6, 2.5, 32), 4
 #: The same of a thorough search, and how many get one pass. With nearest rounding, the error jumps from candidate to
-#: candidate: these bring 4-bit integer scales as near to float ones as 0.06 dB of the layers of ResNet-56, from 0.12.
+#: candidate, so that it pays to try many; docs/benchmarks.md ("Kinds of block scale") says how near to float they come.
 _MANY_BASES, _ENTRANTS, _MANY_FINALISTS = np.geomspace(0.6, 2.5, 94), 48, 8
 #: Multiples of ``s_v`` tried while the multipliers stay.
 _FINE_STEPS = np.linspace(0.97, 1.03, 25)
