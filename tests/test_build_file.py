@@ -30,6 +30,7 @@ class Target:
     srcs: tuple[str, ...]
     deps: tuple[str, ...]
     data: tuple[str, ...]
+    args: tuple[str, ...]
     main: str | None
 
 
@@ -40,7 +41,7 @@ def parse(text: str) -> list[Target]:
         call = statement.value
         if isinstance(call, ast.Call) and call.func.id in RULES:
             values = {item.arg: ast.literal_eval(item.value) for item in call.keywords}
-            lists = {key: tuple(values.get(key, ())) for key in ("srcs", "deps", "data")}
+            lists = {key: tuple(values.get(key, ())) for key in ("srcs", "deps", "data", "args")}
             targets.append(Target(rule=call.func.id, name=values["name"], main=values.get("main"), **lists))
     return targets
 
@@ -141,6 +142,18 @@ def test_every_named_file_exists(targets):
 def test_no_source_is_in_two_targets(owners):
     shared = {source: names for source, names in owners.items() if len(names) > 1 and source != TEST_ENTRY_POINT}
     assert not shared, f"BUILD: sources in several targets: {shared}"
+
+
+def test_every_test_runs(targets):
+    """A test target runs what its ``args`` name, files or folders, and not all of its sources."""
+    idle = [
+        f"target {target.name!r} has {source} in srcs and does not run it: add it to args"
+        for target in targets
+        for source in target.srcs
+        if Path(source).name.startswith("test_")
+        and not any(Path(source).is_relative_to(argument) for argument in target.args)
+    ]
+    assert not idle, "BUILD:\n" + "\n".join(idle)
 
 
 def test_dependencies_are_what_the_sources_import(targets, owners):
