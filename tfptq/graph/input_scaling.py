@@ -6,7 +6,6 @@ front of the grid. However it was written (BatchNormalization, ``(x - mean) / de
 ``Normalization`` layer, which the converter leaves alone; it would fuse others into the first layer itself.
 """
 
-import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from tfptq.graph.channel_affine import channel_affine
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, values_in
 from tfptq.graph.rebuild import input_names, read_graph
 from tfptq.graph.simplify import full_config, remove_identities
+from tfptq.text import unique_name
 
 
 def uneven_inputs(model: keras.Model, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, str]:
@@ -75,10 +75,10 @@ def normalize_in_one_layer(graph: FlatGraph, names: Collection[str]) -> tuple[Fl
         for call in graph.users(value):
             scaling = _scaling(graph, call) if call.unit.name in names else None
             if scaling is not None:
-                numbered = (f"{call.unit.name}_{number}" for number in itertools.count(1))
-                made.append(call.unit.name if graph.called_once(call) else next(n for n in numbered if n not in taken))
-                taken.add(made[-1])
-                joined = Call(scaling.layer(made[-1]), (value,), {}, scaling.calls[-1].outputs)
+                name = call.unit.name if graph.called_once(call) else unique_name(call.unit.name, taken)
+                made.append(name)
+                taken.add(name)
+                joined = Call(scaling.layer(name), (value,), {}, scaling.calls[-1].outputs)
                 graph = graph.replace_calls({**dict.fromkeys(scaling.calls, ()), call: [joined]})
     return graph, frozenset(made)
 

@@ -21,6 +21,7 @@ from keras.src.models.functional import Functional  # Keras exports no public na
 from keras.src.ops.core import Cast  # Nor for the class behind keras.ops.cast.
 
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value, map_values, values_in
+from tfptq.text import unique_name
 
 #: How Keras names a class or function that it does not know.
 _UNKNOWN = re.compile(
@@ -143,8 +144,7 @@ class _Reader:
         return self._units[id(operation)]
 
     def _free_name(self, name: str, prefix: str) -> str:
-        candidates = [name, prefix + name] + [f"{prefix}{name}_{number}" for number in range(1, len(self._names) + 2)]
-        free = next(candidate for candidate in candidates if candidate not in self._names)
+        free = name if name not in self._names else unique_name(prefix + name, self._names)
         self._names.add(free)
         return free
 

@@ -13,6 +13,7 @@ from tfptq.graph.channel_affine import ChannelAffine, channel_affine
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value
 from tfptq.graph.fold_batch_norm import LINEAR_LAYERS, has_no_activation, output_channels
 from tfptq.graph.rebuild import instantiate
+from tfptq.text import unique_name
 
 # Augmentation layers differ between Keras versions, so they are looked up by name.
 _AUGMENTATIONS = (
@@ -156,7 +157,10 @@ def split_separable_convolutions(graph: FlatGraph) -> FlatGraph:
     """Replace separable convolutions by a depthwise and a pointwise convolution."""
     separable = [unit for unit in graph.units if unit.kind in _SEPARABLE]
     names = {unit.name for unit in graph.units} - {unit.name for unit in separable}
-    halves = {unit: _split_unit(unit, names) for unit in separable}
+    halves: dict[Unit, tuple[Unit, Unit]] = {}
+    for unit in separable:
+        halves[unit] = _split_unit(unit, names)
+        names.update(half.name for half in halves[unit])
     return graph.replace_calls(
         {call: _split_call(call, *halves[call.unit]) for call in graph.calls if call.unit in halves}
     )
@@ -168,13 +172,14 @@ _SEPARABLE = {
 }
 
 
-def _split_unit(unit: Unit, names: set[str]) -> tuple[Unit, Unit]:
+def _split_unit(unit: Unit, taken: set[str]) -> tuple[Unit, Unit]:
+    """The depthwise and the pointwise half of a separable convolution, under names that are not taken."""
     config = unit.config
     depthwise_kind, pointwise_kind = _SEPARABLE[unit.kind]
     shared = {key: config[key] for key in ("trainable", "dtype", "data_format")}
     depthwise = {key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")}
     pointwise = {key: config[key] for key in ("filters", "use_bias", "activation")}
-    first_name, second_name = (_free_name(f"{unit.name}_{half}", names) for half in ("depthwise", "pointwise"))
+    first_name, second_name = (unique_name(f"{unit.name}_{half}", taken) for half in ("depthwise", "pointwise"))
     first = {**shared, **depthwise, "use_bias": False, "activation": "linear", "name": first_name}
     second = {**shared, **pointwise, "kernel_size": 1, "name": second_name}
     (_, depthwise_kernel), (_, pointwise_kernel), *bias = unit.weights
@@ -187,13 +192,6 @@ def _split_unit(unit: Unit, names: set[str]) -> tuple[Unit, Unit]:
 def full_config(kind: type, config: dict) -> dict:
     """The config with all defaults filled in, as other passes expect to read it."""
     return kind.from_config(config).get_config()
-
-
-def _free_name(name: str, names: set[str]) -> str:
-    while name in names:
-        name += "_"
-    names.add(name)
-    return name
 
 
 def _split_call(call: Call, first: Unit, second: Unit) -> list[Call]:

@@ -13,6 +13,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfptq.text import unique_name
+
 #: TensorType of the schema -> numpy dtype, for the types whose buffers we read or write.
 NUMPY_TYPES = {
     schema.TensorType.FLOAT32: np.float32,
@@ -144,9 +146,7 @@ class TFLiteModel:
 
     def unique_name(self, wanted: str) -> str:
         """A tensor name that no tensor of any subgraph has yet; it is taken from now on."""
-        name, number = wanted, 1
-        while name in self._names:
-            name, number = f"{wanted}_{number}", number + 1
+        name = unique_name(wanted, self._names)
         self._names.add(name)
         return name
 
