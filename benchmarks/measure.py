@@ -1,7 +1,4 @@
-"""Run ``.tflite`` files and measure what they give: outputs, signal to noise, float operators, speed, memory.
-
-Signal to noise: 10 log10(sum f^2 / sum (f - q)^2) over all outputs f of the float network and q of the file, in dB.
-"""
+"""Run ``.tflite`` files and measure what they give: outputs, float operators, speed, memory."""
 
 import statistics
 import time
@@ -97,13 +94,6 @@ def from_grid(codes: np.ndarray, details: dict) -> np.ndarray:
         return codes
     scale, zero_point = details["quantization"]
     return (codes.astype(np.float32) - zero_point) * np.float32(scale)
-
-
-def snr_db(reference: np.ndarray, outputs: np.ndarray) -> float:
-    """Signal to noise of ``outputs`` against ``reference`` in dB; infinite where they are equal."""
-    noise = np.sum((reference.astype(np.float64) - outputs) ** 2)
-    with np.errstate(divide="ignore"):
-        return float(10 * np.log10(np.sum(reference.astype(np.float64) ** 2) / noise))
 
 
 def float_operators(content: bytes) -> dict[str, int]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks import measure, peers, runtimes, zoo
 from benchmarks.methods import METHODS
+from tfptq.core.decibels import signal_to_noise
 
 BASELINE = "converter"
 
@@ -50,7 +51,7 @@ def quality(model: zoo.ZooModel, outputs: np.ndarray) -> dict[str, Any]:
     found = {
         "evaluated": len(outputs),
         "accuracy": model.accuracy(outputs),
-        "snr_db": measure.snr_db(reference, outputs),
+        "snr_db": signal_to_noise(reference, outputs),
     }
     if model.metric == "top1":
         labels = model.evaluation[1]

@@ -5,12 +5,12 @@ how good the outputs are is for the caller to measure. Signal to noise is in dB,
 """
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.core.decibels import decibels
 from tfptq.files import write_atomically
 
 if TYPE_CHECKING:  # it loads TensorFlow, which the flags need not wait for
@@ -175,4 +175,4 @@ def mean_snr_db(values: list[float]) -> float | None:
         values: signal to noise of each layer in dB; infinite for an exact one.
     """
     noise = sum(10.0 ** (-value / 10.0) for value in values)
-    return 10.0 * math.log10(len(values) / noise) if noise else None
+    return decibels(len(values), noise) if noise else None

@@ -9,6 +9,7 @@ interruption, or with a larger grid, and it goes on where it was.
 
 import csv
 import io
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from converters.granularity_cells import Cell, Records, describe, grid
 from converters.granularity_plot import require_matplotlib, write_plot
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import WEIGHT_BITS
+from tfptq.core.decibels import signal_to_noise
 from tfptq.files import write_atomically
 
 if TYPE_CHECKING:  # they load TensorFlow, which the flags need not wait for
@@ -210,9 +212,8 @@ def judge(expected: np.ndarray, outputs: np.ndarray, labels: np.ndarray | None) 
     Raises:
         ValueError: labels for a model whose outputs are no class scores ``[N, classes]``.
     """
-    noise = np.sum(np.square(expected - outputs, dtype=np.float64))
-    signal = np.sum(np.square(expected, dtype=np.float64))
-    found = {"snr_db": float(10 * np.log10(signal / noise)) if noise and signal else None}
+    ratio = signal_to_noise(expected, outputs)
+    found = {"snr_db": ratio if math.isfinite(ratio) else None}
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         if labels is not None:
             raise ValueError(

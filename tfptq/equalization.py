@@ -25,6 +25,7 @@ import numpy as np
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import weight_code_limit
 from tfptq.core.channel_levelling import GridReader, expected_noise, least_noise, levelling_factors
+from tfptq.core.decibels import decibels
 from tfptq.core.equalization import Reader, equalizing_factors
 from tfptq.data import CalibrationData
 from tfptq.graph import scale_channels
@@ -173,8 +174,8 @@ def _factors_for_activations(
 
 
 def _gain_db(before: float, after: float) -> float:
-    """By how much noise falls; nothing where there was none."""
-    return 10.0 * math.log10(before / max(after, before * 1e-9)) if before > 0.0 else -math.inf
+    """By how much noise falls; nothing is gained where there was none."""
+    return decibels(before, after) if before > 0.0 else -math.inf
 
 
 def _factors_for_concatenations(

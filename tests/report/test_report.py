@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfptq.report import FloatOperator, LayerReport, Report, SkippedLayer
-from tfptq.report.compare import signal_to_noise
 
 LAYER = LayerReport("stem", "Conv2D", "tensor + shifts", 8, "int8", 16, 640, 224, 41.23, 38.5)
 REPORT = Report(
@@ -111,11 +110,3 @@ def test_render_shortens_long_names_in_the_middle():
     text = dataclasses.replace(REPORT, layers=(layer,)).render()
     assert "first_xxx" in text and "xxx_last" in text
     assert max(map(len, text.splitlines())) < 170
-
-
-def test_signal_to_noise_of_values_that_are_not_finite():
-    ones = np.ones(3, np.float32)
-    assert signal_to_noise(ones, ones) == np.inf and signal_to_noise(ones, 1.1 * ones) == pytest.approx(20.0, abs=1e-3)
-    for value in (np.nan, np.inf, -np.inf):
-        assert signal_to_noise(ones, np.float32([1.0, 1.0, value])) == -np.inf
-    assert signal_to_noise(np.zeros(3), ones) == -np.inf

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfptq.core.decibels import decibels
 from tfptq.core.products import product
 from tfptq.core.windows import Window, tap_indices
 
@@ -175,9 +176,8 @@ class CentredStatistics:
         return np.maximum(quadratic + self.variance_z, 0.0).reshape(-1)
 
     def output_snr(self, view: np.ndarray) -> float:
-        """Signal to noise ratio of the output in dB; infinite for a perfect fit."""
-        noise, signal = self.output_error(view).sum(), self.variance_z.sum()
-        return float(10.0 * np.log10(signal / noise)) if noise > 0.0 and signal > 0.0 else math.inf
+        """Signal-to-noise ratio of the output in dB with weights ``[O, I, T]`` and the best bias."""
+        return decibels(self.variance_z.sum(), self.output_error(view).sum())
 
     def best_bias(self, view: np.ndarray) -> np.ndarray:
         """Bias ``E z - Ŵ E x̂``, float32 ``[O]``, that makes the mean output exact."""

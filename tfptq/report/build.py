@@ -8,10 +8,11 @@ import numpy as np
 
 from tfptq.config import QuantizationConfig
 from tfptq.core.blocks import BlockScales
+from tfptq.core.decibels import signal_to_noise
 from tfptq.fit_kernel import FittedWeight, rounding_method
 from tfptq.layers import is_weighted, supports
 from tfptq.reordering import ReorderedLayer
-from tfptq.report.compare import Pair, compare_with_float, signal_to_noise
+from tfptq.report.compare import Pair, compare_with_float
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
 from tfptq.skipping import operators_of_layers, reads_weights
 from tfptq.tflite.emit import IntegerPlan

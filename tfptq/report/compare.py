@@ -1,10 +1,10 @@
 """Compare the quantized file with the float one, on a few samples: its outputs, and those of its kernels."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from tfptq.core.decibels import decibels, powers
 from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.ends import read_ends
 from tfptq.tflite.float_file import Skeleton
@@ -51,18 +51,18 @@ def compare_with_float(
         _File(tflite, [*pairs, *(inner for inner, _ in ends.values())], skeleton),
         _File(skeleton.data, [*pairs.values(), *(outer for _, outer in ends.values())], skeleton),
     )
-    powers = {outer: np.zeros(2) for outer in pairs.values()}
+    totals = {outer: np.zeros(2) for outer in pairs.values()}  # signal and noise
     parts: dict[str, list[Pair]] = {name: [] for name in ends}
     for part in _parts(samples, skeleton.batch_size or SAMPLES_AT_ONCE):
         found, expected = (file.run(part) for file in files)
         for inner, outer in pairs.items():
-            powers[outer] += _powers(expected[outer], _real(quantized, inner, found[inner]))
+            totals[outer] += powers(expected[outer], _real(quantized, inner, found[inner]))
         for name, (inner, outer) in ends.items():
             parts[name].append((expected[outer], _real(quantized, inner, found[inner])))
     outputs = {
         name: tuple(np.concatenate(values) for values in zip(*pair, strict=True)) for name, pair in parts.items()
     }
-    return {outer: _decibels(*both) for outer, both in powers.items()}, outputs
+    return {outer: decibels(*total) for outer, total in totals.items()}, outputs
 
 
 def _parts(samples: Mapping[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -92,21 +92,3 @@ class _File:
         by_name = self._skeleton.by_tensor_name(samples)
         values = self._runner.values({self._names[name]: array for name, array in by_name.items()})
         return {index: np.atleast_1d(array) for index, array in values.items()}
-
-
-def signal_to_noise(expected: np.ndarray, found: np.ndarray) -> float:
-    """``10 log10(sum f^2 / sum (f - q)^2)`` in dB: infinite without noise, -infinite where a value is not finite."""
-    return _decibels(*_powers(expected, found))
-
-
-def _powers(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Signal and noise, each a sum of squares."""
-    return np.array([np.square(values, dtype=np.float64).sum() for values in (expected, expected - found)])
-
-
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0.0:
-        return math.inf
-    if not (math.isfinite(noise) and math.isfinite(signal) and signal):
-        return -math.inf
-    return float(10.0 * np.log10(signal / noise))

@@ -1,11 +1,11 @@
 """The report as one HTML page: summary, layers, what needs attention, pictures of blocks. No script, no other file."""
 
-import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
 
+from tfptq.core.decibels import decibels
 from tfptq.report.picture import data_url, heat_map, png
 from tfptq.report.report import BlockPicture, LayerReport, Report
 from tfptq.report.table import format_bytes, format_decibels, format_difference
@@ -117,7 +117,7 @@ def _reordering(layers: Sequence[LayerReport]) -> str:
 
 
 def _gain(before: float, after: float) -> str:
-    return f"{10.0 * math.log10(before / after):+.2f}" if before > 0.0 and after > 0.0 else "-"
+    return f"{decibels(before, after):+.2f}" if before > 0.0 and after > 0.0 else "-"
 
 
 def _picture(picture: BlockPicture) -> str:
