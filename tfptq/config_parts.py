@@ -73,7 +73,11 @@ def _is_a(value: Any, kind: type) -> bool:
 
 
 def between(field: str, value: float, low: float, high: float) -> None:
-    """Refuse a number outside of ``low`` to ``high``, naming the field."""
+    """Refuse a number outside of ``low`` to ``high``, naming the field.
+
+    Limits that have no reason of their own lie far outside of what is of use: they refuse slips of the pen, such as a
+    learning rate of 1e-30, and numbers that would overflow.
+    """
     if not low <= value <= high:
         raise ValueError(f"{field} is {value}; it must be between {low} and {high}")
 

@@ -39,11 +39,14 @@ from tfptq.tflite.to_tensorflow import can_run, run_operator
 
 #: Final operators whose input is compared in place of their output.
 _LINKS = ("SOFTMAX", "LOGISTIC")
-#: Minibatches on which the loss is compared before and after.
+#: Minibatches on which the loss is compared before and after: 256 samples at the default size.
 _JUDGED = 32
 #: Bytes of float outputs that are kept from pass to pass; those beyond are computed again.
 _KEPT_BYTES = 1 << 26
-
+#: Gains stay above this, so that scales stay positive: a gain that fell to zero would take its channel out for good.
+#: Far from where gains get: Adam moves one by about the learning rate a step, which is less than 0.13 in all at the
+#: defaults.
+_LEAST_GAIN = 0.1
 #: The step of an activation grid moves so many times as fast as a weight's scale: its start is further from the best.
 _STEP_RATE = 4.0
 
@@ -266,8 +269,7 @@ class _Network:
         }
 
     def _tuned(self, key: WeightKey | int, item: FittedWeight) -> FittedWeight:
-        # Scales stay positive: a gain that fell to zero would take its channel out for good.
-        gains = np.maximum(self._gains[key].numpy(), np.float32(0.1))
+        gains = np.maximum(self._gains[key].numpy(), np.float32(_LEAST_GAIN))
         shift = item.bias_shift + self._shifts[key].numpy() * np.float32(self._units[key])
         weight = dataclasses.replace(item.weight, scales=item.weight.scales.scaled(gains))
         return dataclasses.replace(item, weight=weight, bias_shift=shift)

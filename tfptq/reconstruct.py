@@ -29,7 +29,8 @@ from tfptq.tflite.to_tensorflow import as_kernel, run_operator
 
 #: Samples in a minibatch.
 BATCH = 16
-#: So many times the codes are judged on all samples, evenly over the steps.
+#: So many times the codes are judged on all samples, evenly over the steps. Each costs a pass over them; with
+#: fewer, good codes between two bursts are missed.
 TRIALS = 10
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+#: The defaults of the paper.
 FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8
 
 

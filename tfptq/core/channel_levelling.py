@@ -25,16 +25,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Order of the norm that stands for the maximum of a row.
+#: Order of the norm that stands for the maximum of a row: a higher one is nearer to it, and takes smaller steps.
 _NORM = 8
+#: Seldom reached: see ``_PATIENCE``.
 _MOST_ITERATIONS = 100
 #: The iteration ends when so many steps in a row have not lowered the noise by more than this share.
 _PATIENCE, _LEAST_PROGRESS = 3, 1e-4
-#: Weights below this share of a kernel's largest count as that share.
+#: Weights below this share of a kernel's largest count as that share. Its power of ``_NORM``, 1e-48, still is a normal
+#: number in float64.
 _SMALLEST_SHARE = 1e-6
 #: Noise of weights of 8 bits in units of the largest of their row.
 _WEIGHT_NOISE = 1.0 / (12.0 * 127.0**2)
-#: Largest change of a factor in one iteration.
+#: Largest change of a factor in one iteration: a factor that costs nothing would go to its limit at once, while the
+#: noise that it is weighed against still depends on all others.
 _LARGEST_STEP = 1.6
 
 

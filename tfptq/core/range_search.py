@@ -27,11 +27,21 @@ from tfptq.core.histograms import Histogram
 
 #: How much more a squared clipping error weighs than a squared rounding error.
 CLIPPING_WEIGHT = 4.0
-#: The smallest scale tried is the full range's times two to this power.
+#: The smallest scale tried is the full range's times two to this power: what a tensor wants with an outlier that is 128
+#: times as large as all its other values.
 _NARROWEST = -7.0
-_COARSE, _FINE, _DIVERGENCE_CANDIDATES = 29, 25, 64
+#: Scales are first tried at quarters of an octave, 29 of them for seven octaves, then 25 around the best of these. More
+#: cost time, which grows with scales times zero points.
+_COARSE, _FINE = 29, 25
 #: Zero points are first tried at this distance.
 _STRIDE = 4
+#: Ends of the range that the search for the least divergence tries on each side.
+_DIVERGENCE_CANDIDATES = 64
+#: Bins narrower than this share of the bin width (the outer ones are drawn in) are taken for a point: the difference of
+#: primitives at their edges would be rounding noise.
+_POINT = 1e-6
+#: Probability at least of a level in the divergence, whose logarithm would be infinite else.
+_LEAST_PROBABILITY = 1e-12
 
 
 def least_squares_range(counts: Histogram, bits: int = 8) -> tuple[float, float]:
@@ -111,8 +121,8 @@ class _Moments:
         nearest = np.rint(turns)
         turns -= nearest
         primitive = (nearest / 12.0 + turns * turns * turns / 3.0) * steps**3
-        errors = np.diff(primitive, axis=1) / np.maximum(self.width, 1e-6)
-        narrow = np.flatnonzero(self.width < 1e-6)  # too narrow for a difference of primitives
+        errors = np.diff(primitive, axis=1) / np.maximum(self.width, _POINT)
+        narrow = np.flatnonzero(self.width < _POINT)
         center = self.center[narrow]
         errors[:, narrow] = (center - steps * np.rint(center / steps)) ** 2
         return _running_sum(self.mass * errors)
@@ -120,7 +130,7 @@ class _Moments:
     def _locate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bin of each point, and the fraction of the bin below it."""
         bins = np.clip(np.searchsorted(self.edges, points, side="right") - 1, 0, len(self.mass) - 1)
-        width = np.maximum(self.width[bins], 1e-30)
+        width = np.maximum(self.width[bins], 1e-30)  # not 0: a bin without width has no part below
         return bins, np.clip((points - self.edges[bins]) / width, 0.0, 1.0)
 
     def _below(self, points: np.ndarray, bins: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -190,6 +200,6 @@ def _divergence(mass: np.ndarray, start: int, stop: int, bits: int) -> float:
     clipped[0] += mass[:start].sum()
     clipped[-1] += mass[stop:].sum()
     p = clipped / clipped.sum()
-    q = np.maximum(model / model.sum(), 1e-12)
+    q = np.maximum(model / model.sum(), _LEAST_PROBABILITY)
     present = p > 0
     return float(np.sum(p[present] * np.log(p[present] / q[present])))

@@ -23,8 +23,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Most passes of swaps over all channels of a group, and most feature comparisons, in one turn.
+#: Most passes of swaps over all channels of a group, and most feature comparisons, in one turn: a limit on time.
 _PASSES, _COMPARISONS = 4, 2_000_000_000
+#: A swap gains at least this share of what its channel's leaving would. Sums of single precision features are no more
+#: exact than that; less would be noise, and channels would be swapped back and forth.
+_LEAST_SWAP = 1e-5
+#: A new order of a group lowers the objective, summed in double precision, by at least this share: well above its
+#: rounding, and far below any gain worth having.
+_LEAST_PROGRESS = 1e-9
+#: What is added to squared features, whose largest is 1, before their logarithm is taken: far below all that count.
+_NEXT_TO_NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ def _improve(group: str, layers: list[BlockedLayer], permutations: dict[str, np.
     best = None
     for order in candidates:
         found = sum(layer_noise(layer, {**permutations, group: current[order]}) for layer in touched)
-        if found < noise * (1.0 - 1e-9):
+        if found < noise * (1.0 - _LEAST_PROGRESS):
             noise, best = found, order
     if best is None:
         return False
@@ -237,9 +245,9 @@ def _surrogate(views: list[_View], order: np.ndarray) -> float:
 
 def _sorted_orders(views: list[_View]) -> list[np.ndarray]:
     """Sorts by several sizes of the channels, falling."""
-    features = np.concatenate([view.features / max(view.features.max(), 1e-300) for view in views], axis=1)
+    features = np.concatenate([view.features / (view.features.max() or 1.0) for view in views], axis=1)
     keys = [view.features.max(axis=1) for view in views] + [view.features.sum(axis=1) for view in views]
-    keys += [features.max(axis=1), features.sum(axis=1), np.log(features + 1e-12).sum(axis=1)]
+    keys += [features.max(axis=1), features.sum(axis=1), np.log(features + _NEXT_TO_NOTHING).sum(axis=1)]
     return [np.argsort(-key, kind="stable") for key in keys]
 
 
@@ -274,7 +282,7 @@ def _swap(views: list[_View], order: np.ndarray) -> np.ndarray:
         for place in places:
             gains = sum(placement.gains(place) for placement in placements)
             other = int(np.argmax(gains))
-            if gains[other] <= 1e-5 * burden[place]:
+            if gains[other] <= _LEAST_SWAP * burden[place]:
                 continue
             swaps += 1
             order[[place, other]] = order[[other, place]]

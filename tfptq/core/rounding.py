@@ -34,6 +34,8 @@ from tfptq.core.statistics import CentredStatistics
 
 #: Sweeps of coordinate descent after each refinement of the scales.
 _REFINEMENT_SWEEPS = 5
+#: Systems for scales with a larger condition number are not solved: of 16 digits of float64, 4 would be left.
+_LARGEST_CONDITION = 1e12
 
 
 def round_weight(
@@ -187,7 +189,7 @@ def _solve(
     dead = np.diagonal(quadratic, axis1=1, axis2=2) <= 0.0  # blocks of zero codes: any scale will do
     quadratic[dead[:, :, None] & np.eye(columns, dtype=bool)] = 1.0
     linear[dead] = values[dead]
-    regular = np.linalg.cond(quadratic) < 1e12
+    regular = np.linalg.cond(quadratic) < _LARGEST_CONDITION
     values[regular] = np.linalg.solve(quadratic[regular], linear[regular][:, :, None])[:, :, 0]
     bad = ~(values > 0.0).all(axis=1)
     values[bad] = start[bad]

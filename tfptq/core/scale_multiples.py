@@ -10,6 +10,9 @@ import numpy as np
 from tfptq.core.affine import SMALLEST_SCALE
 from tfptq.core.blocks import BlockScales
 
+#: A multiple covers a scale that exceeds it by this share: ratios of float32 scales are no more exact.
+_ROUNDING = 1e-6
+
 
 def scales_of_multiples(
     kind: str, base: np.ndarray, multiples: np.ndarray, block_shape: tuple[int, int]
@@ -58,5 +61,5 @@ def covering_scales(scales: BlockScales, alive: np.ndarray, kind: str, multiplie
     if values.shape[1] == 1:
         return scales_of_multiples(kind, values[:, 0], np.ones_like(values), scales.block_shape)
     base = largest_alive(values, alive) / multipliers[-1]
-    wanted = np.searchsorted(multipliers, values / base[:, None] * (1.0 - 1e-6))
+    wanted = np.searchsorted(multipliers, values / base[:, None] * (1.0 - _ROUNDING))
     return scales_of_multiples(kind, base, multipliers[np.minimum(wanted, len(multipliers) - 1)], scales.block_shape)

@@ -36,8 +36,8 @@ from tfptq.core.windows import Window, tap_indices
 #: Positions of the whole data set kept at least, and kept for each input of a group.
 FEWEST_POSITIONS = 65536
 POSITIONS_PER_INPUT = 256
-#: Float32 numbers that one block of patches may hold.
-BLOCK_SIZE = 1 << 22
+#: Float32 numbers that one block of patches may hold, and positions in it at least, however wide the layer is.
+BLOCK_SIZE, SHORTEST_BLOCK = 1 << 22, 256
 #: Channels of a depthwise convolution whose patches are held at the same time.
 DEPTHWISE_CHANNELS = 16
 #: Numbers below this are scaled before they are squared in float32, which would leave little or nothing of them.
@@ -296,8 +296,8 @@ def _check_rows(inputs: int, outputs: int) -> None:
 
 
 def _blocks(kept: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Cut the kept positions into blocks whose patches have at most ``BLOCK_SIZE`` numbers."""
-    length = max(256, BLOCK_SIZE // width)
+    """Cut the kept positions into blocks of ``BLOCK_SIZE`` numbers in their patches."""
+    length = max(SHORTEST_BLOCK, BLOCK_SIZE // width)
     for start in range(0, len(kept), length):
         yield kept[start : start + length]
 

@@ -21,9 +21,12 @@ from tfptq.graph.flat_graph import FlatGraph
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 from tfptq.text import counted
 
-#: A difference may be so many times the network's own rounding noise, up to a share of the range.
+#: Largest difference of an output, relative to its range, that two models may have which compute the same: many times
+#: what float32 rounding makes of it in most networks, and a twentieth of half a step of an 8-bit grid.
+TOLERANCE = 1e-4
+#: A difference may be so many times the network's own rounding noise, up to a share of the range: half a step
+#: of an 8-bit grid.
 _NOISE_FACTOR, _LARGEST_TOLERANCE = 8.0, 2e-3
-
 #: Steps of float32 at the largest value of an output that count as none.
 _ROUNDINGS = 8
 
@@ -90,7 +93,7 @@ def _refuse_not_finite(model: keras.Model, output: str, values: np.ndarray, batc
 
 
 def check_float_equal(
-    original: keras.Model, canonical: keras.Model, batch: Any, tolerance: float = 1e-4
+    original: keras.Model, canonical: keras.Model, batch: Any, tolerance: float = TOLERANCE
 ) -> dict[str, float]:
     """Refuse a rewritten model that does not compute what the original does.
 
@@ -147,7 +150,9 @@ def _rounded_otherwise(values: np.ndarray) -> np.ndarray:
     return np.nextafter(values, towards.astype(values.dtype))
 
 
-def first_difference(original: keras.Model, changed: keras.Model, batch: Any, tolerance: float = 1e-4) -> str | None:
+def first_difference(
+    original: keras.Model, changed: keras.Model, batch: Any, tolerance: float = TOLERANCE
+) -> str | None:
     """Name of the first layer of ``changed`` after which nothing equals a layer of ``original``, or None."""
     known = [np.sort(array, axis=None) for array in _first_outputs(read_graph(original), batch)]
     graph = read_graph(changed)

@@ -23,7 +23,8 @@ from tfptq.tflite.matching import WeightKey
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96
-#: With fewer calibration samples, and below this signal to noise of a layer's output, the report warns.
+#: With fewer calibration samples, and below this signal to noise of a layer's output (noise of half the size of the
+#: values), the report warns.
 FEWEST_SAMPLES, NOISY_DB = 16, 6.0
 #: Weights that are so exact are not why a layer's output is below ``NOISY_DB``.
 FINE_WEIGHTS_DB = 24.0

@@ -31,6 +31,7 @@ from tfptq.tflite.segments import crossing, extract_segment, unfuse_activations
 from tfptq.tflite.simulate_activations import simulate_activations
 
 #: A cut is moved although it costs more memory than the last one when so many operators would be run again.
+#: That is a matter of time and memory alone: statistics are the same wherever the cut is.
 LONGEST_RERUN = 6
 #: Bytes that the statistics of one kernel may take.
 LARGEST_STATISTICS = 1 << 31

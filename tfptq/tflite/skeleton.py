@@ -10,6 +10,7 @@ import numpy as np
 
 from tfptq.graph.float_equality import (
     ADVICE,
+    TOLERANCE,
     FloatEqualityError,
     model_outputs,
     relative_difference,
@@ -118,7 +119,7 @@ def _numbers_of_calls(model: keras.Model) -> Counter[str]:
 
 
 def check_skeleton(
-    skeleton: Skeleton, model: keras.Model, batch: Mapping[str, np.ndarray], tolerance: float = 1e-4
+    skeleton: Skeleton, model: keras.Model, batch: Mapping[str, np.ndarray], tolerance: float = TOLERANCE
 ) -> float:
     """Refuse a skeleton that does not compute what the Keras model does.
 
