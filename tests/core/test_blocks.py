@@ -74,6 +74,24 @@ def test_kinds_of_scales():
         BlockScales("integer", np.ones(3, np.float32), factors, (1, 1))
 
 
+@pytest.mark.parametrize(
+    ("kind", "base", "shape", "block_shape", "granularity"),
+    [
+        ("float", 1, (1, 1), (4, 6), "tensor"),
+        ("shift", 1, (1, 1), (4, 6), "tensor"),  # a block as large as the layer
+        ("shift", 1, (4, 1), (1, 6), "tensor"),  # WES
+        ("float", 1, (4, 1), (1, 6), "channel"),
+        ("integer", 4, (4, 1), (1, 6), "channel"),
+        ("float", 1, (2, 1), (2, 6), "block"),
+        ("shift", 2, (2, 3), (2, 2), "block"),
+        ("integer", 1, (1, 3), (4, 2), "block"),
+    ],
+)
+def test_granularity_tells_which_weights_share_a_scale(kind, base, shape, block_shape, granularity):
+    scales = BlockScales(kind, np.ones(base, np.float32), np.ones(shape, np.int8), block_shape)
+    assert scales.granularity == granularity
+
+
 @given(st.sampled_from(["integer", "shift"]), sizes, sizes, st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))
 def test_int8_form_is_exact(kind, outputs, inputs, m, n, seed):
     rng = np.random.default_rng(seed)

@@ -132,6 +132,13 @@ class BlockScales:
         rows_only = self.factors.shape[1] == 1 and self.block_shape[0] == 1
         return self.kind == "shift" and self.base.size == 1 and rows_only
 
+    @property
+    def granularity(self) -> str:
+        """``"tensor"`` (also for WES), ``"channel"`` for one scale for each output channel, or ``"block"``."""
+        if self.count == 1 or self.is_shift_scaler:
+            return "tensor"
+        return "channel" if self.block_shape[0] == 1 and self.factors.shape[1] == 1 else "block"
+
     def row_multiples(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The scales as whole multiples of one scale for each row of blocks.
 

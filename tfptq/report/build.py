@@ -132,15 +132,13 @@ def _pixels(maxima: np.ndarray) -> tuple[tuple[float, ...], ...]:
 
 
 def granularity_name(scales: BlockScales) -> str:
-    """Short name of the granularity of a weight for tables."""
-    rows, columns = scales.factors.shape
-    if scales.kind == "shift" and scales.base.size == 1 and columns == 1:
+    """Which weights share a scale, in a few words for tables: see ``LayerReport.granularity``."""
+    if scales.is_shift_scaler:
         return "tensor + shifts"
-    if (rows, columns) == (1, 1):
-        return "tensor"
-    if scales.block_shape[0] == 1 and columns == 1:
-        return "channel"
-    return f"block {scales.block_shape[0]}x{scales.block_shape[1]} {scales.kind}"
+    if scales.granularity != "block":
+        return scales.granularity
+    outputs, inputs = scales.block_shape
+    return f"block {outputs}x{inputs} {scales.kind}"
 
 
 def _layer_report(

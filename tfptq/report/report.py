@@ -19,7 +19,9 @@ class LayerReport:
     Attributes:
         name: name of the Keras layer.
         type: its class.
-        granularity: which weights share a scale, such as ``"tensor + shifts"`` or ``"channel"``.
+        granularity: which weights share a scale: ``"tensor"``; ``"tensor + shifts"`` where each output channel has a
+            shift of it (WES); ``"channel"``, for each output channel; or blocks of output x input channels with the
+            kind of their scales, such as ``"block 1x16 integer"``.
         bits: width of the weight codes.
         layout: how the file holds the weight, such as ``"int8"``.
         scales: number of scales, or of shifts, that the weight has.

@@ -132,10 +132,8 @@ class TensorBlocks:
 
     @property
     def granularity(self) -> str:
-        """``"tensor"`` (also for WES), ``"channel"`` or ``"block"``."""
-        if self.factors.size == 1 or self.is_shift_scaler:
-            return "tensor"
-        return "channel" if self.factors.shape[1] == 1 and self.block_shape[0] == 1 else "block"
+        """One of ``GRANULARITIES``, see ``BlockScales.granularity``."""
+        return self.scales().granularity
 
     def scales(self) -> BlockScales:
         """The scales of the blocks."""
