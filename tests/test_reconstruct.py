@@ -137,10 +137,33 @@ def test_each_kernel_has_its_own_width_of_attention(model, images, learned):
     assert [[kernel.tau for kernel in call[2]] for call in learned] == [[0.5, 0.5, 0.75, 0.5]]
 
 
-def test_layers_of_a_block_must_want_the_same_steps(model, images):
-    longer = Rounding("coordinate", reconstruction="block", block_steps=30)
-    with pytest.raises(ValueError, match="different block_steps: 'depthwise' 20, 'pointwise' 20, 'third' 30"):
-        quantize(model, images, CONFIG.replace(overrides=[override("third", rounding=longer)]))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"block_steps": 30}, "different block_steps: 'depthwise' 20, 'pointwise' 20, 'third' 30"),
+        ({"learning_rate": 0.02}, "different learning_rate: 'depthwise' None, 'pointwise' None, 'third' 0.02"),
+    ],
+)
+def test_layers_of_a_block_must_want_the_same(model, images, changes, message):
+    other = dataclasses.replace(BLOCKS, **changes)
+    with pytest.raises(ValueError, match=message):
+        quantize(model, images, CONFIG.replace(overrides=[override("third", rounding=other)]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, {}), ({"learning_rate": 0.1}, {"learning_rate": 0.1}), ({"method": "adaround", "learning_rate": 0.1}, {})],
+)
+def test_blocks_learn_at_the_rate_of_the_config(model, images, monkeypatch, changes, expected):
+    given = []
+
+    def spy(block_model, block, kernels, *samples, steps, seed, **options):
+        given.append(options)
+        return [kernel.weight for kernel in kernels]
+
+    monkeypatch.setattr(tfptq.fit, "reconstruct_block", spy)
+    quantize(model, images, CONFIG.replace(rounding=dataclasses.replace(BLOCKS, steps=5, **changes)))
+    assert given == [expected]
 
 
 def test_a_kernel_outside_of_the_block_is_refused(model, images, learned):

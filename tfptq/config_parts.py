@@ -164,7 +164,8 @@ class Rounding:
         method: ``"nearest"``; or on statistics of the layer: ``"coordinate"`` (sequential rounding with error feedback
             and coordinate descent), ``"attention"`` (Attention Round), ``"adaround"``.
         steps: steps of Adam for ``"attention"`` and ``"adaround"``.
-        learning_rate: of Adam; None for the method's default.
+        learning_rate: of Adam, in units of the scale for ``"attention"`` and for blocks; None for their defaults. That
+            of ``"adaround"`` has other units, so that blocks keep their default beside it.
         tau: width of the attention, in units of the scale, for ``"attention"`` and for blocks.
         start: first offsets for ``"attention"``: ``"coordinate"``, ``"nearest"`` or ``"gaussian"``.
         refine_scales: how often scales and codes are refined in turn after rounding. Not for ``"nearest"``.
@@ -186,6 +187,11 @@ class Rounding:
     reconstruction: str = "layer"
     block_steps: int = 250
     most_inputs: int | None = None
+
+    @property
+    def block_learning_rate(self) -> float | None:
+        """Learning rate of blocks, in units of the scale; None for their default."""
+        return None if self.method == "adaround" else self.learning_rate
 
     def __post_init__(self):
         check_types(self)

@@ -152,7 +152,7 @@ def fit_weights(
         Keras weight (or, for a kernel that is no Keras weight, its tensor index) -> fitted weight.
 
     Raises:
-        ValueError: layers that learn their rounding together want different numbers of steps.
+        ValueError: layers that learn their rounding together want different numbers of steps, or learning rates.
     """
     fitted: dict[WeightKey | int, FittedWeight] = {}
     for group in _weight_groups(task, bindings, prefix):
@@ -224,21 +224,27 @@ def _learning(
     """The weights whose rounding is learned on the output of a block.
 
     Raises:
-        ValueError: they ask for different numbers of steps.
+        ValueError: they ask for different numbers of steps, or learning rates.
     """
     found = [
         key
         for key, bindings in weights
         if _begins_in(block, bindings, prefix) and _learns_in_block(task, key, bindings, prefix)
     ]
-    steps = {key[0]: task.config(key).rounding.block_steps for key in found}
-    if len(set(steps.values())) > 1:
-        listed = ", ".join(f"{name!r} {number}" for name, number in steps.items())
+    roundings = {key[0]: task.config(key).rounding for key in found}
+    _refuse_different("block_steps", {name: rounding.block_steps for name, rounding in roundings.items()})
+    _refuse_different("learning_rate", {name: rounding.block_learning_rate for name, rounding in roundings.items()})
+    return tuple(found)
+
+
+def _refuse_different(field: str, values: Mapping[str, float | None]) -> None:
+    """Refuse layers of one block whose configs have different values of a field, by the name of the layer."""
+    if len(set(values.values())) > 1:
+        listed = ", ".join(f"{name!r} {value}" for name, value in values.items())
         raise ValueError(
-            f"layers of one block learn their rounding together, and ask for different block_steps: {listed}; give "
+            f"layers of one block learn their rounding together, and ask for different {field}: {listed}; give "
             "them the same number, or rounding with reconstruction='layer' to those that shall learn alone"
         )
-    return tuple(found)
 
 
 def _learns_in_block(
@@ -325,6 +331,9 @@ def _reconstructed(
         ratio = task.view(key, item.bindings) / item.weight.scale_per_weight
         tau = task.config(key).rounding.tau
         kernels.append(LearnedKernel(prefix.position(binding), binding.view, ratio, item.weight, tau))
-    steps = task.config(next(iter(items))).rounding.block_steps  # the same for all of them
-    weights = reconstruct_block(prefix.quantized, block, kernels, *samples, steps=steps, seed=task.seed)
+    rounding = task.config(next(iter(items))).rounding  # what is read here is the same for all of them
+    options = {"steps": rounding.block_steps, "seed": task.seed}
+    if rounding.block_learning_rate is not None:
+        options["learning_rate"] = rounding.block_learning_rate
+    weights = reconstruct_block(prefix.quantized, block, kernels, *samples, **options)
     return dict(zip(items, weights, strict=True))
