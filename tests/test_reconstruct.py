@@ -67,7 +67,7 @@ def _with_random_codes(model, kernels: list[LearnedKernel]):
         low, high = weight_code_range(kernel.weight.bits)
         codes = rng.integers(low, high + 1, kernel.ratio.shape)
         operator = changed.operators[kernel.position]
-        bias = model.constant(operator.inputs[WEIGHTED_OPERATORS[model.operator_name(operator)][1]])
+        bias = model.constant(operator.inputs[WEIGHTED_OPERATORS[model.operator_name(operator)].bias])
         values = (codes * kernel.weight.scale_per_weight).astype(np.float32)
         replace_kernel(changed, operator, kernel.view.from_view(values), bias)
         offsets.append(tf.constant((codes - kernel.ratio).astype(np.float32)))
@@ -107,7 +107,7 @@ def test_every_learning_kernel_is_run_in_its_own_place(model, images, learned, c
         np.testing.assert_array_equal(weight.codes, codes[name])
         operator = block_model.operators[kernel.position]
         start = kernel.view.from_view(kernel.weight.dequantize())
-        index = operator.inputs[WEIGHTED_OPERATORS[block_model.operator_name(operator)][0]]
+        index = operator.inputs[WEIGHTED_OPERATORS[block_model.operator_name(operator)].kernel]
         np.testing.assert_array_equal(block_model.constant(index), start)
     changed, offsets = _with_random_codes(block_model, kernels)
     (source,), (target,) = crossing(changed, block.start), crossing(changed, block.stop)

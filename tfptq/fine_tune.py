@@ -303,7 +303,7 @@ class _Network:
         self, operator, values: Mapping[int, tf.Tensor], key: WeightKey | int, binding: WeightBinding
     ) -> tf.Tensor:
         """A kernel's result. Gains are applied to it instead of to the kernel, whose gradient is then not needed."""
-        bias = operator.inputs[WEIGHTED_OPERATORS[self._model.operator_name(operator)][1]]
+        bias = operator.inputs[WEIGHTED_OPERATORS[self._model.operator_name(operator)].bias]
         scales = self._fitted[key].weight.scales
         outputs, height = len(self._fitted[key].weight.codes), scales.block_shape[0]
         rows = self._gains[key]

@@ -142,7 +142,7 @@ class _BlockTask:
             if at in learned:
                 kernel, offset = learned[at]
                 view = self.codes(kernel, offset) * kernel.weight.scale_per_weight
-                index = operator.inputs[WEIGHTED_OPERATORS[self.model.operator_name(operator)][0]]
+                index = operator.inputs[WEIGHTED_OPERATORS[self.model.operator_name(operator)].kernel]
                 local = {**values, index: as_kernel(view, kernel.view)}
             values[operator.outputs[0]] = run_operator(self.model, operator, local)
         return values[target]

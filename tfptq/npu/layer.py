@@ -90,9 +90,9 @@ def find_layers(model: Model, metadata: BlockMetadata) -> tuple[list[Layer], dic
 
 def _kernel_blocks(graph: Subgraph, operator: Operator, described: dict[int, TensorBlocks]) -> TensorBlocks | None:
     """Metadata of the kernel that an operator reads, directly or through the operators that unpack it."""
-    if operator.kind not in WEIGHTED_OPERATORS or len(operator.inputs) <= WEIGHTED_OPERATORS[operator.kind][0]:
+    if operator.kind not in WEIGHTED_OPERATORS or len(operator.inputs) <= WEIGHTED_OPERATORS[operator.kind].kernel:
         return None
-    index = operator.inputs[WEIGHTED_OPERATORS[operator.kind][0]]
+    index = operator.inputs[WEIGHTED_OPERATORS[operator.kind].kernel]
     for _ in _UNPACKING:
         producer = graph.producers.get(index)
         if index in described or producer is None or producer.kind not in _UNPACKING or not producer.inputs:

@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.core.bias_correction import quantize_bias
-from tfptq.tflite.matching import WEIGHTED_OPERATORS
+from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightedInputs
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.op_rules import RULES, SHAPE_READERS, data_inputs, least_version
 
@@ -172,7 +172,7 @@ class Lowering:
         for index in operator.outputs:
             self._become_integer(index)
 
-    def _place_kernel(self, operator, positions: tuple[int, int, int]) -> None:
+    def _place_kernel(self, operator, positions: WeightedInputs) -> None:
         kernel_at, bias_at, input_at = positions
         constant = self.kernels[id(operator)]
         operator.inputs[kernel_at] = constant.tensor

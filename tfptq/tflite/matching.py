@@ -12,18 +12,28 @@ import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from tfptq.core.blocks import WeightView
 from tfptq.tflite.model import TFLiteModel
 
-#: Operators with a constant kernel: name -> (position of the kernel, position of the bias, position of the input).
+
+class WeightedInputs(NamedTuple):
+    """Where among the inputs of an operator its kernel stands, its bias (which may be missing), and its activation."""
+
+    kernel: int
+    bias: int
+    input: int
+
+
+#: Operators that may have a constant kernel.
 WEIGHTED_OPERATORS = {
-    "CONV_2D": (1, 2, 0),
-    "DEPTHWISE_CONV_2D": (1, 2, 0),
-    "FULLY_CONNECTED": (1, 2, 0),
-    "TRANSPOSE_CONV": (1, 3, 2),
+    "CONV_2D": WeightedInputs(kernel=1, bias=2, input=0),
+    "DEPTHWISE_CONV_2D": WeightedInputs(kernel=1, bias=2, input=0),
+    "FULLY_CONNECTED": WeightedInputs(kernel=1, bias=2, input=0),
+    "TRANSPOSE_CONV": WeightedInputs(kernel=1, bias=3, input=2),
 }
 #: Largest relative difference between a weight and a per-channel multiple of another.
 FACTOR_TOLERANCE = 1e-5
@@ -93,7 +103,16 @@ def bind_weights(model: TFLiteModel, weights: Mapping[WeightKey, np.ndarray]) ->
         values = model.constant(kernel)
         view, key, factors = finder.find(values, kernel_view(name, values.shape), named[at])
         bindings.append(
-            WeightBinding(at, kernel, bias, operator.inputs[input_at], operator.outputs[0], view, key, factors)
+            WeightBinding(
+                operator=at,
+                kernel=kernel,
+                bias=bias,
+                input=operator.inputs[input_at],
+                output=operator.outputs[0],
+                view=view,
+                key=key,
+                row_factors=factors,
+            )
         )
     return bindings
 

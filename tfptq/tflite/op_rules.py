@@ -148,7 +148,7 @@ def least_version(name: str, bits: int) -> int:
 
 def _constant_kernel(model: TFLiteModel, operator) -> str | None:
     name = model.operator_name(operator)
-    if model.is_constant(operator.inputs[WEIGHTED_OPERATORS[name][0]]):
+    if model.is_constant(operator.inputs[WEIGHTED_OPERATORS[name].kernel]):
         return None
     return f"{name} with a kernel that is computed"
 
