@@ -69,7 +69,8 @@ def test_what_does_not_help_is_not_kept():
 
 def test_a_single_minibatch_is_enough():
     model, data = with_random_weights(residual()), samples(3)
-    quantize(model, data, W3.replace(fine_tuning=FineTuning(2)))
+    result = quantize(model, data, W3.replace(fine_tuning=FineTuning(2)))
+    assert not [warning for warning in result.report.warnings if "fine-tuned" in warning]
 
 
 def test_same_seed_same_bytes():
