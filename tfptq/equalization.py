@@ -262,7 +262,15 @@ def _grid_reader(view: np.ndarray, side: Side, size: int, values: ChannelValues,
     if view.shape[1] == 1:  # depthwise: its outputs are the channels
         energy = np.square(view, dtype=np.float64).sum(axis=(1, 2)).reshape(len(values.power), -1).sum(axis=1)
         signal = float(energy @ values.power)
-        return GridReader(energy[columns[0]], None, np.zeros(0), values.power[columns[0]], 0.0, rounding, signal)
+        return GridReader(
+            energy=energy[columns[0]],
+            magnitudes=None,
+            others=np.zeros(0),
+            power=values.power[columns[0]],
+            other_power=0.0,
+            rounding=rounding,
+            signal=signal,
+        )
     power = view.shape[2] * np.tile(values.power, view.shape[1] // len(values.power))
     energy = np.square(view, dtype=np.float64).sum(axis=(0, 2))
     magnitudes, others = _split(np.abs(view).max(axis=2), side, size)

@@ -224,7 +224,9 @@ def _network(stored: StoredWeights, dataset: Any) -> FloatNetwork:
     data = calibration_data(model, dataset)
     if model.inputs[0].shape[0] is not None:
         data = data.in_full_batches(model.inputs[0].shape[0])
-    return FloatNetwork(model, data, next(iter(data)), stored.config, None, {})
+    return FloatNetwork(
+        model=model, data=data, batch=next(iter(data)), config=stored.config, reordered=None, differences={}
+    )
 
 
 def _fitted(job: Job, stored: StoredWeights) -> Fitted:

@@ -34,13 +34,14 @@ from tfptq.tflite.activations import Range
 from tfptq.tflite.calibrate import Measurements, measure
 from tfptq.tflite.describe import describe
 from tfptq.tflite.emit import IntegerPlan, emit, plan_integers
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layout
 from tfptq.tflite.matching import WeightBinding, WeightKey
 from tfptq.tflite.metadata import attach
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.proportions import inputs_to_scale_in_float
-from tfptq.tflite.skeleton import Skeleton, build_skeleton, check_skeleton
+from tfptq.tflite.skeleton import build_skeleton, check_skeleton
 from tfptq.version import __version__
 
 #: Ranges that had to be widened make their readers' inputs coarser, so that others may have to be: layer after layer.
@@ -136,7 +137,20 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     by_layout = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
     in_float = {**skipped_operators(skeleton, network.model, network.config), **by_layout}
     not_tuned = None if config.fine_tuning is None else tuning_obstacle(skeleton)
-    return Job(config, seed, steps, network, skeleton, data, batch, weights, layouts, in_float, differences, not_tuned)
+    return Job(
+        config=config,
+        seed=seed,
+        steps=steps,
+        network=network,
+        skeleton=skeleton,
+        data=data,
+        batch=batch,
+        weights=weights,
+        layouts=layouts,
+        in_float=in_float,
+        differences=differences,
+        not_tuned=not_tuned,
+    )
 
 
 def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:
@@ -214,8 +228,14 @@ def fit(
 
 def fitting_task(job: Job, activations: Activations) -> FittingTask:
     """What the weights are fitted for."""
-    grids = activations.plan.grids
-    return FittingTask(job.skeleton, job.weights, activations.measurements, grids, job.config_of, job.seed)
+    return FittingTask(
+        skeleton=job.skeleton,
+        weights=job.weights,
+        measurements=activations.measurements,
+        grids=activations.plan.grids,
+        config_of=job.config_of,
+        seed=job.seed,
+    )
 
 
 def quantized_bindings(job: Job, plan: IntegerPlan) -> tuple[WeightBinding, ...]:
@@ -294,18 +314,21 @@ def with_room(job: Job, activations: Activations, fitted: Fitted) -> tuple[Activ
         plan = plan_activations(job, activations.measurements, known) if wider else activations.plan
         if plan.grids == activations.plan.grids:
             return activations, fitted
-        simulated = {
-            # The simulation may have fewer bits than the file.
-            index: activation_grid(*plan.grids[index].real_range, grid.bits)
-            if index in plan.grids and plan.grids[index] != activations.plan.grids.get(index)
-            else grid
-            for index, grid in activations.simulated.items()
-        }
-        activations = Activations(activations.measurements, plan, simulated, known)
+        activations = Activations(activations.measurements, plan, _simulated_with(activations, plan), known)
     raise ValueError(
         f"weights are too large for 8-bit activations at {', '.join(map(repr, map(job.skeleton.model.name, wider)))}: "
         "one step of the input is more than the whole result; leave the layer in float with skip=True by an override"
     )
+
+
+def _simulated_with(activations: Activations, plan: IntegerPlan) -> dict[int, ActivationGrid]:
+    """The grids of the simulation, where those of the file change: of its own bits, which may be fewer."""
+    before, after = activations.plan.grids, plan.grids
+    changed = {index for index in after if after[index] != before.get(index)}
+    return {
+        index: activation_grid(*after[index].real_range, grid.bits) if index in changed else grid
+        for index, grid in activations.simulated.items()
+    }
 
 
 def kernel_plans(job: Job, fitted: Fitted) -> list[KernelPlan]:

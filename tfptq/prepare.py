@@ -105,7 +105,15 @@ def prepare(
             reordered = reorder_channels(canonical, config, advance=advance)
             differences["reorder"] = max(check_float_equal(canonical, reordered.model, batch).values())
             canonical = reordered.model
-    return FloatNetwork(canonical, data, batch, config, reordered, differences, notes)
+    return FloatNetwork(
+        model=canonical,
+        data=data,
+        batch=batch,
+        config=config,
+        reordered=reordered,
+        differences=differences,
+        notes=notes,
+    )
 
 
 def _refuse_annotations(model: keras.Model) -> None:

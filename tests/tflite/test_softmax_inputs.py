@@ -11,7 +11,7 @@ from stock_runtimes import RESOLVERS, run_decoded
 from tfptq.config import Calibration
 from tfptq.tflite.calibrate import measure
 from tfptq.tflite.emit import emit, plan_integers
-from tfptq.tflite.skeleton import Skeleton
+from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.softmax_inputs import REACH, SoftmaxInputs
 
 CALIBRATION = Calibration("min_max")

@@ -191,7 +191,16 @@ def emit(
             constants[id(operator)] = written.integer(operator, item)
         else:
             in_float[id(operator)] = item
-    Lowering(model, plan.grids, constants, plan.bits, input_type, output_type, plan.clipped).run(operators)
+    lowering = Lowering(
+        model=model,
+        grids=plan.grids,
+        kernels=constants,
+        bits=plan.bits,
+        input_type=input_type,
+        output_type=output_type,
+        clipped=plan.clipped,
+    )
+    lowering.run(operators)
     placed = []
     for operator in model.operators:
         item = in_float.get(id(operator))
