@@ -196,8 +196,12 @@ def block_maxima(view: np.ndarray, block_shape: tuple[int, int]) -> np.ndarray:
     """Largest magnitude in each block, ``[V, H]``, of a view ``[O, I, T]``."""
     m, n = block_shape
     maxima = np.abs(view).max(axis=2) if view.size else np.zeros(view.shape[:2], view.dtype)
-    rows = np.maximum.reduceat(maxima, np.arange(0, view.shape[0], m), axis=0)
-    return np.maximum.reduceat(rows, np.arange(0, view.shape[1], n), axis=1)
+    return run_maxima(run_maxima(maxima, m, axis=0), n, axis=1)
+
+
+def run_maxima(values: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Largest of each run of ``size`` neighbours along an axis of any array; the last run may be shorter."""
+    return np.maximum.reduceat(values, np.arange(0, values.shape[axis], size), axis=axis)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfptq.core.blocks import run_maxima
+
 #: Most passes of swaps over all channels of a group, and most feature comparisons, in one turn: a limit on time.
 _PASSES, _COMPARISONS = 4, 2_000_000_000
 #: A swap gains at least this share of what its channel's leaving would. Sums of single precision features are no more
@@ -121,7 +123,7 @@ def layer_noise(layer: BlockedLayer, permutations: dict[str, np.ndarray]) -> flo
     """Noise of one layer, ``weight * sum |block| * M^2``, with its groups in the given orders."""
     moved = permuted_maxima(layer, permutations)
     (m, n), (outputs, inputs) = layer.block_shape, moved.shape
-    maxima = _block_maxima(_block_maxima(moved, m), n, axis=1)
+    maxima = run_maxima(run_maxima(moved, m, axis=0), n, axis=1)
     return float(layer.weight * (_block_sizes(outputs, m) @ maxima**2 @ _block_sizes(inputs, n)))
 
 
@@ -155,10 +157,6 @@ def _check(layer: BlockedLayer, sizes: dict[str, int]) -> None:
                 raise ValueError(
                     f"channel group {segment.group!r} ends at {last} on the {name} of a layer with only {length}"
                 )
-
-
-def _block_maxima(values: np.ndarray, size: int, axis: int = 0) -> np.ndarray:
-    return np.maximum.reduceat(values, np.arange(0, values.shape[axis], size), axis=axis)
 
 
 def _block_sizes(length: int, size: int) -> np.ndarray:
@@ -224,7 +222,7 @@ def _features(
         ):
             if not any(segment.group == group for segment in segments):
                 continue
-            across = _block_maxima(values, sizes[1], axis=1)
+            across = run_maxima(values, sizes[1], axis=1)
             squared = layer.weight * _block_sizes(values.shape[1], sizes[1]) * across**2  # [axis, f]
             for segment in segments:
                 if segment.group == group:

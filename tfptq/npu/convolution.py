@@ -36,14 +36,15 @@ class Geometry:
         """Number of window positions along an axis of the input."""
         if self.padding == "SAME":
             return -(-size // self.stride[axis])
-        return max(-(-(size - self._reach(axis) + 1) // self.stride[axis]), 0)
+        return max(-(-(size - self.reach(axis) + 1) // self.stride[axis]), 0)
 
     def pad_before(self, size: int, axis: int) -> int:
         """Zeros in front of an axis of the input. SAME puts the odd one behind."""
-        covered = (self.output_size(size, axis) - 1) * self.stride[axis] + self._reach(axis)
+        covered = (self.output_size(size, axis) - 1) * self.stride[axis] + self.reach(axis)
         return max(covered - size, 0) // 2
 
-    def _reach(self, axis: int) -> int:
+    def reach(self, axis: int) -> int:
+        """How many inputs the window covers along an axis."""
         return (self.kernel[axis] - 1) * self.dilation[axis] + 1
 
     def taps(self):
@@ -132,10 +133,10 @@ def _windows(x: np.ndarray, geometry: Geometry):
     """For each tap, its number and the input that it sees at every position, ``[N, OH, OW, ...]``."""
     pads, sizes = [(0, 0)], []
     for axis in (0, 1):
-        size, step = x.shape[1 + axis], geometry.stride[axis]
+        size = x.shape[1 + axis]
         out, before = geometry.output_size(size, axis), geometry.pad_before(size, axis)
-        reach = (geometry.kernel[axis] - 1) * geometry.dilation[axis] + 1
-        pads.append((before, max((out - 1) * step + reach - size - before, 0)))
+        covered = (out - 1) * geometry.stride[axis] + geometry.reach(axis)
+        pads.append((before, max(covered - size - before, 0)))
         sizes.append(out)
     padded = np.pad(x, pads + [(0, 0)] * (x.ndim - 3))
     for tap, row, column in geometry.taps():

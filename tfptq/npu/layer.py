@@ -15,10 +15,10 @@ from tfptq.npu.convolution import Geometry
 from tfptq.npu.fixed_point import activation_range
 from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks
-from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor
+from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor, enumeration_names
 from tfptq.tflite.stored_codes import stored_codes
 
-_ACTIVATIONS = {value: name for name, value in vars(tflite.ActivationFunctionType).items() if not name.startswith("_")}
+_ACTIVATIONS = enumeration_names(tflite.ActivationFunctionType)
 #: Operators that stand between a constant kernel and the operator that reads it.
 _UNPACKING = ("DEQUANTIZE", "MUL", "RESHAPE")
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tfptq.config import QuantizationConfig
-from tfptq.core.blocks import BlockScales
+from tfptq.core.blocks import BlockScales, run_maxima
 from tfptq.core.decibels import signal_to_noise
 from tfptq.fit_kernel import FittedWeight, rounding_method
 from tfptq.layers import is_weighted, supports
@@ -126,8 +126,7 @@ def block_pictures(reordered: Mapping[str, ReorderedLayer]) -> tuple[BlockPictur
 def _pixels(maxima: np.ndarray) -> tuple[tuple[float, ...], ...]:
     """Block maxima with at most ``PICTURE_SIZE`` rows and columns; neighbours share a pixel where there are more."""
     for axis in (0, 1):
-        step = -(-maxima.shape[axis] // PICTURE_SIZE)
-        maxima = np.maximum.reduceat(maxima, np.arange(0, maxima.shape[axis], step), axis=axis)
+        maxima = run_maxima(maxima, -(-maxima.shape[axis] // PICTURE_SIZE), axis)
     return tuple(tuple(float(f"{value:.4g}") for value in row) for row in maxima)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.text import unique_name
+from tfptq.tflite.model_reader import OPERATOR_NAMES
 
 #: TensorType of the schema -> numpy dtype, for the types whose buffers we read or write.
 NUMPY_TYPES = {
@@ -27,7 +28,6 @@ NUMPY_TYPES = {
     schema.TensorType.BOOL: np.bool_,
 }
 _TYPE_OF = {np.dtype(dtype): code for code, dtype in NUMPY_TYPES.items()}
-_OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 FILE_IDENTIFIER = b"TFL3"
 #: Constants are aligned as the schema demands (``force_align: 16``), which microcontrollers rely on.
 BUFFER_ALIGNMENT = 16
@@ -109,7 +109,7 @@ class TFLiteModel:
     def operator_name(self, operator) -> str:
         """Name of an operator's kind, such as ``CONV_2D``."""
         code = self.root.operatorCodes[operator.opcodeIndex]
-        return _OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
     def is_constant(self, index: int) -> bool:
         """Whether a tensor's values stand in the file."""

@@ -50,12 +50,13 @@ table TransposeConvOptions { padding:byte; stride_w:int; stride_h:int; fused_act
 """
 
 
-def _names(enumeration: type) -> dict[int, str]:
+def enumeration_names(enumeration: type) -> dict[int, str]:
+    """Number -> name of the members of an enumeration in LiteRT's generated schema."""
     return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
 
 
-TYPE_NAMES = _names(tflite.TensorType)
-OPERATOR_NAMES = _names(tflite.BuiltinOperator)
+TYPE_NAMES = enumeration_names(tflite.TensorType)
+OPERATOR_NAMES = enumeration_names(tflite.BuiltinOperator)
 #: Bits of one element, for the types whose constants we check. Two INT4 codes share a byte, the first in the low half.
 TYPE_BITS = {
     "FLOAT32": 32, "FLOAT16": 16, "INT32": 32, "UINT8": 8, "INT64": 64, "BOOL": 8, "INT16": 16, "INT8": 8,
