@@ -56,7 +56,7 @@ class Checkpoint:
             )
 
     def load(self, number: int) -> tuple[QuantizedWeight, np.ndarray] | None:
-        """The finished weight of a number and its bias shift, or None when it is not finished.
+        """The finished weight of a number and its bias shift, float32 ``[O]``, or None when it is not finished.
 
         Raises:
             ValueError: the file is damaged.
@@ -75,7 +75,7 @@ class Checkpoint:
             raise ValueError(f"checkpoint file {path} is damaged ({error}); delete it and run again") from error
 
     def save(self, number: int, weight: QuantizedWeight, bias_shift: np.ndarray) -> None:
-        """Store a finished weight and its bias shift."""
+        """Store a finished weight and its bias shift, float32 ``[O]``."""
         stream = io.BytesIO()
         np.savez(
             stream,

@@ -378,7 +378,12 @@ DEFAULT_PRESET = "w8a8_shift"
 
 
 def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfig:
-    """Turn what users pass as ``config=`` into a config: a config, a preset's name, or None for the default."""
+    """Turn what users pass as ``config=`` into a config: a config, a preset's name, or None for the default.
+
+    Raises:
+        TypeError: anything else.
+        ValueError: no preset has the name.
+    """
     if config is None:
         return QuantizationConfig.from_preset(DEFAULT_PRESET)
     if isinstance(config, str):

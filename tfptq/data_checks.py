@@ -53,7 +53,11 @@ def input_specs(model: keras.Model) -> tuple[InputSpec, ...]:
 
 
 def common_length(arrays: dict[str, Any]) -> int:
-    """Number of samples, which must be the same for all inputs."""
+    """Number of samples.
+
+    Raises:
+        DataError: it is not the same for all inputs.
+    """
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
@@ -104,7 +108,11 @@ def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[
 
 
 def checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
-    """One element of a source as a batch of the right names, shapes and types."""
+    """One element of a source as a batch of the right names, shapes and types.
+
+    Raises:
+        DataError: it has other inputs, shapes or types, values that do not fit these, or differing numbers of samples.
+    """
     named = by_name(specs, element)
     batch = {spec.name: _checked_array(spec, as_array(spec, named[spec.name])) for spec in specs}
     common_length(batch)
@@ -112,7 +120,11 @@ def checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
 
 
 def as_array(spec: InputSpec, value: Any) -> Any:
-    """Nested lists as an array; what slices like an array stays as it is, so that a memory map is not read."""
+    """Nested lists as an array; what slices like an array stays as it is, so that a memory map is not read.
+
+    Raises:
+        DataError: lists of different lengths.
+    """
     if is_array(value):
         return value
     try:

@@ -91,6 +91,12 @@ def simulate(network: FloatNetwork) -> keras.Model:
 def assign_to_simulation(simulation: keras.Model, job: Job, activations: Activations, fitted: Fitted) -> list[str]:
     """Give the Keras simulation the weights and grids of the file.
 
+    Args:
+        simulation: what ``simulate`` returned; its variables are assigned.
+        job: the job.
+        activations: grids of the file and of the simulation.
+        fitted: quantized weights.
+
     Returns:
         Notes on what it leaves out.
     """

@@ -70,8 +70,8 @@ def reconstruct_block(
         model: model whose biases, and kernels that are not learned, are the quantized network's.
         block: block of the model.
         kernels: kernels to learn.
-        inputs: float32, what crosses the cut before the block in the quantized network.
-        targets: float32, what crosses the cut after it in the float network.
+        inputs: float32 ``[samples, ...]``, what crosses the cut before the block in the quantized network.
+        targets: float32 ``[samples, ...]``, what crosses the cut after it in the float network.
         steps: steps of Adam.
         learning_rate: of Adam, in units of the scales; decays to 0 along a cosine.
         seed: seed of the minibatches.

@@ -70,6 +70,9 @@ def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -
         bits: width of the codes.
         allowed: the only integers to choose from; None for all.
 
+    Returns:
+        Integers ``[n]``, 1 among them unless ``allowed`` leaves it out.
+
     Raises:
         ValueError: none of those allowed fits.
     """
@@ -111,13 +114,13 @@ class ActivationGrid:
         return (low - self.zero_point) * self.scale, (high - self.zero_point) * self.scale
 
     def quantize(self, values: np.ndarray) -> np.ndarray:
-        """Nearest codes of ``values``, saturating, as int8 or int16."""
+        """Nearest codes of real ``values`` of any shape, saturating, as int8, or int16 with 16 bits."""
         low, high = self.code_range
         codes = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
         return np.clip(codes, low, high).astype(np.int16 if self.bits == 16 else np.int8)
 
     def dequantize(self, codes: np.ndarray) -> np.ndarray:
-        """Real values of ``codes`` as float32."""
+        """Real values of integer ``codes`` of any shape, as float32."""
         return ((np.asarray(codes, np.int32) - self.zero_point) * np.float32(self.scale)).astype(np.float32)
 
 

@@ -120,7 +120,7 @@ class BlockScales:
         return len(self.factors if self.kind == "float" else self.base)
 
     def scaled(self, gains: np.ndarray) -> "BlockScales":
-        """Scales of the same kind, times one positive number for each of the ``free_rows``."""
+        """Scales of the same kind, times ``gains``, positive numbers ``[free_rows]``."""
         gains = np.asarray(gains, np.float32)
         if self.kind == "float":
             return dataclasses.replace(self, factors=self.factors * gains[:, None])

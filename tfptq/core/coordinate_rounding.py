@@ -54,7 +54,13 @@ def sequential_codes(problem: RoundingProblem) -> np.ndarray:
 
 
 def descend(problem: RoundingProblem, codes: np.ndarray, sweeps: int) -> np.ndarray:
-    """Stage 2: better codes ``[G, P, K]``, none worse, from any start."""
+    """Stage 2: better codes ``[G, P, K]``, none worse, from any start.
+
+    Args:
+        problem: the quadratic.
+        codes: float64 ``[G, P, K]`` to start from; not changed.
+        sweeps: at most that many passes over all weights.
+    """
     gram = np.ascontiguousarray(problem.gram.transpose(1, 2, 0))  # [K, K, G]
     gradient = _weights_first((problem.scale * codes) @ problem.gram - problem.cross)
     scale, codes = _weights_first(problem.scale), _weights_first(codes)

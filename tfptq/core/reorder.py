@@ -120,7 +120,12 @@ def reorder(
 
 
 def layer_noise(layer: BlockedLayer, permutations: dict[str, np.ndarray]) -> float:
-    """Noise of one layer, ``weight * sum |block| * M^2``, with its groups in the given orders."""
+    """Noise of one layer, ``weight * sum |block| * M^2``, with its groups in the given orders.
+
+    Args:
+        layer: the layer.
+        permutations: group -> the old channel at each new place, int64 ``[size]``; of all groups of the layer.
+    """
     moved = permuted_maxima(layer, permutations)
     (m, n), (outputs, inputs) = layer.block_shape, moved.shape
     maxima = run_maxima(run_maxima(moved, m, axis=0), n, axis=1)
@@ -128,7 +133,7 @@ def layer_noise(layer: BlockedLayer, permutations: dict[str, np.ndarray]) -> flo
 
 
 def permuted_maxima(layer: BlockedLayer, permutations: dict[str, np.ndarray]) -> np.ndarray:
-    """The layer's maxima ``[O, I]`` with its groups in the given orders."""
+    """The layer's maxima, float64 ``[O, I]``, with its groups in the given orders; arguments as in ``layer_noise``."""
     orders = [
         axis_order(segments, size, permutations)
         for segments, size in zip((layer.rows, layer.columns), layer.maxima.shape, strict=True)

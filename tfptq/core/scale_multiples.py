@@ -42,7 +42,15 @@ def largest_alive(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
 
 
 def nearest_multiplier(ratios: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """Index of the multiplier nearest to each ratio on a logarithmic scale."""
+    """Index of the multiplier nearest to each ratio on a logarithmic scale.
+
+    Args:
+        ratios: positive, of any shape.
+        multipliers: ``[n]``, ascending.
+
+    Returns:
+        int64 in ``0..n-1``, of the shape of ``ratios``.
+    """
     return np.searchsorted(np.sqrt(multipliers[1:] * multipliers[:-1]), ratios)
 
 

@@ -49,7 +49,7 @@ class Unit:
     operation: keras.Operation | None = None
 
     def weight(self, name: str) -> np.ndarray | None:
-        """The first weight called ``name``, or None."""
+        """The first weight called ``name``, in the layout of the layer, or None."""
         return next((array for key, array in self.weights if key == name), None)
 
 

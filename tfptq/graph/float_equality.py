@@ -153,7 +153,14 @@ def _rounded_otherwise(values: np.ndarray) -> np.ndarray:
 def first_difference(
     original: keras.Model, changed: keras.Model, batch: Any, tolerance: float = TOLERANCE
 ) -> str | None:
-    """Name of the first layer of ``changed`` after which nothing equals a layer of ``original``, or None."""
+    """Name of the first layer of ``changed`` after which nothing equals a layer of ``original``, or None.
+
+    Args:
+        original: the reference.
+        changed: the rewritten model.
+        batch: as for ``largest_difference``.
+        tolerance: relative difference up to which the outputs of two layers are equal.
+    """
     known = [np.sort(array, axis=None) for array in _first_outputs(read_graph(original), batch)]
     graph = read_graph(changed)
     found = [np.sort(array, axis=None) for array in _first_outputs(graph, batch)]

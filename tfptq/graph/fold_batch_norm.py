@@ -149,7 +149,13 @@ def output_channels(unit: Unit) -> int:
 
 
 def with_kernel_and_bias(unit: Unit, kernel: np.ndarray, bias: np.ndarray) -> Unit:
-    """The same layer with another kernel and bias; it has a bias from now on if ``bias`` is not all 0."""
+    """The same layer with another kernel and bias; it has a bias from now on if ``bias`` is not all 0.
+
+    Args:
+        unit: convolution or dense layer.
+        kernel: in the layout of the layer.
+        bias: ``[O]``, or ``[]`` for one number in all channels.
+    """
     weights = [("kernel", kernel.astype(np.float32))]
     use_bias = unit.config["use_bias"] or bool(np.any(bias))
     if use_bias:

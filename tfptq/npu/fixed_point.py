@@ -83,7 +83,7 @@ def check_int32(values: np.ndarray) -> np.ndarray:
 
 
 def rounding_shift_right(values: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
-    """Divide integers by ``2**shift`` to nearest, ties away from zero."""
+    """Divide int64 of any shape by ``2**shift`` to nearest, ties away from zero; ``shift`` broadcasts."""
     mask = (np.int64(1) << np.asarray(shift, np.int64)) - 1
     threshold = (mask >> 1) + (values < 0)
     return (values >> shift) + ((values & mask) > threshold)
