@@ -125,6 +125,27 @@ def test_bad_values(changes, message):
 
 
 @pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("nearest", {"steps": 100}),
+        ("coordinate", {"learning_rate": 0.1}),
+        ("coordinate", {"tau": 1.0}),
+        ("adaround", {"start": "gaussian"}),
+        ("attention", {"block_steps": 10}),
+    ],
+)
+def test_options_that_a_rounding_method_does_not_have_are_refused(method, options):
+    (name,) = options
+    with pytest.raises(ValueError, match=rf"rounding\.{name}=.* has no effect without .*'(attention|block)'"):
+        Rounding(method, **options)
+
+
+def test_blocks_read_options_of_attention_round_behind_any_method():
+    Rounding("coordinate", reconstruction="block", block_steps=10, tau=1.0, learning_rate=0.1)
+    Rounding("nearest", most_inputs=640)  # what is left of a preset when its method is changed
+
+
+@pytest.mark.parametrize(
     ("options", "field"),
     [({"reconstruction": "block"}, "reconstruction='block'"), ({"refine_scales": 2}, "refine_scales")],
 )

@@ -156,6 +156,18 @@ class Calibration:
         between("calibration.bins", self.bins, 256, 65536)
 
 
+_ATTENTION, _ADAROUND = {"attention": "method='attention'"}, {"adaround": "method='adaround'"}
+_BLOCK = {"block": "reconstruction='block'"}
+#: Option of ``Rounding`` -> the methods, and the reconstruction, that read it, and how to ask for them.
+_READERS_OF_ROUNDING = {
+    "steps": {**_ATTENTION, **_ADAROUND},
+    "learning_rate": {**_ATTENTION, **_ADAROUND, **_BLOCK},
+    "tau": {**_ATTENTION, **_BLOCK},
+    "start": _ATTENTION,
+    "block_steps": _BLOCK,
+}
+
+
 @dataclass(frozen=True)
 class Rounding:
     """How weights are rounded to codes.
@@ -207,12 +219,23 @@ class Rounding:
             between("rounding.most_inputs", self.most_inputs, 1, 2**20)
         if self.learning_rate is not None:
             between("rounding.learning_rate", self.learning_rate, 1e-8, 10.0)
+        self._refuse_unused()
+
+    def _refuse_unused(self):
+        """No option is passed over in silence."""
         if self.method == "nearest" and (self.reconstruction == "block" or self.refine_scales):
             field = "reconstruction='block'" if self.reconstruction == "block" else "refine_scales"
             raise ValueError(
                 f"rounding with {field} learns from the layer's outputs, which rounding.method='nearest' does not; "
                 "give a method that does, such as 'coordinate'"
             )
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, readers in _READERS_OF_ROUNDING.items():
+            if getattr(self, name) != defaults[name] and not {self.method, self.reconstruction} & readers.keys():
+                raise ValueError(
+                    f"rounding.{name}={getattr(self, name)!r} has no effect without {' or '.join(readers.values())}; "
+                    "leave it out, or name that as well"
+                )
 
 
 @dataclass(frozen=True)
