@@ -133,6 +133,36 @@ def test_layers_that_are_used_twice_get_the_widest_grids(images):
     assert max(map(abs, wrapper.output_slots[0].grid().real_range)) >= 0.9 * last
 
 
+@pytest.mark.parametrize(("bits", "least"), [(4, 8.0), (8, 25.0), (16, 35.0)])
+def test_layers_that_are_used_twice_cut_nothing_off(bits, least):
+    """The first use reads both signs, the second one larger values without a sign: no grid of a use holds both."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12,), name="x")
+    shared = layers.Dense(12, name="shared")
+    x = layers.ReLU()(shared(inputs))
+    x = shared(layers.Multiply()([x, x]))
+    model = keras.Model(inputs, layers.Dense(4)(x))
+    data = np.random.default_rng(0).normal(size=(64, 12)).astype(np.float32)
+    result = quantize(model, data, activation_bits=bits)
+    (wrapper,) = (wrapper for wrapper in wrappers(result.keras_model) if wrapper.layer.name == "shared")
+    low, high = wrapper.input_slots[0].grid().real_range
+    assert low < 0.9 * data.min() and high > 2.0 * data.max()
+    assert signal_to_noise(model.predict(data, verbose=0), result.keras_model.predict(data, verbose=0)) > least
+
+
+def test_layers_that_are_used_twice_have_no_grid_of_one_use_only():
+    """The converter puts the 8 into the kernel of the first use, whose values the file then does not hold."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12,), name="x")
+    shared = layers.Dense(12, name="shared")
+    x = shared(layers.ReLU()(8.0 * shared(inputs)))
+    model = keras.Model(inputs, layers.Dense(4)(x))
+    data = np.random.default_rng(0).normal(size=(64, 12)).astype(np.float32)
+    result = quantize(model, data)
+    assert any("fused constants" in warning and "'shared'" in warning for warning in result.report.warnings)
+    assert signal_to_noise(model.predict(data, verbose=0), result.keras_model.predict(data, verbose=0)) > 25.0
+
+
 def test_attention_has_a_grid_for_each_input():
     keras.utils.set_random_seed(0)
     query, value = keras.Input((5, 4), name="query"), keras.Input((6, 4), name="value")

@@ -174,8 +174,9 @@ def assign_grids_to_wrappers(
 ) -> list[str]:
     """Give the wrappers the grids of the tensors that their layers read and write in the file.
 
-    A layer that is used several times gets the widest of its grids. One that computes in float reads its input on a
-    grid only where integers are what is there, and its output is on a grid where an integer operator reads it.
+    A layer that is used several times gets a grid that holds what those of all its uses hold, or none where one of them
+    is left out. One that computes in float reads its input on a grid only where integers are what is there, and its
+    output is on a grid where an integer operator reads it.
 
     Returns:
         What the simulation leaves out, in words: what a layer reads or writes where the file holds it times a constant
@@ -184,18 +185,20 @@ def assign_grids_to_wrappers(
     read, written = _tensors_of_integers(skeleton, plan, config)
     left_out: dict[str, dict[str, None]] = {}  # layer -> what is left out; both in order, each once
     for wrapper in wrappers(simulation):
-        found: dict[int, list[ActivationGrid]] = {}
+        found: dict[int, list[ActivationGrid | None]] = {}
         for slot_tensor in _slot_tensors(wrapper, skeleton, fitted, fusions):
             if slot_tensor.writes:
                 rounded = slot_tensor.tensor in read | written
             else:
                 rounded = slot_tensor.operator in plan.operators or slot_tensor.tensor in written
-            if rounded and slot_tensor.holds_value:
-                found.setdefault(id(slot_tensor.slot), []).append(grids[slot_tensor.tensor])
-            elif rounded:
+            if rounded:
+                grid = grids[slot_tensor.tensor] if slot_tensor.holds_value else None
+                found.setdefault(id(slot_tensor.slot), []).append(grid)
+            if rounded and not slot_tensor.holds_value:
                 left_out.setdefault(wrapper.layer.name, {})["writes" if slot_tensor.writes else "reads"] = None
         for slot in (*wrapper.input_slots, *wrapper.output_slots):
-            _assign_widest(slot, found.get(id(slot), []))
+            if (grids_of_uses := found.get(id(slot))) and None not in grids_of_uses:
+                slot.assign(_grid_over(grids_of_uses))
     if not left_out:
         return []
     listed = ", ".join(f"{name!r} ({' and '.join(does)})" for name, does in left_out.items())
@@ -279,9 +282,14 @@ def _tensors_of_integers(
     return read & set(plan.grids), written & set(plan.grids)
 
 
-def _assign_widest(slot, grids: list[ActivationGrid]) -> None:
-    if grids:
-        slot.assign(max(grids, key=lambda grid: grid.scale))
+def _grid_over(grids: list[ActivationGrid]) -> ActivationGrid:
+    """One of the grids if it holds all that the others hold, else a grid of the least range that does."""
+    widest = max(grids, key=lambda grid: grid.scale)
+    lows, highs = zip(*(grid.real_range for grid in grids), strict=True)
+    low, high = widest.real_range
+    if min(lows) > low - widest.scale / 2 and max(highs) < high + widest.scale / 2:
+        return widest
+    return activation_grid(min(lows), max(highs), widest.bits)
 
 
 def _input_slot(wrapper: QuantizeWrapper, weight_name: str) -> str:

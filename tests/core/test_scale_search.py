@@ -96,6 +96,16 @@ def test_cosine_is_that_of_the_outputs():
         assert cosine * unit / np.linalg.norm(a) == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_rows_of_one_weight_are_not_clipped_for_a_cosine(bits):
+    """As in depthwise convolutions of one tap, where any scale has the cosine 1."""
+    rng = np.random.default_rng(0)
+    view = rng.normal(size=(64, 1, 1)).astype(np.float32)
+    gram = rng.uniform(0.1, 10.0, (64, 1, 1)).astype(np.float32)
+    scales = search_scales(view, gram, (1, 1), bits, "float", gram * view, "cosine")
+    np.testing.assert_allclose(quantize_nearest(view, scales, bits).dequantize(), view, rtol=1e-5)
+
+
 @pytest.mark.parametrize("objective", ["output_error", "cosine"])
 @pytest.mark.parametrize("crossed", [False, True])
 def test_column_costs_are_differences_of_the_objective(objective, crossed):

@@ -113,6 +113,43 @@ def test_what_must_stay_of_feature_maps_is_a_depthwise_convolution(called):
     assert canonical.get_layer("norm").kernel_size == (1, 1)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_layers_that_are_called_together_fold_together(before):
+    """A tower for two inputs, with normalizations behind its convolutions or in front of them."""
+    tower_input = keras.Input((8, 8, 3))
+    members = [layers.Conv2D(4, 3), layers.BatchNormalization()]
+    x = tower_input
+    for member in (*members[:: -1 if before else 1], layers.ReLU(), layers.Conv2D(4, 1), layers.BatchNormalization()):
+        x = member(x)
+    tower = keras.Model(tower_input, x)
+    first, second, third = (keras.Input((8, 8, 3), name=name) for name in ("first", "second", "third"))
+    model = keras.Model([first, second, third], [layers.Add()([tower(first), tower(second)]), tower(third)])
+    canonical = folded(model)
+    assert kinds(canonical).count("Conv2D") == 2 and "BatchNormalization" not in kinds(canonical)
+
+
+def test_a_pair_that_is_called_twice_in_a_row_folds():
+    shared, norm = layers.Conv2D(4, 3, padding="same"), layers.BatchNormalization()
+    canonical = folded(stack((6, 6, 4), shared, norm, layers.ReLU(), shared, norm))
+    assert kinds(canonical) == ["Conv2D", "ReLU"]
+
+
+@pytest.mark.parametrize("elsewhere", ["convolution", "normalization", "both"])
+def test_layers_that_are_called_apart_as_well(elsewhere):
+    """A convolution without its normalization, a normalization without its convolution, or both."""
+    inputs = keras.Input((6, 6, 4))
+    shared, norm = layers.Conv2D(4, 3, padding="same"), layers.BatchNormalization(name="norm")
+    x = norm(shared(inputs))
+    y = inputs if elsewhere == "normalization" else shared(layers.ReLU()(x))
+    y = y if elsewhere == "convolution" else norm(layers.ReLU()(y))
+    canonical = folded(keras.Model(inputs, layers.Add()([x, y])))
+    assert kinds(canonical).count("Conv2D") == 1
+    expected = layers.BatchNormalization if elsewhere == "convolution" else layers.DepthwiseConv2D
+    assert type(canonical.get_layer("norm")) is expected
+    # A convolution that is called once takes its normalization in, wherever else that is called.
+    assert len(canonical.get_layer("norm")._inbound_nodes) == (2 if elsewhere == "both" else 1)
+
+
 def test_batch_norm_behind_a_convolution_that_others_read_is_a_depthwise_convolution():
     inputs = keras.Input((6, 6, 2))
     shared = layers.Conv2D(4, 3, padding="same")(inputs)

@@ -43,6 +43,10 @@ _MANY_BASES, _ENTRANTS, _MANY_FINALISTS = np.geomspace(0.6, 2.5, 94), 48, 8
 _FINE_STEPS = np.linspace(0.97, 1.03, 25)
 _BASE_STEPS = np.concatenate([np.linspace(0.7, 0.95, 6), np.linspace(0.96, 1.04, 9), np.linspace(1.05, 1.2, 4)])
 
+#: What the search must gain on its start, relative. A row of one weight has the same cosine at any scale, even one that
+#: clips the weight to a third: no rounding error of the cosine may choose it.
+_MARGIN = 1e-9
+
 
 def search_scales(
     view: np.ndarray,
@@ -93,7 +97,7 @@ def search_scales(
         alive = block_maxima(view, block_shape) > 0.0
         multipliers = multipliers_of(kind, bits, allowed)
         found = _search_multiples(errors, found.values(), alive, kind, block_shape, multipliers, sweeps, thorough)
-    return _rowwise_best([start, found], exact)
+    return _rowwise_best([start, found], exact, _MARGIN)
 
 
 def _check(view: np.ndarray, gram: np.ndarray, cross: np.ndarray | None, kind: str, objective: str) -> None:
@@ -110,9 +114,16 @@ def _check(view: np.ndarray, gram: np.ndarray, cross: np.ndarray | None, kind: s
         raise ValueError(f"cross terms of shape {cross.shape} do not fit a weight view {view.shape} [O, I, T]")
 
 
-def _rowwise_best(choices: list[BlockScales], errors: BlockErrors) -> BlockScales:
-    """For each row block the scales with the least objective; the first of equals."""
+def _rowwise_best(choices: list[BlockScales], errors: BlockErrors, margin: float = 0.0) -> BlockScales:
+    """For each row block the scales with the least objective: the first, unless others gain more than a margin.
+
+    Args:
+        choices: all of one kind and block shape.
+        errors: gives the objective.
+        margin: part of the first one's objective.
+    """
     costs = np.stack([errors.row_objective(scales.values()) for scales in choices])
+    costs[0] -= margin * np.abs(costs[0])
     best = costs.argmin(axis=0)  # [V]
     rows = np.arange(len(best))
     factors = np.stack([scales.factors for scales in choices])[best, rows]

@@ -123,11 +123,11 @@ class FlatGraph:
         return users
 
     @cached_property
-    def _call_counts(self) -> dict[Unit, int]:
-        counts: dict[Unit, int] = {}
+    def _calls_of_units(self) -> dict[Unit, list[Call]]:
+        calls: dict[Unit, list[Call]] = {}
         for call in self.calls:
-            counts[call.unit] = counts.get(call.unit, 0) + 1
-        return counts
+            calls.setdefault(call.unit, []).append(call)
+        return calls
 
     @cached_property
     def output_values(self) -> frozenset[Value]:
@@ -145,12 +145,16 @@ class FlatGraph:
 
     def called_once(self, call: Call) -> bool:
         """Whether the unit of ``call`` is called nowhere else."""
-        return self._call_counts[call.unit] == 1
+        return len(self.calls_of(call.unit)) == 1
+
+    def calls_of(self, unit: Unit) -> list[Call]:
+        """The calls of a unit, in order."""
+        return self._calls_of_units.get(unit, [])
 
     @property
     def units(self) -> list[Unit]:
         """All units in the order of their first call."""
-        return list(self._call_counts)
+        return list(self._calls_of_units)
 
     def with_calls(self, calls: Iterable[Call]) -> "FlatGraph":
         """The same graph with other calls."""

@@ -45,6 +45,8 @@ def fold_batch_norm(graph: FlatGraph, unfolded: Collection[str] = ()) -> FlatGra
     while before is not graph:
         before = graph
         for call in before.calls:
+            if call not in graph.calls_of(call.unit):
+                continue  # it was folded with an earlier call of its unit, or has another input now
             affine = None if call.unit.name in unfolded else channel_affine(call)
             if affine is not None:
                 graph = _fold_call(graph, call, affine)
@@ -52,33 +54,49 @@ def fold_batch_norm(graph: FlatGraph, unfolded: Collection[str] = ()) -> FlatGra
 
 
 def _fold_call(graph: FlatGraph, call: Call, affine: ChannelAffine) -> FlatGraph:
+    """Fold a map into the layer before or behind it: into all calls of that layer, as in a tower for several inputs."""
     producer = graph.producers.get(affine.source)
-    if producer is not None and _takes_output_affine(graph, producer, affine):
-        unit = _scale_outputs(producer.unit, affine)
-        # The folded layer yields the value that the affine map yielded.
-        return graph.replace_calls({producer: [replace(producer, unit=unit, outputs=call.outputs)], call: []})
+    if producer is not None and _takes_output_affine(producer, affine):
+        pairs = {before: graph.only_user(before.output) for before in graph.calls_of(producer.unit)}
+        if all(_is_the_same_map(other, call, affine) for other in pairs.values()):
+            unit = _scale_outputs(producer.unit, affine)
+            # The folded layer yields the values that the affine map yielded.
+            folded = {before: [replace(before, unit=unit, outputs=other.outputs)] for before, other in pairs.items()}
+            return graph.replace_calls({**folded, **{other: [] for other in pairs.values()}})
     consumer = graph.only_user(call.output)
-    if consumer is not None and _takes_input_affine(graph, consumer, affine):
-        unit = _scale_inputs(consumer.unit, affine)
-        graph = graph.replace_calls({consumer: [replace(consumer, unit=unit)], call: []})
-        return graph.substitute({call.output: affine.source})
+    if consumer is not None and _takes_input_affine(consumer, affine):
+        pairs = {behind: graph.producers.get(behind.inputs[0]) for behind in graph.calls_of(consumer.unit)}
+        if all(
+            _is_the_same_map(other, call, affine) and graph.only_user(other.output) is behind
+            for behind, other in pairs.items()
+        ):
+            unit = _scale_inputs(consumer.unit, affine)
+            folded = {behind: [replace(behind, unit=unit)] for behind in pairs}
+            graph = graph.replace_calls({**folded, **{other: [] for other in pairs.values()}})
+            return graph.substitute({other.output: other.inputs[0] for other in pairs.values()})
     return graph
 
 
-def _takes_output_affine(graph: FlatGraph, producer: Call, affine: ChannelAffine) -> bool:
+def _is_the_same_map(other: Call | None, call: Call, affine: ChannelAffine) -> bool:
+    """Whether another call is of the same unit as the call of a map, and does the same to its channels."""
+    found = channel_affine(other) if other is not None and other.unit is call.unit else None
     return (
-        producer.unit.kind in LINEAR_LAYERS
-        and has_no_activation(producer.unit)
-        and graph.called_once(producer)
-        and graph.only_user(affine.source) is not None
-        and _channels_agree(producer, affine)
+        found is not None
+        and found.axis == affine.axis
+        and np.array_equal(found.scale, affine.scale)
+        and np.array_equal(found.shift, affine.shift)
     )
 
 
-def _takes_input_affine(graph: FlatGraph, consumer: Call, affine: ChannelAffine) -> bool:
+def _takes_output_affine(producer: Call, affine: ChannelAffine) -> bool:
+    return (
+        producer.unit.kind in LINEAR_LAYERS and has_no_activation(producer.unit) and _channels_agree(producer, affine)
+    )
+
+
+def _takes_input_affine(consumer: Call, affine: ChannelAffine) -> bool:
     return (
         consumer.unit.kind in LINEAR_LAYERS
-        and graph.called_once(consumer)
         and _channels_agree(consumer, affine)
         and (not np.any(affine.shift) or _is_unpadded(consumer.unit))
     )

@@ -114,10 +114,9 @@ def batch_norm_as_depthwise(graph: FlatGraph) -> FlatGraph:
     As a product and a sum it would be two operators with a rounding between them; as a convolution it is one, with an
     int32 bias and a scale for each channel, that takes its activation function in and follows the scales of channels.
     Behind a linear layer without an activation function, whose result nothing else reads, it stays: the converter fuses
-    it there, even where the layer is shared.
+    it there, even where the layer is shared. One that is called elsewhere as well is replaced in all of its calls.
     """
     made: dict[Unit, Unit] = {}
-    changes: dict[Call, list[Call]] = {}
     for call in graph.calls:
         affine = channel_affine(call) if call.unit.kind is keras.layers.BatchNormalization else None
         if affine is None or affine.axis != 3 or len(affine.source.shape) != 4:
@@ -125,9 +124,14 @@ def batch_norm_as_depthwise(graph: FlatGraph) -> FlatGraph:
         producer = graph.producers.get(affine.source)
         linear = producer is not None and producer.unit.kind in LINEAR_LAYERS and has_no_activation(producer.unit)
         if not linear or graph.only_user(affine.source) is None:
-            unit = made.setdefault(call.unit, _depthwise(call.unit, affine))
-            changes[call] = [Call(unit, (affine.source,), {}, call.outputs)]
-    return graph.replace_calls(changes)
+            made.setdefault(call.unit, _depthwise(call.unit, affine))
+    return graph.replace_calls(
+        {
+            call: [Call(made[call.unit], (call.inputs[0],), {}, call.outputs)]
+            for call in graph.calls
+            if call.unit in made
+        }
+    )
 
 
 def _depthwise(unit: Unit, affine: ChannelAffine) -> Unit:
