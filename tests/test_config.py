@@ -288,19 +288,12 @@ def pinned(config, *items, name="first"):
         ([override("first", granularity=PerBlock(2, 4), scaler="float")], (PerBlock(2, 4), "float", 8, "size")),
         ([override("first", granularity=PerTensor(), scaler="shift")], (PerTensor(), "shift", 8, "size")),
         ([override("first", weight_bits=4)], (PerBlock(4, 8), "integer", 4, "size")),
+        ([override("first", granularity=PerBlock(2, 4))], (PerBlock(2, 4), "integer", 8, "size")),
         ([override("*", weight_bits=3, granularity=PerBlock(2, 4))], (PerBlock(2, 4), "integer", 3, "size")),
     ],
 )
 def test_edges_of_blocks_have_channels_unless_an_override_names_them(items, expected):
     assert pinned(BLOCKS, *items) == expected
-
-
-def test_an_edge_that_is_named_and_cannot_have_its_bits_is_refused():
-    message = (
-        r"layer 'first' is at an edge .* edge_bits=8 applies, .* PerBlock\(.*\) with scaler='integer'.*name weight_"
-    )
-    with pytest.raises(ValueError, match=message):
-        pinned(BLOCKS, override("first", granularity=PerBlock(2, 4)))
 
 
 def test_pins_do_not_reach_layers_whose_names_match_theirs_as_patterns():
@@ -312,11 +305,11 @@ def test_pins_do_not_reach_layers_whose_names_match_theirs_as_patterns():
 
 def test_overrides_are_judged_together():
     items = (override("*", granularity=PerChannel(), scaler="float"), override("a", weight_bits=8))
-    config = QuantizationConfig.from_preset("w4a8_block").replace(overrides=items)
+    config = QuantizationConfig.from_preset("w4a8_block").replace(multipliers=(2, 3, 4, 6), overrides=items)
     assert config.for_layer("a").weight_bits == 8 and config.for_layer("a").granularity == PerChannel()
     assert QuantizationConfig.from_json(config.to_json()) == config
     bad = config.replace(overrides=items[1:])
-    message = r"layer 'a' gets .* rest of the config: weight_bits=8 \('a'\): scaler='integer' needs weight_bits <= 4"
+    message = r"layer 'a' gets .* rest of the config: weight_bits=8 \('a'\): multipliers is .* at least one must be 1 "
     with pytest.raises(ValueError, match=message):
         bad.check_overrides(["a", "b"])
 
@@ -325,8 +318,9 @@ def test_mixed_precision_does_not_choose_where_an_override_does():
     item = override("a", granularity=PerBlock(2, 4), scaler="integer", weight_bits=4)
     config = QuantizationConfig(PerChannel(), mixed_precision=MixedPrecision((2, 8)), overrides=(item,))
     assert config.for_layer("a").scaler == "integer"
-    with pytest.raises(ValueError, match="layer 'b' .*needs weight_bits <= 4|layer 'b' .* needs bits of 4 and less"):
-        config.replace(overrides=(override("b", granularity=PerBlock(2, 4), scaler="integer"),)).for_layer("b")
+    few = {"granularity": PerBlock(2, 4), "scaler": "integer", "multipliers": (2, 3)}
+    with pytest.raises(ValueError, match="layer 'b' .* with 8 bits at least one must be 1 or less"):
+        config.replace(overrides=(override("b", **few),)).for_layer("b")
 
 
 def test_label_tells_what_was_changed_and_equality_is_as_before():

@@ -72,7 +72,10 @@ def test_another_block_size_for_all_leaves_no_edge_in_float():
     "item, message",
     [
         (override("aa", skip=True), "'aa' matches no weighted layer; there are: a, b, c, d"),
-        (override("b", weight_bits=8), "layer 'b' gets .* weight_bits=8 \\('b'\\): scaler='integer' needs weight_bits"),
+        (
+            override("b", scaler="shift", granularity=PerChannel()),
+            "layer 'b' gets .* \\('b'\\): scaler='shift' needs PerT",
+        ),
     ],
 )
 def test_overrides_that_fit_no_layer_are_refused_before_the_data_is_read(item, message):

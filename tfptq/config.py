@@ -64,8 +64,8 @@ class QuantizationConfig:
         granularity: which weights share a scale: ``PerTensor()``, ``PerChannel()`` or ``PerBlock(m, n)``.
         scaler: ``"float"`` scales; ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for each
             output channel (WES), with ``PerBlock``, a scale for each row of blocks and a shift for each block;
-            ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, 1..15 at 4
-            bits and 1..16 below.
+            ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, so far as
+            its product with a code fits int8: up to 16 below 4 bits, 15 at 4, 8 at 5, 4 at 6, and 1 at 8.
         weight_bits: 2, 3, 4, 5, 6 or 8.
         activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
             in Keras only, and 8 in the file.
@@ -169,8 +169,6 @@ class QuantizationConfig:
 
     def _check_combination(self) -> None:
         """Check the fields that must fit each other."""
-        if self.mixed_precision is not None and self.scaler == "integer" and max(self.mixed_precision.bits) > 4:
-            raise ValueError("mixed_precision with scaler='integer' needs bits of 4 and less: (2, 3, 4)")
         if self.scaler == "shift" and isinstance(self.granularity, PerChannel):
             raise ValueError(
                 "scaler='shift' needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)"
@@ -178,11 +176,6 @@ class QuantizationConfig:
         if self.scaler == "integer":
             if not isinstance(self.granularity, PerBlock):
                 raise ValueError("scaler='integer' needs granularity=PerBlock(m, n): integers tell blocks apart")
-            if self.weight_bits > 4:
-                raise ValueError(
-                    f"scaler='integer' needs weight_bits <= 4 and not {self.weight_bits}: code times integer must fit "
-                    "int8; give layers of more bits granularity=PerChannel(), scaler='float' by an override"
-                )
             bits = self.weight_bits if self.mixed_precision is None else max(self.mixed_precision.bits)
             multipliers_of("integer", bits, self.multipliers)
 
@@ -282,12 +275,6 @@ class QuantizationConfig:
         if isinstance(settled["granularity"], PerBlock):
             if "granularity" not in own and own.get("scaler", "float") == "float":
                 changes.update(granularity=PerChannel(), scaler="float")
-            elif settled["scaler"] == "integer" and settled["weight_bits"] > 4:
-                raise ValueError(
-                    f"layer {layer_name!r} is at an edge of the model, where edge_bits={bits} applies, and an override "
-                    f"gives it {settled['granularity']} with scaler='integer', which holds 4 bits at most; name "
-                    "weight_bits=4, or scaler='shift', in the override as well"
-                )
             else:
                 return changes
         if settled["layout"] not in ("size", "speed") and "layout" not in own:

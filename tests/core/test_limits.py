@@ -77,7 +77,7 @@ def test_limits_of_fitted_scales(seed, shape, bits, weight_scale):
     view = random_view(seed, *shape)
     for block, limit in limits(*shape[:2]):
         expected = fit_scales(view, QuantizationConfig(limit, weight_bits=bits, weight_scale=weight_scale))
-        for kind in SCALE_KINDS if bits <= 4 else ("float", "shift"):
+        for kind in SCALE_KINDS:
             found = fit_scales(view, QuantizationConfig(block, kind, bits, weight_scale=weight_scale))
             assert found.kind == kind
             assert_same_weight(quantize_nearest(view, found, bits), quantize_nearest(view, expected, bits))
@@ -105,7 +105,7 @@ def test_limits_of_searched_scales(kind, objective):
 def test_every_kind_between_the_limits(seed, shape, block, bits):
     """Ragged blocks included: max-abs clips nothing, integers and shifts have an exact int8 form."""
     view = random_view(seed, *shape)
-    for kind in SCALE_KINDS if bits <= 4 else ("float", "shift"):
+    for kind in SCALE_KINDS:
         config = QuantizationConfig(PerBlock(*block), kind, bits)
         scales = fit_scales(view, config)
         rows, columns = -(-shape[0] // block[0]), -(-shape[1] // block[1])

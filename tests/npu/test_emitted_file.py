@@ -1,8 +1,10 @@
 """The executor on a file that the whole pipeline made: every layer of a trained network, bit for bit."""
 
 import numpy as np
+import pytest
 
 import tfptq
+from tfptq.core.affine import WEIGHT_BITS
 from tfptq.npu import Executor, compare_with_stock
 
 
@@ -18,3 +20,16 @@ def test_every_layer_of_an_emitted_file_equals_the_stock_kernels(digits, digits_
         assert comparison.run.multipliers == 1
         assert np.unique(comparison.run.output).size > 10
     assert len(tfptq.verify(result.tflite).checks) >= 2 * len(described)
+
+
+@pytest.mark.parametrize("scaler", ["integer", "shift"])
+@pytest.mark.parametrize("bits", WEIGHT_BITS)
+def test_blocks_of_every_width_equal_the_stock_kernels(digits, digits_convnet, bits, scaler):
+    config = tfptq.QuantizationConfig(
+        tfptq.PerBlock(2, 4), scaler, bits, edge_bits=None, weight_scale="mse", layout="int8"
+    )
+    result = tfptq.quantize_keras_model(digits_convnet, digits.x_train[:64], config, progress=False)
+    assert {layer.bits for layer in result.report.layers} == {bits}
+    for comparison in compare_with_stock(result.tflite, digits.x_test[:20]):
+        assert comparison.equal, comparison.run.name
+    tfptq.verify(result.tflite)

@@ -82,7 +82,10 @@ def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -
     largest = min(LARGEST_MULTIPLIER, largest)
     found = np.arange(1, largest + 1) if allowed is None else np.unique([r for r in allowed if r <= largest])
     if not len(found):
-        raise ValueError(f"multipliers is {tuple(allowed)}; with {bits} bits at least one must be {largest} or less")
+        raise ValueError(
+            f"multipliers is {tuple(allowed)}; with {bits} bits at least one must be {largest} or less; or give layers "
+            "of so many bits granularity=PerChannel(), scaler='float' by an override"
+        )
     return found
 
 
