@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from benchmarks.cells import Cell
-from tfptq.config import FineTuning, PerBlock, PerChannel, QuantizationConfig, Rounding
+from tfptq.config import FineTuning, MixedPrecision, PerBlock, PerChannel, QuantizationConfig, Rounding
 
 #: Small networks first.
 NETWORKS = ("ic01", "vww01", "kws01", "ad01", "resnet20", "resnet56", "mobilenetv2")
@@ -21,10 +21,13 @@ _BLOCKS = {"granularity": PerBlock(input_blocks=4), "scaler": "integer", "reorde
 
 
 def preset(network: str, name: str, bits: int = 4, samples: int = 256) -> Cell:
-    """A preset as it is, or at another width."""
+    """A preset as it is, or at another width, which is the average where bits differ from layer to layer."""
     config = QuantizationConfig.from_preset(name)
-    weights = f"`{name}`" if bits == config.weight_bits else f"`{name}` at {bits} bits"
-    return Cell(network, weights, config.rounding.method, config.replace(weight_bits=bits), samples)
+    if bits == config.weight_bits:
+        return Cell(network, f"`{name}`", config.rounding.method, config, samples)
+    mixed = config.mixed_precision and MixedPrecision(average_bits=float(bits))
+    config = config.replace(weight_bits=bits, mixed_precision=mixed)
+    return Cell(network, f"`{name}` at {bits} bits", config.rounding.method, config, samples)
 
 
 def changed(network: str, weights: str, **changes) -> Cell:
@@ -50,7 +53,8 @@ def cells_of(part: str, network: str) -> list[Cell]:
 def _presets(network: str) -> Iterable[Cell]:
     if network == "mobilenetv2":
         yield from (preset(network, name, samples=1024) for name in PRESETS)
-        yield from (preset(network, name, 3, samples=1024) for name in ("w4a8_channel", "w4a8_fine_block"))
+        for name in ("w4a8_channel", "w4a8_fine_block", "w4a8_mixed"):
+            yield preset(network, name, 3, samples=1024)
     yield from (preset(network, name) for name in PRESETS)
     if network == "resnet20":
         yield from (preset(network, "w4a8_channel", bits) for bits in (3, 2))

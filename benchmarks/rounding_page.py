@@ -17,6 +17,7 @@ MOBILENETV2_LIMITS = (
     ("w4a8_fine_block", 4, 1.0),
     ("w4a8_channel", 3, 4.0),
     ("w4a8_fine_block", 3, 4.0),
+    ("w4a8_mixed", 3, 4.0),
 )
 MOST_SECONDS, MOST_MIB = 600, 4096
 
