@@ -1,6 +1,8 @@
 """The executor on a file that the whole pipeline made: every layer of a trained network, bit for bit."""
 
+import keras
 import numpy as np
+import pytest
 
 import tfptq
 from tfptq.npu import Executor, compare_with_stock
@@ -18,3 +20,12 @@ def test_every_layer_of_an_emitted_file_equals_the_stock_kernels(digits, digits_
         assert comparison.run.multipliers == 1
         assert np.unique(comparison.run.output).size > 10
     assert len(tfptq.verify(result.tflite).checks) >= 2 * len(described)
+
+
+def test_an_operator_without_a_reference_kernel_is_named():
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(6, activation="elu")(inputs)))
+    samples = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
+    file = tfptq.quantize_keras_model(model, samples, "w8a8_channel", progress=False).tflite
+    with pytest.raises(ValueError, match=r"no reference kernel for ELU.*Executor\(file\).run_layer"):
+        compare_with_stock(file, samples)
