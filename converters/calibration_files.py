@@ -11,7 +11,9 @@ import numpy as np
 
 from converters.command_line import UsageError
 
-if TYPE_CHECKING:  # it loads TensorFlow, which the flags need not wait for
+if TYPE_CHECKING:  # the flags need not wait for TensorFlow, and arrays need no Pillow
+    from PIL import Image
+
     from tfptq.data_checks import InputSpec
 
 #: Preprocessing -> (offset, divisor) of the pixel values 0..255 for each colour channel.
@@ -46,7 +48,7 @@ def load_calibration_data(
         ValueError: unknown kind of file, no images, or images for a model that takes none.
         OSError: no such file, or it cannot be read.
     """
-    check_preprocessing(path, preprocessing)
+    _require_preprocessing(path, preprocessing)
     path = Path(path)
     if path.is_dir():
         return _image_folder(path, inputs, samples, seed, preprocessing)
@@ -64,12 +66,22 @@ def load_calibration_data(
     return [arrays[f"arr_{index}"] for index in range(len(arrays))] if unnamed else arrays
 
 
-def check_preprocessing(path: str | Path, preprocessing: str | None) -> None:
-    """Refuse images without preprocessing; no model is needed to know that.
+def check_preprocessing(preprocessing: str | None, *paths: str | Path) -> None:
+    """Refuse images without preprocessing, and preprocessing without images; no model is needed to know that.
 
     Raises:
-        UsageError: the path is a folder, and the preprocessing is None.
+        UsageError: a path is a folder, and the preprocessing is None; or it is given, and all paths are files.
     """
+    for path in paths:
+        _require_preprocessing(path, preprocessing)
+    if preprocessing is not None and all(Path(path).is_file() for path in paths):
+        raise UsageError(
+            f"--preprocessing={preprocessing} is for folders of images; the arrays in {paths[0]} are taken as they "
+            "are: leave the flag out, and let the arrays hold what the model takes"
+        )
+
+
+def _require_preprocessing(path: str | Path, preprocessing: str | None) -> None:
     if preprocessing is None and Path(path).is_dir():
         raise UsageError(
             f"images need --preprocessing, which says how pixels 0..255 become inputs: {', '.join(PREPROCESSING)}"
@@ -128,6 +140,11 @@ def _image_shape(inputs: "tuple[InputSpec, ...]") -> tuple[int, int, int]:
     return spec.shape
 
 
+def _in_8_bits(image: "Image.Image") -> np.ndarray:
+    """Grey values of 16 bits as those of 8; Pillow itself would clip them to 255."""
+    return (np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
+
+
 def _image_reader(height: int, width: int, mode: str) -> Callable[[Path], np.ndarray]:
     """A function that reads an image file, crops it in the middle to the aspect of the input, and scales it."""
     try:
@@ -138,7 +155,10 @@ def _image_reader(height: int, width: int, mode: str) -> Callable[[Path], np.nda
     def read(path: Path) -> np.ndarray:
         try:
             with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image).convert(mode)
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode.startswith("I"):
+                    upright = Image.fromarray(_in_8_bits(upright))
+                upright = upright.convert(mode)
         except OSError as error:
             raise ValueError(f"cannot read the image {path}: {error}") from error
         return np.asarray(ImageOps.fit(upright, (width, height), Image.Resampling.BILINEAR), np.float32)

@@ -101,6 +101,15 @@ def _same_file(path: str, other: str) -> bool:
     return os.path.realpath(path) == os.path.realpath(other)
 
 
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Put the name of a file or flag before messages that do not know it."""
+    try:
+        yield
+    except ValueError as error:
+        raise JobError(f"{what}: {error}") from error
+
+
 def one_path(arguments: list[str]) -> str:
     """The single file that a program is called with.
 

@@ -105,6 +105,9 @@ def grid(
                         left_out.append(cell.name)
                     else:
                         cells[cell] = None
+    for name, values in (("granularities", granularities), ("bits", bits), ("scalers", scalers)):
+        if not values:
+            raise ValueError(f"the grid is empty: there are no {name}")
     if not cells:
         raise ValueError("the grid is empty: scaler 'integer' needs 4 bits or fewer")
     return list(cells), left_out

@@ -24,7 +24,8 @@ def _inspect(arguments: list[str]) -> None:
     path = command_line.one_path(arguments)
     with command_line.quiet_import():
         from tfptq.tflite.inspect import inspect
-    result = inspect(path)
+    with command_line.naming(path):
+        result = inspect(path)
     print(result.to_json() if FLAGS.json else result.render())
 
 

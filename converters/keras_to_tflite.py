@@ -8,6 +8,7 @@ standard output.
 
 --set changes one field of the preset or config and can be given several times: --set=layout=int8
 --set=multipliers=2,3,4,6 --set=rounding=nearest --set=granularity='{"type": "PerBlock", "input_blocks": 4}'
+A part of a field goes by its name behind a dot, and the other parts stay: --set=rounding.steps=1000
 """
 
 import ast
@@ -103,7 +104,7 @@ def _convert(arguments: list[str]) -> None:
     command_line.require(FLAGS, "model", "calibration_data", "output")
     _check_report_path(FLAGS.report)
     command_line.keep_apart(FLAGS, ("output", "report"), ("model", "calibration_data", "config"))
-    check_preprocessing(FLAGS.calibration_data, FLAGS.preprocessing)
+    check_preprocessing(FLAGS.preprocessing, FLAGS.calibration_data)
     config = _read_config()
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)
@@ -166,19 +167,38 @@ def _read_config() -> QuantizationConfig:
     if FLAGS.preset and FLAGS.config:
         raise UsageError("give --preset or --config, not both")
     if FLAGS.config:
-        return _changed(QuantizationConfig.from_json(Path(FLAGS.config).read_text(encoding="utf-8")))
+        content = Path(FLAGS.config).read_bytes()
+        with command_line.naming(f"--config={FLAGS.config}"):
+            config = QuantizationConfig.from_json(content.decode("utf-8"))
+        return _changed(config)
     return _changed(QuantizationConfig.from_preset(FLAGS.preset or DEFAULT_PRESET))
 
 
 def _changed(config: QuantizationConfig) -> QuantizationConfig:
     """The config with what --set, --input_type and --output_type change."""
     types = {name: FLAGS[name].value for name in ("input_type", "output_type") if FLAGS[name].value}
-    changes = {**dict(map(_read_change, FLAGS.set)), **types}
+    if not (FLAGS.set or types):
+        return config
+    changed = config.to_dict()
+    for name, value in map(_read_change, FLAGS.set):
+        _put(changed, name, value)
     # By way of JSON, and all at once: fields that only go together, such as granularity and scaler, are set together.
     try:
-        return QuantizationConfig.from_json(json.dumps({**config.to_dict(), **changes})) if changes else config
+        return QuantizationConfig.from_json(json.dumps({**changed, **types}))
     except ValueError as error:
         raise UsageError(f"--set, --input_type or --output_type: {error}") from error
+
+
+def _put(config: dict[str, Any], name: str, value: Any) -> None:
+    """Set a field of a config as JSON has it, or by ``field.part`` a part of a field that has parts."""
+    field, dot, part = name.partition(".")
+    if not dot or field not in config:  # an unknown field is refused with all others
+        config[name] = value
+        return
+    whole = {} if config[field] is None else config[field]
+    if not isinstance(whole, dict):
+        raise UsageError(f"--set={name}: the field {field!r} has no parts; set it as a whole: --set={field}=value")
+    config[field] = {**whole, part: value}
 
 
 def _read_change(text: str) -> tuple[str, Any]:

@@ -87,12 +87,17 @@ def _sweep(arguments: list[str]) -> None:
     if arguments:
         raise UsageError(f"unexpected argument {arguments[0]!r}")
     command_line.require(FLAGS, "model", "calibration_data", "output")
-    for path in filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)):
-        check_preprocessing(path, FLAGS.preprocessing)
+    check_preprocessing(FLAGS.preprocessing, *filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)))
+    if FLAGS.edge_bits not in (0, *WEIGHT_BITS):
+        raise UsageError(f"--edge_bits={FLAGS.edge_bits} must be 0 or one of {', '.join(map(str, WEIGHT_BITS))}")
+    if FLAGS.evaluation_labels is not None and FLAGS.evaluation_data is None:
+        raise UsageError("--evaluation_labels needs --evaluation_data: calibration samples are a random choice")
     cells = _read_grid()
     if FLAGS.plot:
         require_matplotlib()
     folder = Path(FLAGS.output)
+    if folder.is_file():
+        raise UsageError(f"--output={folder} is a file; name a folder")
     folder.mkdir(parents=True, exist_ok=True)
     records = Records(folder / "cells.json", _settings())
     missing = [cell for cell in cells if cell.name not in records.cells]
@@ -152,7 +157,7 @@ def _measure(cells: list[Cell], records: Records) -> None:
         evaluation = load_calibration_data(FLAGS.evaluation_data, specs, 0, FLAGS.seed, FLAGS.preprocessing)
     evaluation = calibration_data(model, evaluation)
     expected = np.concatenate([model_outputs(model, batch)[0] for batch in evaluation])
-    labels = _read_labels(len(expected))
+    labels = _read_labels(expected)
     base = QuantizationConfig(weight_scale=FLAGS.weight_scale, edge_bits=FLAGS.edge_bits or None, layout="speed")
     for number, cell in enumerate(cells, 1):
         result = quantize_keras_model(model, samples, cell.config(base), seed=FLAGS.seed, progress=FLAGS.progress)
@@ -162,16 +167,24 @@ def _measure(cells: list[Cell], records: Records) -> None:
         print(f"{number} of {len(cells)}: {cell.name}: {_line(record)}", flush=True)
 
 
-def _read_labels(count: int) -> np.ndarray | None:
+def _read_labels(expected: np.ndarray) -> np.ndarray | None:
+    """Labels that fit the outputs of the float model, ``[N, ...]``."""
     if FLAGS.evaluation_labels is None:
         return None
-    if FLAGS.evaluation_data is None:
-        raise ValueError("--evaluation_labels needs --evaluation_data: calibration samples are a random choice")
-    labels = np.load(FLAGS.evaluation_labels, allow_pickle=False)
+    count = len(expected)
+    try:
+        labels = np.load(FLAGS.evaluation_labels, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{FLAGS.evaluation_labels} is no .npy file: {error}") from error
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{FLAGS.evaluation_labels} holds {labels.dtype} of shape {list(labels.shape)}; it must hold one integer "
             f"for each of the {count} evaluation samples"
+        )
+    if expected.ndim == 2 and not 0 <= labels.min() <= labels.max() < expected.shape[1]:
+        raise ValueError(
+            f"{FLAGS.evaluation_labels} holds labels from {labels.min()} to {labels.max()}; the model has the classes "
+            f"0 to {expected.shape[1] - 1}"
         )
     return labels
 

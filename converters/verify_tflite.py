@@ -25,7 +25,8 @@ def _verify(arguments: list[str]) -> None:
     path = command_line.one_path(arguments)
     with command_line.quiet_import():
         from tfptq.tflite.verify import verify
-    result = verify(path)
+    with command_line.naming(path):
+        result = verify(path)
     print(result.to_json() if FLAGS.json else result.render())
 
 

@@ -242,7 +242,12 @@ class Rounding:
 class MixedPrecision:
     """Weight bits for each layer, by the lossy coding length of its weights.
 
-    Give a budget (``average_bits`` or ``budget_bytes``), or neither: then layers are clustered by k-means.
+    Give a budget (``average_bits`` or ``budget_bytes``). Without one, layers are clustered by k-means, as in the paper,
+    and the cluster with the lowest rates gets the smallest width of ``bits``, the next one the next. That looks at
+    the order of the rates and not at how far they lie apart: where they are nearly equal, as in a stack of equal
+    layers, some layers get 2 bits and others 5 for a hundredth of a bit of difference, and the file is worse than one
+    with 4 bits everywhere. Few ``bits`` that lie close together, such as ``(3, 4)``, limit the harm; a budget avoids
+    it.
 
     Attributes:
         bits: widths to choose from.

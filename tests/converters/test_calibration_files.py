@@ -103,6 +103,14 @@ def test_gray_and_centre_crop(tmp_path):
     np.testing.assert_allclose(image[0, :, 1:3, 0], 200)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_values_of_16_bits_are_not_clipped(tmp_path, channels):
+    pixels = np.linspace(0, 65535, 16).reshape(4, 4).astype(np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (image,) = load_calibration_data(tmp_path, (InputSpec("x", (4, 4, channels), "float32"),), 0, 0, "raw")()
+    np.testing.assert_array_equal(image[0], np.repeat(pixels[:, :, None] // 257, channels, axis=2))
+
+
 def test_images_without_preprocessing(folder):
     with pytest.raises(UsageError, match="images need --preprocessing, .*: raw, unit, tf, torch"):
         load_calibration_data(folder, IMAGE, 0, 0)

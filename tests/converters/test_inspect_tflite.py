@@ -33,4 +33,5 @@ def test_a_file_that_is_no_model(tmp_path, capfd):
     (tmp_path / "a.tflite").write_bytes(b"no flatbuffer" * 10)
     assert inspect_tflite.main(["tfptq-inspect", str(tmp_path / "a.tflite")]) == 1
     out, err = capfd.readouterr()
+    assert "a.tflite: " in err
     assert out == "" and err.startswith("tfptq-inspect: ") and err.count("\n") == 1

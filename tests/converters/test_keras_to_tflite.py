@@ -184,6 +184,10 @@ def test_image_folder(files, tmp_path, digits, capfd):
         (("--set==int8",), "is no name=value"),
         (("--input_type=int16",), "input_type (with activation_bits=8) is 'int16'"),
         (("--set=colour=1",), "config field is 'colour'; it must be one of 'granularity'"),
+        (("--set=colour.hue=1",), "config field is 'colour.hue'; it must be one of 'granularity'"),
+        (("--set=layout.x=1",), "--set=layout.x: the field 'layout' has no parts"),
+        (("--set=rounding.colour=1",), "Rounding has no 'colour'"),
+        (("--preprocessing=unit",), "--preprocessing=unit is for folders of images"),
         (("--set=layout=int9",), "layout is 'int9'; it must be one of 'size', 'speed', 'int8'"),
         (("--set=granularity=PerPixel",), "granularity.type is 'PerPixel'"),
         (("--set=weight_bits={4}",), "weight_bits is '{4}'; it must be of the type int"),
@@ -198,6 +202,15 @@ def test_wrong_command_lines(files, tmp_path, capfd, flags, message):
     assert convert(files, tmp_path / "net.tflite", *flags) == 2
     out, err = capfd.readouterr()
     assert message in err and err.count("\n") == 1 and out == ""
+
+
+def test_set_changes_a_part_of_a_field_and_leaves_the_others(files, tmp_path):
+    flags = ("--preset=w4a8_mixed", "--set=rounding.steps=20", "--set=mixed_precision.bits=3,4")
+    assert convert(files, tmp_path / "net.tflite", *flags, "--set=calibration.method=kl") == 0
+    config = inspect(tmp_path / "net.tflite").config
+    assert (config["rounding"]["method"], config["rounding"]["steps"]) == ("attention", 20)
+    assert (config["mixed_precision"]["bits"], config["mixed_precision"]["average_bits"]) == ([3, 4], 4.0)
+    assert config["calibration"]["method"] == "kl"
 
 
 def test_nothing_that_is_read_is_overwritten(files, tmp_path, capfd):
@@ -248,7 +261,8 @@ def test_errors_are_one_line(files, tmp_path, capfd):
     output = tmp_path / "net.tflite"
     cases = [
         ({"flags": (f"--checkpoint_dir={files / 'samples.npy'}",)}, "which is a file; name a folder"),
-        ({"flags": (f"--config={tmp_path / 'bad.json'}",)}, "weight_bits is 7"),
+        ({"flags": (f"--config={tmp_path / 'bad.json'}",)}, "bad.json: weight_bits is 7"),
+        ({"flags": (f"--config={files / 'samples.npy'}",)}, "samples.npy: 'utf-8' codec can't decode"),
         ({"flags": (f"--config={tmp_path / 'none.json'}",)}, "none.json"),
         ({"model": "none.keras"}, "none.keras"),
         ({"model": tmp_path / "bad.keras"}, "bad.keras"),

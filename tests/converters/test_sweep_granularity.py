@@ -129,6 +129,12 @@ def test_another_study_in_the_folder_is_refused(labelled, tmp_path, capsys):
         (("--seed=-3",), 2, "-3 is not a non-negative integer"),
         (("--calibration_data=/", "--model=none.keras"), 2, "images need --preprocessing"),
         (("--evaluation_data=/", "--model=none.keras"), 2, "images need --preprocessing"),
+        (("--granularities=",), 2, "there are no granularities"),
+        (("--bits=",), 2, "there are no bits"),
+        (("--edge_bits=7",), 2, "--edge_bits=7 must be 0 or one of 2, 3"),
+        (("--preprocessing=unit",), 2, "--preprocessing=unit is for folders of images"),
+        ((f"--output={__file__}",), 2, "is a file; name a folder"),
+        ((f"--evaluation_labels={__file__}",), 1, "test_sweep_granularity.py is no .npy file"),
         (("--model=none.keras",), 1, "none.keras"),
     ],
 )
@@ -141,6 +147,9 @@ def test_labels_must_fit(labelled, tmp_path, capsys):
     np.save(tmp_path / "few.npy", np.arange(3))
     assert sweep(labelled, tmp_path / "study", "--noplot", f"--evaluation_labels={tmp_path / 'few.npy'}") == 1
     assert "one integer for each of the 100 evaluation samples" in capsys.readouterr().err
+    np.save(tmp_path / "ones.npy", np.load(labelled / "labels.npy") + 1)
+    assert sweep(labelled, tmp_path / "study", "--noplot", f"--evaluation_labels={tmp_path / 'ones.npy'}") == 1
+    assert "holds labels from 1 to 10; the model has the classes 0 to 9" in capsys.readouterr().err
 
 
 def test_grid_has_no_repetitions():

@@ -24,4 +24,5 @@ def test_a_cut_file(tflite_file, tmp_path, capfd, keep):
     (tmp_path / "cut.tflite").write_bytes(content[: int(keep * len(content))])
     assert verify_tflite.main(["tfptq-verify", str(tmp_path / "cut.tflite")]) == 1
     out, err = capfd.readouterr()
+    assert "cut.tflite: " in err
     assert out == "" and err.startswith("tfptq-verify: ") and err.count("\n") == 1

@@ -1,5 +1,6 @@
 """The executor on a file that the whole pipeline made: every layer of a trained network, bit for bit."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -33,3 +34,12 @@ def test_blocks_of_every_width_equal_the_stock_kernels(digits, digits_convnet, b
     for comparison in compare_with_stock(result.tflite, digits.x_test[:20]):
         assert comparison.equal, comparison.run.name
     tfptq.verify(result.tflite)
+
+
+def test_an_operator_without_a_reference_kernel_is_named():
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(6, activation="elu")(inputs)))
+    samples = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
+    file = tfptq.quantize_keras_model(model, samples, "w8a8_channel", progress=False).tflite
+    with pytest.raises(ValueError, match=r"no reference kernel for ELU.*Executor\(file\).run_layer"):
+        compare_with_stock(file, samples)

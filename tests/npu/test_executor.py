@@ -241,3 +241,18 @@ def test_mobilenet_sized_layer_is_quick():
     interpreter = Interpreter(model_content=file, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     interpreter.allocate_tensors()
     assert Executor(file).run_layer(0, codes(shape)).output.shape == (1, 56, 56, 144)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (codes((1, 6, 6, 4)), r"int8 of shape \(1, 6, 6, 4\); the file takes int8 of shape \(N, 6, 6, 3\)"),
+        (codes((6, 6, 3)), r"int8 of shape \(6, 6, 3\); the file takes int8 of shape \(N, 6, 6, 3\)"),
+        (np.zeros((1, 6, 6, 3), np.float32), "found float32 of shape .*; the file takes int8"),
+        ([codes((1, 6, 6, 3))] * 2, "there are 2 inputs; the file has 1: "),
+        ({"photo": codes((1, 6, 6, 3))}, r"inputs are named \['photo'\]; the file has "),
+    ],
+)
+def test_inputs_that_do_not_fit_the_file_are_named(inputs, message):
+    with pytest.raises(ValueError, match=message):
+        compare_with_stock(one_layer("CONV_2D", (4, 3, 3, 3), (1, 6, 6, 3)), inputs)

@@ -165,9 +165,9 @@ def test_float16_scales_must_be_precise():
 
 # Choice of a layout.
 
+INTEGER4 = QuantizationConfig(PerBlock(2, 16), "integer", 4)
 FLOAT4 = QuantizationConfig(PerBlock(2, 32), weight_bits=4)
 CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4)
-INTEGER4 = QuantizationConfig(PerBlock(2, 4), "integer", 4)
 CONV, DENSE = ("CONV_2D", (8, 64, 9)), ("FULLY_CONNECTED", (8, 64, 1))
 
 
@@ -220,6 +220,9 @@ def test_size_is_settled_by_the_codes():
         ("native", FLOAT4, ("FULLY_CONNECTED", (8, 80, 1)), "32 of 80 inputs"),
         ("native", FLOAT4, ("FULLY_CONNECTED", (8, 16, 1)), "16 of 16 inputs"),
         ("native", FLOAT4.replace(granularity=PerBlock(2, 16)), DENSE, "16 of 64 inputs"),
+        ("native", INTEGER4, DENSE, "16 of 64 inputs.*; it can have 'int8', 'inline', 'composite'$"),
+        ("native", INTEGER4.replace(scaler="shift"), DENSE, "; it can have 'int8', 'inline', 'composite'$"),
+        ("native", CHANNEL4, CONV, "; it can have 'int8', 'int4', 'inline', 'composite'$"),
         ("native", QuantizationConfig(PerTensor(), "shift", 4), DENSE, "shifts span more than the float16"),
     ],
 )

@@ -3,7 +3,8 @@
 Two ways, both ordered (a layer never gets fewer bits than one with a smaller rate) and deterministic:
 
 * ``cluster_bits``: the rates, sorted, are cut into as many runs as there are widths, so that the squared distance
-  to the mean of each run is least (1-D k-means, solved exactly by dynamic programming).
+  to the mean of each run is least (1-D k-means, solved exactly by dynamic programming). Runs get widths by their
+  order alone, so that rates that hardly differ may get widths that do; there is no budget to compare widths by.
 * ``assign_bits``: the best use of a budget. At high rates, one bit less costs the same factor of distortion in each
   layer, so the least total distortion for a number of bits gives each layer ``rate + t`` bits with one ``t`` for all
   (reverse water-filling; Cover and Thomas, "Elements of Information Theory", section 10.3). ``t`` rises from below;

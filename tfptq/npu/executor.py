@@ -7,6 +7,7 @@ products block by block in int32, and rescales with fixed-point multipliers (``r
 """
 
 import os
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tfptq.npu.convolution import convolution_sums, dense_sums, depthwise_sums, transposed_sums
 from tfptq.npu.layer import Layer, find_layers
 from tfptq.npu.requantization import Requantization, plan_requantization
-from tfptq.tflite.ends import read_ends
+from tfptq.tflite.ends import EndRow, read_ends
 from tfptq.tflite.metadata import load_bytes, metadata_of
 from tfptq.tflite.model_reader import read_model
 
@@ -125,16 +126,16 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
 
     Returns:
         One comparison for each layer of ``Executor.layers``.
+
+    Raises:
+        ValueError: ``inputs`` do not fit the file, or the stock runtime has no reference kernel for one of its
+            operators.
     """
     file = load_bytes(file)
     executor = Executor(file)
-    interpreter = Interpreter(
-        model_content=file,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-        experimental_preserve_all_tensors=True,
-    )
-    names = [row.name for row in read_ends(file, read_model(file)) if row.end == "input"]
-    _invoke(interpreter, [inputs[name] for name in names] if isinstance(inputs, dict) else inputs)
+    arrays = _checked_ends(inputs, [row for row in read_ends(file, read_model(file)) if row.end == "input"])
+    interpreter = _reference_interpreter(file)
+    _invoke(interpreter, arrays)
     comparisons = []
     for index, layer in enumerate(executor.layers):
         run = executor.run_layer(index, interpreter.get_tensor(layer.input))
@@ -144,14 +145,57 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
     return comparisons
 
 
-def _invoke(interpreter: Interpreter, inputs) -> None:
+def _reference_interpreter(file: bytes) -> Interpreter:
+    try:
+        return Interpreter(
+            model_content=file,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+            experimental_preserve_all_tensors=True,
+        )
+    except ValueError as error:
+        missing = re.search(r"Didn't find op for builtin opcode '(\w+)'", str(error))
+        if missing is None:
+            raise
+        raise ValueError(
+            f"the stock runtime has no reference kernel for {missing[1]}, which the file holds, so that there is "
+            "nothing to compare its layers with. Executor(file).run_layer runs them without; to compare them, "
+            f"quantize the model with another operator in the place of {missing[1]}"
+        ) from error
+
+
+def _checked_ends(inputs, rows: list[EndRow]) -> list[np.ndarray]:
+    """Inputs in the order of the file.
+
+    Raises:
+        ValueError: their number, names, types or shapes are not those of the file.
+    """
+    names = [row.name for row in rows]
+    if isinstance(inputs, dict):
+        if set(inputs) != set(names):
+            raise ValueError(f"inputs are named {sorted(inputs)}; the file has {sorted(names)}")
+        inputs = [inputs[name] for name in names]
+    arrays = [np.asarray(array) for array in ([inputs] if isinstance(inputs, np.ndarray) else inputs)]
+    if len(arrays) != len(rows):
+        raise ValueError(f"there are {len(arrays)} inputs; the file has {len(rows)}: {', '.join(names)}")
+    for row, array in zip(rows, arrays, strict=True):
+        free = [True, *(size is None for size in row.shape[1:])]  # any number of samples
+        fits = array.ndim == len(row.shape) and all(
+            anything or found == size for anything, found, size in zip(free, array.shape, row.shape, strict=True)
+        )
+        if not fits or array.dtype != row.dtype:
+            raise ValueError(
+                f"input {row.name!r}: found {array.dtype} of shape {array.shape}; the file takes {row.dtype} of shape "
+                f"({', '.join(map(str, ('N', *row.shape[1:])))})"
+            )
+    return arrays
+
+
+def _invoke(interpreter: Interpreter, arrays: list[np.ndarray]) -> None:
     details = interpreter.get_input_details()
-    if isinstance(inputs, np.ndarray):
-        inputs = [inputs]
-    for detail, values in zip(details, inputs, strict=True):
+    for detail, values in zip(details, arrays, strict=True):
         interpreter.resize_tensor_input(detail["index"], values.shape)
     interpreter.allocate_tensors()
-    for detail, values in zip(details, inputs, strict=True):
+    for detail, values in zip(details, arrays, strict=True):
         interpreter.set_tensor(detail["index"], values)
     interpreter.invoke()
 

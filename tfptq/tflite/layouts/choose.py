@@ -80,12 +80,9 @@ def plan_layout(layer: str, config: QuantizationConfig, operator: str, view_shap
         return "size" if may_shrink else "int8"
     problem = layout_obstacle(config.layout, config, operator, view_shape)
     if problem:
-        possible = [
-            name for name in INTEGER_LAYOUTS + FLOAT_LAYOUTS if not layout_obstacle(name, config, operator, view_shape)
-        ]
+        possible = ", ".join(map(repr, _sure_layouts(config, operator, view_shape)))
         raise LayoutError(
-            f"layer {layer!r} cannot have the layout {config.layout!r}: {problem}; it can have "
-            + ", ".join(map(repr, possible))
+            f"layer {layer!r} cannot have the layout {config.layout!r}: {problem}; it can have {possible}"
         )
     return config.layout
 
@@ -139,6 +136,21 @@ def layout_obstacle(
     if layout == "native":
         return _native_obstacle(config, operator, outputs, inputs, width)
     return None
+
+
+def _sure_layouts(config: QuantizationConfig, operator: str, view_shape: tuple[int, int, int]) -> list[str]:
+    """Layouts that the layer can have whatever its weights will be.
+
+    Codes of several blocks in a row are stored times their multipliers, and whether those products fit INT4 is known
+    after fitting only; most do not.
+    """
+    outputs, inputs, _ = view_shape
+    multiplied = block_shape(config.granularity, outputs, inputs)[1] < inputs
+    return [
+        name
+        for name in INTEGER_LAYOUTS + FLOAT_LAYOUTS
+        if not layout_obstacle(name, config, operator, view_shape) and not (multiplied and name == "int4")
+    ]
 
 
 def _int4_obstacle(config: QuantizationConfig, operator: str) -> str | None:
