@@ -56,13 +56,23 @@ class RoundingProblem:
         return np.sum((error @ self.gram - 2.0 * self.residual) * error, axis=2)
 
     @property
+    def ratio(self) -> np.ndarray:
+        """Float weights in units of their scales, ``[G, P, K]``."""
+        return self.weight / self.scale
+
+    @property
+    def unit(self) -> np.ndarray:
+        """What a step of one code adds to the objective, ``[G, P]``: the mean over the weights of a row."""
+        return np.mean(self.scale**2 * np.diagonal(self.gram, axis1=1, axis2=2)[:, None, :], axis=2)
+
+    @property
     def residual(self) -> np.ndarray:
         """``C - W A``, ``[G, P, K]``: half the downhill direction at the float weights."""
         return self.cross - self.weight @ self.gram
 
     def nearest(self) -> np.ndarray:
         """Codes next to the float weights, float64 ``[G, P, K]``."""
-        return np.clip(np.rint(self.weight / self.scale), *self.code_range)
+        return np.clip(np.rint(self.ratio), *self.code_range)
 
 
 def rounding_problem(
