@@ -30,11 +30,15 @@ from tfptq.tflite.prefix import QuantizedPrefix
 #: What a kernel gets that is not the weight of any Keras layer (the converter made or changed it).
 UNMATCHED_CONFIG = QuantizationConfig(PerChannel())
 
-
-#: Multiples of the scales that are tried together with the rounding below 8 bits, where it pays: in small kernels.
+#: Multiples of the scales, in steps of 0.05, that are tried together with the rounding below 8 bits, where it pays: in
+#: small kernels, where the lattice of what codes can add up to is coarse (``core.rounding``). Each costs a coordinate
+#: descent, whose work grows with the square of the inputs. The most that a kernel may have of these lets depthwise
+#: layers pass, and windows of 3x3 on up to 22 channels; it is a choice, not the result of a benchmark.
 GAINS = tuple(np.linspace(0.7, 1.25, 12))
 MOST_INPUTS_FOR_GAINS = 200
-#: With fewer positions than this for each input of a kernel, the pull towards the float weights grows.
+#: Positions for each input of a kernel below which statistics are thin: the pull towards the float weights grows, and
+#: of a part of the samples only, statistics are not taken. Up to 1 the covariance of the inputs is singular; this keeps
+#: away from there, and is a choice as well.
 FEW_POSITIONS = 8
 
 

@@ -42,9 +42,10 @@ class Effort:
     refinements: tuple[np.ndarray, ...]
 
 
+#: Neighbouring candidates are 5 % apart.
 QUICK = Effort(np.geomspace(0.6, 2.5, 32), None, 4, (_BASE_STEPS,))
-#: With nearest rounding, the error jumps from candidate to candidate, so that it pays to try many; docs/benchmarks.md
-#: ("Kinds of block scale") says how near to float they come.
+#: Three times as dense: with nearest rounding, the error jumps from candidate to candidate, so that many pay.
+#: docs/benchmarks.md ("Kinds of block scale") says how near to float they come.
 THOROUGH = Effort(np.geomspace(0.6, 2.5, 94), 48, 8, (_BASE_STEPS, _FINE_STEPS, _FINE_STEPS))
 
 

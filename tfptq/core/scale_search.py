@@ -26,7 +26,7 @@ from tfptq.core.weight_scales import max_abs_scales, start_scales
 
 #: Candidates of a float block scale, as multiples of max-abs: alpha, beta and n of the paper.
 ALPHA, BETA, STEPS = 0.3, 1.2, 100
-#: Every so many candidates are tried first.
+#: Every so many candidates are tried first, and then the three to each side of the best: 33 in place of all 102.
 _STRIDE = 4
 #: What the search must gain on its start, relative. A row of one weight has the same cosine at any scale, even one that
 #: clips the weight to a third: no rounding error of the cosine may choose it.
