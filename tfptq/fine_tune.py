@@ -31,7 +31,7 @@ from tfptq.config import FineTuning
 from tfptq.core.affine import ActivationGrid
 from tfptq.fit_kernel import Fitted, FittedWeight
 from tfptq.tflite.float_file import Skeleton
-from tfptq.tflite.matching import WEIGHTED_OPERATORS, WeightBinding, WeightKey, replace_kernel
+from tfptq.tflite.matching import WEIGHTED_OPERATORS, KernelKey, WeightBinding, replace_kernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import unfuse_activations
@@ -67,7 +67,7 @@ def fine_tune(
     batches: Iterable[Mapping[str, np.ndarray]],
     options: FineTuning,
     grids: Mapping[int, ActivationGrid] | None = None,
-    fixed_scales: Collection[WeightKey | int] = (),
+    fixed_scales: Collection[KernelKey] = (),
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Fitted:
     """Learn gains of scales and shifts of biases.
@@ -223,7 +223,7 @@ class _Network:
         self._model = TFLiteModel(skeleton.data)
         bindings = [(key, binding) for key, item in fitted.items() for binding in item.bindings]
         moved = unfuse_activations(self._model, [binding.operator for _, binding in bindings])
-        self._learned: dict[int, tuple[WeightKey | int, WeightBinding]] = {}  # result of a kernel -> the kernel
+        self._learned: dict[int, tuple[KernelKey, WeightBinding]] = {}  # result of a kernel -> the kernel
         for key, binding in bindings:
             operator, item = self._model.operators[moved[binding.operator]], fitted[key]
             kernel = binding.view.from_view(item.kernel_of(binding))
@@ -236,7 +236,7 @@ class _Network:
         self._targets = _targets(self._model)
         self._operators = _operators_before(self._model, self._targets)
 
-    def weight_variables(self, fixed_scales: Collection[WeightKey | int]) -> list[tf.Variable]:
+    def weight_variables(self, fixed_scales: Collection[KernelKey]) -> list[tf.Variable]:
         """Gains of scales, but for those of some weights, and shifts of biases."""
         return [*(gain for key, gain in self._gains.items() if key not in fixed_scales), *self._shifts.values()]
 
@@ -268,7 +268,7 @@ class _Network:
             for index, grid in self._grids.items()
         }
 
-    def _tuned(self, key: WeightKey | int, item: FittedWeight) -> FittedWeight:
+    def _tuned(self, key: KernelKey, item: FittedWeight) -> FittedWeight:
         gains = np.maximum(self._gains[key].numpy(), np.float32(_LEAST_GAIN))
         shift = item.bias_shift + self._shifts[key].numpy() * np.float32(self._units[key])
         weight = dataclasses.replace(item.weight, scales=item.weight.scales.scaled(gains))
@@ -299,9 +299,7 @@ class _Network:
     def _step_gain(self, index: int) -> tf.Tensor:
         return tf.exp(_STEP_RATE * self._steps[index])
 
-    def _layer(
-        self, operator, values: Mapping[int, tf.Tensor], key: WeightKey | int, binding: WeightBinding
-    ) -> tf.Tensor:
+    def _layer(self, operator, values: Mapping[int, tf.Tensor], key: KernelKey, binding: WeightBinding) -> tf.Tensor:
         """A kernel's result. Gains are applied to it instead of to the kernel, whose gradient is then not needed."""
         bias = operator.inputs[WEIGHTED_OPERATORS[self._model.operator_name(operator)].bias]
         scales = self._fitted[key].weight.scales

@@ -31,7 +31,7 @@ from tfptq.fit_kernel import (
 from tfptq.reconstruct import LearnedKernel, reconstruct_block
 from tfptq.tflite.activations import Range
 from tfptq.tflite.emit import IntegerPlan
-from tfptq.tflite.matching import WeightBinding, WeightKey
+from tfptq.tflite.matching import KernelKey, WeightBinding, is_keras_weight
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.residual_blocks import ResidualBlock
@@ -40,18 +40,17 @@ from tfptq.tflite.residual_blocks import ResidualBlock
 LARGEST_STEP = 255.0
 
 
-def bindings_by_key(bindings: tuple[WeightBinding, ...]) -> dict[WeightKey | int, tuple[WeightBinding, ...]]:
+def bindings_by_key(bindings: tuple[WeightBinding, ...]) -> dict[KernelKey, tuple[WeightBinding, ...]]:
     """Group the uses of kernels by Keras weight; a kernel that is no Keras weight goes by its tensor index."""
-    grouped: dict[WeightKey | int, tuple[WeightBinding, ...]] = {}
+    grouped: dict[KernelKey, tuple[WeightBinding, ...]] = {}
     for binding in bindings:
-        key = binding.kernel if binding.key is None else binding.key
-        grouped[key] = (*grouped.get(key, ()), binding)
+        grouped[binding.kernel_key] = (*grouped.get(binding.kernel_key, ()), binding)
     return grouped
 
 
 def with_room_for_biases(
-    task: FittingTask, fitted: Mapping[WeightKey | int, FittedWeight], grids: Mapping[int, ActivationGrid]
-) -> dict[WeightKey | int, FittedWeight]:
+    task: FittingTask, fitted: Mapping[KernelKey, FittedWeight], grids: Mapping[int, ActivationGrid]
+) -> Fitted:
     """Enlarge scales under which the int32 bias of some use would overflow.
 
     Args:
@@ -101,14 +100,14 @@ def ranges_for_kernels(model: TFLiteModel, plan: IntegerPlan, fitted: Fitted) ->
     return found
 
 
-def asks_for_statistics(task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...]) -> bool:
+def asks_for_statistics(task: FittingTask, key: KernelKey, bindings: tuple[WeightBinding, ...]) -> bool:
     """Whether the config of a kernel asks for statistics."""
     return needs_statistics(task.config(key), task.view(key, bindings).shape)
 
 
 def without_statistics(
     task: FittingTask, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
-) -> dict[WeightKey | int, str]:
+) -> dict[KernelKey, str]:
     """Weights that are fitted without the statistics that their configs ask for, and why.
 
     Args:
@@ -125,7 +124,7 @@ def without_statistics(
 
 
 def _statistics_obstacle(
-    task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
+    task: FittingTask, key: KernelKey, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
 ) -> str | None:
     """Why a kernel cannot have statistics, or None."""
     # Of a part of the samples only, few positions are a worse guide than the means of all samples.
@@ -138,7 +137,7 @@ def fit_weights(
     prefix: QuantizedPrefix | None = None,
     checkpoint: Checkpoint | None = None,
     advance: Callable[[int], None] = lambda done: None,
-) -> dict[WeightKey | int, FittedWeight]:
+) -> Fitted:
     """Quantize kernels of a skeleton, in execution order.
 
     Args:
@@ -154,7 +153,7 @@ def fit_weights(
     Raises:
         ValueError: layers that learn their rounding together want different numbers of steps, or learning rates.
     """
-    fitted: dict[WeightKey | int, FittedWeight] = {}
+    fitted: Fitted = {}
     for group in _weight_groups(task, bindings, prefix):
         items = _stored(checkpoint, group)
         if not items:
@@ -182,9 +181,9 @@ class _WeightGroup:
     """
 
     first: int
-    bindings: dict[WeightKey | int, tuple[WeightBinding, ...]]
+    bindings: dict[KernelKey, tuple[WeightBinding, ...]]
     block: ResidualBlock | None = None
-    learning: tuple[WeightKey | int, ...] = ()
+    learning: tuple[KernelKey, ...] = ()
 
 
 def _weight_groups(
@@ -217,10 +216,10 @@ def _begins_in(block: ResidualBlock, bindings: tuple[WeightBinding, ...], prefix
 
 def _learning(
     task: FittingTask,
-    weights: Sequence[tuple[WeightKey | int, tuple[WeightBinding, ...]]],
+    weights: Sequence[tuple[KernelKey, tuple[WeightBinding, ...]]],
     block: ResidualBlock,
     prefix: QuantizedPrefix,
-) -> tuple[WeightKey | int, ...]:
+) -> tuple[KernelKey, ...]:
     """The weights whose rounding is learned on the output of a block.
 
     Raises:
@@ -248,12 +247,12 @@ def _refuse_different(field: str, values: Mapping[str, float | None]) -> None:
 
 
 def _learns_in_block(
-    task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
+    task: FittingTask, key: KernelKey, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
 ) -> bool:
     """Whether a weight is one whose rounding can be learned on the output of a block, and is to be."""
     config = task.config(key)
     return (
-        isinstance(key, tuple)
+        is_keras_weight(key)
         and len(bindings) == 1
         and bindings[0].row_factors is None
         and config.rounding.reconstruction == "block"
@@ -262,7 +261,7 @@ def _learns_in_block(
     )
 
 
-def _stored(checkpoint: Checkpoint | None, group: _WeightGroup) -> dict[WeightKey | int, FittedWeight]:
+def _stored(checkpoint: Checkpoint | None, group: _WeightGroup) -> Fitted:
     """The finished weights of a group, or nothing when one of them is not finished."""
     if checkpoint is None:
         return {}
@@ -279,9 +278,7 @@ def _put(task: FittingTask, prefix: QuantizedPrefix, item: FittedWeight) -> None
         prefix.replace(binding, item.kernel_of(binding), item.bias_of(task.skeleton, binding))
 
 
-def _fit_group(
-    task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix | None
-) -> dict[WeightKey | int, FittedWeight]:
+def _fit_group(task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix | None) -> Fitted:
     """Fit weights one by one, and then together when they share a block."""
     if prefix is None:
         return {key: fit_on_means(task, key, bindings) for key, bindings in group.bindings.items()}
@@ -291,9 +288,7 @@ def _fit_group(
     return _fit_one_by_one(task, group, prefix)
 
 
-def _fit_one_by_one(
-    task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix
-) -> dict[WeightKey | int, FittedWeight]:
+def _fit_one_by_one(task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix) -> Fitted:
     items = {}
     for key, bindings in group.bindings.items():
         on_prefix = (
@@ -304,7 +299,7 @@ def _fit_one_by_one(
     return items
 
 
-def _fit_block(task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix) -> dict[WeightKey | int, FittedWeight]:
+def _fit_block(task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix) -> Fitted:
     """Fit the kernels of a block one by one, learn their rounding together, and correct the biases again."""
     samples = prefix.block_samples(group.block)
     items = _fit_one_by_one(task, group, prefix)
@@ -320,11 +315,11 @@ def _fit_block(task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix) 
 
 def _reconstructed(
     task: FittingTask,
-    items: dict[WeightKey | int, FittedWeight],
+    items: Fitted,
     block: ResidualBlock,
     prefix: QuantizedPrefix,
     samples: tuple[np.ndarray, np.ndarray],
-) -> dict[WeightKey | int, QuantizedWeight]:
+) -> dict[KernelKey, QuantizedWeight]:
     kernels = []
     for key, item in items.items():
         (binding,) = item.bindings

@@ -24,17 +24,21 @@ from tfptq.core.weight_scales import fit_scales
 from tfptq.tflite.calibrate import Measurements
 from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.layouts.constants import half_scales
-from tfptq.tflite.matching import WeightBinding, WeightKey
+from tfptq.tflite.matching import KernelKey, WeightBinding, WeightKey, is_keras_weight, layer_name
 from tfptq.tflite.prefix import QuantizedPrefix
 
 #: What a kernel gets that is not the weight of any Keras layer (the converter made or changed it).
 UNMATCHED_CONFIG = QuantizationConfig(PerChannel())
 
-
-#: Multiples of the scales that are tried together with the rounding below 8 bits, where it pays: in small kernels.
+#: Multiples of the scales, in steps of 0.05, that are tried together with the rounding below 8 bits, where it pays: in
+#: small kernels, where the lattice of what codes can add up to is coarse (``core.rounding``). Each costs a coordinate
+#: descent, whose work grows with the square of the inputs. The most that a kernel may have of these lets depthwise
+#: layers pass, and windows of 3x3 on up to 22 channels; it is a choice, not the result of a benchmark.
 GAINS = tuple(np.linspace(0.7, 1.25, 12))
 MOST_INPUTS_FOR_GAINS = 200
-#: With fewer positions than this for each input of a kernel, the pull towards the float weights grows.
+#: Positions for each input of a kernel below which statistics are thin: the pull towards the float weights grows, and
+#: of a part of the samples only, statistics are not taken. Up to 1 the covariance of the inputs is singular; this keeps
+#: away from there, and is a choice as well.
 FEW_POSITIONS = 8
 
 
@@ -64,8 +68,8 @@ class FittedWeight:
         return kernel if binding.row_factors is None else kernel * binding.row_factors[:, None, None]
 
 
-#: The quantized weights of a network; kernels that are no layer's have their tensor's number in the float file.
-Fitted = dict[WeightKey | int, FittedWeight]
+#: The quantized weights of a network.
+Fitted = dict[KernelKey, FittedWeight]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +92,15 @@ class FittingTask:
     config_of: Callable[[WeightKey], QuantizationConfig]
     seed: int
 
-    def view(self, key: WeightKey | int, bindings: tuple[WeightBinding, ...]) -> np.ndarray:
+    def view(self, key: KernelKey, bindings: tuple[WeightBinding, ...]) -> np.ndarray:
         """Float ``[O, I, T]`` of a weight."""
-        return self.weights[key] if isinstance(key, tuple) else self.skeleton.kernel(bindings[0])
+        return self.weights[key] if is_keras_weight(key) else self.skeleton.kernel(bindings[0])
 
-    def config(self, key: WeightKey | int) -> QuantizationConfig:
+    def config(self, key: KernelKey) -> QuantizationConfig:
         """Config of a weight."""
-        return self.config_of(key) if isinstance(key, tuple) else UNMATCHED_CONFIG
+        return self.config_of(key) if is_keras_weight(key) else UNMATCHED_CONFIG
 
-    def storable(self, scales: BlockScales, key: WeightKey | int) -> BlockScales:
+    def storable(self, scales: BlockScales, key: KernelKey) -> BlockScales:
         """Scales of a weight that the file can hold."""
         return half_scales(scales) if self.config(key).layout == "native" else scales
 
@@ -112,7 +116,7 @@ def rounding_method(config: QuantizationConfig, view_shape: tuple[int, int, int]
     return config.rounding.method if limit is None or view_shape[1] * view_shape[2] <= limit else "nearest"
 
 
-def fit_on_means(task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...]) -> FittedWeight:
+def fit_on_means(task: FittingTask, key: KernelKey, bindings: tuple[WeightBinding, ...]) -> FittedWeight:
     """Quantize a weight from its values and its mean inputs."""
     view, config = task.view(key, bindings), task.config(key)
     scales = task.storable(fit_scales(view, config), key)
@@ -136,7 +140,7 @@ def _weights_of_bindings(task: FittingTask, bindings: tuple[WeightBinding, ...])
 
 
 def fit_on_prefix(
-    task: FittingTask, key: WeightKey | int, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
+    task: FittingTask, key: KernelKey, bindings: tuple[WeightBinding, ...], prefix: QuantizedPrefix
 ) -> FittedWeight:
     """Quantize a weight from statistics of the quantized prefix."""
     view, config = task.view(key, bindings), task.config(key)
@@ -146,7 +150,7 @@ def fit_on_prefix(
                 sums = prefix.statistics(bindings, _weights_of_bindings(task, bindings))
                 statistics = sums.centred()
         except ValueError as error:
-            name = key[0] if isinstance(key, tuple) else task.skeleton.model.name(key)
+            name = layer_name(task.skeleton.model, key)
             raise ValueError(f"layer {name!r}: {error}") from error
         # With few samples for each input, directions that no sample showed would be fitted freely.
         scarcity = max(1.0, FEW_POSITIONS * view.shape[1] * view.shape[2] / sums.count)
@@ -167,7 +171,7 @@ def for_all_bindings(weight: QuantizedWeight, bindings: tuple[WeightBinding, ...
 
 def best_bias_shift(
     task: FittingTask,
-    key: WeightKey | int,
+    key: KernelKey,
     bindings: tuple[WeightBinding, ...],
     weight: QuantizedWeight,
     statistics: CentredStatistics,

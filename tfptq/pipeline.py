@@ -37,7 +37,7 @@ from tfptq.tflite.emit import IntegerPlan, emit, plan_integers
 from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layout
-from tfptq.tflite.matching import WeightBinding, WeightKey
+from tfptq.tflite.matching import KernelKey, WeightBinding, WeightKey, is_keras_weight, layer_name
 from tfptq.tflite.metadata import attach
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.proportions import inputs_to_scale_in_float
@@ -206,7 +206,7 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
 
 def fit(
     job: Job, activations: Activations, checkpoint_dir: str | os.PathLike | None, max_memory: int
-) -> tuple[Fitted, dict[WeightKey | int, str]]:
+) -> tuple[Fitted, dict[KernelKey, str]]:
     """Quantize the weights.
 
     Returns:
@@ -270,7 +270,7 @@ def _with_permutations(fitted: Fitted, orders: Mapping[str, np.ndarray]) -> Fitt
     """Note with each weight the order in which reordering put its layer's output channels."""
     return {
         key: replace(item, weight=replace(item.weight, permutation=orders[key[0]]))
-        if isinstance(key, tuple) and key[0] in orders
+        if is_keras_weight(key) and key[0] in orders
         else item
         for key, item in fitted.items()
     }
@@ -336,7 +336,7 @@ def kernel_plans(job: Job, fitted: Fitted) -> list[KernelPlan]:
     plans = []
     for key, item in fitted.items():
         for binding in item.bindings:
-            layer = key[0] if isinstance(key, tuple) else job.skeleton.model.name(key)
+            layer = layer_name(job.skeleton.model, key)
             # A kernel without a planned layout is the weight of no layer.
             layout = settle_layout(layer, job.layouts.get(binding.operator, "int8"), item.weight)
             plans.append(KernelPlan(binding, item.weight, item.bias_of(job.skeleton, binding), layout))

@@ -15,7 +15,7 @@ from tfptq.pipeline import Activations, Job
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
 from tfptq.text import counted
-from tfptq.tflite.matching import WeightKey
+from tfptq.tflite.matching import KernelKey
 
 #: Samples that the per-layer output SNR of the report is measured on.
 REPORT_SAMPLES = 32
@@ -61,7 +61,7 @@ def finish(
     activations: Activations,
     fitted: Fitted,
     simulation: keras.Model,
-    fitted_without_statistics: Mapping[WeightKey | int, str],
+    fitted_without_statistics: Mapping[KernelKey, str],
     notes: list[str],
 ) -> QuantizationResult:
     """Write the file and the report.

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from tfptq.core.adam import minimise
 from tfptq.core.rounding_problem import RoundingProblem
+from tfptq.core.rounding_tensors import COUNT, NUMBER, PROBLEM, problem_tensors
 
 ZETA, GAMMA = 1.1, -0.1
 FIRST_BETA, LAST_BETA = 20.0, 2.0
@@ -54,27 +55,15 @@ class AdaRoundOptions:
 
 def adaround_codes(problem: RoundingProblem, options: AdaRoundOptions) -> np.ndarray:
     """Codes ``[G, P, K]`` of a problem by AdaRound."""
-    ratio = problem.weight / problem.scale
-    unit = np.mean(problem.scale**2 * np.diagonal(problem.gram, axis1=1, axis2=2)[:, None, :], axis=2)  # [G, P]
-    arrays = (ratio, problem.scale, problem.gram, problem.residual, 1.0 / unit[:, :, None])
     up = _optimise(
-        *(tf.constant(array, tf.float32) for array in arrays),
-        tf.constant(problem.code_range, tf.float32),
-        *map(tf.constant, (options.learning_rate, options.regulariser, options.warm_up)),
-        tf.constant(options.steps),
+        *problem_tensors(problem),
+        *map(tf.constant, (options.learning_rate, options.regulariser, options.warm_up, options.steps)),
     ).numpy()
-    return np.clip(np.floor(ratio) + up, *problem.code_range)
+    return np.clip(np.floor(problem.ratio) + up, *problem.code_range)
 
 
-_ARRAY = tf.TensorSpec([None, None, None], tf.float32)
-_SCALAR = tf.TensorSpec([], tf.float32)
-
-
-_RANGE = tf.TensorSpec([2], tf.float32)
-
-
-@functools.partial(tf.function, input_signature=[*[_ARRAY] * 5, _RANGE, *[_SCALAR] * 3, tf.TensorSpec([], tf.int32)])
-def _optimise(ratio, scale, gram, residual, unit, code_range, learning_rate, regulariser, warm_up, steps):
+@functools.partial(tf.function, input_signature=[*PROBLEM, NUMBER, NUMBER, NUMBER, COUNT])
+def _optimise(ratio, scale, gram, residual, per_unit, code_range, learning_rate, regulariser, warm_up, steps):
     """Adam over V ``[G, P, K]``. Returns 0 (down) or 1 (up) for each weight."""
     floor = tf.floor(ratio)
 
@@ -84,7 +73,7 @@ def _optimise(ratio, scale, gram, residual, unit, code_range, learning_rate, reg
         up = tf.clip_by_value(stretched, 0.0, 1.0)
         codes = tf.clip_by_value(floor + up, code_range[0], code_range[1])
         error = scale * (codes - ratio)
-        slope = (tf.matmul(error, gram) - residual) * 2.0 * scale * unit
+        slope = (tf.matmul(error, gram) - residual) * 2.0 * scale * per_unit
         slope = tf.where(tf.equal(codes, floor + up), slope, 0.0)
         decay = (done - warm_up) / (1.0 - warm_up)
         beta = LAST_BETA + 0.5 * (FIRST_BETA - LAST_BETA) * (1.0 + tf.cos(math.pi * decay))

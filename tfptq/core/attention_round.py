@@ -28,6 +28,7 @@ from tfptq.core.adam import minimise
 from tfptq.core.attention_gradient import outward
 from tfptq.core.coordinate_rounding import coordinate_codes, descend
 from tfptq.core.rounding_problem import RoundingProblem
+from tfptq.core.rounding_tensors import ARRAY, COUNT, NUMBER, PROBLEM, problem_tensors
 
 
 @dataclass(frozen=True)
@@ -60,36 +61,25 @@ class AttentionRoundOptions:
 
 def attention_codes(problem: RoundingProblem, options: AttentionRoundOptions, seed: int = 0) -> np.ndarray:
     """Codes ``[G, P, K]`` of a problem by Attention Round."""
-    ratio = problem.weight / problem.scale
-    offsets = _first_offsets(problem, ratio, options, seed)
-    unit = np.mean(problem.scale**2 * np.diagonal(problem.gram, axis1=1, axis2=2)[:, None, :], axis=2)  # [G, P]
-    arrays = (ratio, problem.scale, problem.gram, problem.residual, 1.0 / unit[:, :, None], offsets)
     codes = _optimise(
-        *(tf.constant(array, tf.float32) for array in arrays),
-        tf.constant(problem.code_range, tf.float32),
-        *map(tf.constant, (options.tau, options.learning_rate)),
-        tf.constant(options.steps),
+        *problem_tensors(problem),
+        tf.constant(_first_offsets(problem, options, seed), tf.float32),
+        *map(tf.constant, (options.tau, options.learning_rate, options.steps)),
     )
     return descend(problem, codes.numpy().astype(np.float64), options.polish)
 
 
-def _first_offsets(problem, ratio: np.ndarray, options: AttentionRoundOptions, seed: int) -> np.ndarray:
+def _first_offsets(problem: RoundingProblem, options: AttentionRoundOptions, seed: int) -> np.ndarray:
+    """float64 ``[G, P, K]``."""
     if options.start == "gaussian":
-        return np.random.default_rng(seed).normal(0.0, options.tau, ratio.shape)
+        return np.random.default_rng(seed).normal(0.0, options.tau, problem.weight.shape)
     if options.start == "nearest":
-        return np.zeros_like(ratio)
-    return coordinate_codes(problem) - ratio
+        return np.zeros_like(problem.weight)
+    return coordinate_codes(problem) - problem.ratio
 
 
-def _scalar(dtype=tf.float32):
-    return tf.TensorSpec([], dtype)
-
-
-_ARRAY, _RANGE = tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([2], tf.float32)
-
-
-@functools.partial(tf.function, input_signature=[*[_ARRAY] * 6, _RANGE, *[_scalar()] * 2, _scalar(tf.int32)])
-def _optimise(ratio, scale, gram, residual, unit, offsets, code_range, tau, learning_rate, steps):
+@functools.partial(tf.function, input_signature=[*PROBLEM, ARRAY, NUMBER, NUMBER, COUNT])
+def _optimise(ratio, scale, gram, residual, per_unit, code_range, offsets, tau, learning_rate, steps):
     """Adam over offsets ``[G, P, K]``. Returns the best codes of each row."""
 
     def gradient(offsets, _, state):
@@ -102,7 +92,7 @@ def _optimise(ratio, scale, gram, residual, unit, offsets, code_range, tau, lear
         objective = tf.reduce_sum((slope - residual) * error, axis=2, keepdims=True)
         better = objective < least
         state = tf.where(better, codes, best_codes), tf.minimum(objective, least)
-        slope *= 2.0 * scale * unit
+        slope *= 2.0 * scale * per_unit
         attention = 0.5 + 0.5 * tf.sign(slope) * tf.math.erf(offsets / (math.sqrt(2.0) * tau))
         return tf.where(slope * beyond < 0.0, 0.0, slope * attention), state
 

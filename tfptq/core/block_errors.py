@@ -129,6 +129,21 @@ class BlockErrors:
         self._product += (error - self.error[:, :, columns]) @ self._gram[:, columns, :]
         self.error[:, :, columns] = error
 
+    def take_best(self, h: int, candidates: np.ndarray, costs: np.ndarray) -> np.ndarray:
+        """Take the best candidates for the blocks of one column; the last one wins ties.
+
+        Args:
+            h: column of blocks.
+            candidates: scales ``[n, V]``.
+            costs: their objectives ``[n, V]``.
+
+        Returns:
+            Which one each row block took, ``[V]``.
+        """
+        best = len(costs) - 1 - costs[::-1].argmin(axis=0)
+        self.set_column(h, candidates[best, np.arange(len(best))])
+        return best
+
     def _each(self, columns: slice, scales: np.ndarray, current: np.ndarray, cost) -> np.ndarray:
         costs = [cost(self._quantization_error(columns, candidate[:, None])) for candidate in scales]
         return np.stack([*costs, cost(current)])

@@ -10,8 +10,8 @@ and weights of 8 bits, the expected noise of a layer that reads it is
 ``q = 1 / (12 * 127^2)``: the first term falls with every factor, the second may rise. Layers count in relation to the
 power of their outputs. A depthwise layer has a scale for each channel, so that its second term does not change.
 
-The maximum is taken as a p-norm. With ``N[o] = sum_k (|W[o, k]| / t[k])^p``, the derivative by ``log t[k]`` is zero
-where what a factor saves is what it costs:
+The maximum is taken as a p-norm (``row_norms``). With ``N[o] = sum_k (|W[o, k]| / t[k])^p``, the derivative by
+``log t[k]`` is zero where what a factor saves is what it costs:
 
     d sum_o W[o, k]^2 / t[k]^2 + q P sum_o N[o]^(2/p-1) (|W[o, k]| / t[k])^p  =  q sum_o N[o]^(2/p) t[k]^2 P[k],
 
@@ -25,15 +25,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Order of the norm that stands for the maximum of a row: a higher one is nearer to it, and takes smaller steps.
-_NORM = 8
+from tfptq.core.row_norms import ORDER, RowNorms
+
 #: Seldom reached: see ``_PATIENCE``.
 _MOST_ITERATIONS = 100
 #: The iteration ends when so many steps in a row have not lowered the noise by more than this share.
 _PATIENCE, _LEAST_PROGRESS = 3, 1e-4
-#: Weights below this share of a kernel's largest count as that share. Its power of ``_NORM``, 1e-48, still is a normal
-#: number in float64.
-_SMALLEST_SHARE = 1e-6
 #: Noise of weights of 8 bits in units of the largest of their row.
 _WEIGHT_NOISE = 1.0 / (12.0 * 127.0**2)
 #: Largest change of a factor in one iteration: a factor that costs nothing would go to its limit at once, while the
@@ -86,7 +83,7 @@ def levelling_factors(readers: Sequence[GridReader], highest: np.ndarray) -> np.
             break
         # A factor that costs nothing grows to its limit.
         ratio = np.divide(saves, costs, out=np.full(len(highest), np.inf), where=costs > 0.0)
-        growth = np.clip(ratio ** (0.5 / (_NORM + 2)), 1.0 / _LARGEST_STEP, _LARGEST_STEP)
+        growth = np.clip(ratio ** (0.5 / (ORDER + 2)), 1.0 / _LARGEST_STEP, _LARGEST_STEP)
         factors = np.clip(factors * growth, 1.0, highest)
     return best
 
@@ -125,22 +122,20 @@ class _Terms:
 
     def __init__(self, reader: GridReader):
         self._rounding = reader.rounding / reader.signal * reader.energy.astype(np.float64)
-        self._powers = None
+        self._norms = None
         if reader.magnitudes is None:
             return
-        top = max(float(reader.magnitudes.max(initial=0.0)), float(reader.others.max(initial=0.0))) or 1.0
-        self._powers = np.maximum(reader.magnitudes / top, _SMALLEST_SHARE).astype(np.float64) ** _NORM  # [O, C]
-        self._others = (reader.others / top).astype(np.float64) ** _NORM
-        share = _WEIGHT_NOISE * top**2 / reader.signal
+        self._norms = RowNorms(reader.magnitudes, reader.others)
+        share = _WEIGHT_NOISE * self._norms.unit**2 / reader.signal
         self._power, self._other_power = share * reader.power, share * reader.other_power
 
     def at(self, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """What growing each channel saves and costs, both ``[C]``, and the noise."""
         rounding = self._rounding / factors**2
-        if self._powers is None:
+        if self._norms is None:
             return rounding, np.zeros_like(rounding), float(rounding.sum())
-        norms = self._powers @ factors**-_NORM + self._others  # [O]
-        rows, power = float(np.sum(norms ** (2.0 / _NORM))), factors**2 * self._power
+        rows, pulls = self._norms.at(factors)
+        power = factors**2 * self._power
         whole = float(power.sum()) + self._other_power
-        saves = whole * (norms ** (2.0 / _NORM - 1.0) @ self._powers) * factors**-_NORM
+        saves = whole * pulls * factors**-ORDER
         return rounding + saves, rows * power, float(rounding.sum()) + rows * whole

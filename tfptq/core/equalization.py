@@ -7,7 +7,8 @@ set by the largest weight of a row, and each error is multiplied by the input of
     noise  ~  sum_o max_k (|W[o, k]| / t[k])^2  *  sum_k t[k]^2
 
 with inputs of one size (before the scaling). So a column with large weights should grow in the input, until it costs
-more there than it saves. The maximum is taken as a p-norm. Setting the derivative by ``log t[k]`` to zero gives
+more there than it saves. The maximum is taken as a p-norm (``row_norms``). Setting the derivative by ``log t[k]`` to
+zero gives
 
     t[k]^(p+2) = D * sum_o N[o]^(2/p-1) |W[o, k]|^p  /  S,
     N[o] = sum_k (|W[o, k]| / t[k])^p,   S = sum_o N[o]^(2/p),   D = sum_k t[k]^2,
@@ -24,13 +25,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Order of the norm that stands for the maximum of a row: a higher one is nearer to it, and takes smaller steps.
-_NORM = 8
+from tfptq.core.row_norms import ORDER, RowNorms
+
 #: The first 20 do nearly all: on random kernels, noise then fell by less than 0.1 dB up to the 1000th.
 _ITERATIONS = 100
-#: Weights below this share of a kernel's largest count as that share, so that all-zero columns have some factor. Its
-#: power of ``_NORM``, 1e-48, still is a normal number in float64.
-_SMALLEST_SHARE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,31 +60,27 @@ def equalizing_factors(readers: Sequence[Reader], lowest: np.ndarray, highest: n
         float64 ``[C]`` factors within their limits, under which the expected noise is at most that of all ones.
     """
     factors = start = np.ones(len(lowest))
-    powers = [_Powers(reader) for reader in readers]
+    noises = [_ReaderNoise(reader) for reader in readers]
     for _ in range(_ITERATIONS):
-        parts = [power.at(factors) for power in powers]
+        parts = [noise.at(factors) for noise in noises]
         wanted = sum(numerator for numerator, _, _ in parts) / sum(denominator for _, denominator, _ in parts)
         # Half of each step, on a logarithmic scale: the full one overshoots.
-        factors = np.sqrt(factors * np.clip(wanted ** (1.0 / (_NORM + 2)), lowest, highest))
-    noise = {name: sum(power.at(each)[2] for power in powers) for name, each in (("now", factors), ("before", start))}
-    return factors if noise["now"] < noise["before"] else start
+        factors = np.sqrt(factors * np.clip(wanted ** (1.0 / (ORDER + 2)), lowest, highest))
+    before, now = (sum(noise.at(each)[2] for noise in noises) for each in (start, factors))
+    return factors if now < before else start
 
 
-class _Powers:
-    """The sums of one reader."""
+class _ReaderNoise:
+    """The noise of one reader, and its part in the fixed point."""
 
     def __init__(self, reader: Reader):
-        top = max(float(reader.magnitudes.max(initial=0.0)), float(reader.others.max(initial=0.0))) or 1.0
-        self._weights = np.maximum(reader.magnitudes / top, _SMALLEST_SHARE).astype(np.float64) ** _NORM  # [O, C]
-        self._others = (reader.others / top).astype(np.float64) ** _NORM
+        self._norms = RowNorms(reader.magnitudes, reader.others)
         self._other_inputs = reader.other_inputs
-        rows = np.maximum(self._weights.max(axis=1, initial=0.0), self._others) ** (2.0 / _NORM)
+        rows = np.maximum(self._norms.powers.max(axis=1, initial=0.0), self._norms.others) ** (2.0 / ORDER)
         self._importance = reader.importance / float(rows.sum() * (reader.magnitudes.shape[1] + reader.other_inputs))
 
     def at(self, factors: np.ndarray) -> tuple[np.ndarray, float, float]:
         """Numerator ``[C]`` and denominator of the fixed point, and the noise."""
-        norms = self._weights @ factors**-_NORM + self._others  # [O]
+        rows, pulls = self._norms.at(factors)
         spread = float(np.sum(factors**2) + self._other_inputs)
-        noise = float(np.sum(norms ** (2.0 / _NORM)))
-        numerator = spread * (norms ** (2.0 / _NORM - 1.0) @ self._weights)
-        return self._importance * numerator, self._importance * noise, self._importance * noise * spread
+        return self._importance * (spread * pulls), self._importance * rows, self._importance * rows * spread

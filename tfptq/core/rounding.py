@@ -77,11 +77,11 @@ def round_weight(
     codes = problem.nearest()
     if method != "nearest":
         if len(gains):
-            scales, problem, codes = _search_gains(scales, problem, view.shape, gains)
+            problem, codes = _search_gains(problem, gains)
         codes = _keep_better(problem, codes, _codes(problem, method, options, seed))
         for _ in range(refine_scales):
-            scales, problem, codes = _refine(scales, problem, codes, view.shape)
-    return QuantizedWeight(codes.reshape(view.shape).astype(np.int8), scales, bits)
+            problem, codes = _refine(problem, codes)
+    return QuantizedWeight(codes.reshape(view.shape).astype(np.int8), problem.scales, bits)
 
 
 def _codes(problem: RoundingProblem, method: str, options: Any, seed: int) -> np.ndarray:
@@ -112,72 +112,63 @@ def _keep_better(problem: RoundingProblem, codes: np.ndarray, other: np.ndarray)
     return np.where(better[:, :, None], other, codes)
 
 
-def _search_gains(
-    scales: BlockScales, problem: RoundingProblem, shape: tuple[int, int, int], gains: Sequence[float]
-) -> tuple[BlockScales, RoundingProblem, np.ndarray]:
+def _search_gains(problem: RoundingProblem, gains: Sequence[float]) -> tuple[RoundingProblem, np.ndarray]:
     """Best multiple of the scales of each group of rows that share one, and its codes; 1 is always tried."""
+    scales, outputs = problem.scales, problem.view_shape[0]
     rows = scales.free_rows
-    group = np.arange(shape[0]) // scales.block_shape[0] if rows > 1 else np.zeros(shape[0], np.int64)  # [O]
+    group = np.arange(outputs) // scales.block_shape[0] if rows > 1 else np.zeros(outputs, np.int64)  # [O]
     least, best_gains, best = np.full(rows, np.inf), np.ones(rows), np.zeros(problem.weight.shape)
     for gain in (1.0, *gains):
-        trial = _with_scales(problem, scales.scaled(np.full(rows, gain)), shape)
+        trial = problem.with_scales(scales.scaled(np.full(rows, gain)))
         codes = _keep_better(trial, trial.nearest(), coordinate_codes(trial))
         error = np.bincount(group, trial.objective(codes).reshape(-1), rows)
         better = error < least
         least, best_gains = np.where(better, error, least), np.where(better, gain, best_gains)
         best = np.where(better[group].reshape(codes.shape[:2])[:, :, None], codes, best)
-    scales = scales.scaled(best_gains)
-    return scales, _with_scales(problem, scales, shape), best
+    return problem.with_scales(scales.scaled(best_gains)), best
 
 
-def _with_scales(problem: RoundingProblem, scales: BlockScales, shape: tuple[int, int, int]) -> RoundingProblem:
-    scale = np.broadcast_to(scales.expand(*shape[:2]), shape).reshape(problem.weight.shape).astype(np.float64)
-    return dataclasses.replace(problem, scale=scale)
-
-
-def _refine(
-    scales: BlockScales, problem: RoundingProblem, codes: np.ndarray, shape: tuple[int, int, int]
-) -> tuple[BlockScales, RoundingProblem, np.ndarray]:
+def _refine(problem: RoundingProblem, codes: np.ndarray) -> tuple[RoundingProblem, np.ndarray]:
     """One closed-form step of the scales, then coordinate descent of the codes; never worse."""
-    refined = _refined_scales(scales, problem, codes, shape)
-    moved = _with_scales(problem, refined, shape)
+    moved = problem.with_scales(_refined_scales(problem, codes))
     if moved.objective(codes).sum() > problem.objective(codes).sum():
-        return scales, problem, codes
-    return refined, moved, descend(moved, codes, _REFINEMENT_SWEEPS)
+        return problem, codes
+    return moved, descend(moved, codes, _REFINEMENT_SWEEPS)
 
 
-def _refined_scales(
-    scales: BlockScales, problem: RoundingProblem, codes: np.ndarray, shape: tuple[int, int, int]
-) -> BlockScales:
+def _refined_scales(problem: RoundingProblem, codes: np.ndarray) -> BlockScales:
     """Best float block scales, or best bases of integer and shift blocks, for given codes."""
-    rows, columns = scales.factors.shape
+    scales, (outputs, inputs, taps) = problem.scales, problem.view_shape
     m, n = scales.block_shape
-    row_block = np.arange(shape[0]) // m  # [O] -> v
+    row_block = np.arange(outputs) // m  # [O] -> v
     if scales.kind == "float":
-        column_block = np.repeat(np.arange(shape[1]) // n, shape[2])  # [K] -> h
-        values = _solve(problem, codes, row_block, rows, column_block, columns, scales.values())
+        column_block = np.repeat(np.arange(inputs) // n, taps)  # [K] -> h
+        values = _solve(problem, codes, row_block, column_block, scales.values())
         return dataclasses.replace(scales, base=np.ones(1, np.float32), factors=values)
-    bases = len(scales.base)
+    rows = len(scales.factors)
     unit = problem.scale / np.broadcast_to(scales.base, rows)[row_block].reshape(codes.shape[:2])[:, :, None]
-    group = row_block if bases == rows else np.zeros_like(row_block)
-    one = np.zeros(codes.shape[2], np.int64)
-    values = _solve(problem, codes * unit, group, bases, one, 1, scales.base[:, None])
+    base_of_row = row_block if len(scales.base) == rows else np.zeros_like(row_block)
+    one_column = np.zeros(codes.shape[2], np.int64)
+    values = _solve(problem, codes * unit, base_of_row, one_column, scales.base[:, None])
     return dataclasses.replace(scales, base=values[:, 0])
 
 
 def _solve(
-    problem: RoundingProblem,
-    codes: np.ndarray,
-    row_block: np.ndarray,
-    rows: int,
-    column_block: np.ndarray,
-    columns: int,
-    start: np.ndarray,
+    problem: RoundingProblem, codes: np.ndarray, row_block: np.ndarray, column_block: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """Scales ``[V, H]``, float32, that minimise the objective for codes ``[G, P, K]``.
+    """Scales that minimise the objective for given codes.
 
-    Row blocks whose system is singular or whose solution is not positive keep their ``start``.
+    Args:
+        problem: the quadratic; its own scales do not count.
+        codes: ``[G, P, K]``.
+        row_block: ``[O]`` in 0..V-1, the rows that share scales.
+        column_block: ``[K]`` in 0..H-1, the columns that do.
+        start: scales ``[V, H]`` that row blocks keep whose system is singular or whose solution is not positive.
+
+    Returns:
+        float32 ``[V, H]``.
     """
+    rows, columns = start.shape
     member = np.equal.outer(column_block, np.arange(columns)).astype(np.float64)  # [K, H]
     linear = np.zeros((rows, columns))
     np.add.at(linear, row_block, ((codes * problem.cross) @ member).reshape(-1, columns))

@@ -14,6 +14,8 @@ Directions that few samples excite would otherwise be fitted to noise; inputs th
 nearest.
 """
 
+import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 
@@ -35,14 +37,16 @@ class RoundingProblem:
 
     Attributes:
         weight: float weights w, ``[G, P, K]``.
-        scale: scale S of each weight, ``[G, P, K]``.
+        view_shape: their shape ``(O, I, T)`` in the canonical view.
+        scales: scales of the blocks of that view.
         code_range: smallest and largest code.
         gram: damped A, ``[G, K, K]``.
         cross: damped C, ``[G, P, K]``.
     """
 
     weight: np.ndarray
-    scale: np.ndarray
+    view_shape: tuple[int, int, int]
+    scales: BlockScales
     code_range: tuple[int, int]
     gram: np.ndarray
     cross: np.ndarray
@@ -55,6 +59,26 @@ class RoundingProblem:
         error = self.scale * codes - self.weight
         return np.sum((error @ self.gram - 2.0 * self.residual) * error, axis=2)
 
+    @functools.cached_property
+    def scale(self) -> np.ndarray:
+        """Scale S of each weight, ``[G, P, K]``."""
+        scale = np.broadcast_to(self.scales.expand(*self.view_shape[:2]), self.view_shape)
+        return scale.reshape(self.weight.shape).astype(np.float64)
+
+    def with_scales(self, scales: BlockScales) -> "RoundingProblem":
+        """The quadratic of the same layer under other scales."""
+        return dataclasses.replace(self, scales=scales)
+
+    @property
+    def ratio(self) -> np.ndarray:
+        """Float weights in units of their scales, ``[G, P, K]``."""
+        return self.weight / self.scale
+
+    @property
+    def unit(self) -> np.ndarray:
+        """What a step of one code adds to the objective, ``[G, P]``: the mean over the weights of a row."""
+        return np.mean(self.scale**2 * np.diagonal(self.gram, axis1=1, axis2=2)[:, None, :], axis=2)
+
     @property
     def residual(self) -> np.ndarray:
         """``C - W A``, ``[G, P, K]``: half the downhill direction at the float weights."""
@@ -62,7 +86,7 @@ class RoundingProblem:
 
     def nearest(self) -> np.ndarray:
         """Codes next to the float weights, float64 ``[G, P, K]``."""
-        return np.clip(np.rint(self.weight / self.scale), *self.code_range)
+        return np.clip(np.rint(self.ratio), *self.code_range)
 
 
 def rounding_problem(
@@ -85,7 +109,6 @@ def rounding_problem(
     if not np.isfinite(view).all():
         raise ValueError("the weights to be rounded are not all finite")
     weight = statistics.group_view(np.asarray(view, np.float64))
-    scale = np.broadcast_to(scales.expand(*view.shape[:2]), view.shape).reshape(weight.shape).astype(np.float64)
     power = np.diagonal(statistics.gram, axis1=1, axis2=2).mean(axis=1)  # [G]
     # Sums of float32 products have errors; as a matrix, the largest eigenvalue may be this share of the trace of E xxᵀ.
     variances = np.abs(np.diagonal(statistics.gram, axis1=1, axis2=2))
@@ -100,4 +123,4 @@ def rounding_problem(
     if largest < SMALL:
         exponent = -math.frexp(largest)[1]
         gram, cross = np.ldexp(gram, exponent), np.ldexp(cross, exponent)
-    return RoundingProblem(weight, scale, weight_code_range(bits), gram, cross)
+    return RoundingProblem(weight, view.shape, scales, weight_code_range(bits), gram, cross)

@@ -6,14 +6,8 @@ only moves its own outputs. The candidates are tried coarse to fine: every fourt
 block's best.
 
 **Integer and shift scales.** ``S[v, h] = s_v * r[v, h]`` with ``r`` an integer or a power of two; ``r`` times
-any code stays within 127, so that the layer is exactly an int8 one. From the best float scales:
-
-1. ``s_v``: for each candidate every block takes the multiplier with the least error while its neighbours keep their
-   float scales; those with the least sums go on. A thorough search tries more candidates, and takes those that a pass
-   of step 2 leaves with the least errors.
-2. ``r``: coordinate descent over columns with the true errors.
-3. ``s_v`` again for fixed ``r``, then ``r`` again; a thorough search refines both twice more. Each row block keeps the
-   best of its results.
+any code stays within 127, so that the layer is exactly an int8 one. ``multiple_search`` looks for them near the best
+float scales; each row block keeps the best of what it finds.
 
 Every row block starts at the better one of the max-abs and the weight-MSE scales, and in the end takes its start back
 if the search, which runs in float32, is not better in float64: the result is never worse than either start.
@@ -26,23 +20,14 @@ import numpy as np
 from tfptq.core.affine import SCALE_KINDS, multipliers_of
 from tfptq.core.block_errors import OBJECTIVES, BlockErrors
 from tfptq.core.blocks import BlockScales, block_maxima, float_scales
-from tfptq.core.scale_multiples import largest_alive, nearest_multiplier, scales_of_multiples
+from tfptq.core.multiple_search import QUICK, THOROUGH, MultipleSearch
+from tfptq.core.scale_multiples import largest_alive, scales_of_multiples
 from tfptq.core.weight_scales import max_abs_scales, start_scales
 
 #: Candidates of a float block scale, as multiples of max-abs: alpha, beta and n of the paper.
 ALPHA, BETA, STEPS = 0.3, 1.2, 100
-#: Every so many candidates are tried first.
+#: Every so many candidates are tried first, and then the three to each side of the best: 33 in place of all 102.
 _STRIDE = 4
-#: Candidates of ``s_v``, and how many of them go through the whole search. They are multiples of the one that gives the
-#: row's largest block the largest multiplier.
-_BASES, _FINALISTS = np.geomspace(0.6, 2.5, 32), 4
-#: The same of a thorough search, and how many get one pass. With nearest rounding, the error jumps from candidate to
-#: candidate, so that it pays to try many; docs/benchmarks.md ("Kinds of block scale") says how near to float they come.
-_MANY_BASES, _ENTRANTS, _MANY_FINALISTS = np.geomspace(0.6, 2.5, 94), 48, 8
-#: Multiples of ``s_v`` tried while the multipliers stay.
-_FINE_STEPS = np.linspace(0.97, 1.03, 25)
-_BASE_STEPS = np.concatenate([np.linspace(0.7, 0.95, 6), np.linspace(0.96, 1.04, 9), np.linspace(1.05, 1.2, 4)])
-
 #: What the search must gain on its start, relative. A row of one weight has the same cosine at any scale, even one that
 #: clips the weight to a third: no rounding error of the cosine may choose it.
 _MARGIN = 1e-9
@@ -94,9 +79,10 @@ def search_scales(
     largest = max_abs_scales(view, block_shape, bits).values()
     found = float_scales(_descend_float(errors, unrestricted.values(), largest, sweeps), block_shape)
     if kind != "float":
+        search = MultipleSearch(errors, found.values(), multipliers_of(kind, bits, allowed), sweeps)
         alive = block_maxima(view, block_shape) > 0.0
-        multipliers = multipliers_of(kind, bits, allowed)
-        found = _search_multiples(errors, found.values(), alive, kind, block_shape, multipliers, sweeps, thorough)
+        finished = search.run(largest_alive(found.values(), alive), THOROUGH if thorough else QUICK)
+        found = _rowwise_best([scales_of_multiples(kind, *item, block_shape) for item in finished], errors)
     return _rowwise_best([start, found], exact, _MARGIN)
 
 
@@ -148,97 +134,9 @@ def _descend_float(errors: BlockErrors, values: np.ndarray, largest: np.ndarray,
             center = coarse[costs[: len(coarse)].argmin(axis=0)]  # [V]
             second = factors[np.clip(center + near[:, None], 0, STEPS)] * largest[:, h]
             costs = np.concatenate([errors.column_costs(h, second)[:-1], costs])
-            candidates = np.concatenate([second, first, values[None, :, h]])
-            _take_best(errors, values, h, candidates, costs)
+            candidates = np.concatenate([second, first, values[None, :, h]])  # the current one wins ties
+            best = errors.take_best(h, candidates, costs)
+            values[:, h] = candidates[best, np.arange(len(values))]
         if np.array_equal(values, before):
             break
     return values
-
-
-def _take_best(
-    errors: BlockErrors, values: np.ndarray, h: int, candidates: np.ndarray, costs: np.ndarray
-) -> np.ndarray:
-    """Move one column to its best candidates; the current one (the last) wins ties. Returns the choice ``[V]``."""
-    best = len(costs) - 1 - costs[::-1].argmin(axis=0)
-    values[:, h] = candidates[best, np.arange(values.shape[0])]
-    errors.set_column(h, values[:, h])
-    return best
-
-
-def _search_multiples(
-    errors: BlockErrors,
-    values: np.ndarray,
-    alive: np.ndarray,
-    kind: str,
-    block_shape: tuple[int, int],
-    multipliers: np.ndarray,
-    sweeps: int,
-    thorough: bool,
-) -> BlockScales:
-    """Integer or shift scales near the float scales ``[V, H]``, which ``errors`` has taken."""
-    if values.shape[1] == 1:
-        return scales_of_multiples(kind, values[:, 0], np.ones_like(values), block_shape)
-    largest = largest_alive(values, alive) / multipliers[-1]
-    bases = _best_bases(errors, values, largest * (_MANY_BASES if thorough else _BASES)[:, None], multipliers)
-    if thorough:
-        bases = _best_after_a_pass(errors, values, bases[:_ENTRANTS], multipliers)
-    finished = []
-    for base in bases[: _MANY_FINALISTS if thorough else _FINALISTS]:
-        index = nearest_multiplier(values / base[:, None], multipliers)
-        index = _descend_multiples(errors, base, index, multipliers, sweeps)
-        for steps in (_BASE_STEPS, _FINE_STEPS, _FINE_STEPS) if thorough else (_BASE_STEPS,):
-            base = _refine_base(errors, base, multipliers[index], steps)
-            index = _descend_multiples(errors, base, index, multipliers, sweeps)
-        finished.append(scales_of_multiples(kind, base, multipliers[index], block_shape))
-    return _rowwise_best(finished, errors)
-
-
-def _near_indices(index: np.ndarray, reach: int, multipliers: np.ndarray) -> np.ndarray:
-    """Indices ``[n, V]`` around ``index`` ``[V]``."""
-    return np.clip(index + np.arange(-reach, reach + 1)[:, None], 0, len(multipliers) - 1)
-
-
-def _best_bases(errors: BlockErrors, values: np.ndarray, bases: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """Bases ``[n, V]``, the best first, by the sums over the blocks of their errors at the best multiplier each."""
-    total = np.zeros_like(bases)
-    for h in range(values.shape[1]):
-        near = [
-            _near_indices(nearest_multiplier(values[:, h] / choice, multipliers), 1, multipliers) for choice in bases
-        ]
-        candidates = multipliers[np.stack(near)] * bases[:, None, :]  # [n, 3, V]
-        costs = errors.column_costs(h, candidates.reshape(-1, bases.shape[1]))[:-1]
-        total += costs.reshape(candidates.shape).min(axis=1)
-    return np.take_along_axis(bases, total.argsort(axis=0, kind="stable"), axis=0)
-
-
-def _best_after_a_pass(
-    errors: BlockErrors, values: np.ndarray, bases: np.ndarray, multipliers: np.ndarray
-) -> np.ndarray:
-    """Bases ``[n, V]``, the best first, by their errors after a pass over the columns."""
-    costs = []
-    for base in bases:
-        index = nearest_multiplier(values / base[:, None], multipliers)
-        index = _descend_multiples(errors, base, index, multipliers, 1)
-        costs.append(errors.row_objective(base[:, None] * multipliers[index]))
-    return np.take_along_axis(bases, np.argsort(costs, axis=0, kind="stable"), axis=0)
-
-
-def _descend_multiples(
-    errors: BlockErrors, base: np.ndarray, index: np.ndarray, multipliers: np.ndarray, sweeps: int
-) -> np.ndarray:
-    """Coordinate descent over columns for fixed bases; returns the new indices ``[V, H]``."""
-    index = index.copy()
-    values = base[:, None] * multipliers[index]
-    errors.set_scales(values)
-    for h in list(range(index.shape[1])) * sweeps:
-        near = _near_indices(index[:, h], 3, multipliers)
-        candidates = np.concatenate([base * multipliers[near], values[None, :, h]])
-        best = _take_best(errors, values, h, candidates, errors.column_costs(h, candidates[:-1]))
-        index[:, h] = np.concatenate([near, index[None, :, h]])[best, np.arange(len(base))]
-    return index
-
-
-def _refine_base(errors: BlockErrors, base: np.ndarray, multiples: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Best multiple of each base while the multipliers stay."""
-    costs = [errors.row_objective(step * base[:, None] * multiples) for step in steps]
-    return base * steps[np.argmin(costs, axis=0)]

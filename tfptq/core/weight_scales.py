@@ -45,17 +45,18 @@ def fit_scales(view: np.ndarray, config: QuantizationConfig) -> BlockScales:
     """
     if not np.isfinite(view).all():
         raise ValueError("the weights contain NaN or infinity")
-    search = config.weight_scale != "max_abs"
+    by_error = config.weight_scale != "max_abs"
     if config.scaler == "shift" and isinstance(config.granularity, PerTensor):
-        return shift_scales(view, config.weight_bits, search)
+        return shift_scales(view, config.weight_bits, search=by_error)
     shape = block_shape(config.granularity, view.shape[0], view.shape[1])
-    return start_scales(view, shape, config.weight_bits, config.scaler, config.multipliers)[int(search)]
+    scales_of = mse_scales if by_error else max_abs_scales
+    return scales_of(view, shape, config.weight_bits, config.scaler, config.multipliers)
 
 
-def start_scales(
-    view: np.ndarray, shape: tuple[int, int], bits: int, kind: str, allowed: Sequence[int] | None = None
-) -> list[BlockScales]:
-    """Max-abs scales, and those with the least weight error, of one kind.
+def max_abs_scales(
+    view: np.ndarray, shape: tuple[int, int], bits: int, kind: str = "float", allowed: Sequence[int] | None = None
+) -> BlockScales:
+    """Smallest scales that clip nothing; of another kind than float, the smallest multiples that are not below them.
 
     Args:
         view: float ``[O, I, T]``.
@@ -64,41 +65,41 @@ def start_scales(
         kind: ``"float"``, ``"integer"`` or ``"shift"``.
         allowed: the only multipliers of integer scales; None for all.
     """
-    starts = [max_abs_scales(view, shape, bits), mse_scales(view, shape, bits)]
-    if kind == "float":
-        return starts
-    alive = block_maxima(view, shape) > 0.0
-    multipliers = multipliers_of(kind, bits, allowed)
-    covering = [covering_scales(scales, alive, kind, multipliers) for scales in starts]
-    return [covering[0], mse_multiples(view, starts[1], covering, alive, bits, multipliers)]
-
-
-def max_abs_scales(view: np.ndarray, shape: tuple[int, int], bits: int) -> BlockScales:
-    """Smallest scales that clip nothing.
-
-    Args:
-        view: float ``[O, I, T]``.
-        shape: block shape ``(m, n)`` in channels.
-        bits: width of the codes.
-    """
     maxima = block_maxima(view, shape).astype(np.float64)
-    maxima[maxima == 0.0] = maxima.max(initial=0.0) or 1.0
-    scales = np.maximum(np.float32(maxima / weight_code_limit(bits)), SMALLEST_SCALE)
-    return float_scales(scales, shape)
+    alive = maxima > 0.0
+    maxima[~alive] = maxima.max(initial=0.0) or 1.0
+    scales = float_scales(np.maximum(np.float32(maxima / weight_code_limit(bits)), SMALLEST_SCALE), shape)
+    return scales if kind == "float" else covering_scales(scales, alive, kind, multipliers_of(kind, bits, allowed))
 
 
-def mse_scales(view: np.ndarray, shape: tuple[int, int], bits: int) -> BlockScales:
-    """Scales with the least squared weight error, never worse than max-abs.
+def mse_scales(
+    view: np.ndarray, shape: tuple[int, int], bits: int, kind: str = "float", allowed: Sequence[int] | None = None
+) -> BlockScales:
+    """Scales with the least squared weight error, never worse than max-abs ones of that kind.
 
     Args:
         view: float ``[O, I, T]``.
         shape: block shape ``(m, n)`` in channels.
         bits: width of the codes.
+        kind: ``"float"``, ``"integer"`` or ``"shift"``.
+        allowed: the only multipliers of integer scales; None for all.
     """
     start = max_abs_scales(view, shape, bits)
     units = (view / start.expand(*view.shape[:2])).astype(np.float32)  # weights in units of S0
     errors = rounding_errors(units, CANDIDATES[:, None, None], shape, bits)
-    return float_scales(start.values() * CANDIDATES[errors.argmin(axis=0)], shape)
+    wanted = float_scales(start.values() * CANDIDATES[errors.argmin(axis=0)], shape)
+    if kind == "float":
+        return wanted
+    alive, multipliers = block_maxima(view, shape) > 0.0, multipliers_of(kind, bits, allowed)
+    starts = [covering_scales(scales, alive, kind, multipliers) for scales in (start, wanted)]
+    return mse_multiples(view, wanted, starts, alive, bits, multipliers)
+
+
+def start_scales(
+    view: np.ndarray, shape: tuple[int, int], bits: int, kind: str, allowed: Sequence[int] | None = None
+) -> list[BlockScales]:
+    """Max-abs and MSE scales of one kind, between which a search may choose its start; arguments are as of both."""
+    return [max_abs_scales(view, shape, bits, kind, allowed), mse_scales(view, shape, bits, kind, allowed)]
 
 
 def mse_multiples(

@@ -19,7 +19,7 @@ from tfptq.tflite.emit import IntegerPlan
 from tfptq.tflite.float_file import Skeleton
 from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
-from tfptq.tflite.matching import WeightKey
+from tfptq.tflite.matching import KernelKey, WeightKey, is_keras_weight
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96
@@ -54,12 +54,12 @@ class Outcome:
     skeleton: Skeleton
     plan: IntegerPlan
     weights: Mapping[WeightKey, np.ndarray]
-    fitted: Mapping[WeightKey | int, FittedWeight]
+    fitted: Mapping[KernelKey, FittedWeight]
     kernels: Sequence[KernelPlan]
     tflite: bytes
     samples: Mapping[str, np.ndarray]
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
-    fitted_without_statistics: Mapping[WeightKey | int, str] = field(default_factory=dict)
+    fitted_without_statistics: Mapping[KernelKey, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -143,15 +143,15 @@ def granularity_name(scales: BlockScales) -> str:
 def _layer_report(
     outcome: Outcome,
     config: QuantizationConfig,
-    key: WeightKey | int,
+    key: KernelKey,
     item: FittedWeight,
     snrs: Mapping[int, float],
 ) -> LayerReport:
     skeleton, first = outcome.skeleton, item.bindings[0]
-    view = outcome.weights[key] if isinstance(key, tuple) else skeleton.kernel(first)
+    view = outcome.weights[key] if is_keras_weight(key) else skeleton.kernel(first)
     bias_bytes = 0 if skeleton.bias(first) is None else 4 * len(view)
     ratios = [snrs[binding.output] for binding in item.bindings if binding.output in snrs]
-    reordered = outcome.reordered.get(key[0]) if isinstance(key, tuple) else None
+    reordered = outcome.reordered.get(key[0]) if is_keras_weight(key) else None
     written = _first_written(outcome, item)
     return LayerReport(
         name=_layer_name(outcome, key),
@@ -174,22 +174,22 @@ def _first_written(outcome: Outcome, item: FittedWeight) -> KernelPlan:
     return next(kernel for kernel in outcome.kernels if kernel.binding is item.bindings[0])
 
 
-def _rounding(outcome: Outcome, config: QuantizationConfig, key: WeightKey | int, item: FittedWeight) -> str:
+def _rounding(outcome: Outcome, config: QuantizationConfig, key: KernelKey, item: FittedWeight) -> str:
     """How the codes of a weight were found."""
-    if key in outcome.fitted_without_statistics or not isinstance(key, tuple):
+    if key in outcome.fitted_without_statistics or not is_keras_weight(key):
         return "nearest"
     return rounding_method(config.for_layer(key[0]), item.weight.codes.shape)
 
 
-def _layer_name(outcome: Outcome, key: WeightKey | int) -> str:
-    if not isinstance(key, tuple):
+def _layer_name(outcome: Outcome, key: KernelKey) -> str:
+    if not is_keras_weight(key):
         return outcome.skeleton.model.name(key)
     layer, weight = key
     return layer if weight == "kernel" else f"{layer}/{weight}"
 
 
-def _layer_type(outcome: Outcome, key: WeightKey | int) -> str:
-    return type(outcome.model.get_layer(key[0])).__name__ if isinstance(key, tuple) else "constant of the converter"
+def _layer_type(outcome: Outcome, key: KernelKey) -> str:
+    return type(outcome.model.get_layer(key[0])).__name__ if is_keras_weight(key) else "constant of the converter"
 
 
 def _unquantized_layers(
@@ -272,7 +272,7 @@ def _unknown_operators_are_likely_float(outcome: Outcome) -> bool:
 
     It is a guess: there are float operators, and no integer kernel without a Keras weight, which could be the layer's.
     """
-    return bool(outcome.plan.float_operators) and all(isinstance(key, tuple) for key in outcome.fitted)
+    return bool(outcome.plan.float_operators) and all(is_keras_weight(key) for key in outcome.fitted)
 
 
 def _warnings_of_samples(outcome: Outcome, num_samples: int):
@@ -341,7 +341,7 @@ def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
     budget = None if config.mixed_precision is None else config.mixed_precision.budget_bytes
     if budget is None:
         return
-    written = [_first_written(outcome, item) for key, item in outcome.fitted.items() if isinstance(key, tuple)]
+    written = [_first_written(outcome, item) for key, item in outcome.fitted.items() if is_keras_weight(key)]
     stored = sum(code_bytes(kernel.layout, kernel.weight_in_file, kernel.binding.view) for kernel in written)
     if stored > budget:
         yield (
@@ -371,7 +371,7 @@ def _warnings(outcome: Outcome):
         if count:
             yield f"{count} of {len(outcome.kernels)} kernels {cost}"
     for key, item in outcome.fitted.items():
-        if not isinstance(key, tuple):
+        if not is_keras_weight(key):
             name = outcome.skeleton.model.name(key)
             yield f"kernel {name!r} is no weight of a Keras layer; it is quantized per channel at 8 bits"
         elif not outcome.weights[key].any():

@@ -40,6 +40,9 @@ FACTOR_TOLERANCE = 1e-5
 
 #: A Keras weight: (name of the layer, name of the weight in it).
 WeightKey = tuple[str, str]
+#: What a kernel goes by: the Keras weight that it is, or its tensor index where it is none (the converter made or
+#: changed it). ``is_keras_weight`` and ``layer_name`` tell them apart.
+KernelKey = WeightKey | int
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,21 @@ class WeightBinding:
     view: WeightView
     key: WeightKey | None = None
     row_factors: np.ndarray | None = None
+
+    @property
+    def kernel_key(self) -> KernelKey:
+        """What the kernel goes by."""
+        return self.kernel if self.key is None else self.key
+
+
+def is_keras_weight(key: KernelKey) -> bool:
+    """Whether a kernel is the weight of a Keras layer."""
+    return isinstance(key, tuple)
+
+
+def layer_name(model: TFLiteModel, key: KernelKey) -> str:
+    """Name of the layer that a kernel is a weight of, or of the kernel's tensor where there is none."""
+    return key[0] if is_keras_weight(key) else model.name(key)
 
 
 def kernel_view(operator_name: str, shape: tuple[int, ...]) -> WeightView:
