@@ -152,7 +152,11 @@ def test_layers_of_a_block_must_want_the_same(model, images, changes, message):
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [({}, {}), ({"learning_rate": 0.1}, {"learning_rate": 0.1}), ({"method": "adaround", "learning_rate": 0.1}, {})],
+    [
+        ({}, {}),
+        ({"learning_rate": 0.1}, {"learning_rate": 0.1}),
+        ({"method": "adaround", "steps": 5, "learning_rate": 0.1}, {}),
+    ],
 )
 def test_blocks_learn_at_the_rate_of_the_config(model, images, monkeypatch, changes, expected):
     given = []
@@ -162,7 +166,7 @@ def test_blocks_learn_at_the_rate_of_the_config(model, images, monkeypatch, chan
         return [kernel.weight for kernel in kernels]
 
     monkeypatch.setattr(tfptq.fit, "reconstruct_block", spy)
-    quantize(model, images, CONFIG.replace(rounding=dataclasses.replace(BLOCKS, steps=5, **changes)))
+    quantize(model, images, CONFIG.replace(rounding=dataclasses.replace(BLOCKS, **changes)))
     assert given == [expected]
 
 
