@@ -74,10 +74,8 @@ def parse_granularity(text: str) -> PerTensor | PerChannel | PerBlock:
     )
 
 
-def grid(
-    granularities: list[str], bits: list[int], scalers: list[str], reorder: list[bool]
-) -> tuple[list[Cell], list[str]]:
-    """All cells of a grid, without those that repeat others or cannot be.
+def grid(granularities: list[str], bits: list[int], scalers: list[str], reorder: list[bool]) -> list[Cell]:
+    """All cells of a grid, without those that repeat others.
 
     Layers without blocks have one kind of scale and nothing to reorder.
 
@@ -87,30 +85,20 @@ def grid(
         scalers: kinds of block scale.
         reorder: False, True or both.
 
-    Returns:
-        The cells, and names of those left out because ``integer`` needs 4 bits or fewer.
-
     Raises:
-        ValueError: a text that is no granularity, or nothing is left.
+        ValueError: a text that is no granularity, or an axis of the grid is empty.
     """
+    for name, values in (("granularities", granularities), ("bits", bits), ("scalers", scalers)):
+        if not values:
+            raise ValueError(f"the grid is empty: there are no {name}")
     cells: dict[Cell, None] = {}
-    left_out = []
     for granularity in map(parse_granularity, granularities):
         blocks = isinstance(granularity, PerBlock)
         for width in bits:
             for scaler in scalers if blocks else ["float"]:
                 for move in reorder if blocks else [False]:
-                    cell = Cell(granularity, width, scaler, move)
-                    if scaler == "integer" and width > 4:
-                        left_out.append(cell.name)
-                    else:
-                        cells[cell] = None
-    for name, values in (("granularities", granularities), ("bits", bits), ("scalers", scalers)):
-        if not values:
-            raise ValueError(f"the grid is empty: there are no {name}")
-    if not cells:
-        raise ValueError("the grid is empty: scaler 'integer' needs 4 bits or fewer")
-    return list(cells), left_out
+                    cells[Cell(granularity, width, scaler, move)] = None
+    return list(cells)
 
 
 def describe(result: "QuantizationResult", cell: Cell) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from converters.command_line import UsageError
 from converters.granularity_cells import Cell, Records, describe, grid
 from converters.granularity_plot import require_matplotlib, write_plot
 from tfptq.config import QuantizationConfig
-from tfptq.core.affine import WEIGHT_BITS
+from tfptq.core.affine import SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.decibels import signal_to_noise
 from tfptq.files import write_atomically
 
@@ -111,17 +111,14 @@ def _read_grid() -> list[Cell]:
     wrong = [text for text in FLAGS.bits if not text.isdigit() or int(text) not in WEIGHT_BITS]
     if wrong:
         raise UsageError(f"--bits has {wrong[0]!r}; widths are {', '.join(map(str, WEIGHT_BITS))}")
-    unknown = sorted({*FLAGS.scalers} - {"float", "integer", "shift"})
+    unknown = sorted({*FLAGS.scalers} - {*SCALE_KINDS})
     if unknown:
-        raise UsageError(f"--scalers has {unknown[0]!r}; kinds of scale are float, integer, shift")
+        raise UsageError(f"--scalers has {unknown[0]!r}; kinds of scale are {', '.join(SCALE_KINDS)}")
     reorder = {"both": [False, True], "yes": [True], "no": [False]}[FLAGS.reorder]
     try:
-        cells, left_out = grid(FLAGS.granularities, [int(text) for text in FLAGS.bits], FLAGS.scalers, reorder)
+        return grid(FLAGS.granularities, [int(text) for text in FLAGS.bits], FLAGS.scalers, reorder)
     except ValueError as error:
         raise UsageError(f"--granularities, --bits, --scalers: {error}") from error
-    for name in left_out:
-        print(f"left out, as integer scales need 4 bits or fewer: {name}")
-    return cells
 
 
 def _settings() -> dict[str, Any]:

@@ -237,9 +237,6 @@ class QuantizationConfig:
 
         Args:
             layer_names: names of the layers at the edges of the model; see ``tfptq.graph.edge_layers``.
-
-        Raises:
-            ValueError: an override names a layer, and for it what cannot have ``edge_bits``.
         """
         return self if self.edge_bits is None else self.with_pinned(layer_names, self.edge_bits)
 
@@ -253,9 +250,6 @@ class QuantizationConfig:
         Args:
             layer_names: names of the layers.
             bits: their width.
-
-        Raises:
-            ValueError: an override names a layer, and for it what cannot have so many bits.
         """
         narrowest = self.weight_bits if self.mixed_precision is None else min(self.mixed_precision.bits)
         if bits <= narrowest:
@@ -273,10 +267,9 @@ class QuantizationConfig:
         changes = {} if "weight_bits" in found else {"weight_bits": bits}
         own = {field: value for field, (item, value) in found.items() if item.names(layer_name)}
         if isinstance(settled["granularity"], PerBlock):
-            if "granularity" not in own and own.get("scaler", "float") == "float":
-                changes.update(granularity=PerChannel(), scaler="float")
-            else:
+            if "granularity" in own or own.get("scaler", "float") != "float":
                 return changes
+            changes.update(granularity=PerChannel(), scaler="float")
         if settled["layout"] not in ("size", "speed") and "layout" not in own:
             changes["layout"] = "int8"
         return changes

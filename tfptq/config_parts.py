@@ -156,15 +156,13 @@ class Calibration:
         between("calibration.bins", self.bins, 256, 65536)
 
 
-_ATTENTION, _ADAROUND = {"attention": "method='attention'"}, {"adaround": "method='adaround'"}
-_BLOCK = {"block": "reconstruction='block'"}
-#: Option of ``Rounding`` -> the methods, and the reconstruction, that read it, and how to ask for them.
+#: Option of ``Rounding`` -> the methods that read it, and the reconstruction.
 _READERS_OF_ROUNDING = {
-    "steps": {**_ATTENTION, **_ADAROUND},
-    "learning_rate": {**_ATTENTION, **_ADAROUND, **_BLOCK},
-    "tau": {**_ATTENTION, **_BLOCK},
-    "start": _ATTENTION,
-    "block_steps": _BLOCK,
+    "steps": ("attention", "adaround"),
+    "learning_rate": ("attention", "adaround", "block"),
+    "tau": ("attention", "block"),
+    "start": ("attention",),
+    "block_steps": ("block",),
 }
 
 
@@ -231,9 +229,10 @@ class Rounding:
             )
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, readers in _READERS_OF_ROUNDING.items():
-            if getattr(self, name) != defaults[name] and not {self.method, self.reconstruction} & readers.keys():
+            if getattr(self, name) != defaults[name] and not {self.method, self.reconstruction}.intersection(readers):
+                wanted = [f"{'reconstruction' if reader == 'block' else 'method'}={reader!r}" for reader in readers]
                 raise ValueError(
-                    f"rounding.{name}={getattr(self, name)!r} has no effect without {' or '.join(readers.values())}; "
+                    f"rounding.{name}={getattr(self, name)!r} has no effect without {' or '.join(wanted)}; "
                     "leave it out, or name that as well"
                 )
 

@@ -83,8 +83,8 @@ def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -
     found = np.arange(1, largest + 1) if allowed is None else np.unique([r for r in allowed if r <= largest])
     if not len(found):
         raise ValueError(
-            f"multipliers is {tuple(allowed)}; with {bits} bits at least one must be {largest} or less; or give layers "
-            "of so many bits granularity=PerChannel(), scaler='float' by an override"
+            f"multipliers is {tuple(allowed)}; with {bits} bits at least one must be {largest} or less: code times "
+            "multiplier must fit int8"
         )
     return found
 
