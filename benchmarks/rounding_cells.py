@@ -64,6 +64,8 @@ def _network(network: str) -> Iterable[Cell]:
     """What steps beyond single layers bring."""
     yield preset(network, "w4a8_channel")
     yield changed(network, "without equalization", equalize=False)
+    if network == "mobilenetv2":  # the others have no channels that may be rotated
+        yield changed(network, "without rotation", rotate=False)
     yield changed(network, "with fine-tuning", fine_tuning=FineTuning())
 
 

@@ -79,6 +79,8 @@ class QuantizationConfig:
         equalize: multiply channels in one layer and divide them in the next: where that helps layers of less than 8
             bits, or, when all have 8, where channels of one activation differ in size. Needs more than one scale in
             the layers that read them.
+        rotate: mix channels by a learned rotation where all is linear between the layers of less than 8 bits that
+            produce and read them, as at the narrow ends of inverted residuals: their weights become more even in size.
         reorder: reorder channels across layers, so that similar ones share a block.
         fine_tuning: adjust scales and biases of the whole network together in the end; None leaves them. No preset has
             it: the networks of ``docs/benchmarks.md`` came no closer to float by it on samples that it had not seen.
@@ -109,6 +111,7 @@ class QuantizationConfig:
     rounding: Rounding = Rounding()
     statistics_samples: int | None = None
     equalize: bool = False
+    rotate: bool = False
     reorder: bool = False
     fine_tuning: FineTuning | None = None
     mixed_precision: MixedPrecision | None = None
@@ -338,6 +341,7 @@ _LEARNED_4_BIT = QuantizationConfig(
     weight_scale="output",
     rounding=Rounding("attention"),
     equalize=True,
+    rotate=True,
 )
 _BLOCKS_4_BIT = _LEARNED_4_BIT.replace(granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True)
 #: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.

@@ -38,6 +38,7 @@ from tfptq.graph.channel_room import (
     measure_channels,
     multiplied_values,
 )
+from tfptq.graph.channel_rules import Change
 from tfptq.graph.flat_graph import FlatGraph, Value
 from tfptq.graph.rebuild import read_graph
 from tfptq.layers import supports, weight_specs
@@ -102,7 +103,7 @@ class _Network:
     @classmethod
     def of(cls, model: keras.Model, config: QuantizationConfig) -> "_Network":
         graph = read_graph(model)
-        return cls(model, config, graph, analyse(graph, scaling=True))
+        return cls(model, config, graph, analyse(graph, Change.SCALE))
 
     def scaled(self, factors: Mapping[int, np.ndarray]) -> "_Network":
         """The network with the channels of some groups scaled."""

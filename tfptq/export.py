@@ -36,6 +36,7 @@ _NOT_DONE = {
     "rounding": Rounding("nearest"),
     "bias_correction": False,
     "equalize": False,
+    "rotate": False,
     "reorder": False,
     "fine_tuning": None,
     "mixed_precision": None,

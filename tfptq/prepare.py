@@ -1,4 +1,4 @@
-"""The float side of quantization: the canonical network, channels equalized and reordered, and the samples.
+"""The float side of quantization: the canonical network, channels equalized, rotated and reordered, and the samples.
 
 Everything here leaves the function of the network as it is; each step is checked for that on some samples.
 """
@@ -22,6 +22,7 @@ from tfptq.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.mixed_precision import choose_bits
 from tfptq.progress import Progress
 from tfptq.reordering import ReorderedModel, reorder_channels
+from tfptq.rotation import rotate_linear_channels
 from tfptq.text import counted
 
 #: Samples that tell the sizes of the channels of inputs.
@@ -59,7 +60,7 @@ class FloatNetwork:
 def prepare(
     model: keras.Model | str | os.PathLike, dataset: Any, config: QuantizationConfig, steps: Progress
 ) -> FloatNetwork:
-    """Fold BatchNorms, choose bits, equalize and reorder channels, as the config asks.
+    """Fold BatchNorms, choose bits, equalize, rotate and reorder channels, as the config asks.
 
     Args:
         model: Keras model or the path of one.
@@ -99,6 +100,12 @@ def prepare(
             if equalized is not canonical:
                 differences["equalize"] = max(check_float_equal(canonical, equalized, batch).values())
             canonical = equalized
+    if config.rotate:
+        with steps.step("rotate") as advance:
+            rotated = rotate_linear_channels(canonical, config, advance)
+            if rotated is not canonical:
+                differences["rotate"] = max(check_float_equal(canonical, rotated, batch).values())
+            canonical = rotated
     reordered = None
     if config.reorder:
         with steps.step("reorder") as advance:

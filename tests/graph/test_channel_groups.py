@@ -5,6 +5,7 @@ from keras import layers
 
 from tfptq.graph import Side, canonicalise, channel_groups
 from tfptq.graph.channel_groups import analyse
+from tfptq.graph.channel_rules import Change
 from tfptq.graph.rebuild import read_graph
 
 
@@ -108,7 +109,7 @@ def test_only_homogeneous_paths_are_equalizable():
     def groups(between):
         inputs = keras.Input((4, 4, 3))
         x = between(layers.Conv2D(4, 1)(inputs))
-        return analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1)(x))), scaling=True).groups
+        return analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1)(x))), Change.SCALE).groups
 
     homogeneous = (
         layers.ReLU(),
@@ -133,13 +134,56 @@ def test_only_homogeneous_paths_are_equalizable():
     assert [len(groups(between)) for between in others] == [0] * len(others)
 
 
+def test_only_linear_paths_are_rotatable():
+    def groups(between):
+        inputs = keras.Input((4, 4, 3))
+        x = between(layers.Conv2D(4, 1)(inputs))
+        return analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1)(x))), Change.ROTATION).groups
+
+    linear = (
+        layers.Activation("linear"),
+        layers.AveragePooling2D(2),
+        layers.ZeroPadding2D(1),
+        layers.Cropping2D(1),
+        layers.UpSampling2D(2, interpolation="bilinear"),
+        layers.Resizing(5, 5),
+        lambda x: layers.Add()([x, layers.AveragePooling2D(3, 1, padding="same")(x)]),
+        lambda x: layers.Average()([x, x]),
+        lambda x: x - keras.ops.mean(x, axis=1, keepdims=True),
+        lambda x: -x,
+    )
+    others = (
+        layers.ReLU(),
+        layers.PReLU(),
+        layers.Softmax(),
+        layers.MaxPooling2D(),
+        layers.BatchNormalization(),
+        layers.Rescaling(2.0, 1.0),
+        layers.DepthwiseConv2D(3),
+        lambda x: layers.Maximum()([x, layers.AveragePooling2D(3, 1, padding="same")(x)]),
+        lambda x: layers.Multiply()([x, x]),
+        lambda x: keras.ops.abs(x),
+        lambda x: keras.ops.max(x, axis=1, keepdims=True),
+        lambda x: x + 1.0,
+        lambda x: layers.Add()([x, keras.ops.mean(x, axis=-1, keepdims=True)]),
+    )
+    assert [len(groups(between)) for between in linear] == [1] * len(linear)
+    assert [len(groups(between)) for between in others] == [0] * len(others)
+
+
+def test_layers_with_an_activation_function_are_not_rotated():
+    inputs = keras.Input((4, 4, 3))
+    outputs = layers.Conv2D(2, 1)(layers.Conv2D(4, 1, activation="relu")(inputs))
+    assert analyse(read_graph(keras.Model(inputs, outputs)), Change.ROTATION).groups == ()
+
+
 def test_groups_that_an_activation_cuts_off_are_marked():
     inputs = keras.Input((4, 4, 3))
     x = layers.ReLU(6.0)(layers.Conv2D(4, 1)(inputs))
     x = layers.ReLU()(layers.Conv2D(5, 1)(x))
     y = layers.Conv2D(5, 1, activation="relu6")(inputs)
     outputs = layers.Conv2D(2, 1)(layers.Add()([x, layers.Conv2D(5, 1)(y)]))
-    groups = analyse(read_graph(keras.Model(inputs, outputs)), scaling=True).groups
+    groups = analyse(read_graph(keras.Model(inputs, outputs)), Change.SCALE).groups
     assert sorted((group.size, group.clipped) for group in groups) == [(4, True), (5, False), (5, True)]
     assert not any(group.clipped for group in channel_groups(keras.Model(inputs, outputs)).groups)
 
@@ -147,7 +191,7 @@ def test_groups_that_an_activation_cuts_off_are_marked():
 def test_depthwise_layers_separate_scales():
     inputs = keras.Input((4, 4, 3))
     x = layers.DepthwiseConv2D(3, activation="relu", name="depthwise")(layers.Conv2D(4, 1, name="first")(inputs))
-    groups = analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1, name="last")(x))), scaling=True).groups
+    groups = analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1, name="last")(x))), Change.SCALE).groups
     assert [(names(group.producers), names(group.consumers)) for group in groups] == [
         ({"first"}, {"depthwise"}),
         ({"depthwise"}, {"last"}),

@@ -9,6 +9,7 @@ from keras import layers
 from tfptq.graph import canonicalise, check_float_equal, scale_channels
 from tfptq.graph.channel_groups import analyse
 from tfptq.graph.channel_room import channel_room, measure_channels, multiplied_values
+from tfptq.graph.channel_rules import Change
 from tfptq.graph.rebuild import input_names, read_graph
 
 
@@ -20,7 +21,7 @@ def samples_for(model, count=24, seed=0):
 
 def rooms_of(model, batches):
     graph = read_graph(model)
-    groups = analyse(graph, scaling=True)
+    groups = analyse(graph, Change.SCALE)
     return groups, channel_room(graph, groups, measure_channels(graph, multiplied_values(graph, groups), batches))
 
 

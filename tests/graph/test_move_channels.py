@@ -18,9 +18,11 @@ from tfptq.graph import (
     canonicalise,
     channel_groups,
     check_float_equal,
+    rotate_channels,
     scale_channels,
 )
 from tfptq.graph.channel_groups import analyse
+from tfptq.graph.channel_rules import Change
 from tfptq.graph.rebuild import read_graph
 
 
@@ -34,7 +36,7 @@ def permute_everything(canonical, seed):
 
 
 def scale_everything(canonical, seed):
-    groups = analyse(read_graph(canonical), scaling=True)
+    groups = analyse(read_graph(canonical), Change.SCALE)
     random = np.random.default_rng(seed)
     # ReLU6 follows a scale below 6 only; ``test_channel_room`` has those.
     scales = {group.index: 2.0 ** random.integers(-3, 4, group.size) for group in groups.groups if not group.clipped}
@@ -43,14 +45,28 @@ def scale_everything(canonical, seed):
     return groups, scales, scaled
 
 
+def random_rotations(groups, seed):
+    random = np.random.default_rng(seed)
+    return {group.index: np.linalg.qr(random.normal(size=(group.size,) * 2))[0] for group in groups.groups}
+
+
+def rotate_everything(canonical, seed):
+    groups = analyse(read_graph(canonical), Change.ROTATION)
+    rotations = random_rotations(groups, seed)
+    rotated = rotate_channels(canonical, groups, rotations)
+    check_float_equal(canonical, rotated, batch_for(canonical), 5e-6)
+    return groups, rotations, rotated
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     st.lists(st.sampled_from(BLOCK_NAMES), min_size=1, max_size=4), st.sampled_from([2, 4, 6]), st.integers(0, 10**6)
 )
-def test_permutations_and_scales_keep_the_function_of_any_network(blocks, width, seed):
+def test_permutations_scales_and_rotations_keep_the_function_of_any_network(blocks, width, seed):
     canonical = canonicalise(random_network(blocks, width, seed))
     permute_everything(canonical, seed)
     scale_everything(canonical, seed)
+    rotate_everything(canonical, seed)
 
 
 @pytest.mark.parametrize("block", BLOCK_NAMES)
@@ -59,6 +75,7 @@ def test_every_block_alone(block):
     groups, _, _ = permute_everything(canonical, 2)
     assert groups.groups
     scale_everything(canonical, 2)
+    rotate_everything(canonical, 2)
 
 
 @pytest.mark.parametrize("network", [residual_network, inverted_residual_network])
@@ -113,7 +130,49 @@ def test_bad_permutations_and_scales_are_refused():
         apply_permutations(canonical, groups, {99: np.arange(3)})
     with pytest.raises(ValueError, match="group 0 does not hold each of"):
         apply_permutations(canonical, groups, {0: np.zeros(groups.groups[0].size, int)})
-    scalable = analyse(read_graph(canonical), scaling=True)
+    scalable = analyse(read_graph(canonical), Change.SCALE)
     for factors in (np.zeros(scalable.groups[0].size), np.ones(1), np.full(scalable.groups[0].size, np.nan)):
         with pytest.raises(ValueError, match="group 0 are not"):
             scale_channels(canonical, scalable, {0: factors})
+
+
+def linear_bottlenecks():
+    """Convolutions of each kind, and dense layers, with nothing but linear layers between them."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
+    y = layers.Conv2D(4, 1, name="branch")(layers.Conv2D(9, 1, activation="relu", name="expand")(x))
+    x = layers.AveragePooling2D(2)(layers.ZeroPadding2D(1)(layers.Subtract()([x, y])))
+    x = layers.Conv2DTranspose(5, 2, strides=2, name="up")(layers.Concatenate()([x, -x]))
+    x = layers.UpSampling2D(2)(x)
+    x = layers.Dense(6, name="code")(layers.Flatten()(layers.Conv2D(3, 3, strides=4, name="down")(x)))
+    return randomise(keras.Model(inputs, layers.Dense(2, name="scores")(x)))
+
+
+def test_rotations_mix_rows_and_turn_columns_back():
+    canonical = canonicalise(linear_bottlenecks())
+    groups, rotations, rotated = rotate_everything(canonical, 3)
+    ends = [[{side.layer for side in sides} for sides in (each.producers, each.consumers)] for each in groups.groups]
+    assert ends == [
+        [{"stem", "branch"}, {"expand", "up"}],
+        [{"up"}, {"down"}],
+        [{"down"}, {"code"}],
+        [{"code"}, {"scores"}],
+    ]
+    for name, axis in (("stem", 0), ("up", 1), ("code", 3)):
+        kernel, bias = canonical.get_layer(name).get_weights()
+        mixed, mixed_bias = rotated.get_layer(name).get_weights()
+        np.testing.assert_allclose(mixed_bias, rotations[axis] @ bias, atol=1e-5)
+        assert not np.allclose(mixed, kernel)
+    back = rotate_channels(rotated, groups, {index: rotation.T for index, rotation in rotations.items()})
+    for before, after in zip(canonical.get_weights(), back.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_bad_rotations_are_refused():
+    canonical = canonicalise(linear_bottlenecks())
+    groups = analyse(read_graph(canonical), Change.ROTATION)
+    with pytest.raises(ValueError, match="no channel group 9"):
+        rotate_channels(canonical, groups, {9: np.eye(4)})
+    for matrix in (np.eye(3), 2.0 * np.eye(4), np.full((4, 4), np.nan), np.eye(4)[:3]):
+        with pytest.raises(ValueError, match="group 0 is no orthogonal matrix of 4 x 4"):
+            rotate_channels(canonical, groups, {0: matrix})

@@ -5,7 +5,7 @@ from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, channe
 from tfptq.graph.edges import edge_layers
 from tfptq.graph.float_equality import FloatEqualityError, check_float_equal, largest_difference
 from tfptq.graph.input_scaling import uneven_inputs
-from tfptq.graph.move_channels import apply_permutations, scale_channels
+from tfptq.graph.move_channels import apply_permutations, rotate_channels, scale_channels
 from tfptq.graph.rebuild import input_names
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "edge_layers",
     "input_names",
     "largest_difference",
+    "rotate_channels",
     "scale_channels",
     "uneven_inputs",
 ]

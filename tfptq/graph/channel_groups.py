@@ -18,6 +18,9 @@ The same analysis with narrower rules finds groups whose channels may be multipl
 equalization across layers (Nagel et al., arXiv 1906.04721, section 4.1); there a depthwise layer ends one group and
 starts another, because it can take one scale in and give another one out. A group that passes a ReLU6 has a *clip
 level*: its channels follow a scale only as far as they do not reach it.
+
+With rules narrower still it finds groups whose channels may be mixed by any rotation: those with nothing but linear
+calls between their producers and consumers, such as the narrow ends of inverted residuals.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,14 +30,13 @@ import keras
 import numpy as np
 
 from tfptq.graph.channel_rules import (
+    Change,
     Role,
-    activation_permutes,
-    activation_scales,
+    activation_follows,
     clip_level,
     concatenates_channels,
     repeats_of_channels,
-    role_for_permutation,
-    role_for_scale,
+    role_of,
 )
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value
 from tfptq.graph.fold_batch_norm import output_channels
@@ -160,20 +162,20 @@ def channel_groups(model: keras.Model) -> ChannelGroups:
     Args:
         model: canonical model (``canonicalise``).
     """
-    return analyse(read_graph(model), scaling=False)
+    return analyse(read_graph(model), Change.PERMUTATION)
 
 
-def analyse(graph: FlatGraph, scaling: bool) -> ChannelGroups:
+def analyse(graph: FlatGraph, change: Change) -> ChannelGroups:
     """Find groups of channels.
 
     Args:
         graph: canonical model.
-        scaling: False for channels that may be permuted together; True for those that may be multiplied by positive
-            numbers in their producers, where every layer between producers and consumers is positively homogeneous,
-            those of a ``clipped`` group below their clip level. A depthwise layer then is a consumer of one group and
-            a producer of another.
+        change: what the channels of a group may be subjected to in its producers: a permutation; a scale, that is,
+            positive factors, where every layer between producers and consumers is positively homogeneous, those of a
+            ``clipped`` group below their clip level (a depthwise layer then is a consumer of one group and a producer
+            of another); or a rotation, where every layer in between is linear.
     """
-    analysis = _Analysis(graph, scaling)
+    analysis = _Analysis(graph, change)
     for call in graph.calls:
         analysis.visit(call)
     for value in graph.output_values:
@@ -187,8 +189,8 @@ Layout = tuple[int, ...]  # Numbers of groups, side by side.
 class _Analysis:
     """State of one pass over the calls; groups are numbers in a union-find forest."""
 
-    def __init__(self, graph: FlatGraph, scaling: bool):
-        self._graph, self._scaling = graph, scaling
+    def __init__(self, graph: FlatGraph, change: Change):
+        self._graph, self._change = graph, change
         self._parents: list[int] = []
         self._sizes: list[int] = []
         self._pinned: list[bool] = []
@@ -204,9 +206,9 @@ class _Analysis:
             self.layouts[value] = self._new_pinned(value)
 
     def visit(self, call: Call) -> None:
-        role = role_for_scale(call) if self._scaling else role_for_permutation(call)
+        role, scaling = role_of(call, self._change), self._change is Change.SCALE
         inputs = [self.layouts[value] for value in call.inputs]
-        if role is Role.PRODUCER or (role is Role.DEPTHWISE and self._scaling):
+        if role is Role.PRODUCER or (role is Role.DEPTHWISE and scaling):
             self.layouts[call.output] = self._through_producer(call.unit, inputs[0])
         elif role in (Role.DEPTHWISE, Role.PER_CHANNEL):
             self._unite(self._outputs.setdefault(call.unit, inputs[0]), inputs[0])
@@ -221,14 +223,14 @@ class _Analysis:
             self.layouts[call.output] = inputs[0] * repeats
         else:
             self._through_barrier(call, inputs)
-        if self._scaling and clip_level(call.unit) is not None:
+        if scaling and clip_level(call.unit) is not None:
             for group in self.layouts[call.outputs[0]]:
                 self._clipped[self._find(group)] = True
 
     def _through_producer(self, unit: Unit, layout: Layout) -> Layout:
         self._unite(self._inputs.setdefault(unit, layout), layout)  # All calls of a shared layer agree.
         if unit not in self._outputs:
-            free = activation_scales(unit) if self._scaling else activation_permutes(unit)
+            free = activation_follows(unit, self._change)
             self._outputs[unit] = (self._new(output_channels(unit), pinned=not free),)
         return self._outputs[unit]
 

@@ -73,7 +73,7 @@ def channel_room(
 
     Args:
         graph: graph of a canonical model.
-        groups: ``analyse(graph, scaling=True)``.
+        groups: ``analyse(graph, Change.SCALE)``.
         measured: the tensors that may limit the room, ``measure_channels``.
 
     Returns:

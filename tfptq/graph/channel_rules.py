@@ -1,14 +1,16 @@
 """What each kind of layer or operation does with the channels of its input.
 
-Channels are the last axis. Two questions can be asked of a call:
+Channels are the last axis. Three questions can be asked of a call, one for each ``Change``:
 
 * *permutation*: does the output follow when the channels of the input are permuted?
   ``f(x[..., p]) = f(x)[..., p]``
 * *scale*: does the output follow when each channel is multiplied by a positive number?
   ``f(s * x) = s * f(x)`` (positive homogeneity)
+* *rotation*: does the output follow when the channels of the input are mixed by a matrix?
+  ``f(x R) = f(x) R`` (linear, and the same in all channels)
 
-Scale is the narrower one: ReLU, max and average follow both, sigmoid follows a permutation only. ReLU6 follows a scale
-in channels that stay below its ``clip_level`` before and after.
+Each is narrower than the one before: sums and averages follow all three, ReLU and maxima the first two, and sigmoid a
+permutation only. ReLU6 follows a scale in channels that stay below its ``clip_level`` before and after.
 """
 
 from enum import Enum, auto
@@ -21,6 +23,14 @@ from keras.src.ops import numpy as array_operations
 
 from tfptq.graph.flat_graph import Call, Unit, Value
 from tfptq.graph.fold_batch_norm import CONVOLUTIONS, DEPTHWISE, TRANSPOSED
+
+
+class Change(Enum):
+    """What channels may be subjected to, in all layers at once, without changing the function of a model."""
+
+    PERMUTATION = auto()
+    SCALE = auto()
+    ROTATION = auto()
 
 
 class Role(Enum):
@@ -60,6 +70,13 @@ _SPATIAL = frozenset(
         *(layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.Resizing),
     }
 )
+_MAXIMA = frozenset(
+    {
+        *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),
+        *(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D),
+        array_operations.Max,
+    }
+)
 _ACTIVATION_LAYERS = frozenset({layers.ReLU, layers.LeakyReLU, layers.ELU})
 _ELEMENTWISE_OPERATIONS = frozenset(
     {
@@ -74,25 +91,38 @@ _HOMOGENEOUS_OPERATIONS = frozenset(
     | {array_operations.Absolute, array_operations.Abs, array_operations.Negative}
 )
 _REDUCTIONS = frozenset({array_operations.Mean, array_operations.Max})
-_SUMS = frozenset({layers.Add, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum})
-_OPERATION_SUMS = frozenset(
-    {array_operations.Add, array_operations.Subtract, array_operations.Maximum, array_operations.Minimum}
-)
+_LINEAR_SUMS = frozenset({layers.Add, layers.Subtract, layers.Average})
+_LINEAR_OPERATION_SUMS = frozenset({array_operations.Add, array_operations.Subtract})
+_SUMS = _LINEAR_SUMS | {layers.Maximum, layers.Minimum}
+_OPERATION_SUMS = _LINEAR_OPERATION_SUMS | {array_operations.Maximum, array_operations.Minimum}
 _OPERATION_PRODUCTS = frozenset({array_operations.Multiply, array_operations.Divide, array_operations.TrueDivide})
 _RESHAPES = frozenset(
     {layers.Flatten, layers.Reshape, array_operations.Reshape, array_operations.Squeeze, array_operations.ExpandDims}
 )
 
 
-def role_for_permutation(call: Call) -> Role:
-    """What a permutation of the input channels meets in ``call``."""
+def role_of(call: Call, change: Change) -> Role:
+    """What a change of the input channels meets in ``call``."""
+    if change is Change.SCALE:
+        return _role_for_scale(call)
+    return _role_for_rotation(call) if change is Change.ROTATION else _role_for_permutation(call)
+
+
+def activation_follows(unit: Unit, change: Change) -> bool:
+    """Whether the activation function inside a layer follows a change of the channels; a scale below its clip level."""
+    linear = frozenset({"linear"})
+    allowed = {Change.SCALE: _HOMOGENEOUS_ACTIVATIONS, Change.ROTATION: linear}.get(change, _ACTIVATIONS)
+    return unit.config["activation"] in (None, *allowed)
+
+
+def _role_for_permutation(call: Call) -> Role:
     kind, unit = call.unit.kind, call.unit
     if len(call.outputs) != 1 or not call.inputs or unit.config.get("data_format") == "channels_first":
         return Role.BARRIER
     if kind in _PRODUCERS:
         return Role.PRODUCER if unit.config.get("groups", 1) == 1 else Role.BARRIER
     if kind in DEPTHWISE:
-        plain = unit.config["depth_multiplier"] == 1 and activation_permutes(unit)
+        plain = unit.config["depth_multiplier"] == 1 and activation_follows(unit, Change.PERMUTATION)
         return Role.DEPTHWISE if plain else Role.BARRIER
     if kind is layers.PReLU or (kind is layers.BatchNormalization and _is_last_axis(call, unit.config["axis"])):
         return Role.PER_CHANNEL
@@ -108,31 +138,32 @@ def role_for_permutation(call: Call) -> Role:
     return Role.ELEMENTWISE if len(call.inputs) == 1 and _is_elementwise(call) else Role.BARRIER
 
 
-def role_for_scale(call: Call) -> Role:
-    """What a positive scale of each input channel meets in ``call``."""
-    role, kind, unit = role_for_permutation(call), call.unit.kind, call.unit
+def _role_for_scale(call: Call) -> Role:
+    role, kind, unit = _role_for_permutation(call), call.unit.kind, call.unit
     if role is Role.DEPTHWISE:
-        return role if activation_scales(unit) else Role.BARRIER
+        return role if activation_follows(unit, Change.SCALE) else Role.BARRIER
     if role is Role.PER_CHANNEL:
         return Role.ELEMENTWISE if kind is layers.PReLU else Role.BARRIER
     if role is Role.MERGE:
-        # Sums follow a scale that all terms share; broadcast terms and constants do not have it.
-        channels = {value.shape[-1] for value in call.inputs}
-        sums = kind in _SUMS or (kind in _OPERATION_SUMS and len(call.inputs) == 2)
-        return role if sums and len(channels) == 1 else Role.BARRIER
+        return role if _has_full_terms(call, _SUMS, _OPERATION_SUMS) else Role.BARRIER
     if role is Role.ELEMENTWISE:
         return role if _is_homogeneous(unit) else Role.BARRIER
     return role
 
 
-def activation_permutes(unit: Unit) -> bool:
-    """Whether the activation function inside a layer treats all channels alike."""
-    return unit.config["activation"] in (None, *_ACTIVATIONS)
+def _role_for_rotation(call: Call) -> Role:
+    role = _role_for_permutation(call)
+    if role is Role.MERGE:
+        return role if _has_full_terms(call, _LINEAR_SUMS, _LINEAR_OPERATION_SUMS) else Role.BARRIER
+    if role is Role.ELEMENTWISE:
+        return role if _is_linear(call.unit) else Role.BARRIER
+    return Role.BARRIER if role in (Role.DEPTHWISE, Role.PER_CHANNEL) else role
 
 
-def activation_scales(unit: Unit) -> bool:
-    """Whether the activation function inside a layer is positively homogeneous below its clip level."""
-    return unit.config["activation"] in (None, *_HOMOGENEOUS_ACTIVATIONS)
+def _has_full_terms(call: Call, sums: frozenset, operation_sums: frozenset) -> bool:
+    """Whether a call is one of some sums, with all channels in every term: what is broadcast does not follow."""
+    kind, channels = call.unit.kind, {value.shape[-1] for value in call.inputs}
+    return len(channels) == 1 and (kind in sums or (kind in operation_sums and len(call.inputs) == 2))
 
 
 def clip_level(unit: Unit) -> float | None:
@@ -180,7 +211,7 @@ def _is_last_axis(call: Call, axis: int) -> bool:
 def _is_elementwise(call: Call) -> bool:
     kind, unit = call.unit.kind, call.unit
     if kind is layers.Activation:
-        return activation_permutes(unit)
+        return activation_follows(unit, Change.PERMUTATION)
     if kind is layers.Rescaling:
         layer = layers.Rescaling.from_config(dict(unit.config))
         return np.ndim(layer.scale) == np.ndim(layer.offset) == 0
@@ -194,7 +225,7 @@ def _is_elementwise(call: Call) -> bool:
 
 def _is_homogeneous(unit: Unit) -> bool:
     if unit.kind is layers.Activation:
-        return activation_scales(unit)
+        return activation_follows(unit, Change.SCALE)
     if unit.kind is layers.ReLU:
         return not unit.config["threshold"]
     if unit.kind is layers.LeakyReLU:
@@ -202,6 +233,15 @@ def _is_homogeneous(unit: Unit) -> bool:
     if unit.kind is layers.Resizing:
         return not unit.config["pad_to_aspect_ratio"]  # it may pad with any number
     return unit.kind in _SPATIAL | _REDUCTIONS | _HOMOGENEOUS_OPERATIONS
+
+
+def _is_linear(unit: Unit) -> bool:
+    """Whether an elementwise call with one argument is linear."""
+    if unit.kind is layers.Activation:
+        return activation_follows(unit, Change.ROTATION)
+    if unit.kind is layers.Resizing:
+        return _is_homogeneous(unit)
+    return unit.kind in (_SPATIAL | _REDUCTIONS | {array_operations.Negative}) - _MAXIMA
 
 
 def _constants_are_scalar(call: Call) -> bool:

@@ -1,4 +1,4 @@
-"""Apply permutations or scales to the channel groups of a model; the function of the model stays.
+"""Apply permutations, scales or rotations to the channel groups of a model; the function of the model stays.
 
 A permutation ``p`` of a group (new channel ``j`` is old channel ``p[j]``) reorders the rows of its producers, the
 columns of its consumers and the per-channel parameters in between: ``W'[j, i] = W[p[j], q[i]]`` with ``p`` the order of
@@ -6,6 +6,9 @@ the output side and ``q`` of the input side.
 
 Positive scales ``s`` of a group multiply the rows and biases of its producers and divide the columns of its consumers:
 ``W'[o, i] = W[o, i] s[o] / t[i]``, ``b'[o] = b[o] s[o]`` with ``s`` of the output side and ``t`` of the input side.
+
+Rotations mix the rows and biases of producers, and turn the mixture back in the columns of consumers:
+``W' = R W Qᵀ``, ``b' = R b`` with the orthogonal ``R`` of the output side and ``Q`` of the input side.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +17,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from tfptq.graph.channel_groups import ChannelGroups
+from tfptq.graph.channel_groups import ChannelGroups, ChannelRun, runs_with_channels
 from tfptq.graph.flat_graph import Unit
 from tfptq.graph.fold_batch_norm import DEPTHWISE, TRANSPOSED
 from tfptq.graph.rebuild import build_model, read_graph
@@ -56,7 +59,7 @@ def scale_channels(model: keras.Model, groups: ChannelGroups, scales: Mapping[in
 
     Args:
         model: canonical model; it is not changed.
-        groups: ``analyse(graph, scaling=True)``.
+        groups: ``analyse(graph, Change.SCALE)``.
         scales: {group index: positive factors [size]}; missing groups stay.
 
     Returns:
@@ -75,6 +78,49 @@ def scale_channels(model: keras.Model, groups: ChannelGroups, scales: Mapping[in
         return _scale_weights(unit, outputs, inputs)
 
     return _change_units(model, groups, scale)
+
+
+def rotate_channels(model: keras.Model, groups: ChannelGroups, rotations: Mapping[int, np.ndarray]) -> keras.Model:
+    """Mix the channels of groups in their producers, and turn them back in their consumers.
+
+    Args:
+        model: canonical model; it is not changed.
+        groups: ``analyse(graph, Change.ROTATION)``.
+        rotations: {group index: orthogonal matrix float64 [size, size], new channels = matrix @ old channels};
+            missing groups stay.
+
+    Returns:
+        A new model that computes the same function, up to float32 rounding.
+
+    Raises:
+        ValueError: an unknown group, or a matrix that is not orthogonal or has another size.
+    """
+    for index, rotation in rotations.items():
+        size = _group_size(groups, index)
+        if np.shape(rotation) != (size, size) or not np.allclose(rotation @ rotation.T, np.eye(size), atol=1e-6):
+            raise ValueError(f"the rotation of channel group {index} is no orthogonal matrix of {size} x {size}")
+
+    def rotate(unit: Unit) -> Unit:
+        channels = groups.layers[unit.name]
+        kernel = unit.weight("kernel").astype(np.float64)  # [*taps, I, O]
+        if unit.kind in TRANSPOSED:
+            kernel = kernel.swapaxes(-1, -2)
+        kernel = _mix(kernel, channels.outputs, rotations)
+        kernel = _mix(kernel.swapaxes(-1, -2), channels.inputs, rotations)  # [*taps, O, I]
+        if unit.kind not in TRANSPOSED:
+            kernel = kernel.swapaxes(-1, -2)
+        return _with_weights(unit, kernel, lambda bias: _mix(bias, channels.outputs, rotations))
+
+    return _change_units(model, groups, rotate)
+
+
+def _mix(values: np.ndarray, layout: tuple[ChannelRun, ...], rotations: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Mix the channels of some groups, which lie along the last axis."""
+    mixed = np.array(values, np.float64)
+    for run, channels in runs_with_channels(layout):
+        if run.group in rotations:
+            mixed[..., channels] = mixed[..., channels] @ rotations[run.group].T
+    return mixed
 
 
 def _group_size(groups: ChannelGroups, index: int) -> int:

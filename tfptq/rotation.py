@@ -1,0 +1,70 @@
+"""Rotate the channels of a whole model where only linear layers lie between its kernels.
+
+This joins two parts: ``tfptq.graph`` finds the groups of channels that may be mixed, and mixes them; ``tfptq.core``
+learns how, on the weights alone. Such groups are the narrow ends of inverted residuals (MobileNetV2 and V3,
+EfficientNet), codes of autoencoders without an activation function, and other bottlenecks.
+"""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from tfptq.config import QuantizationConfig
+from tfptq.core.affine import weight_code_limit
+from tfptq.core.rotation import RotatedKernel, learn_rotation
+from tfptq.graph import rotate_channels
+from tfptq.graph.channel_groups import ChannelGroup, Side, analyse
+from tfptq.graph.channel_rules import Change
+from tfptq.graph.rebuild import read_graph
+from tfptq.layers import supports, weight_specs
+
+#: Groups with more channels stay as they are: each step of the search costs their number to the power of three.
+MOST_CHANNELS = 512
+
+
+def rotate_linear_channels(
+    model: keras.Model,
+    config: QuantizationConfig,
+    advance: Callable[[int], None] = lambda done: None,
+) -> keras.Model:
+    """Mix the channels between linear layers, so that weights of less than 8 bits lose less by rounding.
+
+    Args:
+        model: canonical model (``tfptq.graph.canonicalise``); it is not changed.
+        config: how its layers are quantized; those with less than 8 bits count.
+        advance: called with the number of channel groups that had their turn.
+
+    Returns:
+        A model with the same layers that computes the same function, up to float32 rounding; the model itself where
+        nothing is gained.
+    """
+    groups = analyse(read_graph(model), Change.ROTATION)
+    rotations = {}
+    for group in groups.groups:
+        kernels = _narrow_kernels(model, config, group)
+        if kernels and group.size <= MOST_CHANNELS:
+            rotation = learn_rotation(kernels, group.size)
+            if not np.array_equal(rotation, np.eye(group.size)):
+                rotations[group.index] = rotation
+        advance(1)
+    return rotate_channels(model, groups, rotations) if rotations else model
+
+
+def _narrow_kernels(model: keras.Model, config: QuantizationConfig, group: ChannelGroup) -> list[RotatedKernel]:
+    """The kernels at both ends of a group that have less than 8 bits."""
+    found = []
+    for side in (*group.producers, *group.consumers):
+        layer, layer_config = model.get_layer(side.layer), config.for_layer(side.layer)
+        if supports(layer) and not layer_config.skip and layer_config.weight_bits < 8:
+            (spec,) = weight_specs(layer)
+            view = spec.values() if side.axis == "output" else _columns(spec.values(), side, group.size)
+            importance = 1.0 / weight_code_limit(layer_config.weight_bits) ** 2
+            found.append(RotatedKernel(view, side.axis, importance))
+    return found
+
+
+def _columns(view: np.ndarray, side: Side, size: int) -> np.ndarray:
+    """The columns of a kernel ``[O, I, T]`` that read a group, as ``[O, C, repeats * T]``."""
+    columns = np.array(side.offsets)[:, None] + np.arange(size)  # [repeats, C]
+    return view[:, columns].transpose(0, 2, 1, 3).reshape(len(view), size, -1)
