@@ -42,8 +42,8 @@ def rotate_linear_channels(
     groups = analyse(read_graph(model), Change.ROTATION)
     rotations = {}
     for group in groups.groups:
-        kernels = _narrow_kernels(model, config, group)
-        if kernels and group.size <= MOST_CHANNELS:
+        kernels = _kernels(model, config, group)
+        if any(kernel.importance for kernel in kernels) and group.size <= MOST_CHANNELS:
             rotation = learn_rotation(kernels, group.size)
             if not np.array_equal(rotation, np.eye(group.size)):
                 rotations[group.index] = rotation
@@ -51,16 +51,18 @@ def rotate_linear_channels(
     return rotate_channels(model, groups, rotations) if rotations else model
 
 
-def _narrow_kernels(model: keras.Model, config: QuantizationConfig, group: ChannelGroup) -> list[RotatedKernel]:
-    """The kernels at both ends of a group that have less than 8 bits."""
+def _kernels(model: keras.Model, config: QuantizationConfig, group: ChannelGroup) -> list[RotatedKernel]:
+    """The kernels at both ends of a group; those with less than 8 bits have an importance."""
     found = []
     for side in (*group.producers, *group.consumers):
-        layer, layer_config = model.get_layer(side.layer), config.for_layer(side.layer)
-        if supports(layer) and not layer_config.skip and layer_config.weight_bits < 8:
-            (spec,) = weight_specs(layer)
-            view = spec.values() if side.axis == "output" else _columns(spec.values(), side, group.size)
-            importance = 1.0 / weight_code_limit(layer_config.weight_bits) ** 2
-            found.append(RotatedKernel(view, side.axis, importance))
+        layer = model.get_layer(side.layer)
+        if not supports(layer):
+            continue
+        (spec,), layer_config = weight_specs(layer), config.for_layer(side.layer)
+        view = spec.values() if side.axis == "output" else _columns(spec.values(), side, group.size)
+        narrow = not layer_config.skip and layer_config.weight_bits < 8
+        importance = 1.0 / weight_code_limit(layer_config.weight_bits) ** 2 if narrow else 0.0
+        found.append(RotatedKernel(view, side.axis, importance))
     return found
 
 

@@ -10,11 +10,15 @@ from tfptq.core.rotation import RotatedKernel, learn_rotation
 
 def noise(kernels, rotation):
     """As the module's docstring has it, row by row."""
-    total = 0.0
+    readers = [np.einsum("cd,odt->otc", rotation, each.view.astype(float)) for each in kernels if each.axis == "input"]
+    total, counts = 0.0, np.ones(len(rotation))
+    if readers:
+        counts = len(rotation) * np.mean([np.sum(rows**2, axis=(0, 1)) / np.sum(rows**2) for rows in readers], axis=0)
     for kernel in kernels:
         axes = "cd,dit->cit" if kernel.axis == "output" else "cd,odt->oct"
         view = np.einsum(axes, rotation, kernel.view.astype(np.float64))
-        total += kernel.importance * sum(row.size * np.mean(row**8) ** 0.25 for row in view) / np.sum(view**2)
+        rows = [row.size * np.mean(row**8) ** 0.25 / np.sum(view**2) for row in view]
+        total += kernel.importance * (counts @ rows if kernel.axis == "output" else np.sum(rows))
     return total
 
 
@@ -46,6 +50,18 @@ def test_hidden_weights_of_one_magnitude_are_found(axis):
     kernel = RotatedKernel(readers if axis == "input" else readers.transpose(1, 0, 2), axis)
     assert noise([kernel], np.eye(8)) > 1.8
     assert noise([kernel], learn_rotation([kernel], 8)) < 1.01
+
+
+def test_noise_of_large_channels_is_not_spread_over_small_ones_that_count():
+    random, sizes = np.random.default_rng(1), np.array([1.0, 1.0, 300.0, 300.0])
+    producer = random.standard_t(4, size=(4, 40, 1)) * sizes[:, None, None]
+    reader = random.standard_t(4, size=(40, 4, 1)) / sizes[:, None]
+    kernels = [RotatedKernel(producer, "output"), RotatedKernel(reader, "input", 0.0)]
+    rotation = learn_rotation(kernels, 4)
+    mixed, _ = np.linalg.qr(random.normal(size=(4, 4)))
+    assert noise(kernels, mixed) > 10.0 * noise(kernels, np.eye(4)) > 10.0 * noise(kernels, rotation)
+    small, large = (np.abs(rotation[:, channels]).max(axis=1) for channels in (slice(2), slice(2, 4)))
+    assert np.minimum(small, large).max() < 0.02  # each new channel is of one kind
 
 
 def test_kernels_of_higher_importance_gain_more():

@@ -48,7 +48,7 @@ class RotatedKernel:
     Attributes:
         view: weights ``[O, I, T]``.
         axis: ``"output"`` if it produces the channels (``C = O``), ``"input"`` if it reads them (``C = I``).
-        importance: how much its noise, relative to its weights, counts.
+        importance: how much its noise, relative to its weights, counts; 0 for kernels that lose nothing.
     """
 
     view: np.ndarray
@@ -60,14 +60,15 @@ def learn_rotation(kernels: Sequence[RotatedKernel], size: int, seed: int = 0) -
     """Find a rotation of channels under which kernels have less noise.
 
     Args:
-        kernels: those that produce the channels, and those that read them.
+        kernels: all that produce the channels or read them.
         size: number of channels ``C``.
         seed: of the random rotation that the search starts from.
 
     Returns:
         float64 ``[C, C]``, orthogonal: new channels from old ones. The identity where nothing better was found.
     """
-    noises = [_KernelNoise(kernel) for kernel in kernels]
+    sensitivity = _sensitivity(kernels, size)
+    noises = [_KernelNoise(kernel, sensitivity) for kernel in kernels if kernel.importance]
     with threads_for(size):
         rotation, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))
         direction, power = np.zeros((size, size)), 0.0
@@ -86,6 +87,17 @@ def learn_rotation(kernels: Sequence[RotatedKernel], size: int, seed: int = 0) -
     return rotation if found < (1.0 - LEAST_GAIN) * start else np.eye(size)
 
 
+def _sensitivity(kernels: Sequence[RotatedKernel], size: int) -> np.ndarray:
+    """``C H``, float32 ``[C, C]``: what the readers make of the squares and products of errors in the channels."""
+    total = np.zeros((size, size))
+    for kernel in kernels:
+        if kernel.axis == "input":
+            rows = kernel.view.transpose(0, 2, 1).reshape(-1, size).astype(np.float64)
+            total += rows.T @ rows / (np.square(rows).sum() or 1.0)
+    trace = np.trace(total)
+    return (size * total / trace if trace else np.eye(size)).astype(np.float32)
+
+
 def _noise_and_gradient(noises: Sequence["_KernelNoise"], rotation: np.ndarray) -> np.ndarray:
     """float64 ``[1 + C, C]``: the noise, in the whole first row, and below it its gradient."""
     narrow = rotation.astype(np.float32)
@@ -101,31 +113,31 @@ def _cayley(skew: np.ndarray) -> np.ndarray:
 class _KernelNoise:
     """The noise of one kernel under rotations. Its weights are kept as ``[O, T, I]``."""
 
-    def __init__(self, kernel: RotatedKernel):
+    def __init__(self, kernel: RotatedKernel, sensitivity: np.ndarray):
         size = float(np.sqrt(np.mean(np.square(kernel.view, dtype=np.float64)))) or 1.0
         self._weights = np.ascontiguousarray((kernel.view / size).transpose(0, 2, 1), np.float32)
-        self._produces = kernel.axis == "output"
+        self._sensitivity = sensitivity if kernel.axis == "output" else None
         self._share = kernel.importance / len(kernel.view)
 
     def at(self, rotation: np.ndarray) -> np.ndarray:
         """Its part of ``_noise_and_gradient``, for a float32 rotation."""
-        rotated = self._rotated(rotation)
+        noise, gradient = self._of_reader(rotation) if self._sensitivity is None else self._of_producer(rotation)
+        return self._share * np.concatenate([np.full((1, len(rotation)), noise), gradient.astype(np.float64)])
+
+    def _of_reader(self, rotation: np.ndarray) -> tuple[float, np.ndarray]:
+        rotated = self._weights @ rotation.T
         norms, slopes = _squared_norms(rotated.reshape(len(rotated), -1))
-        noise = np.full((1, len(rotation)), norms.sum(dtype=np.float64))
-        gradient = self._pulled(slopes.reshape(rotated.shape)).astype(np.float64)
-        return self._share * np.concatenate([noise, gradient])
+        channels = len(rotation)
+        gradient = slopes.reshape(-1, channels).T @ self._weights.reshape(-1, channels)
+        return float(norms.sum(dtype=np.float64)), gradient
 
-    def _rotated(self, rotation: np.ndarray) -> np.ndarray:
-        if self._produces:
-            return (rotation @ self._weights.reshape(len(rotation), -1)).reshape(self._weights.shape)
-        return self._weights @ rotation.T
-
-    def _pulled(self, slopes: np.ndarray) -> np.ndarray:
-        """The derivative by the rotation, from that by the rotated weights."""
-        if self._produces:
-            return slopes.reshape(len(slopes), -1) @ self._weights.reshape(len(slopes), -1).T
-        inputs = slopes.shape[2]
-        return slopes.reshape(-1, inputs).T @ self._weights.reshape(-1, inputs)
+    def _of_producer(self, rotation: np.ndarray) -> tuple[float, np.ndarray]:
+        rows = self._weights.reshape(len(rotation), -1)
+        norms, slopes = _squared_norms(rotation @ rows)
+        spread = rotation @ self._sensitivity
+        counts = np.einsum("oc,oc->o", spread, rotation)  # diagonal of Q H Qᵀ
+        gradient = counts[:, None] * (slopes @ rows.T) + 2.0 * norms[:, None] * spread
+        return float(np.sum(counts * norms, dtype=np.float64)), gradient
 
 
 def _squared_norms(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
