@@ -135,9 +135,10 @@ def check_skeleton(
 
     Raises:
         FloatEqualityError: the outputs differ.
+        ValueError: the runtime cannot run the skeleton.
     """
     expected = model_outputs(model, batch)
-    found = TensorRunner(skeleton.data, skeleton.outputs).values(skeleton.by_tensor_name(batch))
+    found = _run(skeleton, model, batch)
     # The converter may order the outputs in its own way: each expected output must be one of those found.
     # (numpy's minimum and maximum keep NaN, so that it is refused.)
     largest = float(np.max([np.min([_difference(value, other) for other in found.values()]) for value in expected]))
@@ -154,6 +155,18 @@ def check_skeleton(
             f"(tolerance {tolerance:g}); a layer computes something else after conversion. {ADVICE}"
         )
     return largest
+
+
+def _run(skeleton: Skeleton, model: keras.Model, batch: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+    """The skeleton's outputs; for the arguments and errors see ``check_skeleton``."""
+    try:
+        return TensorRunner(skeleton.data, skeleton.outputs).values(skeleton.by_tensor_name(batch))
+    except RuntimeError as error:  # the converter wrote sizes down that a layer has for one batch only, or wrong ones
+        reason = str(error).removeprefix("./").strip().rstrip(".")
+        raise ValueError(
+            f"LiteRT cannot run the file that the TFLite converter makes of the model {model.name!r}: {reason}. "
+            "Replace the layer with this operation by others, or try fixed sizes: keras.Input(shape, batch_size=1)"
+        ) from error
 
 
 def _difference(expected: np.ndarray, found: np.ndarray) -> float:
