@@ -184,6 +184,28 @@ def test_a_file_of_the_converter_that_does_not_run():
     refused(ValueError, message, model, 1.0 + images(shape=(4,)))
 
 
+def test_a_model_that_keeps_its_state():
+    inputs = keras.Input((4, 3), batch_size=1)
+    x = layers.LSTM(2, stateful=True, name="memory")(layers.Dense(3)(inputs))
+    message = "'tracker' changes variables when the model predicts.*build 'memory' with stateful=False"
+    refused(ValueError, message, keras.Model(inputs, x, name="tracker"), images(shape=(4, 3)))
+
+
+def test_a_layer_that_counts_its_calls():
+    class Counting(layers.Layer):
+        def build(self, shape):
+            self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def call(self, x):
+            self.count.assign_add(1.0)
+            return x
+
+    inputs = keras.Input((3,))
+    with tfptq.layers.quantize_scope({"Counting": Counting}):
+        model = keras.Model(inputs, layers.Dense(2)(Counting()(inputs)), name="counter")
+        refused(ValueError, "'counter' changes variables.*take them out of its call", model, images(shape=(3,)))
+
+
 def test_missing_file(tmp_path, model):
     refused(FileNotFoundError, "there is no model file .*missing.keras", tmp_path / "missing.keras", images())
 
