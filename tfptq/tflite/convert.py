@@ -20,8 +20,10 @@ from tfptq.graph.validate import SCOPE_NAME
 
 #: The operator that the converter names when the states of a loop have a dynamic batch.
 STATE_LIST = "TensorListReserve"
+#: How lines of the converter start that add nothing to the error before them.
+NOTE = "<unknown>:0: note:"
 #: After this the converter prints the whole graph, in hundreds of lines.
-GRAPH_FOLLOWS = "<unknown>:0: note: see current operation: \n"
+GRAPH_FOLLOWS = f"{NOTE} see current operation: \n"
 
 #: Standard output, warnings and log levels belong to the process: two threads would put back what the other one set.
 _ONE_AT_A_TIME = threading.Lock()
@@ -48,7 +50,7 @@ def convert_float(model: keras.Model) -> bytes:
     try:
         return _convert(model)
     except ValueError as error:  # a custom layer may hold a loop as well
-        if STATE_LIST not in str(error):
+        if STATE_LIST not in str(error.__cause__):
             raise
     return _convert(_with_batch_of_one(model))
 
@@ -76,8 +78,9 @@ def _convert(model: keras.Model) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """The converter's words, without the print of the whole graph that may follow them."""
-    return str(error).partition(GRAPH_FOLLOWS)[0].strip().rstrip(".")
+    """The converter's words, without its notes on where the graph was called from, and without the graph."""
+    lines = str(error).partition(GRAPH_FOLLOWS)[0].splitlines()
+    return "\n".join(line for line in lines if not line.startswith(NOTE)).strip().rstrip(".")
 
 
 def _advice(model: keras.Model, error: Exception) -> str:
