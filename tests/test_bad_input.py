@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import tfptq
@@ -159,11 +160,50 @@ def test_a_layer_that_the_converter_refuses():
     )
 
 
-def test_a_layer_that_the_converter_takes_with_fixed_sizes_only():
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_a_layer_that_the_converter_takes_with_fixed_sizes_only(interpolation):
     inputs = keras.Input((None, None, 2), name="image")
-    x = layers.UpSampling2D(interpolation="bilinear")(layers.Conv2D(2, 3, padding="same")(inputs))
+    x = layers.Conv2D(2, 3, padding="same", activation="relu")(inputs)
+    x = layers.Conv2D(2, 3, padding="same")(layers.UpSampling2D(interpolation=interpolation)(x))
     message = r"sizes that are left open \(None\), which inputs 'image' have: .* in keras.Input\(shape\)"
     refused(ValueError, message, keras.Model(inputs, x), images())
+
+
+def test_the_message_of_the_converter_without_its_graph():
+    inputs = keras.Input((None, None, 2))
+    model = keras.Model(inputs, layers.Conv2D(2, 3)(layers.UpSampling2D()(layers.Conv2D(2, 3)(inputs))))
+    with pytest.raises(ValueError, match="TF Select ops: Conv2D") as caught:
+        tfptq.quantize_keras_model(model, images(), progress=False)
+    assert "func.func" not in str(caught.value) and "note:" not in str(caught.value)
+
+
+def test_a_file_of_the_converter_that_does_not_run():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Lambda(tf.math.lgamma)(inputs)), name="gamma")
+    message = r"LiteRT cannot run the file .* of the model 'gamma': .*keras.Input\(shape, batch_size=1\)"
+    refused(ValueError, message, model, 1.0 + images(shape=(4,)))
+
+
+def test_a_model_that_keeps_its_state():
+    inputs = keras.Input((4, 3), batch_size=1)
+    x = layers.LSTM(2, stateful=True, name="memory")(layers.Dense(3)(inputs))
+    message = "'tracker' changes variables when the model predicts.*build 'memory' with stateful=False"
+    refused(ValueError, message, keras.Model(inputs, x, name="tracker"), images(shape=(4, 3)))
+
+
+def test_a_layer_that_counts_its_calls():
+    class Counting(layers.Layer):
+        def build(self, shape):
+            self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def call(self, x):
+            self.count.assign_add(1.0)
+            return x
+
+    inputs = keras.Input((3,))
+    with tfptq.layers.quantize_scope({"Counting": Counting}):
+        model = keras.Model(inputs, layers.Dense(2)(Counting()(inputs)), name="counter")
+        refused(ValueError, "'counter' changes variables.*take them out of its call", model, images(shape=(3,)))
 
 
 def test_missing_file(tmp_path, model):

@@ -263,7 +263,8 @@ def test_models_with_a_fixed_batch(images, size):
 def test_recurrent_layers_stay_float_and_take_one_sample():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6, 4), name="sequence")
-    x = layers.LSTM(5, name="memory")(layers.Conv1D(8, 3, activation="relu", name="conv")(inputs))
+    x = layers.Conv1D(8, 3, activation="relu", name="conv")(inputs)
+    x = layers.LSTM(5, dropout=0.2, recurrent_dropout=0.2, name="memory")(x)
     model = keras.Model(inputs, layers.Dense(3, name="head")(x))
     data = np.random.default_rng(0).normal(size=(SAMPLES, 6, 4)).astype(np.float32)
     result = quantize(model, data)

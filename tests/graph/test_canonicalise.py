@@ -153,6 +153,20 @@ def test_attention_and_recurrent_layers_keep_their_weights():
     canonical_of(randomise(keras.Model(inputs, layers.Dense(2)(x))))
 
 
+def test_recurrent_layers_lose_their_dropout():
+    inputs = keras.Input((5, 8))
+    cells = [layers.LSTMCell(3, dropout=0.1), layers.GRUCell(3, recurrent_dropout=0.2)]
+    x = layers.Bidirectional(layers.LSTM(3, dropout=0.1, return_sequences=True), name="both")(inputs)
+    x = layers.RNN(cells, return_sequences=True, name="cells")(x)
+    x = layers.Dense(2)(layers.GRU(3, recurrent_dropout=0.2, name="one")(x))
+    model = randomise(keras.Model(inputs, x))
+    canonical = canonical_of(model)
+    layer = canonical.get_layer
+    found = [layer("both").forward_layer, layer("both").backward_layer, *layer("cells").cell.cells, layer("one")]
+    assert all(item.dropout == item.recurrent_dropout == 0.0 for item in found)
+    assert model.get_layer("one").recurrent_dropout == 0.2
+
+
 def test_dense_layers_come_out_of_time_distributed():
     inputs = keras.Input((5, 4, 3))
     head = layers.TimeDistributed(layers.Dense(2), name="head")

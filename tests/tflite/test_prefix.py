@@ -9,6 +9,7 @@ from tfptq.core.affine import activation_grid
 from tfptq.fit import bindings_by_key
 from tfptq.layers import weight_specs
 from tfptq.pipeline import kernel_views
+from tfptq.tflite.convert import convert_float
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.prefix import QuantizedPrefix
 from tfptq.tflite.runtime import TensorRunner
@@ -54,6 +55,18 @@ def _run(data, tensors, named):
 def _named(skeleton, batch):
     """A batch by the names of the tensors."""
     return {skeleton.model.name(skeleton.inputs[name]): values for name, values in batch.items()}
+
+
+def test_constants_without_values_stay_in_a_segment():
+    inputs = keras.Input((4, 4, 3), name="image")
+    x = keras.ops.logsumexp(keras.ops.stack([inputs, -inputs], axis=-1), axis=-1)
+    model = TFLiteModel(convert_float(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))))
+    model = TFLiteModel(model.to_bytes())  # now without a buffer for them
+    written = {index for operator in model.operators for index in operator.outputs}
+    read = {index for operator in model.operators for index in operator.inputs if index >= 0}
+    assert any(0 in model.shape(index) for index in read - written)  # the shape of a number
+    part = extract_segment(model, 0, len(model.operators) - 1, model.operators[-1].inputs[:1])
+    assert [part.name(index) for index in part.subgraph.inputs] == [model.name(model.subgraph.inputs[0])]
 
 
 def test_all_kernels_are_bound(skeleton):

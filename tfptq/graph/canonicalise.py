@@ -15,6 +15,7 @@ from tfptq.graph.simplify import (
     add_missing_biases,
     batch_norm_as_depthwise,
     remove_identities,
+    remove_recurrent_dropout,
     repeat_pixels_by_resizing,
     split_separable_convolutions,
     unwrap_time_distributed,
@@ -53,7 +54,7 @@ def canonicalise(model: keras.Model, unfolded: Collection[str] = ()) -> keras.Mo
     check_names(graph)
     check_weights(graph)
     graph, normalizations = normalize_in_one_layer(remove_identities(graph), unfolded)
-    graph = unwrap_time_distributed(graph)
+    graph = unwrap_time_distributed(remove_recurrent_dropout(graph))
     graph = split_separable_convolutions(graph)
     graph = repeat_pixels_by_resizing(graph)
     graph = batch_norm_as_depthwise(fold_batch_norm(graph, normalizations))

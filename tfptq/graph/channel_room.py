@@ -7,6 +7,7 @@ stay below it. That is the same room: a tensor that some channel is cut off in h
 magnitude, and in one where no channel is, nobody comes closer to the level than the largest does.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -146,15 +147,21 @@ def measure_channels(
             found.append((tf.reduce_min(tensor, axes), tf.reduce_max(tensor, axes), squares))
         return found
 
-    # A concrete function: TensorFlow warns of retracing where several networks are measured, each with a function anew.
-    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
-    reduced = tf.function(reduce, autograph=False).get_concrete_function(specs)
+    # Concrete functions: TensorFlow warns of retracing where several networks are measured, each with a function anew.
+    # One for the sizes of each kind of batch: some layers cannot be traced with sizes that the model leaves open.
+    @functools.cache
+    def reduced_for(shapes):
+        specs = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, model.inputs, strict=True)]
+        return tf.function(reduce, autograph=False).get_concrete_function(specs)
+
     lowest, highest = ([np.full(value.shape[-1], sign * np.inf) for value in values] for sign in (1, -1))
     power, count = [np.zeros(value.shape[-1]) for value in values], 0
     for batch in batches:
         size = len(batch[names[0]])
+        arrays = [batch[name] for name in names]
+        sizes = ((tensor.shape[0], *array.shape[1:]) for tensor, array in zip(model.inputs, arrays, strict=True))
         with blaming_samples():
-            found = reduced([tf.convert_to_tensor(batch[name]) for name in names])
+            found = reduced_for(tuple(sizes))([tf.convert_to_tensor(array) for array in arrays])
         for at, (low, high, square) in enumerate(found):
             lowest[at] = np.minimum(lowest[at], low.numpy())
             highest[at] = np.maximum(highest[at], high.numpy())

@@ -4,7 +4,9 @@ A separable convolution is a depthwise convolution without bias, followed by a 1
 the bias and the activation. Split, each layer has one kernel.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,6 +61,32 @@ def _is_identity(call: Call) -> bool:
         return False
     # An image layer also casts its input; then it has an effect.
     return len(call.inputs) == len(call.outputs) == 1 and call.inputs[0].dtype == call.output.dtype
+
+
+def remove_recurrent_dropout(graph: FlatGraph) -> FlatGraph:
+    """Set the dropout rates in recurrent layers to 0.
+
+    Those of LSTM and GRU count their random masks in a variable in inference too, and files have no variables.
+    """
+    units = {
+        unit: replace(unit, config=_without_dropout(unit.config))
+        for unit in graph.units
+        if issubclass(unit.kind, (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.TimeDistributed))
+    }
+    return graph.replace_calls(
+        {call: [replace(call, unit=units[call.unit])] for call in graph.calls if call.unit in units}
+    )
+
+
+def _without_dropout(config: Any) -> Any:
+    """A (nested) config with the rates of recurrent layers and cells at 0; only these have both of the keys."""
+    if isinstance(config, Mapping):
+        rates = {"dropout": 0.0, "recurrent_dropout": 0.0}
+        found = {key: _without_dropout(item) for key, item in config.items()}
+        return {**found, **rates} if set(rates) <= set(found) else found
+    if isinstance(config, list):
+        return [_without_dropout(item) for item in config]
+    return config
 
 
 def unwrap_time_distributed(graph: FlatGraph) -> FlatGraph:

@@ -20,6 +20,10 @@ from tfptq.graph.validate import SCOPE_NAME
 
 #: The operator that the converter names when the states of a loop have a dynamic batch.
 STATE_LIST = "TensorListReserve"
+#: How lines of the converter start that add nothing to the error before them.
+NOTE = "<unknown>:0: note:"
+#: After this the converter prints the whole graph, in hundreds of lines.
+GRAPH_FOLLOWS = f"{NOTE} see current operation: \n"
 
 #: Standard output, warnings and log levels belong to the process: two threads would put back what the other one set.
 _ONE_AT_A_TIME = threading.Lock()
@@ -46,7 +50,7 @@ def convert_float(model: keras.Model) -> bytes:
     try:
         return _convert(model)
     except ValueError as error:  # a custom layer may hold a loop as well
-        if STATE_LIST not in str(error):
+        if STATE_LIST not in str(error.__cause__):
             raise
     return _convert(_with_batch_of_one(model))
 
@@ -68,19 +72,29 @@ def _convert(model: keras.Model) -> bytes:
                     "list or dict of tensors without further lists or dicts in it. Build the model again with others"
                 ) from error
             raise ValueError(
-                f"the TFLite converter cannot convert the model {model.name!r}: {error}. {_advice(model, error)}"
+                f"the TFLite converter cannot convert the model {model.name!r}: {_reason(error)}. "
+                f"{_advice(model, error)}"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The converter's words, without its notes on where the graph was called from, and without the graph."""
+    lines = str(error).partition(GRAPH_FOLLOWS)[0].splitlines()
+    return "\n".join(line for line in lines if not line.startswith(NOTE)).strip().rstrip(".")
 
 
 def _advice(model: keras.Model, error: Exception) -> str:
     """What to do about an error that no name in the model explains."""
     open_inputs = [tensor.name for tensor in model.inputs if None in tensor.shape[1:]]
-    if open_inputs and isinstance(error, (AttributeError, TypeError)):  # it computed with None
-        return (
-            f"The cause may be sizes that are left open (None), which inputs {', '.join(map(repr, open_inputs))} have: "
-            "build the model again with all sizes in keras.Input(shape), and copy the weights with set_weights."
-        )
-    return "Replace the layers it names, or set their computation outside of the model."
+    if not open_inputs:
+        return "Replace the layers it names, or set their computation outside of the model."
+    sizes = (
+        f"sizes that are left open (None), which inputs {', '.join(map(repr, open_inputs))} have: "
+        "build the model again with all sizes in keras.Input(shape), and copy the weights with set_weights."
+    )
+    if isinstance(error, (AttributeError, TypeError)):  # it computed with None
+        return f"The cause may be {sizes}"
+    return f"Replace the layers it names, or set their computation outside of the model. Or the cause is {sizes}"
 
 
 def _converter(model: keras.Model, folder: str) -> tf.lite.TFLiteConverter:

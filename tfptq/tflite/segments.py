@@ -78,7 +78,9 @@ def extract_segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable
     for operator in part.operators:
         read.update(index for index in operator.inputs if index >= 0)
         written.update(operator.outputs)
-    part.subgraph.inputs = sorted(index for index in read - written if not part.is_constant(index))
+    # What nothing writes is a constant, also one without values, such as the shape of a number, which has no bytes.
+    computed = {*model.subgraph.inputs, *(index for operator in model.operators for index in operator.outputs)}
+    part.subgraph.inputs = sorted((read - written) & computed)
     part.subgraph.outputs = outputs
     part.remove_unused()
     return part

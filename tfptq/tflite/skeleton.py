@@ -46,7 +46,8 @@ def build_skeleton(
             default. It costs an operator, and lets what a config says of the layer reach its weights.
 
     Raises:
-        ValueError: the converter refuses the model, or renames its inputs beyond recognition.
+        ValueError: the converter refuses the model, or renames its inputs beyond recognition; or the model changes
+            variables when it predicts.
     """
     others = _other_weights(model, weights)
     equal = equal_weights(weights, others)
@@ -76,6 +77,7 @@ def _convert(
     stand_ins = make_stand_ins(weights, keys, others)
     with _replaced(model, stand_ins):
         editable = TFLiteModel(convert_float(model))
+    _check_variables(editable, model)
     simplify(editable)
     views = {**weights, **stand_ins}
     bindings = bind_weights(editable, views)
@@ -84,6 +86,22 @@ def _convert(
     restore(editable, bindings, weights, keys)
     inputs = _input_tensors(editable, [tensor.name for tensor in model.inputs])
     return Skeleton(editable.to_bytes(), editable, tuple(bindings), inputs, tuple(editable.subgraph.outputs))
+
+
+def _check_variables(editable: TFLiteModel, model: keras.Model) -> None:
+    """Refuse a file that keeps values between calls: no quantized file could, whatever its samples were before.
+
+    Raises:
+        ValueError: naming the layers where Keras knows them.
+    """
+    if not any(editable.operator_name(operator) == "ASSIGN_VARIABLE" for operator in editable.operators):
+        return
+    stateful = [repr(layer.name) for layer in model.layers if getattr(layer, "stateful", False)]
+    advice = f"build {', '.join(stateful)} with stateful=False" if stateful else "take them out of its call()"
+    raise ValueError(
+        f"a layer of {model.name!r} changes variables when the model predicts, so that a result depends on the calls "
+        f"before; {advice}, and let the model take and return the state instead"
+    )
 
 
 @contextlib.contextmanager
@@ -135,9 +153,10 @@ def check_skeleton(
 
     Raises:
         FloatEqualityError: the outputs differ.
+        ValueError: the runtime cannot run the skeleton.
     """
     expected = model_outputs(model, batch)
-    found = TensorRunner(skeleton.data, skeleton.outputs).values(skeleton.by_tensor_name(batch))
+    found = _run(skeleton, model, batch)
     # The converter may order the outputs in its own way: each expected output must be one of those found.
     # (numpy's minimum and maximum keep NaN, so that it is refused.)
     largest = float(np.max([np.min([_difference(value, other) for other in found.values()]) for value in expected]))
@@ -154,6 +173,18 @@ def check_skeleton(
             f"(tolerance {tolerance:g}); a layer computes something else after conversion. {ADVICE}"
         )
     return largest
+
+
+def _run(skeleton: Skeleton, model: keras.Model, batch: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+    """The skeleton's outputs; for the arguments and errors see ``check_skeleton``."""
+    try:
+        return TensorRunner(skeleton.data, skeleton.outputs).values(skeleton.by_tensor_name(batch))
+    except RuntimeError as error:  # the converter wrote sizes down that a layer has for one batch only, or wrong ones
+        reason = str(error).removeprefix("./").strip().rstrip(".")
+        raise ValueError(
+            f"LiteRT cannot run the file that the TFLite converter makes of the model {model.name!r}: {reason}. "
+            "Replace the layer with this operation by others, or try fixed sizes: keras.Input(shape, batch_size=1)"
+        ) from error
 
 
 def _difference(expected: np.ndarray, found: np.ndarray) -> float:
