@@ -30,6 +30,13 @@ def preset(network: str, name: str, bits: int = 4, samples: int = 256) -> Cell:
     return Cell(network, f"`{name}` at {bits} bits", config.rounding.method, config, samples)
 
 
+def mixed_blocks(network: str, bits: int, samples: int) -> Cell:
+    """``w4a8_fine_block`` with bits by coding length, of some average."""
+    config = QuantizationConfig.from_preset("w4a8_fine_block")
+    config = config.replace(mixed_precision=MixedPrecision(average_bits=float(bits)))
+    return Cell(network, f"`w4a8_fine_block`, {bits} bits on average", config.rounding.method, config, samples)
+
+
 def changed(network: str, weights: str, **changes) -> Cell:
     """``w4a8_channel`` with other fields."""
     config = QuantizationConfig.from_preset("w4a8_channel").replace(**changes)
@@ -55,6 +62,7 @@ def _presets(network: str) -> Iterable[Cell]:
         yield from (preset(network, name, samples=1024) for name in PRESETS)
         for name in ("w4a8_channel", "w4a8_fine_block", "w4a8_mixed"):
             yield preset(network, name, 3, samples=1024)
+        yield mixed_blocks(network, 3, samples=1024)
     yield from (preset(network, name) for name in PRESETS)
     if network == "resnet20":
         yield from (preset(network, "w4a8_channel", bits) for bits in (3, 2))
