@@ -31,11 +31,11 @@ from tfptq.data import CalibrationData
 from tfptq.graph import scale_channels
 from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, analyse, runs_with_channels
 from tfptq.graph.channel_room import (
+    ChannelMeter,
     ChannelRoom,
     ChannelValues,
     activations,
     channel_room,
-    measure_channels,
     multiplied_values,
 )
 from tfptq.graph.channel_rules import Change
@@ -86,9 +86,11 @@ def equalize_channels(model: keras.Model, config: QuantizationConfig, data: Cali
         batches = data.spread(SAMPLES_FOR_WEIGHTS)
         network = network.scaled(_factors_for_concatenations(network, batches))
         return network.scaled(_factors_for_weights(network, batches)).model
-    if not any(_factors_for_activations(network, data.spread(SAMPLES_FOR_A_LOOK), LEAST_PROMISE_DB)):
+    meter = ChannelMeter(network.graph, activations(network.graph, network.groups))
+    look = meter.measure(data.spread(SAMPLES_FOR_A_LOOK))
+    if not any(_factors_for_activations(network, look, LEAST_PROMISE_DB)):
         return model
-    return network.scaled(dict(_factors_for_activations(network, data, LEAST_GAIN_DB))).model
+    return network.scaled(dict(_factors_for_activations(network, meter.measure(data), LEAST_GAIN_DB))).model
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,7 @@ def _factors_for_weights(network: _Network, batches: Iterable[Mapping[str, np.nd
     readers = {group.index: _readers(network.model, network.config, group) for group in groups.groups}
     if not any(readers.values()):
         return {}
-    rooms = channel_room(graph, groups, measure_channels(graph, multiplied_values(graph, groups), batches))
+    rooms = channel_room(graph, groups, ChannelMeter(graph, multiplied_values(graph, groups)).measure(batches))
     return {
         index: equalizing_factors(found, *_limits(rooms[index])) for index, found in readers.items() if len(found) > 0
     }
@@ -157,11 +159,10 @@ def _split(magnitudes: np.ndarray, side: Side, size: int) -> tuple[np.ndarray, n
 
 
 def _factors_for_activations(
-    network: _Network, batches: Iterable[Mapping[str, np.ndarray]], least_gain_db: float
+    network: _Network, measured: Mapping[Value, ChannelValues], least_gain_db: float
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Index and factors of each group whose grids of activations are better used by them, by enough."""
     graph, groups = network.graph, network.groups
-    measured = measure_channels(graph, activations(graph, groups), batches)
     wholes = _factors_of_wholes(groups, measured)
     alike = all(factor == 1.0 for factor in wholes.values())
     grown = {value: channels.scaled(_along(groups, value, wholes)) for value, channels in measured.items()}
@@ -191,7 +192,7 @@ def _factors_for_concatenations(
 ) -> dict[int, np.ndarray]:
     """Group index -> factors of the groups that would have few codes beside those that they are concatenated with."""
     values = [value for value in activations(network.graph, network.groups) if _is_shared(network.groups, value)]
-    wholes = _factors_of_wholes(network.groups, measure_channels(network.graph, values, batches))
+    wholes = _factors_of_wholes(network.groups, ChannelMeter(network.graph, values).measure(batches))
     return {
         group.index: np.full(group.size, wholes[group.index])
         for group in network.groups.groups

@@ -25,6 +25,7 @@ from tfptq.fit import (
     without_statistics,
 )
 from tfptq.fit_kernel import Fitted, FittingTask
+from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
 from tfptq.prepare import FloatNetwork
 from tfptq.progress import Progress
@@ -132,7 +133,8 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         if skeleton.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(skeleton.batch_size)
             batch = next(iter(data))
-        differences = {**network.differences, "convert": check_skeleton(skeleton, network.model, batch)}
+        few = few_samples(batch, skeleton.batch_size)
+        differences = {**network.differences, "convert": check_skeleton(skeleton, network.model, few)}
     layouts = plan_layouts(skeleton.model, skeleton.bindings, lambda key: network.config.for_layer(key[0]))
     by_layout = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
     in_float = {**skipped_operators(skeleton, network.model, network.config), **by_layout}

@@ -15,7 +15,7 @@ import numpy as np
 from tfptq.config import QuantizationConfig
 from tfptq.data import CalibrationData, calibration_data
 from tfptq.equalization import equalize_channels
-from tfptq.graph import canonicalise, check_float_equal, edge_layers, uneven_inputs
+from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, uneven_inputs
 from tfptq.graph.rebuild import unknown_class
 from tfptq.layers import QuantizeAnnotate, supports, wrappers
 from tfptq.legacy_h5 import OPERATIONS, load_legacy_h5
@@ -93,24 +93,25 @@ def prepare(
         if uneven and config.input_type == "float32":
             canonical = canonicalise(original, uneven)
         differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
+        few = few_samples(batch, fixed_batch)
         config, _ = choose_bits(config, canonical)
     if config.equalize:
         with steps.step("equalize"):
             equalized = equalize_channels(canonical, config, data)
             if equalized is not canonical:
-                differences["equalize"] = max(check_float_equal(canonical, equalized, batch).values())
+                differences["equalize"] = max(check_float_equal(canonical, equalized, few).values())
             canonical = equalized
     if config.rotate:
         with steps.step("rotate") as advance:
             rotated = rotate_linear_channels(canonical, config, advance)
             if rotated is not canonical:
-                differences["rotate"] = max(check_float_equal(canonical, rotated, batch).values())
+                differences["rotate"] = max(check_float_equal(canonical, rotated, few).values())
             canonical = rotated
     reordered = None
     if config.reorder:
         with steps.step("reorder") as advance:
             reordered = reorder_channels(canonical, config, advance=advance)
-            differences["reorder"] = max(check_float_equal(canonical, reordered.model, batch).values())
+            differences["reorder"] = max(check_float_equal(canonical, reordered.model, few).values())
             canonical = reordered.model
     return FloatNetwork(
         model=canonical,

@@ -8,7 +8,7 @@ from keras import layers
 
 from tfptq.graph import canonicalise, check_float_equal, scale_channels
 from tfptq.graph.channel_groups import analyse
-from tfptq.graph.channel_room import channel_room, measure_channels, multiplied_values
+from tfptq.graph.channel_room import ChannelMeter, channel_room, multiplied_values
 from tfptq.graph.channel_rules import Change
 from tfptq.graph.rebuild import input_names, read_graph
 
@@ -22,7 +22,7 @@ def samples_for(model, count=24, seed=0):
 def rooms_of(model, batches):
     graph = read_graph(model)
     groups = analyse(graph, Change.SCALE)
-    return groups, channel_room(graph, groups, measure_channels(graph, multiplied_values(graph, groups), batches))
+    return groups, channel_room(graph, groups, ChannelMeter(graph, multiplied_values(graph, groups)).measure(batches))
 
 
 def line(biases, activation):

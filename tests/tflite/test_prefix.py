@@ -124,6 +124,25 @@ def test_memory_does_not_change_the_statistics(skeleton, batches, max_memory):
         np.testing.assert_allclose(one.cross, other.cross, rtol=1e-4, atol=1e-4)
 
 
+class _Shuffled:
+    """The samples in another order in each pass, as a shuffled ``tf.data.Dataset`` gives them."""
+
+    def __init__(self, batches):
+        self._images = np.concatenate([batch["image"] for batch in batches])
+        self._random = np.random.default_rng(0)
+
+    def __iter__(self):
+        images = self._random.permutation(self._images)
+        return iter([{"image": images[start : start + 4]} for start in range(0, 12, 4)])
+
+
+@pytest.mark.parametrize("max_memory", [0, 20_000, 1 << 30])
+def test_inputs_and_outputs_are_of_the_same_samples(skeleton, batches, max_memory):
+    prefix = QuantizedPrefix(skeleton, _Shuffled(batches), 12, max_memory)
+    for binding in skeleton.bindings:
+        assert prefix.statistics([binding]).centred().output_snr(skeleton.kernel(binding)) > 50.0
+
+
 def test_later_kernels_see_the_error_of_earlier_ones(skeleton, batches):
     clean = QuantizedPrefix(skeleton, batches, 12, 1 << 20)
     for binding in skeleton.bindings:

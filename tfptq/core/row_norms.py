@@ -8,6 +8,8 @@ the largest weight is taken as a p-norm, which has a derivative:
 
 import numpy as np
 
+from tfptq.core.products import threads_for
+
 #: p: a higher one is nearer to the maximum, and takes smaller steps.
 ORDER = 8
 #: Weights below this share of a kernel's largest count as that share, so that all-zero columns have some factor. Its
@@ -37,5 +39,6 @@ class RowNorms:
 
     def at(self, factors: np.ndarray) -> tuple[float, np.ndarray]:
         """Sum of the squared norms under factors ``[C]``, and ``sum_o N[o]^(2/p-1) |W[o, k]|^p`` of each channel."""
-        norms = self.powers @ factors**-ORDER + self.others  # N
-        return float(np.sum(norms ** (2.0 / ORDER))), norms ** (2.0 / ORDER - 1.0) @ self.powers
+        with threads_for(1):  # a product with a vector waits for memory: threads only wait for each other as well
+            norms = self.powers @ factors**-ORDER + self.others  # N
+            return float(np.sum(norms ** (2.0 / ORDER))), norms ** (2.0 / ORDER - 1.0) @ self.powers

@@ -254,7 +254,7 @@ def convolution_statistics(
     kept = np.arange(-first_position % step, len(outputs), step)
     total = _zeros(groups, z.shape[3] // groups, channels // groups * window.taps)
     if channels == groups:
-        by_channel = np.ascontiguousarray(pixels.T)
+        by_channel = _by_channel(pixels)
         for rows in _blocks(kept, DEPTHWISE_CHANNELS * window.taps):
             total += _depthwise_products(by_channel, origins[rows], offsets, outputs[rows] - target)
     else:
@@ -334,6 +334,15 @@ def _products(patches: np.ndarray, z: np.ndarray) -> LayerStatistics:
     )
 
 
+def _by_channel(values: np.ndarray) -> np.ndarray:
+    """``[rows, C]`` -> a copy ``[C, rows]``, made of few rows at a time, which stay in the cache for all channels."""
+    found = np.empty(values.shape[::-1], values.dtype)
+    for start in range(0, len(values), SHORTEST_BLOCK):
+        part = slice(start, start + SHORTEST_BLOCK)
+        found[:, part] = values[part].T
+    return found
+
+
 def _depthwise_products(
     by_channel: np.ndarray, origins: np.ndarray, offsets: np.ndarray, z: np.ndarray
 ) -> LayerStatistics:
@@ -342,14 +351,15 @@ def _depthwise_products(
     A few channels at a time, so that their patches stay in the cache.
     """
     channels, taps, count = len(by_channel), len(offsets), len(origins)
-    z = np.ascontiguousarray(z.T).reshape(channels, -1, count)
+    z = _by_channel(z).reshape(channels, -1, count)
     total = _zeros(channels, z.shape[1], taps)
+    patches = np.empty((min(channels, DEPTHWISE_CHANNELS), taps, count), np.float32)
     for start in range(0, channels, DEPTHWISE_CHANNELS):
         part = slice(start, start + DEPTHWISE_CHANNELS)
         pixels = by_channel[part]
-        x = np.empty((len(pixels), taps, count), np.float32)
+        x = patches[: len(pixels)]
         for tap, offset in enumerate(offsets):
-            x[:, tap] = pixels[:, origins + offset]
+            x[:, tap] = pixels.take(origins + offset, axis=1)
         total.sum_x[part] = x.sum(axis=2, dtype=np.float64)
         total.gram[part] = x @ x.transpose(0, 2, 1)
         total.cross[part] = z[part] @ x.transpose(0, 2, 1)

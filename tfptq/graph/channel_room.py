@@ -7,7 +7,6 @@ stay below it. That is the same room: a tensor that some channel is cut off in h
 magnitude, and in one where no channel is, nobody comes closer to the level than the largest does.
 """
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -75,7 +74,7 @@ def channel_room(
     Args:
         graph: graph of a canonical model.
         groups: ``analyse(graph, Change.SCALE)``.
-        measured: the tensors that may limit the room, ``measure_channels``.
+        measured: the tensors that may limit the room, as a ``ChannelMeter`` saw them.
 
     Returns:
         {group index: its room}.
@@ -120,54 +119,66 @@ def activations(graph: FlatGraph, groups: ChannelGroups) -> list[Value]:
     ]
 
 
-def measure_channels(
-    graph: FlatGraph, values: list[Value], batches: Iterable[Mapping[str, np.ndarray]]
-) -> dict[Value, ChannelValues]:
-    """Run the model and look at the channels of some tensors.
+class ChannelMeter:
+    """Runs a model and looks at the channels of some tensors; what it traces serves for all measurements.
 
     Args:
         graph: graph of a canonical model.
         values: its tensors.
-        batches: input name -> samples; at least one batch.
-
-    Raises:
-        DataError: the model fails on a batch.
     """
-    if not values:
-        return {}
-    model = build_model(replace(graph, name="measured", outputs=values))  # any name is no TensorFlow scope
-    names = input_names(model)
 
-    def reduce(arrays):
-        tensors = keras.tree.flatten(model(keras.tree.pack_sequence_as(graph.inputs, arrays), training=False))
+    def __init__(self, graph: FlatGraph, values: list[Value]):
+        self._values = values
+        # Any name is no TensorFlow scope.
+        self._model = build_model(replace(graph, name="measured", outputs=values)) if values else None
+        self._structure = graph.inputs
+        self._traced = {}
+
+    def measure(self, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[Value, ChannelValues]:
+        """Measure all samples.
+
+        Args:
+            batches: input name -> samples; at least one batch.
+
+        Raises:
+            DataError: the model fails on a batch.
+        """
+        if not self._values:
+            return {}
+        widths, names = [value.shape[-1] for value in self._values], input_names(self._model)
+        lowest, highest = ([np.full(width, sign * np.inf) for width in widths] for sign in (1, -1))
+        power, count = [np.zeros(width) for width in widths], 0
+        for batch in batches:
+            arrays = [batch[name] for name in names]
+            with blaming_samples():
+                found = self._reduced(arrays)
+            for at, (low, high, square) in enumerate(found):
+                lowest[at] = np.minimum(lowest[at], low.numpy())
+                highest[at] = np.maximum(highest[at], high.numpy())
+                power[at] += len(arrays[0]) * square.numpy()
+            count += len(arrays[0])
+        return {
+            value: ChannelValues(low, high, square / count)
+            for value, low, high, square in zip(self._values, lowest, highest, power, strict=True)
+        }
+
+    def _reduced(self, arrays: list[np.ndarray]) -> list[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+        """Smallest and largest value and mean square of each channel of each tensor, for one batch."""
+        # Concrete functions: TensorFlow warns of retracing where several networks are measured, each with a function
+        # anew. One for the sizes of each kind of batch: some layers cannot be traced with sizes that the model leaves
+        # open.
+        inputs = self._model.inputs
+        shapes = tuple((tensor.shape[0], *array.shape[1:]) for tensor, array in zip(inputs, arrays, strict=True))
+        if shapes not in self._traced:
+            specs = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, inputs, strict=True)]
+            self._traced[shapes] = tf.function(self._reduce, autograph=False).get_concrete_function(specs)
+        return self._traced[shapes]([tf.convert_to_tensor(array) for array in arrays])
+
+    def _reduce(self, arrays):
+        inputs = keras.tree.pack_sequence_as(self._structure, arrays)
         found = []
-        for tensor in tensors:
+        for tensor in keras.tree.flatten(self._model(inputs, training=False)):
             axes = tuple(range(tensor.shape.rank - 1))
             squares = tf.reduce_mean(tf.square(tensor), axes)
             found.append((tf.reduce_min(tensor, axes), tf.reduce_max(tensor, axes), squares))
         return found
-
-    # Concrete functions: TensorFlow warns of retracing where several networks are measured, each with a function anew.
-    # One for the sizes of each kind of batch: some layers cannot be traced with sizes that the model leaves open.
-    @functools.cache
-    def reduced_for(shapes):
-        specs = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(shapes, model.inputs, strict=True)]
-        return tf.function(reduce, autograph=False).get_concrete_function(specs)
-
-    lowest, highest = ([np.full(value.shape[-1], sign * np.inf) for value in values] for sign in (1, -1))
-    power, count = [np.zeros(value.shape[-1]) for value in values], 0
-    for batch in batches:
-        size = len(batch[names[0]])
-        arrays = [batch[name] for name in names]
-        sizes = ((tensor.shape[0], *array.shape[1:]) for tensor, array in zip(model.inputs, arrays, strict=True))
-        with blaming_samples():
-            found = reduced_for(tuple(sizes))([tf.convert_to_tensor(array) for array in arrays])
-        for at, (low, high, square) in enumerate(found):
-            lowest[at] = np.minimum(lowest[at], low.numpy())
-            highest[at] = np.maximum(highest[at], high.numpy())
-            power[at] += size * square.numpy()
-        count += size
-    return {
-        value: ChannelValues(low, high, square / count)
-        for value, low, high, square in zip(values, lowest, highest, power, strict=True)
-    }

@@ -27,6 +27,8 @@ TOLERANCE = 1e-4
 #: A difference may be so many times the network's own rounding noise, up to a share of the range: half a step
 #: of an 8-bit grid.
 _NOISE_FACTOR, _LARGEST_TOLERANCE = 8.0, 2e-3
+#: Samples on which the steps after the first are checked: one that changes what a network computes seldom spares any.
+_FEW_SAMPLES = 8
 #: Steps of float32 at the largest value of an output that count as none.
 _ROUNDINGS = 8
 
@@ -122,6 +124,11 @@ def check_float_equal(
             f"(tolerance {tolerance:g}){where}. {ADVICE}"
         )
     return differences
+
+
+def few_samples(batch: Mapping[str, np.ndarray], batch_size: int | None) -> dict[str, np.ndarray]:
+    """The first samples of a batch; all for a model that takes just so many at once, ``batch_size``."""
+    return {name: values[: batch_size or _FEW_SAMPLES] for name, values in batch.items()}
 
 
 def tolerance_beside_noise(model: keras.Model, batch: Any, tolerance: float) -> float:

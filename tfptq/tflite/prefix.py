@@ -6,8 +6,10 @@ x̂ of that copy with the outputs z of the other. A kernel whose result is added
 what is missing to the float sum, so that it makes good what the kernels before have added to the shortcut.
 
 The prefix is not run from the start for each kernel: the activations that cross a cut are stored once for all
-samples, and the next kernels start from there. A cut is only made where its activations fit into the memory allowed,
-so early layers with large feature maps, whose prefix is short, are run again instead.
+samples, and the next kernels start from there. Each copy has a cut of its own, which follows the walk, so that no
+operator runs twice: the float one is behind the kernel, whose result is wanted, and the quantized one before it, as the
+kernel is about to change. A cut is only made where its activations fit into the memory allowed, so early layers with
+large feature maps, whose prefix is short, are run again instead.
 
 A kernel that is used several times has the sum of the statistics of its uses. Kernels between its first use and its
 last are still float then, and no cut is made behind the first of them.
@@ -30,9 +32,6 @@ from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import crossing, extract_segment, unfuse_activations
 from tfptq.tflite.simulate_activations import simulate_activations
 
-#: A cut is moved although it costs more memory than the last one when so many operators would be run again.
-#: That is a matter of time and memory alone: statistics are the same wherever the cut is.
-LONGEST_RERUN = 6
 #: Bytes that the statistics of one kernel may take.
 LARGEST_STATISTICS = 1 << 31
 #: Gram matrices of one kernel that are there at the same time: two that are added, their sum, and one to work with.
@@ -73,7 +72,7 @@ class QuantizedPrefix:
         moved = simulate_activations(self._float, self._grids, in_effect=False)
         simulate_activations(self._quantized, self._grids)
         self._moved = {old: moved[new] for old, new in unfused.items()}
-        self._cut = 0
+        self._cuts = 0, 0  # of the float and of the quantized copy; statistics are the same wherever they are
         self._latest_cut: int | None = None
         self._stored: list[tuple[Batch, Batch]] | None = None
         self._batches = batches
@@ -108,7 +107,8 @@ class QuantizedPrefix:
             weights: how much a position of each use counts; one each by default.
         """
         # Kernels between the uses are replaced later: what is stored behind them would not be true any more.
-        self._move_cut(self.position(bindings[0]))
+        first = self.position(bindings[0])
+        self._move_cuts(first + 1, first)
         total = self._statistics(bindings[0])
         if weights is not None:
             total = total.weighted(weights[0])
@@ -150,10 +150,10 @@ class QuantizedPrefix:
         Returns:
             float32 ``[samples, ...]`` inputs and outputs; as many samples as fit into the memory allowed.
         """
-        self._move_cut(block.start)
+        self._move_cuts(block.start, block.start)
         (source,), (target,) = crossing(self._float, block.start), crossing(self._float, block.stop)
-        reader = _PrefixSegment(self._quantized, self._cut, block.start, [source])
-        writer = _PrefixSegment(self._float, self._cut, block.stop, [target])
+        reader = _PrefixSegment(self._quantized, self._cuts[1], block.start, [source])
+        writer = _PrefixSegment(self._float, self._cuts[0], block.stop, [target])
         inputs, outputs, used = [], [], 0
         for float_batch, quantized_batch in self._inputs():
             inputs.append(reader.run(quantized_batch)[source].copy())
@@ -184,8 +184,8 @@ class QuantizedPrefix:
         before = self._float.operators[at].outputs[0]
         shortcut = self._shortcut(at)
         also = [] if shortcut is None else [shortcut]
-        float_runner = _PrefixSegment(self._float, self._cut, at + 1, [before, *also])
-        quantized_runner = _PrefixSegment(self._quantized, self._cut, at, [binding.input, *also])
+        float_runner = _PrefixSegment(self._float, self._cuts[0], at + 1, [before, *also])
+        quantized_runner = _PrefixSegment(self._quantized, self._cuts[1], at, [binding.input, *also])
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for float_batch, quantized_batch in self._inputs():
@@ -227,7 +227,7 @@ class QuantizedPrefix:
             first += positions * len(z)
 
     def _inputs(self) -> Iterator[tuple[Batch, Batch]]:
-        """What crosses the cut, batch by batch, in the float and in the quantized copy."""
+        """What crosses the cuts, batch by batch, in the float and in the quantized copy."""
         if self._stored is not None:
             yield from self._stored
             return
@@ -239,22 +239,24 @@ class QuantizedPrefix:
         grid = self._grids.get(index)
         return values if grid is None else grid.dequantize(grid.quantize(values))
 
-    def _move_cut(self, stop: int) -> None:
-        """Store the activations at the best cut up to ``stop``, if there is a better one than now."""
-        stop = stop if self._latest_cut is None else min(stop, self._latest_cut)
-        candidates = {cut: self._stored_bytes(cut) for cut in range(self._cut + 1, stop + 1)}
-        if not candidates:
+    def _move_cuts(self, *stops: int) -> None:
+        """Store what crosses the latest cuts up to ``stops`` that the memory allows, of both copies in one pass."""
+        cuts = tuple(map(self._latest_storable, self._cuts, stops))
+        if None in cuts or cuts == self._cuts:
             return
-        best = min(candidates, key=lambda cut: (candidates[cut], -cut))
-        cheaper = candidates[best] <= self._stored_bytes(self._cut)
-        if candidates[best] > self._max_memory or not (cheaper or stop - self._cut > LONGEST_RERUN):
-            return
-        tensors = crossing(self._float, best)
-        runners = [_PrefixSegment(model, self._cut, best, tensors) for model in (self._float, self._quantized)]
+        runners = [
+            _PrefixSegment(model, before, cut, crossing(model, cut))
+            for model, before, cut in zip((self._float, self._quantized), self._cuts, cuts, strict=True)
+        ]
         self._stored = [
             tuple(runner.run(batch) for runner, batch in zip(runners, pair, strict=True)) for pair in self._inputs()
         ]
-        self._cut = best
+        self._cuts = cuts
+
+    def _latest_storable(self, cut: int, stop: int) -> int | None:
+        """The latest cut from ``cut`` to ``stop`` where both copies would fit into the memory, or None."""
+        stop = stop if self._latest_cut is None else min(stop, self._latest_cut)
+        return next((at for at in range(stop, cut - 1, -1) if self._stored_bytes(at) <= self._max_memory), None)
 
     def _stored_bytes(self, cut: int) -> int:
         """Bytes of both copies of what crosses a cut, for all samples."""
