@@ -74,7 +74,7 @@ class QuantizedPrefix:
         self._moved = {old: moved[new] for old, new in unfused.items()}
         self._cuts = 0, 0  # of the float and of the quantized copy; statistics are the same wherever they are
         self._latest_cut: int | None = None
-        self._stored: list[tuple[Batch, Batch]] | None = None
+        self._stored: list[tuple[Batch, ...]] | None = None
         self._batches = batches
         self._values = _values_of_a_sample(self._float, next(self._inputs())[0], skeleton.batch_size or 1)
 
@@ -248,10 +248,12 @@ class QuantizedPrefix:
             _PrefixSegment(model, before, cut, crossing(model, cut))
             for model, before, cut in zip((self._float, self._quantized), self._cuts, cuts, strict=True)
         ]
-        self._stored = [
-            tuple(runner.run(batch) for runner, batch in zip(runners, pair, strict=True)) for pair in self._inputs()
-        ]
-        self._cuts = cuts
+        stored = []
+        for number, pair in enumerate(self._inputs()):
+            stored.append(tuple(runner.run(batch) for runner, batch in zip(runners, pair, strict=True)))
+            if self._stored is not None:
+                self._stored[number] = ()  # nobody reads it any more: the memory is that of one cut, not of two
+        self._stored, self._cuts = stored, cuts
 
     def _latest_storable(self, cut: int, stop: int) -> int | None:
         """The latest cut from ``cut`` to ``stop`` where both copies would fit into the memory, or None."""
