@@ -150,6 +150,20 @@ def test_multiples_of_the_scales_are_never_worse_and_often_better(method, kind):
     np.testing.assert_array_equal(found.scales.factors == 0, scales.factors == 0)
 
 
+def test_multiples_between_the_given_ones_are_tried_where_these_are_best():
+    view, statistics = _correlated_layer(24, 9)
+    scales, gains = _channel_scales(view, 3), np.linspace(0.7, 1.2, 6)
+    found = round_weight(view, scales, 3, statistics, "coordinate", damping=0.0, gains=gains)
+    multiples = found.scales.values() / scales.values()
+    distances = np.abs(multiples - gains).min(axis=1)
+    assert (distances < 1e-6).any() and (distances > 0.02).any()
+    singly = [  # no spacing, so that nothing lies between
+        round_weight(view, scales.scaled(np.full(24, gain)), 3, statistics, "coordinate", damping=0.0) for gain in gains
+    ]
+    least = np.min([statistics.output_error(item.dequantize()) for item in singly], axis=0)
+    assert (statistics.output_error(found.dequantize()) <= least * (1 + 1e-6)).all()
+
+
 def test_closed_form_scale_is_the_minimum():
     view, statistics = _correlated_layer(4, 8, seed=6)
     scales = _channel_scales(view, 3)

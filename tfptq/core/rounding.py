@@ -11,7 +11,7 @@ out worse than nearest's gets nearest's codes.
 ``gains`` are multiples of the scales that are tried with the codes that coordinate descent finds for each. Scales
 that suit rounding to nearest are not those that suit rounded codes; and where an output has a few inputs only, as in
 a depthwise layer, the lattice is so coarse that some other scale fits much better. Rows that share a scale decide
-together, by the sum of their objectives.
+together, by the sum of their objectives; then they try multiples between the best one and its neighbours.
 
 ``refine_scales`` then improves the scales for the codes found, and the codes for the new scales, in turn. For given
 codes the objective is a small quadratic in the scales, so the best ones are the solution of a linear system:
@@ -21,6 +21,7 @@ codes the objective is a small quadratic in the scales, so the best ones are the
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ from tfptq.core.coordinate_rounding import CoordinateOptions, coordinate_codes, 
 from tfptq.core.rounding_problem import RoundingProblem, rounding_problem
 from tfptq.core.statistics import CentredStatistics
 
+#: How often the step between multiples of the scales is halved around the best one.
+_HALVINGS_OF_GAINS = 2
 #: Sweeps of coordinate descent after each refinement of the scales.
 _REFINEMENT_SWEEPS = 5
 #: Systems for scales with a larger condition number are not solved: of 16 digits of float64, 4 would be left.
@@ -62,7 +65,7 @@ def round_weight(
         options: ``CoordinateOptions``, ``AttentionRoundOptions`` or ``AdaRoundOptions`` for that method; None for
             its defaults.
         damping: pull towards the float weights, in units of the mean input power.
-        gains: multiples of the scales to try; not with ``"nearest"``.
+        gains: multiples of the scales to try, evenly spaced; not with ``"nearest"``.
         refine_scales: how often to refine the scales and then the codes; not with ``"nearest"``.
         seed: for methods that draw random numbers.
 
@@ -118,13 +121,18 @@ def _search_gains(problem: RoundingProblem, gains: Sequence[float]) -> tuple[Rou
     rows = scales.free_rows
     group = np.arange(outputs) // scales.block_shape[0] if rows > 1 else np.zeros(outputs, np.int64)  # [O]
     least, best_gains, best = np.full(rows, np.inf), np.ones(rows), np.zeros(problem.weight.shape)
-    for gain in (1.0, *gains):
-        trial = problem.with_scales(scales.scaled(np.full(rows, gain)))
-        codes = _keep_better(trial, trial.nearest(), coordinate_codes(trial))
-        error = np.bincount(group, trial.objective(codes).reshape(-1), rows)
-        better = error < least
-        least, best_gains = np.where(better, error, least), np.where(better, gain, best_gains)
-        best = np.where(better[group].reshape(codes.shape[:2])[:, :, None], codes, best)
+    trials = [np.full(rows, gain) for gain in (1.0, *(gain for gain in gains if not math.isclose(gain, 1.0)))]
+    step = (max(gains) - min(gains)) / max(len(gains) - 1, 1)
+    for _ in range(_HALVINGS_OF_GAINS + 1):
+        for gain in trials:
+            trial = problem.with_scales(scales.scaled(gain))
+            codes = _keep_better(trial, trial.nearest(), coordinate_codes(trial))
+            error = np.bincount(group, trial.objective(codes).reshape(-1), rows)
+            better = error < least
+            least, best_gains = np.where(better, error, least), np.where(better, gain, best_gains)
+            best = np.where(better[group].reshape(codes.shape[:2])[:, :, None], codes, best)
+        step /= 2.0
+        trials = [best_gains - step, best_gains + step] if step else []
     return problem.with_scales(scales.scaled(best_gains)), best
 
 
