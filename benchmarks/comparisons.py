@@ -78,6 +78,7 @@ def _rounding(network: str) -> Iterable[tuple[Way, Way | None, str, float]]:
     if network == "resnet20":
         for bits, limit in RESNET20_LIMITS.items():
             yield preset("w4a8_channel", bits), None, "points", -limit
+        yield preset("w4a8_fine_block"), None, "points", -RESNET20_LIMITS[4]
         uniform, mean = mixed.uniform(network), mixed.by_average(network)[0]
         for unit in ("points", "dB"):
             yield Way(mean.weights, mean.config), Way(uniform.weights, uniform.config), unit, 0.0
