@@ -80,6 +80,7 @@ def targets(records: Records) -> str:
     for bits, limit in RESNET20_LIMITS.items():
         whole = learned("resnet20", bits, "attention", reconstruction="block")
         rows += _at_most(records, ((cell, limit) for cell in (preset("resnet20", "w4a8_channel", bits), whole)))
+    rows += _at_most(records, [(preset("resnet20", "w4a8_fine_block"), RESNET20_LIMITS[4])])
     for cell, limit in MOBILENETV2_LIMITS:
         rows += _at_most(records, [(cell, limit)])
         rows += [_in_time(cell, record) for cell, record in records.found([cell])]
