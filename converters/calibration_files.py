@@ -3,6 +3,8 @@
 When there are more samples than wanted, a random choice is taken, not the first ones: files are often sorted by class.
 """
 
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,16 +56,38 @@ def load_calibration_data(
         return _image_folder(path, inputs, samples, seed, preprocessing)
     if path.suffix not in (".npy", ".npz"):
         raise ValueError(f"calibration data {path} is neither a .npy or .npz file nor an existing folder of images")
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (EOFError, ValueError) as error:
-        raise ValueError(f"cannot read calibration data {path}: {error}") from error
-    if path.suffix == ".npy":
+    loaded = load_arrays(path, "calibration data")
+    if isinstance(loaded, np.ndarray):
         return _chosen({"": loaded}, samples, seed)[""]
-    with loaded:
-        arrays = _chosen({name: loaded[name] for name in loaded.files}, samples, seed)
+    arrays = _chosen(loaded, samples, seed)
     unnamed = set(arrays) == {f"arr_{index}" for index in range(len(arrays))}
     return [arrays[f"arr_{index}"] for index in range(len(arrays))] if unnamed else arrays
+
+
+def load_arrays(path: str | Path, what: str) -> np.ndarray | dict[str, np.ndarray]:
+    """What is in a file of numpy: one array, which is mapped and not read, or all of an archive, by name.
+
+    Args:
+        path: the file. What it holds decides, not its name.
+        what: what it should hold, for messages.
+
+    Raises:
+        ValueError: neither, damaged, or with Python objects in it.
+        OSError: no such file, or it cannot be read.
+    """
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"cannot read {what} {path}: {error}") from error
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """All images in a folder and those in it, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def check_preprocessing(preprocessing: str | None, *paths: str | Path) -> None:
@@ -112,7 +136,7 @@ def _image_folder(
     offset, divisor = (np.array(values, np.float32) for values in PREPROCESSING[preprocessing])
     if len(offset) not in (1, channels):
         raise ValueError(f"--preprocessing={preprocessing} is for {len(offset)} channels; the model takes {channels}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = image_paths(folder)
     if not paths:
         raise ValueError(f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     chosen = [paths[index] for index in _choice(len(paths), samples, seed)]

@@ -8,6 +8,7 @@ interruption, or with a larger grid, and it goes on where it was.
 """
 
 import csv
+import hashlib
 import io
 import math
 import sys
@@ -19,7 +20,13 @@ import numpy as np
 from absl import flags
 
 from converters import command_line
-from converters.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
+from converters.calibration_files import (
+    PREPROCESSING,
+    check_preprocessing,
+    image_paths,
+    load_arrays,
+    load_calibration_data,
+)
 from converters.command_line import UsageError
 from converters.granularity_cells import Cell, Records, describe, grid
 from converters.granularity_plot import require_matplotlib, write_plot
@@ -27,6 +34,7 @@ from tfptq.config import QuantizationConfig
 from tfptq.core.affine import SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.decibels import signal_to_noise
 from tfptq.files import write_atomically
+from tfptq.version import __version__
 
 if TYPE_CHECKING:  # they load TensorFlow, which the flags need not wait for
     import keras
@@ -125,15 +133,20 @@ def _settings() -> dict[str, Any]:
     """What the numbers depend on besides the cell."""
     names = ("model", "calibration_data", "evaluation_data", "evaluation_labels")
     paths = {name: None if FLAGS[name].value is None else _stamp(Path(FLAGS[name].value)) for name in names}
-    return paths | {
-        name: FLAGS[name].value for name in ("weight_scale", "edge_bits", "preprocessing", "samples", "seed")
-    }
+    return (
+        {"version of tfptq": __version__}
+        | paths
+        | {name: FLAGS[name].value for name in ("weight_scale", "edge_bits", "preprocessing", "samples", "seed")}
+    )
 
 
 def _stamp(path: Path) -> list[Any]:
-    """Tells a file from another, or from its later self."""
-    found = path.stat()
-    return [str(path.resolve()), found.st_size, found.st_mtime_ns]
+    """Tells a file, or a folder of images, from another, or from its later self."""
+    digest = hashlib.sha256()
+    for file in image_paths(path) if path.is_dir() else [path]:
+        found = file.stat()
+        digest.update(f"{file.relative_to(path)}\n{found.st_size}\n{found.st_mtime_ns}\n".encode())
+    return [str(path.resolve()), digest.hexdigest()]
 
 
 def _measure(cells: list[Cell], records: Records) -> None:
@@ -169,10 +182,9 @@ def _read_labels(expected: np.ndarray) -> np.ndarray | None:
     if FLAGS.evaluation_labels is None:
         return None
     count = len(expected)
-    try:
-        labels = np.load(FLAGS.evaluation_labels, allow_pickle=False)
-    except (EOFError, ValueError) as error:
-        raise ValueError(f"{FLAGS.evaluation_labels} is no .npy file: {error}") from error
+    labels = load_arrays(FLAGS.evaluation_labels, "labels")
+    if not isinstance(labels, np.ndarray):
+        raise ValueError(f"{FLAGS.evaluation_labels} is an archive; it must be a .npy file with one array")
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{FLAGS.evaluation_labels} holds {labels.dtype} of shape {list(labels.shape)}; it must hold one integer "

@@ -11,7 +11,7 @@ from stock_runtimes import run_decoded, signal_to_noise
 from test_reordering import inverted_residual, residual, with_random_weights
 
 import tfptq
-from tfptq.config import FineTuning, PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.config import FineTuning, PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
 from tfptq.core.blocks import BlockScales, float_scales
 from tfptq.fine_tune import _learn, _Lessons
 from tfptq.layers import wrappers
@@ -138,6 +138,17 @@ def test_float16_scales_stay_float16():
     plain, tuned = (quantize(model, data, each) for each in (config.replace(fine_tuning=None), config))
     assert tuned.report.seconds["fine-tune"] > 0.0
     assert error(model, data, tuned) <= error(model, data, plain)
+
+
+def test_refined_scales_of_the_layout_native_are_float16_too():
+    inputs = keras.Input((64,), name="x")
+    model = with_random_weights(keras.Model(inputs, layers.Dense(32, name="dense")(inputs)))
+    data = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    config = W3.replace(weight_bits=4, granularity=PerBlock(1, 32), layout="native", edge_bits=None, fine_tuning=None)
+    result = quantize(model, data, config.replace(rounding=Rounding("coordinate", refine_scales=2)))
+    (slot,) = wrappers(result.keras_model)[0].weight_slots
+    scales = slot.quantized_weight().scales.values()
+    np.testing.assert_array_equal(scales, scales.astype(np.float16).astype(np.float32))
 
 
 def test_a_network_without_gradients_is_reported_and_quantized():

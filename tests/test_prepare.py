@@ -81,7 +81,7 @@ def test_another_block_size_for_all_leaves_no_edge_in_float():
 def test_overrides_that_fit_no_layer_are_refused_before_the_data_is_read(item, message):
     config = QuantizationConfig.from_preset("w4a8_block").replace(overrides=(item,))
     with pytest.raises(ValueError, match=message):
-        prepare.prepare(chain(), lambda: pytest.fail("the data was read"), config, Progress(False))
+        prepare.prepare(chain(), lambda: pytest.fail("the data was read"), config, 0, Progress(False))
 
 
 def warnings_of(**settings):

@@ -250,10 +250,8 @@ def _grid_readers(
             return []
         (spec,) = weight_specs(layer)
         view, factors = spec.values(), _along(network.groups, value, wholes)
-        if view.shape[1] == 1:  # depthwise: its outputs are the channels
-            view = view / np.repeat(factors, len(view) // len(factors))[:, None, None]
-        else:
-            view = view / np.tile(factors, view.shape[1] // len(factors))[None, :, None]
+        depthwise = view.shape[1] == 1  # its outputs are the channels
+        view = view / (factors[:, None, None] if depthwise else factors[None, :, None])
         found.append(_grid_reader(view, side, group.size, measured[value], steps))
     return found
 
@@ -262,6 +260,7 @@ def _grid_reader(view: np.ndarray, side: Side, size: int, values: ChannelValues,
     """What a kernel ``[O, I, T]`` that reads a tensor is for a group on its input side."""
     rounding, columns = (values.span / steps) ** 2 / 12.0, np.array(side.offsets)[:, None] + np.arange(size)
     if view.shape[1] == 1:  # depthwise: its outputs are the channels
+        # Kernels with one input look the same, and have one channel to all their outputs.
         energy = np.square(view, dtype=np.float64).sum(axis=(1, 2)).reshape(len(values.power), -1).sum(axis=1)
         signal = float(energy @ values.power)
         return GridReader(
@@ -273,7 +272,7 @@ def _grid_reader(view: np.ndarray, side: Side, size: int, values: ChannelValues,
             rounding=rounding,
             signal=signal,
         )
-    power = view.shape[2] * np.tile(values.power, view.shape[1] // len(values.power))
+    power = view.shape[2] * values.power
     energy = np.square(view, dtype=np.float64).sum(axis=(0, 2))
     magnitudes, others = _split(np.abs(view).max(axis=2), side, size)
     return GridReader(

@@ -156,14 +156,15 @@ def fit_weights(
     fitted: Fitted = {}
     for group in _weight_groups(task, bindings, prefix):
         items = _stored(checkpoint, group)
+        if items and prefix is not None:
+            for item in items.values():
+                _put(task, prefix, item)
         if not items:
             items = _fit_group(task, group, prefix)
             if checkpoint is not None:
                 for number, item in enumerate(items.values(), group.first):
                     checkpoint.save(number, item.weight, item.bias_shift)
         for key, item in items.items():
-            if prefix is not None:
-                _put(task, prefix, item)
             fitted[key] = item
             advance(1)
     return fitted
@@ -279,7 +280,7 @@ def _put(task: FittingTask, prefix: QuantizedPrefix, item: FittedWeight) -> None
 
 
 def _fit_group(task: FittingTask, group: _WeightGroup, prefix: QuantizedPrefix | None) -> Fitted:
-    """Fit weights one by one, and then together when they share a block."""
+    """Fit weights one by one, and then together when they share a block, and put them into the prefix."""
     if prefix is None:
         return {key: fit_on_means(task, key, bindings) for key, bindings in group.bindings.items()}
     if group.block is not None:

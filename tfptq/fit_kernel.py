@@ -27,7 +27,8 @@ from tfptq.tflite.layouts.constants import half_scales
 from tfptq.tflite.matching import KernelKey, WeightBinding, WeightKey, is_keras_weight, layer_name
 from tfptq.tflite.prefix import QuantizedPrefix
 
-#: What a kernel gets that is not the weight of any Keras layer (the converter made or changed it).
+#: What a kernel gets that is not the weight of any Keras layer (the converter made or changed it). No field of the
+#: model's config reaches it.
 UNMATCHED_CONFIG = QuantizationConfig(PerChannel())
 
 #: Multiples of the scales, in steps of 0.05, that are tried together with the rounding below 8 bits, where it pays: in
@@ -101,8 +102,17 @@ class FittingTask:
         return self.config_of(key) if is_keras_weight(key) else UNMATCHED_CONFIG
 
     def storable(self, scales: BlockScales, key: KernelKey) -> BlockScales:
-        """Scales of a weight that the file can hold."""
-        return half_scales(scales) if self.config(key).layout == "native" else scales
+        """Scales of a weight that the file can hold.
+
+        Raises:
+            ValueError: the layout "native" cannot; the message names the layer.
+        """
+        if self.config(key).layout != "native":
+            return scales
+        try:
+            return half_scales(scales)
+        except ValueError as error:
+            raise ValueError(f"layer {layer_name(self.skeleton.model, key)!r}: {error}") from error
 
 
 def needs_statistics(config: QuantizationConfig, view_shape: tuple[int, int, int]) -> bool:
@@ -157,6 +167,7 @@ def fit_on_prefix(
         damped = statistics.damped(view, config.rounding.damping * scarcity)
         scales = task.storable(_searched_scales(view, config, damped), key)
         weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
+        weight = replace(weight, scales=task.storable(weight.scales, key))  # the rounding may have refined them
         weight = for_all_bindings(weight, bindings)
         shift = best_bias_shift(task, key, bindings, weight, statistics)
         return FittedWeight(weight, shift, bindings)

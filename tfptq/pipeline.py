@@ -317,9 +317,16 @@ def with_room(job: Job, activations: Activations, fitted: Fitted) -> tuple[Activ
         if plan.grids == activations.plan.grids:
             return activations, fitted
         activations = Activations(activations.measurements, plan, _simulated_with(activations, plan), known)
+    model = job.skeleton.model
+    named = {
+        layer_name(model, key)
+        for key, item in fitted.items()
+        for binding in item.bindings
+        if model.operators[binding.operator].outputs[0] in wider
+    }
     raise ValueError(
-        f"weights are too large for 8-bit activations at {', '.join(map(repr, map(job.skeleton.model.name, wider)))}: "
-        "one step of the input is more than the whole result; leave the layer in float with skip=True by an override"
+        f"weights are too large for 8-bit activations in {', '.join(map(repr, sorted(named)))}: one step of the input "
+        "is more than the whole result; leave the layer in float with skip=True by an override"
     )
 
 

@@ -58,7 +58,7 @@ class FloatNetwork:
 
 
 def prepare(
-    model: keras.Model | str | os.PathLike, dataset: Any, config: QuantizationConfig, steps: Progress
+    model: keras.Model | str | os.PathLike, dataset: Any, config: QuantizationConfig, seed: int, steps: Progress
 ) -> FloatNetwork:
     """Fold BatchNorms, choose bits, equalize, rotate and reorder channels, as the config asks.
 
@@ -66,6 +66,7 @@ def prepare(
         model: Keras model or the path of one.
         dataset: what ``tfptq.calibration_data`` takes.
         config: how to quantize.
+        seed: seed of everything random.
         steps: the job's progress.
 
     Raises:
@@ -103,7 +104,7 @@ def prepare(
             canonical = equalized
     if config.rotate:
         with steps.step("rotate") as advance:
-            rotated = rotate_linear_channels(canonical, config, advance)
+            rotated = rotate_linear_channels(canonical, config, seed, advance)
             if rotated is not canonical:
                 differences["rotate"] = max(check_float_equal(canonical, rotated, few).values())
             canonical = rotated

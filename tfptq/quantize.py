@@ -12,6 +12,7 @@ import keras
 
 from tfptq import pipeline
 from tfptq.config import QuantizationConfig, resolve_config
+from tfptq.files import check_writable
 from tfptq.fit_kernel import Fitted
 from tfptq.layers import quantize_annotate_model, quantize_model, supports
 from tfptq.pipeline import Activations, Job
@@ -55,6 +56,7 @@ def quantize_keras_model(
             field, and says what to do.
         TypeError: an argument of the wrong type.
         NotADirectoryError: ``checkpoint_dir`` is a file.
+        OSError: nothing can be written there.
         FileNotFoundError: no model at the path.
         RuntimeError: Keras does not run on TensorFlow.
 
@@ -68,7 +70,7 @@ def quantize_keras_model(
     max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
     check_folder(checkpoint_dir)
     steps = Progress(progress)
-    network = prepare(model, dataset, config, steps)
+    network = prepare(model, dataset, config, seed, steps)
     simulation = simulate(network)
     job = pipeline.convert(network, config, seed, steps)
     activations = pipeline.calibrate(job)
@@ -123,10 +125,17 @@ def whole_number(name: str, value: Any, most: int) -> int:
 
 
 def check_folder(checkpoint_dir: str | os.PathLike | None) -> None:
-    """Refuse a folder that could not be made, before the work.
+    """Refuse a folder that could not be made or written, before the work. Nothing is made yet.
 
     Raises:
-        NotADirectoryError: it is a file.
+        NotADirectoryError: it is a file, or in one.
+        OSError: no file can be made there.
     """
-    if checkpoint_dir is not None and Path(checkpoint_dir).exists() and not Path(checkpoint_dir).is_dir():
-        raise NotADirectoryError(f"checkpoint_dir is {str(checkpoint_dir)!r}, which is a file; name a folder")
+    if checkpoint_dir is None:
+        return
+    folder = Path(checkpoint_dir).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        within = "" if there == folder else f", in {str(there)!r}"
+        raise NotADirectoryError(f"checkpoint_dir is {str(checkpoint_dir)!r}{within}, which is a file; name a folder")
+    check_writable(there / "checkpoint")

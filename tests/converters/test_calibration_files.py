@@ -1,3 +1,4 @@
+import io
 import sys
 
 import numpy as np
@@ -41,17 +42,39 @@ def test_npz_without_names_is_in_order(tmp_path):
     np.testing.assert_array_equal(loaded[1], -X)
 
 
-@pytest.mark.parametrize("name, content", [("x.npy", b"not numpy"), ("x.npz", b"PK not zip"), ("x.npy", b"")])
+def _archive(**arrays):
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("x.npy", b"not numpy"),
+        ("x.npz", b"PK not zip"),
+        ("x.npy", b""),
+        ("x.npz", _archive(x=X)[:-30]),
+        ("x.npz", _archive(x=X).replace(_archive(x=X)[80:100], bytes(20))),
+    ],
+)
 def test_damaged_files(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match="cannot read calibration data"):
+    with pytest.raises(ValueError, match=f"cannot read calibration data .*{name}"):
         load_calibration_data(tmp_path / name, VECTOR, 0, 0)
 
 
-def test_pickled_objects_are_not_loaded(tmp_path):
-    np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="cannot read calibration data"):
-        load_calibration_data(tmp_path / "x.npy", VECTOR, 0, 0)
+@pytest.mark.parametrize("name, save", [("x.npy", np.save), ("x.npz", np.savez)])
+def test_pickled_objects_are_not_loaded(tmp_path, name, save):
+    save(tmp_path / name, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=f"cannot read calibration data .*{name}"):
+        load_calibration_data(tmp_path / name, VECTOR, 0, 0)
+
+
+def test_what_a_file_holds_decides_not_its_name(tmp_path):
+    np.savez(tmp_path / "x.npz", x=X)
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    np.testing.assert_array_equal(load_calibration_data(tmp_path / "x.npy", VECTOR, 0, 0)["x"], X)
 
 
 def test_unknown_kind(tmp_path):

@@ -134,7 +134,7 @@ def test_another_study_in_the_folder_is_refused(labelled, tmp_path, capsys):
         (("--edge_bits=7",), 2, "--edge_bits=7 must be 0 or one of 2, 3"),
         (("--preprocessing=unit",), 2, "--preprocessing=unit is for folders of images"),
         ((f"--output={__file__}",), 2, "is a file; name a folder"),
-        ((f"--evaluation_labels={__file__}",), 1, "test_sweep_granularity.py is no .npy file"),
+        ((f"--evaluation_labels={__file__}",), 1, f"cannot read labels {__file__}"),
         (("--model=none.keras",), 1, "none.keras"),
     ],
 )
@@ -185,6 +185,18 @@ def test_outputs_that_are_no_scores():
 def test_records_survive(tmp_path):
     Records(tmp_path / "cells.json", {"seed": 0}).add("W4 tensor", {"scales": 1})
     assert Records(tmp_path / "cells.json", {"seed": 0}).cells == {"W4 tensor": {"scales": 1}}
+
+
+def test_a_folder_of_images_is_another_one_when_an_image_changes(tmp_path):
+    folder = tmp_path / "class"
+    folder.mkdir()
+    stamps = []
+    for name, content in [("a.png", b"one"), ("b.png", b"two"), ("b.png", b"longer")]:
+        (folder / name).write_bytes(content)
+        stamps.append(sweep_granularity._stamp(tmp_path))
+    assert len({digest for _, digest in stamps}) == 3
+    (folder / "notes.txt").write_text("no image")
+    assert sweep_granularity._stamp(tmp_path) == stamps[-1]
 
 
 def test_mean_signal_to_noise_counts_exact_layers():

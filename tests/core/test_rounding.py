@@ -150,6 +150,16 @@ def test_multiples_of_the_scales_are_never_worse_and_often_better(method, kind):
     np.testing.assert_array_equal(found.scales.factors == 0, scales.factors == 0)
 
 
+@pytest.mark.parametrize("coarse", [0.5, 1.0, 3.0])
+def test_scales_stay_positive_whatever_multiples_are_far_apart(coarse):
+    view, statistics = _correlated_layer(24, 9)
+    scales = _channel_scales(view, 3).scaled(np.full(24, coarse))
+    found = round_weight(view, scales, 3, statistics, "coordinate", damping=0.0, gains=(0.1, 2.0))
+    assert (found.scales.values() > 0.0).all()
+    with pytest.raises(ValueError, match="gains has -1.0; multiples of scales must be positive"):
+        round_weight(view, scales, 3, statistics, "coordinate", gains=(-1.0, 1.0))
+
+
 def test_multiples_between_the_given_ones_are_tried_where_these_are_best():
     view, statistics = _correlated_layer(24, 9)
     scales, gains = _channel_scales(view, 3), np.linspace(0.7, 1.2, 6)

@@ -152,20 +152,17 @@ def test_later_kernels_see_the_error_of_earlier_ones(skeleton, batches):
     assert coarse.output_snr(kernel) < last.output_snr(kernel) - 10.0
 
 
-@pytest.mark.parametrize("max_memory", [0, 1 << 30])
-def test_a_kernel_before_a_sum_is_asked_for_what_the_shortcut_lacks(skeleton, batches, max_memory):
-    prefix = QuantizedPrefix(skeleton, batches, 12, max_memory)
-    stem, depthwise, project = skeleton.bindings[:3]
-    kernel = skeleton.kernel(stem)
-    prefix.replace(stem, 0.5 * kernel, _bias(skeleton, stem))
-    found = prefix.statistics([project]).centred()
-    (joined,) = (op.outputs[0] for op in skeleton.model.operators if skeleton.model.operator_name(op) == "ADD")
-    named = [_named(skeleton, batch) for batch in batches]
-    wanted = np.concatenate([_run(skeleton.data, [joined], batch)[joined] for batch in named])
-    halved = prefix.quantized.to_bytes()
-    there = np.concatenate([_run(halved, [depthwise.input], batch)[depthwise.input] for batch in named])
-    assert np.abs(wanted - there).mean() > 0.1
-    np.testing.assert_allclose(found.mean_z[0], (wanted - there).mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4)
+def test_a_result_of_one_position_added_to_a_feature_map_keeps_its_own_target():
+    inputs = keras.Input((None, None, 3), name="image")
+    features = layers.Conv2D(4, 3, name="features")(inputs)
+    context = layers.Conv2D(4, 1, name="context")(layers.GlobalAveragePooling2D(keepdims=True)(features))
+    model = keras.Model(inputs, layers.Conv2D(2, 1, name="last")(layers.Add()([features, context])))
+    names = ("features", "context", "last")
+    skeleton = build_skeleton(model, {(name, "kernel"): _view(model.get_layer(name)) for name in names})
+    images = [{"image": np.random.default_rng(1).normal(size=(4, 6, 6, 3)).astype(np.float32)}]
+    prefix = QuantizedPrefix(skeleton, images, 4, 1 << 20)
+    for binding in skeleton.bindings:
+        assert prefix.statistics([binding]).centred().output_snr(skeleton.kernel(binding)) > 50.0
 
 
 def test_a_kernel_whose_result_is_read_twice_keeps_its_own_target():
@@ -189,6 +186,43 @@ def grids(skeleton, batches):
     """4-bit grids for all activations, the input among them."""
     values = _run(skeleton.data, skeleton.model.activations(), _named(skeleton, batches[0]))
     return {index: activation_grid(float(each.min()), float(each.max()), 4) for index, each in values.items()}
+
+
+@pytest.mark.parametrize("max_memory", [0, 1 << 30])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_kernel_before_a_sum_is_asked_for_what_the_shortcut_lacks(skeleton, batches, grids, rounded, max_memory):
+    # With fine grids, so that what the test finds is not their rounding.
+    fine = {index: activation_grid(*grid.real_range, 16) for index, grid in grids.items()}
+    prefix = QuantizedPrefix(skeleton, batches, 12, max_memory, fine if rounded else None)
+    stem, depthwise, project = skeleton.bindings[:3]
+    kernel = skeleton.kernel(stem)
+    prefix.replace(stem, 0.5 * kernel, _bias(skeleton, stem))
+    found = prefix.statistics([project]).centred()
+    (joined,) = (op.outputs[0] for op in skeleton.model.operators if skeleton.model.operator_name(op) == "ADD")
+    named = [_named(skeleton, batch) for batch in batches]
+    wanted = np.concatenate([_run(skeleton.data, [joined], batch)[joined] for batch in named])
+    halved = prefix.quantized.to_bytes()
+    there = np.concatenate([_run(halved, [depthwise.input], batch)[depthwise.input] for batch in named])
+    assert np.abs(wanted - there).mean() > 0.1
+    np.testing.assert_allclose(found.mean_z[0], (wanted - there).mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("max_memory", [0, 40_000, 1 << 30])
+def test_samples_of_a_block_are_of_one_size_and_as_many_as_the_memory_holds(max_memory):
+    inputs = keras.Input((None, None, 3), name="image")
+    stem = layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
+    branch = layers.Conv2D(4, 3, padding="same", activation="relu", name="one")(stem)
+    joined = layers.Add()([stem, layers.Conv2D(4, 3, padding="same", name="two")(branch)])
+    model = keras.Model(inputs, layers.Conv2D(4, 1, name="last")(joined))
+    names = ("stem", "one", "two", "last")
+    skeleton = build_skeleton(model, {(name, "kernel"): _view(model.get_layer(name)) for name in names})
+    random = np.random.default_rng(1)
+    images = [{"image": random.normal(size=(4, *size, 3)).astype(np.float32)} for size in 5 * [(8, 8)] + [(6, 9)]]
+    prefix = QuantizedPrefix(skeleton, images, 24, max_memory)
+    (block,) = prefix.blocks()
+    x, z = prefix.block_samples(block)
+    batch = 2 * 4 * 8 * 8 * 4 * 4  # bytes of inputs and outputs
+    assert x.shape == z.shape == (4 * max(min(max_memory // batch, 5), 1), 8, 8, 4)
 
 
 @pytest.mark.parametrize("bits", [4, 5, 8])
@@ -219,7 +253,8 @@ def test_the_prefix_sees_rounded_activations(skeleton, batches, grids, max_memor
     plain = QuantizedPrefix(skeleton, batches, 12, max_memory)
     for binding in skeleton.bindings:
         rounded, exact = (each.statistics([binding]) for each in (prefix, plain))
-        np.testing.assert_allclose(rounded.sum_z, exact.sum_z, rtol=1e-5, atol=1e-3)  # targets stay those of float
+        if binding is not skeleton.bindings[2]:  # that one makes good what rounding did to the shortcut
+            np.testing.assert_allclose(rounded.sum_z, exact.sum_z, rtol=1e-5, atol=1e-3)  # targets stay those of float
         assert rounded.centred().output_snr(skeleton.kernel(binding)) < 35.0
 
 

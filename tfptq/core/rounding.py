@@ -6,7 +6,8 @@
 * ``adaround``: AdaRound, arXiv 2004.10568 (``adaround``), for comparison.
 
 All minimise the quadratic of ``rounding_problem`` for given scales. Whatever the method, a row whose objective came
-out worse than nearest's gets nearest's codes.
+out worse than nearest's gets nearest's codes. Where scales move, what is never worse is the sum of the objectives of
+the rows that share them.
 
 ``gains`` are multiples of the scales that are tried with the codes that coordinate descent finds for each. Scales
 that suit rounding to nearest are not those that suit rounded codes; and where an output has a few inputs only, as in
@@ -65,17 +66,19 @@ def round_weight(
         options: ``CoordinateOptions``, ``AttentionRoundOptions`` or ``AdaRoundOptions`` for that method; None for
             its defaults.
         damping: pull towards the float weights, in units of the mean input power.
-        gains: multiples of the scales to try, evenly spaced; not with ``"nearest"``.
+        gains: positive multiples of the scales to try, evenly spaced; not with ``"nearest"``.
         refine_scales: how often to refine the scales and then the codes; not with ``"nearest"``.
         seed: for methods that draw random numbers.
 
     Returns:
-        Codes and scales whose damped objective is, for each row, at most that of rounding to nearest; with ``gains``,
-        for the rows together that share a scale.
+        Codes and scales whose damped objective is, for each row, at most that of rounding to nearest; with ``gains`` or
+        ``refine_scales``, for the rows together that share a scale.
 
     Raises:
         ValueError: unknown method, options of another one, or arguments that do not fit together.
     """
+    if len(gains) and min(gains) <= 0.0:
+        raise ValueError(f"gains has {min(gains)}; multiples of scales must be positive")
     problem = rounding_problem(view, scales, bits, statistics, damping)
     codes = problem.nearest()
     if method != "nearest":
@@ -132,7 +135,8 @@ def _search_gains(problem: RoundingProblem, gains: Sequence[float]) -> tuple[Rou
             least, best_gains = np.where(better, error, least), np.where(better, gain, best_gains)
             best = np.where(better[group].reshape(codes.shape[:2])[:, :, None], codes, best)
         step /= 2.0
-        trials = [best_gains - step, best_gains + step] if step else []
+        nearer = np.where(best_gains > step, best_gains - step, best_gains)  # scales are positive
+        trials = [nearer, best_gains + step] if step else []
     return problem.with_scales(scales.scaled(best_gains)), best
 
 

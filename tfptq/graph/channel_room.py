@@ -108,7 +108,9 @@ def multiplied_values(graph: FlatGraph, groups: ChannelGroups) -> list[Value]:
 def activations(graph: FlatGraph, groups: ChannelGroups) -> list[Value]:
     """Tensors of groups that are activations of the quantized model.
 
-    Those before an activation function alone are none: they never leave the accumulators.
+    Those before an activation function alone count as none: most never leave the accumulators. A leaky ReLU has an
+    operator of its own, and a grid before it; but of the noise there, the slope lets little through where values are
+    negative, and it is such channels that have room.
     """
     return [
         value

@@ -174,7 +174,7 @@ def clip_level(unit: Unit) -> float | None:
 
 
 def is_activation(call: Call) -> bool:
-    """Whether a call is an activation function, which the converter fuses into the layer before it."""
+    """Whether a call is an activation function; the converter fuses ReLU and ReLU6 into most operators before them."""
     return call.unit.kind in _ACTIVATION_LAYERS | {layers.Activation} | _ELEMENTWISE_OPERATIONS
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid
 from tfptq.core.products import sum_in_threads
@@ -72,6 +73,7 @@ class QuantizedPrefix:
         moved = simulate_activations(self._float, self._grids, in_effect=False)
         simulate_activations(self._quantized, self._grids)
         self._moved = {old: moved[new] for old, new in unfused.items()}
+        self._own = frozenset(moved.values())  # positions of operators that are not there for the rounding alone
         self._cuts = 0, 0  # of the float and of the quantized copy; statistics are the same wherever they are
         self._latest_cut: int | None = None
         self._stored: list[tuple[Batch, ...]] | None = None
@@ -148,7 +150,8 @@ class QuantizedPrefix:
         """What a block reads in the quantized copy, and what it gives in the float one.
 
         Returns:
-            float32 ``[samples, ...]`` inputs and outputs; as many samples as fit into the memory allowed.
+            float32 ``[samples, ...]`` inputs and outputs: the first samples that are of one size, a batch at least, and
+            no more than fit into the memory allowed. What is stored for the statistics comes on top.
         """
         self._move_cuts(block.start, block.start)
         (source,), (target,) = crossing(self._float, block.start), crossing(self._float, block.stop)
@@ -156,11 +159,13 @@ class QuantizedPrefix:
         writer = _PrefixSegment(self._float, self._cuts[0], block.stop, [target])
         inputs, outputs, used = [], [], 0
         for float_batch, quantized_batch in self._inputs():
-            inputs.append(reader.run(quantized_batch)[source].copy())
-            outputs.append(writer.run(float_batch)[target])
-            used += inputs[-1].nbytes + outputs[-1].nbytes
-            if used >= self._max_memory:
+            x, z = reader.run(quantized_batch)[source], writer.run(float_batch)[target]
+            used += x.nbytes + z.nbytes
+            another_size = inputs and (x.shape[1:] != inputs[0].shape[1:] or z.shape[1:] != outputs[0].shape[1:])
+            if inputs and (another_size or used > self._max_memory):
                 break
+            inputs.append(x)
+            outputs.append(z)
         return np.concatenate(inputs), np.concatenate(outputs)
 
     @property
@@ -200,15 +205,23 @@ class QuantizedPrefix:
 
     def _shortcut(self, at: int) -> int | None:
         """The tensor that an operator's result is added to, if nothing else reads the result and it is there before."""
-        result = self._float.operators[at].outputs[0]
-        users = [operator for operator in self._float.operators if result in operator.inputs]
-        if len(users) != 1 or self._float.operator_name(users[0]) != "ADD" or result in self._float.subgraph.outputs:
+        result, reader = self._result_and_reader(self._float.operators[at].outputs[0])
+        if reader is None or self._float.operator_name(reader) != "ADD":
             return None
-        others = [index for index in users[0].inputs if index != result]
+        others = [index for index in reader.inputs if index != result]
         computed = {index for operator in self._float.operators[:at] for index in operator.outputs}
         if len(others) != 1 or others[0] not in computed or self._float.shape(others[0]) != self._float.shape(result):
             return None
-        return others[0]
+        # Sizes that the model leaves open look alike; a result of one position may be added to a whole feature map.
+        return others[0] if self._values[others[0]] == self._values[result] else None
+
+    def _result_and_reader(self, result: int) -> tuple[int, schema.OperatorT | None]:
+        """A tensor, and the operator that alone reads it, or None; where it is rounded, of the rounded tensor."""
+        readers = [number for number, operator in enumerate(self._float.operators) if result in operator.inputs]
+        if len(readers) != 1 or result in self._float.subgraph.outputs:
+            return result, None
+        reader = self._float.operators[readers[0]]
+        return (result, reader) if readers[0] in self._own else self._result_and_reader(reader.outputs[0])
 
     def _batch_statistics(
         self, binding: WeightBinding, batches: Iterable[tuple[np.ndarray, np.ndarray]]
