@@ -60,17 +60,30 @@ def check_writable(path: str | os.PathLike) -> None:
         raise OSError(f"cannot write {path}: it is a device or a pipe; name a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"cannot write {path}: no permission to write in the folder {path.parent}")
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(f"cannot write {path}: the file is write-protected")
+    check_takes_files(path.parent, path)
+
+
+def check_takes_files(folder: Path, path: Path) -> None:
+    """Refuse a folder in which no file can be made, before a long job is started for it.
+
+    Args:
+        folder: the folder, which exists.
+        path: what shall be written in it, for messages.
+
+    Raises:
+        OSError: naming the path and what is wrong with the folder.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"cannot write {path}: no permission to write in the folder {folder}")
     try:
         # Permissions do not tell all: in /proc, or on a disk that is mounted read-only, files cannot be made anyway.
         # On Linux the trial has no name, and nothing is left of it in any case.
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"cannot write {path}: no file can be made in the folder {path.parent}: {error}") from error
+        raise OSError(f"cannot write {path}: no file can be made in the folder {folder}: {error}") from error
 
 
 def _opener(permissions: int | None) -> Callable[[str, int], int]:

@@ -12,7 +12,7 @@ import keras
 
 from tfptq import pipeline
 from tfptq.config import QuantizationConfig, resolve_config
-from tfptq.files import check_writable
+from tfptq.files import check_takes_files
 from tfptq.fit_kernel import Fitted
 from tfptq.layers import quantize_annotate_model, quantize_model, supports
 from tfptq.pipeline import Activations, Job
@@ -138,4 +138,4 @@ def check_folder(checkpoint_dir: str | os.PathLike | None) -> None:
     if not there.is_dir():
         within = "" if there == folder else f", in {str(there)!r}"
         raise NotADirectoryError(f"checkpoint_dir is {str(checkpoint_dir)!r}{within}, which is a file; name a folder")
-    check_writable(there / "checkpoint")
+    check_takes_files(there, folder)
