@@ -7,7 +7,7 @@ from keras import layers
 from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
-from tfptq import PerBlock, QuantizationConfig, Rounding
+from tfptq import PerBlock, QuantizationConfig, Rounding, pipeline
 
 PRESETS = ("w8a8_layer", "w8a8_channel", "w8a8_shift")
 BLOCKS = {
@@ -94,21 +94,35 @@ def test_activations_whose_squares_float32_cannot_hold(images, factor, config):
     assert signal_to_noise(np.asarray(model(images)), found) > 15
 
 
-@pytest.mark.parametrize("config", [*PRESETS, "w4a8_channel", "w4a8_block"])
-def test_results_far_below_what_their_kernels_add_up(config):
-    """The difference of two large, nearly equal inputs: useless in 8 bits, but a file that every runtime loads."""
+def difference_network(noise):
+    """The difference of two large inputs that are equal up to some noise, and samples of these."""
     rng = np.random.default_rng(0)
     base = rng.normal(300.0, 10.0, (64, 1))
-    readings = np.concatenate([base, base + rng.normal(0.0, 0.02, (64, 1))], axis=1).astype(np.float32)
+    readings = np.concatenate([base, base + rng.normal(0.0, noise, (64, 1))], axis=1).astype(np.float32)
     inputs = keras.Input((2,), name="readings")
     x = layers.Dense(4, name="difference")(inputs)
     model = keras.Model(inputs, layers.Dense(2, name="head")(x))
     model.get_layer("difference").set_weights([np.float32([[50.0] * 4, [-50.0] * 4]), np.zeros(4, np.float32)])
+    return model, readings
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.001])
+@pytest.mark.parametrize("config", [*PRESETS, "w4a8_channel", "w4a8_block"])
+def test_results_far_below_what_their_kernels_add_up(config, noise):
+    """Useless in 8 bits, but a file that every runtime loads; with little noise, after the result's range is wider."""
+    model, readings = difference_network(noise)
     result = tfptq.quantize_keras_model(model, readings, config, progress=False)
     assert any("signal to noise" in warning for warning in result.report.warnings)
     found = [run_decoded(result.tflite, {"readings": readings}, name)["output_0"] for name in RESOLVERS]
     assert np.isfinite(found).all()
     tfptq.export_simulation(result.keras_model, readings, progress=False)
+
+
+def test_layers_whose_results_would_widen_without_end_are_named(monkeypatch):
+    monkeypatch.setattr(pipeline, "MOST_WIDENINGS", 1)
+    model, readings = difference_network(0.001)
+    with pytest.raises(ValueError, match="too large for 8-bit activations in 'difference': .* skip=True by"):
+        tfptq.quantize_keras_model(model, readings, "w8a8_channel", progress=False)
 
 
 def test_activations_beyond_float32_squares_are_named(images):

@@ -156,16 +156,16 @@ def fit_weights(
     fitted: Fitted = {}
     for group in _weight_groups(task, bindings, prefix):
         items = _stored(checkpoint, group)
-        if items and prefix is not None:
-            for item in items.values():
-                _put(task, prefix, item)
         if not items:
             items = _fit_group(task, group, prefix)
             if checkpoint is not None:
                 for number, item in enumerate(items.values(), group.first):
                     checkpoint.save(number, item.weight, item.bias_shift)
-        for key, item in items.items():
-            fitted[key] = item
+        elif prefix is not None:
+            for item in items.values():
+                _put(task, prefix, item)
+        fitted |= items
+        for _ in items:
             advance(1)
     return fitted
 

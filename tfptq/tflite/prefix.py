@@ -161,8 +161,8 @@ class QuantizedPrefix:
         for float_batch, quantized_batch in self._inputs():
             x, z = reader.run(quantized_batch)[source], writer.run(float_batch)[target]
             used += x.nbytes + z.nbytes
-            another_size = inputs and (x.shape[1:] != inputs[0].shape[1:] or z.shape[1:] != outputs[0].shape[1:])
-            if inputs and (another_size or used > self._max_memory):
+            one_size = not inputs or (x.shape[1:], z.shape[1:]) == (inputs[0].shape[1:], outputs[0].shape[1:])
+            if not one_size or (inputs and used > self._max_memory):
                 break
             inputs.append(x)
             outputs.append(z)
@@ -216,7 +216,7 @@ class QuantizedPrefix:
         return others[0] if self._values[others[0]] == self._values[result] else None
 
     def _result_and_reader(self, result: int) -> tuple[int, schema.OperatorT | None]:
-        """A tensor, and the operator that alone reads it, or None; where it is rounded, of the rounded tensor."""
+        """A result, behind its rounding if there is one, and its only reader; None if it is also read elsewhere."""
         readers = [number for number, operator in enumerate(self._float.operators) if result in operator.inputs]
         if len(readers) != 1 or result in self._float.subgraph.outputs:
             return result, None
