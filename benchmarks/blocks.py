@@ -25,8 +25,8 @@ from benchmarks import blocks_page, measure, worker, zoo
 from converters.granularity_cells import Cell, describe
 from converters.granularity_plot import write_plot
 from tfptq import QuantizationConfig, quantize_keras_model
+from tfptq.base.files import write_atomically
 from tfptq.config import PerBlock, PerChannel, PerTensor
-from tfptq.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "blocks.json"

@@ -14,9 +14,9 @@ from benchmarks import measure, worker, zoo
 from tfptq import QuantizationConfig, quantize_keras_model
 from tfptq.core.bit_assignment import packed_bytes
 from tfptq.graph import canonicalise
-from tfptq.mixed_precision import choose_bits
-from tfptq.pipeline import kernel_views
-from tfptq.prepare import pinned_config
+from tfptq.pipeline.steps import kernel_views
+from tfptq.prepare.bits import choose_bits
+from tfptq.prepare.network import pinned_config
 
 
 def measure_cell(model: zoo.ZooModel, config: QuantizationConfig) -> dict[str, Any]:

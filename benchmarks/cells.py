@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfptq.base.files import write_atomically
 from tfptq.config import QuantizationConfig
-from tfptq.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 

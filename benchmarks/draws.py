@@ -21,7 +21,7 @@ from benchmarks.cells import HERE, parse_arguments
 from benchmarks.comparisons import NETWORKS, PARTS, Comparison, Way, comparisons
 from benchmarks.tables import met, table, write_tables
 from tfptq import QuantizationConfig, quantize_keras_model
-from tfptq.files import write_atomically
+from tfptq.base.files import write_atomically
 
 RESULTS = HERE / "results" / "draws.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.cells import Cell
 from benchmarks.rounding_page import below_float
 from benchmarks.tables import met, table, write_tables
-from tfptq.files import write_atomically
+from tfptq.base.files import write_atomically
 
 Found = tuple[Cell, dict[str, Any]]
 

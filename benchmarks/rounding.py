@@ -4,12 +4,11 @@
 cells are kept in ``benchmarks/results/rounding.json`` and are not measured again. The parts, the decisive ones first:
 
 * ``presets``: the 4-bit presets as they are, and what they must reach;
-* ``network``: `w4a8_channel` without equalization, and with fine-tuning;
+* ``network``: `w4a8_channel` without equalization, and without rotation;
 * ``methods``: nearest, coordinate descent, AdaRound and Attention Round, per channel;
 * ``samples``: coordinate descent on 32 to 1024 samples: accuracy, time, memory;
 * ``attention``: width, start and steps of Attention Round, one changed at a time, and AdaRound at equal cost;
-* ``blocks``: the same methods with reordered blocks;
-* ``reconstruction``: rounding learned layer by layer, or then for residual blocks as wholes.
+* ``blocks``: the same methods with reordered blocks.
 """
 
 import sys

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from benchmarks.cells import Cell
-from tfptq.config import FineTuning, MixedPrecision, PerBlock, PerChannel, QuantizationConfig, Rounding
+from tfptq.config import MixedPrecision, PerBlock, PerChannel, QuantizationConfig, Rounding
 
 #: Small networks first.
 NETWORKS = ("ic01", "vww01", "kws01", "ad01", "resnet20", "resnet56", "mobilenetv2")
 MLPERF_TINY = NETWORKS[:4]
 #: The decisive parts first.
-PARTS = ("presets", "network", "methods", "samples", "attention", "blocks", "reconstruction")
+PARTS = ("presets", "network", "methods", "samples", "attention", "blocks")
 PRESETS = ("w4a8_channel", "w4a8_block", "w4a8_fine_block", "w4a8_mixed")
 METHODS = ("nearest", "coordinate", "adaround", "attention")
 #: Widths beside 4 bits.
@@ -74,7 +74,6 @@ def _network(network: str) -> Iterable[Cell]:
     yield changed(network, "without equalization", equalize=False)
     if network == "mobilenetv2":  # the others have no channels that may be rotated
         yield changed(network, "without rotation", rotate=False)
-    yield changed(network, "with fine-tuning", fine_tuning=FineTuning())
 
 
 def _methods(network: str) -> Iterable[Cell]:
@@ -102,11 +101,6 @@ def _blocks(network: str) -> Iterable[Cell]:
             yield from (learned(network, bits, method, blocks=blocks) for method in ("coordinate", "attention"))
 
 
-def _reconstruction(network: str) -> Iterable[Cell]:
-    for bits in (4, 3, 2) if network == "resnet20" else ():
-        yield from (learned(network, bits, "attention", reconstruction=kind) for kind in ("block", "layer"))
-
-
 _MAKERS = {
     "presets": _presets,
     "network": _network,
@@ -114,5 +108,4 @@ _MAKERS = {
     "samples": _samples,
     "attention": _attention,
     "blocks": _blocks,
-    "reconstruction": _reconstruction,
 }

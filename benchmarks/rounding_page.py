@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Cell, Records
-from benchmarks.rounding_cells import MLPERF_TINY, NETWORKS, PARTS, PRESETS, cells_of, learned, mixed_blocks, preset
+from benchmarks.rounding_cells import MLPERF_TINY, NETWORKS, PARTS, PRESETS, cells_of, mixed_blocks, preset
 from benchmarks.tables import met, table, write_tables
 
 #: Most points below the float network at 4, 3 and 2 bits.
@@ -78,8 +78,7 @@ def targets(records: Records) -> str:
     for network in MLPERF_TINY:
         rows += _at_most(records, ((preset(network, name), 1.0) for name in PRESETS))
     for bits, limit in RESNET20_LIMITS.items():
-        whole = learned("resnet20", bits, "attention", reconstruction="block")
-        rows += _at_most(records, ((cell, limit) for cell in (preset("resnet20", "w4a8_channel", bits), whole)))
+        rows += _at_most(records, [(preset("resnet20", "w4a8_channel", bits), limit)])
     rows += _at_most(records, [(preset("resnet20", "w4a8_fine_block"), RESNET20_LIMITS[4])])
     for cell, limit in MOBILENETV2_LIMITS:
         rows += _at_most(records, [(cell, limit)])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Cell
-from tfptq.files import write_atomically
+from tfptq.base.files import write_atomically
 
 Found = Sequence[tuple[Cell, dict[str, Any]]]
 

@@ -22,8 +22,8 @@ from ai_edge_litert import schema_py_generated as schema
 from benchmarks import blocks, measure, tables, worker, zoo
 from converters.granularity_cells import Cell
 from tfptq import quantize_keras_model
+from tfptq.base.files import write_atomically
 from tfptq.config import PerChannel
-from tfptq.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "vela.json"

@@ -16,7 +16,7 @@ from converters.command_line import UsageError
 if TYPE_CHECKING:  # the flags need not wait for TensorFlow, and arrays need no Pillow
     from PIL import Image
 
-    from tfptq.data_checks import InputSpec
+    from tfptq.data.checks import InputSpec
 
 #: Preprocessing -> (offset, divisor) of the pixel values 0..255 for each colour channel.
 PREPROCESSING = {

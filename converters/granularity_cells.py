@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfptq.base.files import write_atomically
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.decibels import decibels
-from tfptq.files import write_atomically
 
 if TYPE_CHECKING:  # it loads TensorFlow, which the flags need not wait for
-    from tfptq.result import QuantizationResult
+    from tfptq.pipeline.result import QuantizationResult
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from tfptq.files import write_atomically
+from tfptq.base.files import write_atomically
 
 #: Size of the names of points.
 _NAME_SIZE = 7

@@ -26,8 +26,8 @@ from absl import flags
 from converters import command_line
 from converters.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
 from converters.command_line import UsageError
+from tfptq.base.files import check_writable, write_atomically
 from tfptq.config import DEFAULT_PRESET, PRESETS, QuantizationConfig
-from tfptq.files import check_writable, write_atomically
 
 #: Ending of --report -> the text of a report in that form.
 REPORTS = {
@@ -110,10 +110,10 @@ def _convert(arguments: list[str]) -> None:
         check_writable(path)
 
     with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
-        from tfptq.data_checks import input_specs
+        from tfptq.data.checks import input_specs
         from tfptq.export import export_simulation, read_simulation
         from tfptq.layers import wrappers
-        from tfptq.prepare import load_model
+        from tfptq.prepare.network import load_model
         from tfptq.quantize import quantize_keras_model
 
     if FLAGS.custom_objects:

@@ -30,10 +30,10 @@ from converters.calibration_files import (
 from converters.command_line import UsageError
 from converters.granularity_cells import Cell, Records, describe, grid
 from converters.granularity_plot import require_matplotlib, write_plot
+from tfptq.base.files import write_atomically
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.decibels import signal_to_noise
-from tfptq.files import write_atomically
 from tfptq.version import __version__
 
 if TYPE_CHECKING:  # they load TensorFlow, which the flags need not wait for
@@ -152,9 +152,9 @@ def _stamp(path: Path) -> list[Any]:
 def _measure(cells: list[Cell], records: Records) -> None:
     with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
         from tfptq.data import calibration_data
-        from tfptq.data_checks import input_specs
+        from tfptq.data.checks import input_specs
         from tfptq.graph.float_equality import model_outputs
-        from tfptq.prepare import load_model
+        from tfptq.prepare.network import load_model
         from tfptq.quantize import quantize_keras_model
 
     model = load_model(FLAGS.model)

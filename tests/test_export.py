@@ -115,7 +115,7 @@ def test_values_beyond_a_grid_are_cut_off_as_in_training(images):
     """The grids of the simulation are those of the file, although the trained network would leave them."""
     result = quantize(images, "w8a8_channel")
     head = next(wrapper for wrapper in wrappers(result.keras_model) if wrapper.layer.name == "scores")
-    low, high = head.output_slots[0].grid().real_range
+    low, high = head.quantized_outputs[0].grid().real_range
     head.layer.bias.assign_add([10.0 * (high - low)] * 3)
     (outputs,) = run_decoded(export(result.keras_model, images).tflite, {"image": images}).values()
     np.testing.assert_allclose(outputs, high, rtol=1e-5)
@@ -155,7 +155,7 @@ def test_codes_that_the_converter_turns_around_still_fit(images, layout):
     model = keras.Model(inputs, norm(layers.Conv2D(6, 3, use_bias=False, name="turned")(inputs)))
     norm.set_weights([np.float32([1, -1, 2, -2, 1, -1]), *norm.get_weights()[1:]])
     simulation = quantize_model(model, QuantizationConfig(PerChannel(), weight_bits=4, weight_scale="mse"))
-    (slot,) = wrappers(simulation)[0].weight_slots
+    (slot,) = wrappers(simulation)[0].quantized_weights
     slot.variable.assign(1.2 * slot.variable)  # as training may
     assert slot.quantized_weight().codes[[1, 3, 5]].min() == -8
     exported = export(simulation, images, QuantizationConfig(layout=layout))
@@ -279,7 +279,7 @@ def test_weights_without_codes_are_named(images):
     with pytest.raises(ValueError, match="the weight 'kernel' of layer 'odd' has the quantizer ActivationQuantizer"):
         export(simulation(WithoutCodes), images)
     model = simulation(DefaultQuantizeConfig)
-    (slot,) = wrappers(model)[0].weight_slots
+    (slot,) = wrappers(model)[0].quantized_weights
     slot.variables["base"].assign(np.zeros(1))
     with pytest.raises(ValueError, match="layer 'odd': the weight has no scales yet"):
         export(model, images)

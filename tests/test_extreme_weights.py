@@ -7,7 +7,8 @@ from keras import layers
 from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
-from tfptq import PerBlock, QuantizationConfig, Rounding, pipeline
+from tfptq import PerBlock, QuantizationConfig, Rounding
+from tfptq.pipeline import steps as pipeline
 
 PRESETS = ("w8a8_layer", "w8a8_channel", "w8a8_shift")
 BLOCKS = {

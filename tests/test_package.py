@@ -55,13 +55,13 @@ def test_reading_a_file_does_not_load_tensorflow():
 @pytest.mark.parametrize(
     "module",
     [
-        "tfptq.data_errors",
+        "tfptq.data.errors",
         "tfptq.npu",
         "tfptq.report",
         "tfptq.report.compare",
-        "tfptq.tflite.calibrate",
-        "tfptq.tflite.describe",
-        "tfptq.tflite.emit",
+        "tfptq.fit.measure",
+        "tfptq.lowering.describe",
+        "tfptq.lowering.emit",
         "tfptq.tflite.verify",
     ],
 )

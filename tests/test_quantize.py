@@ -65,7 +65,7 @@ def test_the_file_holds_the_codes_of_the_simulation(results, preset):
     blocks = {item.layer: item for item in read(result.tflite).tensors}
     assert set(blocks) == {"conv", "depthwise", "logits"}
     for wrapper in wrappers(result.keras_model):
-        (slot,) = wrapper.weight_slots
+        (slot,) = wrapper.quantized_weights
         weight, item = slot.quantized_weight(), blocks[wrapper.layer.name]
         stored = file.constant(item.tensor)
         np.testing.assert_array_equal(item.view.to_view(stored), weight.codes)
@@ -111,7 +111,7 @@ def test_the_simulation_survives_saving(results, images, tmp_path):
     np.testing.assert_array_equal(np.asarray(loaded(images)), predictions(result, images))
     for old, new in zip(wrappers(result.keras_model), wrappers(loaded), strict=True):
         np.testing.assert_array_equal(
-            new.weight_slots[0].quantized_weight().codes, old.weight_slots[0].quantized_weight().codes
+            new.quantized_weights[0].quantized_weight().codes, old.quantized_weights[0].quantized_weight().codes
         )
 
 

@@ -13,22 +13,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfptq import pipeline
+from tfptq.base.progress import Progress
 from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, resolve_config
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.data import calibration_data
-from tfptq.fit import bindings_by_key, fit_weights
-from tfptq.fit_kernel import Fitted, FittedWeight, for_all_bindings
+from tfptq.fit.kernel import Fitted, FittedWeight, for_all_bindings
+from tfptq.fit.measure import measure
+from tfptq.fit.order import bindings_by_key, fit_weights
+from tfptq.float_file.matching import WeightKey
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers import DefaultQuantizeConfig, QuantizeWrapper, is_weighted, strip, supports, wrappers
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
-from tfptq.pipeline import Activations, Job
-from tfptq.prepare import FloatNetwork, load_model
-from tfptq.progress import Progress
-from tfptq.result import QuantizationResult, finish
-from tfptq.simulate import Fusion, find_fusions, ranges_of_wrappers
-from tfptq.tflite.calibrate import measure
-from tfptq.tflite.matching import WeightKey
+from tfptq.pipeline import steps as pipeline
+from tfptq.pipeline.result import QuantizationResult, finish
+from tfptq.pipeline.steps import Activations, Job
+from tfptq.prepare.network import FloatNetwork, load_model
+from tfptq.simulation.assign import Fusion, find_fusions, ranges_of_wrappers
 
 #: Fields of a config for what is not done to weights that are taken as they are.
 _NOT_DONE = {
@@ -38,7 +38,6 @@ _NOT_DONE = {
     "equalize": False,
     "rotate": False,
     "reorder": False,
-    "fine_tuning": None,
     "mixed_precision": None,
     "edge_bits": None,
     "skip": False,
@@ -88,7 +87,7 @@ def export_simulation(
     # The float file computes with the codes, so that what is measured is what they make of the samples.
     job = pipeline.convert(network, stored.config, 0, steps)
     own = _fitted(job, stored)
-    fusions = find_fusions(network.model, stored.model, job.skeleton, own, job.batch)
+    fusions = find_fusions(network.model, stored.model, job.float_file, own, job.batch)
     activations = _calibrate(job, stored.model, own, fusions)
     fitted = _with_other_weights(job, activations, own)
     activations, roomy = pipeline.with_room(job, activations, fitted)
@@ -115,7 +114,7 @@ def _notes(stored: "StoredWeights", own: Fitted, roomy: Fitted) -> list[str]:
         f"activation functions inside of layer {wrapper.layer.name!r} have quantizers; the file has ranges of the "
         "samples in their place"
         for wrapper in wrappers(stored.model)
-        if wrapper.activation_slots
+        if wrapper.quantized_activations
     ]
     return turned + enlarged + measured
 
@@ -156,7 +155,7 @@ def read_simulation(simulation: keras.Model, config: QuantizationConfig | None =
     flat = build_model(read_graph(simulation))
     codes, float_weights, configs = {}, {}, {}
     for wrapper in wrappers(flat):
-        for slot in wrapper.weight_slots:
+        for slot in wrapper.quantized_weights:
             if not isinstance(slot.quantizer, WeightQuantizer) or slot.view is None:
                 raise ValueError(
                     f"the weight {slot.name!r} of layer {wrapper.layer.name!r} has the quantizer "
@@ -169,13 +168,13 @@ def read_simulation(simulation: keras.Model, config: QuantizationConfig | None =
             except ValueError as error:
                 raise ValueError(f"layer {wrapper.layer.name!r}: {error}") from error
             float_weights[key] = slot.view.to_view(keras.ops.convert_to_numpy(slot.variable))
-        for slot in (*wrapper.input_slots, *wrapper.output_slots):
+        for slot in (*wrapper.quantized_inputs, *wrapper.quantized_outputs):
             if not isinstance(slot.quantizer, ActivationQuantizer):
                 raise ValueError(
                     f"{slot.name!r} of layer {wrapper.layer.name!r} has the quantizer {type(slot.quantizer).__name__}; "
                     "a range for the file needs an ActivationQuantizer"
                 )
-        if wrapper.weight_slots:
+        if wrapper.quantized_weights:
             configs[wrapper.layer.name] = _layer_config(wrapper, config)
     if not codes:
         raise ValueError(f"no wrapper of the model {simulation.name!r} quantizes a weight; there is nothing to export")
@@ -189,7 +188,7 @@ def _layer_config(wrapper: QuantizeWrapper, config: QuantizationConfig | None) -
         base = config.for_layer(wrapper.layer.name)
     else:
         base = own.layer_config if isinstance(own, DefaultQuantizeConfig) else QuantizationConfig()
-    weights = wrapper.weight_slots[0].quantizer.config
+    weights = wrapper.quantized_weights[0].quantizer.config
     return base.replace(
         granularity=weights.granularity,
         scaler=weights.scaler,
@@ -236,7 +235,7 @@ def _fitted(job: Job, stored: StoredWeights) -> Fitted:
         key: FittedWeight(
             for_all_bindings(stored.codes[key], bindings), np.zeros(len(stored.codes[key].codes), np.float32), bindings
         )
-        for key, bindings in bindings_by_key(job.skeleton.bindings).items()
+        for key, bindings in bindings_by_key(job.float_file.bindings).items()
         if key in stored.codes
     }
 
@@ -244,8 +243,8 @@ def _fitted(job: Job, stored: StoredWeights) -> Fitted:
 def _calibrate(job: Job, simulation: keras.Model, own: Fitted, fusions: dict[int, Fusion]) -> Activations:
     """Measure the network, and plan its activations on the grids of the wrappers where they have some."""
     with job.steps.step("calibrate", total=job.data.known_samples) as advance:
-        measurements = measure(job.skeleton, job.data, job.config.calibration, advance)
-        known = ranges_of_wrappers(simulation, job.skeleton, own, fusions)
+        measurements = measure(job.float_file, job.data, job.config.calibration, advance)
+        known = ranges_of_wrappers(simulation, job.float_file, own, fusions)
         plan = pipeline.plan_activations(job, measurements, known)
     return Activations(measurements, plan, plan.grids, known)
 

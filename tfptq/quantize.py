@@ -1,6 +1,6 @@
 """The facade: a Keras model and some samples in, a quantized ``.tflite`` out.
 
-``quantize_keras_model`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
+``quantize_keras_model`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline.steps``.
 """
 
 import numbers
@@ -10,17 +10,17 @@ from typing import Any
 
 import keras
 
-from tfptq import pipeline
+from tfptq.base.files import check_takes_files
+from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, resolve_config
-from tfptq.files import check_takes_files
-from tfptq.fit_kernel import Fitted
+from tfptq.fit.kernel import Fitted
+from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.layers import quantize_annotate_model, quantize_model, supports
-from tfptq.pipeline import Activations, Job
-from tfptq.prepare import FloatNetwork, prepare
-from tfptq.progress import Progress
-from tfptq.result import QuantizationResult, finish
-from tfptq.simulate import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
-from tfptq.tflite.prefix import DEFAULT_MAX_MEMORY
+from tfptq.pipeline import steps as pipeline
+from tfptq.pipeline.result import QuantizationResult, finish
+from tfptq.pipeline.steps import Activations, Job
+from tfptq.prepare.network import FloatNetwork, prepare
+from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
 
 
 def quantize_keras_model(
@@ -46,7 +46,7 @@ def quantize_keras_model(
         checkpoint_dir: folder that keeps each finished weight. A run that was killed goes on from there when it is
             started again with the same arguments, and ends with the same bytes.
         max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
-            costs time and, with ``Rounding(reconstruction="block")``, lets blocks be learned on fewer samples.
+            costs time.
 
     Returns:
         The file, the Keras simulation, the report and the config.
@@ -75,12 +75,9 @@ def quantize_keras_model(
     job = pipeline.convert(network, config, seed, steps)
     activations = pipeline.calibrate(job)
     fitted, fitted_without_statistics = pipeline.fit(job, activations, checkpoint_dir, max_memory)
-    fitted = pipeline.tune(job, activations, fitted)
     activations = pipeline.calibrate_again(job, activations, fitted)
     activations, fitted = pipeline.with_room(job, activations, fitted)
     notes = [*network.notes, *assign_to_simulation(simulation, job, activations, fitted)]
-    if job.not_tuned is not None:
-        notes.append(f"the network was not fine-tuned: {job.not_tuned}")
     return finish(job, activations, fitted, simulation, fitted_without_statistics, notes)
 
 
@@ -104,10 +101,10 @@ def assign_to_simulation(simulation: keras.Model, job: Job, activations: Activat
     """
     if not job.weights:
         return ["keras_model computes in float: the kernels of the file are in layers that tfptq does not know"]
-    fusions = find_fusions(job.network.model, simulation, job.skeleton, fitted, job.batch)
+    fusions = find_fusions(job.network.model, simulation, job.float_file, fitted, job.batch)
     notes = assign_weights_to_wrappers(simulation, fitted, fusions)
     grids = activations.plan, activations.simulated
-    return notes + assign_grids_to_wrappers(simulation, job.skeleton, fitted, *grids, job.config, fusions)
+    return notes + assign_grids_to_wrappers(simulation, job.float_file, fitted, *grids, job.config, fusions)
 
 
 def whole_number(name: str, value: Any, most: int) -> int:

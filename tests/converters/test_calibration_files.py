@@ -7,7 +7,7 @@ from PIL import Image
 
 from converters.calibration_files import load_calibration_data
 from converters.command_line import UsageError
-from tfptq.data_checks import InputSpec
+from tfptq.data.checks import InputSpec
 
 IMAGE = (InputSpec("image", (6, 4, 3), "float32"),)
 VECTOR = (InputSpec("x", (3,), "float32"),)

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from converters import keras_to_tflite
 from tfptq import quantize
-from tfptq.config import FineTuning, PerBlock, PerChannel, QuantizationConfig, Rounding, override
+from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Rounding, override
 from tfptq.report import Report
 from tfptq.tflite.inspect import inspect
 
@@ -100,7 +100,6 @@ def test_set_changes_fields_of_a_preset(files, tmp_path):
     changes = {
         "layout": ("int8", "int8"),
         "multipliers": ("2,3,4,6", (2, 3, 4, 6)),
-        "fine_tuning": ('{"steps": 2}', FineTuning(steps=2)),
         "rounding": ("nearest", Rounding("nearest")),
         "weight_scale": ("mse", "mse"),
         "granularity": ('{"type": "PerBlock", "input_blocks": 2}', PerBlock(input_blocks=2)),

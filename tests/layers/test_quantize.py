@@ -56,7 +56,7 @@ def test_wrappers_come_in_graph_order_with_scales_of_the_preset(preset):
     model = quantize_model(functional(), preset)
     assert [wrapper.layer.name for wrapper in wrappers(model)] == ["stem", "shared", "depthwise", "head"]
     assert [wrapper.name for wrapper in wrappers(model)] == [f"quant_{w.layer.name}" for w in wrappers(model)]
-    scales = wrappers(model)[0].weight_slots[0].quantized_weight().scales
+    scales = wrappers(model)[0].quantized_weights[0].quantized_weight().scales
     assert (scales.kind, scales.factors.shape) == {
         "w8a8_shift": ("shift", (4, 1)),
         "w8a8_channel": ("float", (4, 1)),
@@ -73,7 +73,7 @@ def test_overrides_and_skipped_layers():
         quantize_apply(quantize_annotate_model(functional()), config),
         quantize_model(functional(), config),
     ):
-        by_name = {wrapper.layer.name: wrapper.weight_slots[0].quantizer.config for wrapper in wrappers(model)}
+        by_name = {wrapper.layer.name: wrapper.quantized_weights[0].quantizer.config for wrapper in wrappers(model)}
         assert {name: (item.weight_bits, item.granularity) for name, item in by_name.items()} == {
             "stem": (4, PerChannel()),
             "shared": (4, PerChannel()),
@@ -96,10 +96,10 @@ def test_annotated_layers_keep_their_config_and_others_stay_float():
     model(x)
     applied = quantize_apply(model, QuantizationConfig(weight_bits=6))
     assert [wrapper.layer.name for wrapper in wrappers(applied)] == ["first", "third"]
-    assert [wrapper.weight_slots[0].quantizer.bits for wrapper in wrappers(applied)] == [2, 6]
+    assert [wrapper.quantized_weights[0].quantizer.bits for wrapper in wrappers(applied)] == [2, 6]
     np.testing.assert_array_equal(applied.get_layer("second").kernel, model.layers[1].kernel)
     everything = quantize_apply(quantize_annotate_model(model, "w8a8_layer"))
-    assert [wrapper.weight_slots[0].quantizer.bits for wrapper in wrappers(everything)] == [2, 8, 8]
+    assert [wrapper.quantized_weights[0].quantizer.bits for wrapper in wrappers(everything)] == [2, 8, 8]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -118,7 +118,8 @@ def test_layers_annotated_without_a_config_get_that_of_quantize_model(bits):
     skipped = override("skipped*", skip=True)
     config = QuantizationConfig(PerChannel(), weight_bits=bits, overrides=(skipped, override("first", weight_bits=6)))
     found = {
-        wrapper.layer.name: wrapper.weight_slots[0].quantizer for wrapper in wrappers(quantize_model(model, config))
+        wrapper.layer.name: wrapper.quantized_weights[0].quantizer
+        for wrapper in wrappers(quantize_model(model, config))
     }
     assert {name: quantizer.bits for name, quantizer in found.items()} == {"first": 6, "own": 8, "second": bits}
     granularities = {name: quantizer.config.granularity for name, quantizer in found.items()}
@@ -136,7 +137,7 @@ def test_a_config_that_keras_does_not_know_is_named():
         quantize_apply(model)
     assert "__init__" not in str(caught.value)
     with quantize_scope({"OwnConfig": OwnConfig}):
-        assert wrappers(quantize_apply(model))[0].weight_slots[0].quantizer.bits == 6
+        assert wrappers(quantize_apply(model))[0].quantized_weights[0].quantizer.bits == 6
 
 
 def test_a_model_that_nothing_can_be_quantized_of():
@@ -149,7 +150,7 @@ def test_annotated_attention_that_is_not_built():
     inputs = keras.Input((5, 6))
     attention = quantize_annotate_layer(layers.MultiHeadAttention(2, 4, name="attention"))
     model = keras.Model(inputs, attention(inputs, inputs))
-    assert len(wrappers(quantize_apply(model))[0].weight_slots) == 4
+    assert len(wrappers(quantize_apply(model))[0].quantized_weights) == 4
 
 
 def test_stripped_model_is_plain_and_computes_with_the_quantized_weights():

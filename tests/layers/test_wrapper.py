@@ -33,7 +33,7 @@ def random(*shape, seed=0):
 
 
 def assign_all(wrapper, config=CONFIG):
-    for slot in wrapper.weight_slots:
+    for slot in wrapper.quantized_weights:
         view = slot.view.to_view(keras.ops.convert_to_numpy(slot.variable))
         slot.assign(quantize_nearest(view, fit_scales(view, config), config.weight_bits))
 
@@ -68,8 +68,8 @@ def test_wrapper_computes_the_layer_on_quantized_tensors(name):
     outputs = numpy(wrapper(inputs))
     assign_all(wrapper)
     grid_in, grid_out = activation_grid(-2.0, 2.0), activation_grid(float(outputs.min()), float(outputs.max()))
-    wrapper.input_slots[0].assign(grid_in)
-    wrapper.output_slots[0].assign(grid_out)
+    wrapper.quantized_inputs[0].assign(grid_in)
+    wrapper.quantized_outputs[0].assign(grid_out)
     expected = numpy(layer(grid_in.dequantize(grid_in.quantize(inputs))))  # The kernels are on their grids by now.
     np.testing.assert_array_equal(wrapper(inputs), grid_out.dequantize(grid_out.quantize(expected)))
 
@@ -81,7 +81,7 @@ def test_wrapper_computes_the_layer_on_quantized_tensors(name):
 def test_assigned_codes_come_back(config):
     wrapper = wrap(layers.Conv2D(3, 3), config)
     wrapper(random(1, 5, 5, 2))
-    (slot,) = wrapper.weight_slots
+    (slot,) = wrapper.quantized_weights
     view = random(3, 2, 9) * np.float32([1.0, 0.1, 0.003])[:, None, None]
     scales = fit_scales(view, config)
     limit = 2 ** (config.weight_bits - 1) - 1
@@ -96,7 +96,7 @@ def test_assigned_codes_come_back(config):
 def test_codes_of_other_bits_or_shape_are_refused():
     wrapper = wrap(layers.Dense(3))
     wrapper(random(1, 2))
-    (slot,) = wrapper.weight_slots
+    (slot,) = wrapper.quantized_weights
     view = random(3, 2, 1)
     scales = fit_scales(view, CONFIG)
     with pytest.raises(ValueError, match=r"4-bit codes .* given 8-bit codes"):
@@ -114,17 +114,17 @@ def test_gradients_pass_straight_through():
     kernel = numpy(layer.kernel).copy()
     kernel[0, 0] = 100.0  # Far outside of the grid: clipped.
     layer.kernel.assign(kernel)
-    wrapper.input_slots[0].assign(activation_grid(-1.0, 1.0))
+    wrapper.quantized_inputs[0].assign(activation_grid(-1.0, 1.0))
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         loss = tf.reduce_sum(wrapper(inputs))
     inputs_gradient, kernel_gradient = tape.gradient(loss, [inputs, layer.kernel.value])
-    grid = wrapper.input_slots[0].grid()
+    grid = wrapper.quantized_inputs[0].grid()
     on_grid = grid.dequantize(grid.quantize(inputs.numpy()))
     expected = np.repeat(on_grid.sum(axis=0)[:, None], 2, axis=1)
     expected[0, 0] = 0.0
     np.testing.assert_allclose(kernel_gradient, expected, rtol=1e-6)
-    quantized = numpy(wrapper.weight_slots[0].fake_quantized())
+    quantized = numpy(wrapper.quantized_weights[0].fake_quantized())
     inside = (inputs.numpy() > grid.real_range[0]) & (inputs.numpy() < grid.real_range[1])
     np.testing.assert_allclose(inputs_gradient, inside * quantized.sum(axis=1), rtol=1e-6)
     assert not inside.all()
@@ -155,7 +155,7 @@ def test_functions_traced_before_assigning_see_the_grids():
     function = tf.function(wrapper)
     before = function(inputs)
     assign_all(wrapper)
-    wrapper.output_slots[0].assign(activation_grid(-0.1, 0.1))
+    wrapper.quantized_outputs[0].assign(activation_grid(-0.1, 0.1))
     assert not np.allclose(before, function(inputs), atol=1e-3)
     np.testing.assert_array_equal(function(inputs), wrapper(inputs))
 
@@ -165,7 +165,7 @@ def test_tflite_conversion_computes_the_simulation():
     model = keras.Model(inputs, wrap(layers.Dense(4, activation="relu"))(inputs))
     assign_all(model.layers[1])
     grid = activation_grid(-2.0, 2.0)
-    model.layers[1].input_slots[0].assign(grid)
+    model.layers[1].quantized_inputs[0].assign(grid)
     content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
     interpreter = Interpreter(model_content=content)
     interpreter.allocate_tensors()
@@ -188,10 +188,10 @@ def test_attention_takes_all_ways_of_calling(unbuilt):
     np.testing.assert_array_equal(outputs, layer(x, y, use_causal_mask=True))
     outputs, scores = wrapper(x, y, return_attention_scores=True, attention_mask=np.ones((2, 5, 7), bool))
     np.testing.assert_array_equal(scores, layer(x, y, return_attention_scores=True)[1])
-    assert [slot.name for slot in wrapper.input_slots] == ["query", "value", "key"]
-    wrapper.input_slots[1].assign(activation_grid(-0.1, 0.1))
+    assert [slot.name for slot in wrapper.quantized_inputs] == ["query", "value", "key"]
+    wrapper.quantized_inputs[1].assign(activation_grid(-0.1, 0.1))
     assert not np.allclose(wrapper(x, y), layer(x, y), atol=1e-3)
-    assert len(wrapper.weight_slots) == 4
+    assert len(wrapper.quantized_weights) == 4
 
 
 def test_attention_with_dropout_draws_new_masks_in_training():
@@ -233,16 +233,16 @@ def test_saved_model_computes_the_same_bits(tmp_path):
     for wrapper in model.layers:
         if isinstance(wrapper, QuantizeWrapper):
             assign_all(wrapper, wrapper.quantize_config.layer_config)
-            wrapper.input_slots[0].assign(activation_grid(-2.0, 3.0))
-            wrapper.output_slots[0].assign(activation_grid(-4.0, 3.0))
+            wrapper.quantized_inputs[0].assign(activation_grid(-2.0, 3.0))
+            wrapper.quantized_outputs[0].assign(activation_grid(-4.0, 3.0))
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     x = random(3, 5, 5, 2)
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
-    first, second = model.layers[1].weight_slots[0], loaded.layers[1].weight_slots[0]
+    first, second = model.layers[1].quantized_weights[0], loaded.layers[1].quantized_weights[0]
     np.testing.assert_array_equal(second.quantized_weight().codes, first.quantized_weight().codes)
     np.testing.assert_array_equal(second.quantized_weight().scales.factors, first.quantized_weight().scales.factors)
-    assert loaded.layers[1].output_slots[0].grid() == activation_grid(-4.0, 3.0)
+    assert loaded.layers[1].quantized_outputs[0].grid() == activation_grid(-4.0, 3.0)
     assert loaded.layers[1].name == "quant_conv"
 
 
@@ -296,9 +296,9 @@ def test_config_of_a_user_is_followed(tmp_path):
     assert layer.activation is keras.activations.relu
     assert [quantizer.shape for quantizer in config.quantizers] == [(4, 3), None, (2, 3)]
     with pytest.raises(TypeError, match="Halve; codes need a WeightQuantizer"):
-        wrapper.weight_slots[0].assign_scales(None)
+        wrapper.quantized_weights[0].assign_scales(None)
     with pytest.raises(TypeError, match="takes no grid"):
-        wrapper.output_slots[0].assign(activation_grid(0.0, 1.0))
+        wrapper.quantized_outputs[0].assign(activation_grid(0.0, 1.0))
     model = keras.Sequential([keras.Input((4,)), wrapper])
     model.save(tmp_path / "model.keras")
     with quantize_scope({"HalveEverything": HalveEverything}):
@@ -326,8 +326,8 @@ def test_config_of_a_user_may_hold_our_quantizers():
     wrapper = QuantizeWrapper(layers.Dense(3), KernelOnly())
     wrapper(random(2, 4))
     assign_all(wrapper, QuantizationConfig(PerTensor(), weight_bits=4))
-    assert len(np.unique(wrapper.weight_slots[0].quantized_weight().codes)) > 3
-    assert wrapper.input_slots == wrapper.output_slots == ()
+    assert len(np.unique(wrapper.quantized_weights[0].quantized_weight().codes)) > 3
+    assert wrapper.quantized_inputs == wrapper.quantized_outputs == ()
 
 
 def test_bad_arguments_are_refused():

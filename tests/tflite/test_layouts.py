@@ -18,15 +18,15 @@ from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView, float_scales, quantize_nearest
 from tfptq.core.weight_scales import fit_scales
-from tfptq.tflite.convert import convert_float
-from tfptq.tflite.describe import describe
-from tfptq.tflite.emit import emit, plan_integers
-from tfptq.tflite.kernel_plan import KernelPlan
+from tfptq.float_file.convert import convert_float
+from tfptq.float_file.matching import bind_weights, replace_kernel
+from tfptq.lowering.describe import describe
+from tfptq.lowering.emit import emit, plan_integers
+from tfptq.lowering.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.choose import INTEGER_LAYOUTS, LayoutError, layout_obstacle, plan_layout, settle_layout
 from tfptq.tflite.layouts.constants import half_scales, pack_int4
 from tfptq.tflite.layouts.sizes import stored_bytes
 from tfptq.tflite.layouts.unpacking import unpacking
-from tfptq.tflite.matching import bind_weights, replace_kernel
 from tfptq.tflite.metadata import attach
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.model_reader import _unpack_int4, read_model

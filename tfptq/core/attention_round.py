@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tfptq.config_parts import ROUNDING_STARTS
+from tfptq.config.parts import ROUNDING_STARTS
 from tfptq.core.adam import minimise
 from tfptq.core.attention_gradient import outward
 from tfptq.core.coordinate_rounding import coordinate_codes, descend

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tfptq.config_parts import ROUNDING_METHODS
+from tfptq.config.parts import ROUNDING_METHODS
 from tfptq.core.blocks import BlockScales, QuantizedWeight
 from tfptq.core.coordinate_rounding import CoordinateOptions, coordinate_codes, descend
 from tfptq.core.rounding_problem import RoundingProblem, rounding_problem

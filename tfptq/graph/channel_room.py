@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfptq.data_errors import blaming_samples
+from tfptq.data.errors import blaming_samples
 from tfptq.graph.channel_groups import ChannelGroups, runs_with_channels
 from tfptq.graph.channel_rules import clip_level, is_activation
 from tfptq.graph.flat_graph import FlatGraph, Value

@@ -16,10 +16,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfptq.data_errors import blaming_samples
+from tfptq.base.text import counted
+from tfptq.data.errors import blaming_samples
 from tfptq.graph.flat_graph import FlatGraph
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
-from tfptq.text import counted
 
 #: Largest difference of an output, relative to its range, that two models may have which compute the same: many times
 #: what float32 rounding makes of it in most networks, and a twentieth of half a step of an 8-bit grid.

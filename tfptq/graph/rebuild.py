@@ -20,8 +20,8 @@ import numpy as np
 from keras.src.models.functional import Functional  # Keras exports no public name for it.
 from keras.src.ops.core import Cast  # Nor for the class behind keras.ops.cast.
 
+from tfptq.base.text import unique_name
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value, map_values, values_in
-from tfptq.text import unique_name
 
 #: How Keras names a class or function that it does not know.
 _UNKNOWN = re.compile(

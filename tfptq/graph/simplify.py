@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfptq.base.text import unique_name
 from tfptq.graph.channel_affine import ChannelAffine, channel_affine
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value
 from tfptq.graph.fold_batch_norm import LINEAR_LAYERS, has_no_activation, output_channels
 from tfptq.graph.rebuild import instantiate
-from tfptq.text import unique_name
 
 # Augmentation layers differ between Keras versions, so they are looked up by name.
 _AUGMENTATIONS = (

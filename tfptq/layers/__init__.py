@@ -13,9 +13,9 @@ from tfptq.layers.quantize import (
     wrappers,
 )
 from tfptq.layers.quantize_config import DefaultQuantizeConfig, QuantizeConfig
+from tfptq.layers.quantized_tensors import QuantizedActivation, QuantizedVariable
 from tfptq.layers.quantizers import ActivationQuantizer, Quantizer, WeightQuantizer
 from tfptq.layers.registry import WeightSpec, is_weighted, register, supports, weight_specs
-from tfptq.layers.slots import TensorSlot, WeightSlot
 from tfptq.layers.wrapper import QuantizeAnnotate, QuantizeWrapper
 
 __all__ = [
@@ -24,10 +24,10 @@ __all__ = [
     "QuantizeAnnotate",
     "QuantizeConfig",
     "QuantizeWrapper",
+    "QuantizedActivation",
+    "QuantizedVariable",
     "Quantizer",
-    "TensorSlot",
     "WeightQuantizer",
-    "WeightSlot",
     "WeightSpec",
     "is_weighted",
     "quantize_annotate_layer",

@@ -185,8 +185,8 @@ def strip(model: keras.Model) -> keras.Model:
     def unwrap(layer):
         if not isinstance(layer, QuantizeWrapper):
             return layer
-        weights = [keras.ops.convert_to_numpy(slot.fake_quantized(training=False)) for slot in layer.weight_slots]
-        for slot, weight in zip(layer.weight_slots, weights, strict=True):
+        weights = [keras.ops.convert_to_numpy(slot.fake_quantized(training=False)) for slot in layer.quantized_weights]
+        for slot, weight in zip(layer.quantized_weights, weights, strict=True):
             slot.variable.assign(weight)
         return layer.layer
 
@@ -216,7 +216,7 @@ def _quantizable_names(model: keras.Model) -> list[str]:
 
 
 def _set_initial_scales(wrapper: QuantizeWrapper) -> None:
-    for slot in wrapper.weight_slots:
+    for slot in wrapper.quantized_weights:
         if slot.view is not None and isinstance(slot.quantizer, WeightQuantizer):
             kernel = keras.ops.convert_to_numpy(slot.variable)
             slot.assign_scales(fit_scales(slot.view.to_view(kernel), slot.quantizer.config))

@@ -13,9 +13,9 @@ from typing import Any
 import keras
 
 from tfptq.layers.quantize_config import QuantizeConfig
+from tfptq.layers.quantized_tensors import QuantizedActivation, QuantizedVariable
 from tfptq.layers.quantizers import Quantizer
 from tfptq.layers.registry import supports, weight_specs
-from tfptq.layers.slots import TensorSlot, WeightSlot
 
 #: Begins the name of a wrapper, before the name of its layer.
 NAME_PREFIX = "quant_"
@@ -133,10 +133,10 @@ class QuantizeWrapper(_LayerWrapper):
         **kwargs: of ``keras.Layer``; the name defaults to ``"quant_" + layer.name``.
 
     Attributes:
-        weight_slots: quantized weights, once built.
-        input_slots: quantized inputs, in the order of ``input_names(layer)``, once built.
-        output_slots: quantized outputs, once built.
-        activation_slots: quantized results of activation functions inside of the layer, once built.
+        quantized_weights: quantized weights, once built.
+        quantized_inputs: quantized inputs, in the order of ``input_names(layer)``, once built.
+        quantized_outputs: quantized outputs, once built.
+        quantized_activations: quantized results of activation functions inside of the layer, once built.
 
     Raises:
         TypeError: not a ``QuantizeConfig``.
@@ -147,64 +147,64 @@ class QuantizeWrapper(_LayerWrapper):
         if quantize_config is None:
             raise TypeError(f"layer {layer.name!r} needs a quantize_config, such as DefaultQuantizeConfig(config)")
         super().__init__(layer, quantize_config, **kwargs)
-        self.weight_slots: tuple[WeightSlot, ...] = ()
-        self.input_slots: tuple[TensorSlot, ...] = ()
-        self.output_slots: tuple[TensorSlot, ...] = ()
-        self.activation_slots: tuple[TensorSlot, ...] = ()
+        self.quantized_weights: tuple[QuantizedVariable, ...] = ()
+        self.quantized_inputs: tuple[QuantizedActivation, ...] = ()
+        self.quantized_outputs: tuple[QuantizedActivation, ...] = ()
+        self.quantized_activations: tuple[QuantizedActivation, ...] = ()
         self._functions: tuple[Callable, ...] = ()
 
     def build(self, input_shape=None):
         """Make the variables of all quantizers, in a fixed order."""
         super().build(input_shape)
         layer, config = self.layer, self.quantize_config
-        self.weight_slots = self._build_weight_slots()
+        self.quantized_weights = self._build_weight_slots()
         shapes = _build_shapes(layer)
         names = input_names(layer)
-        self.input_slots = tuple(
+        self.quantized_inputs = tuple(
             self._tensor_slot(name, shapes.get(name), quantizer)
             for name, quantizer in zip(names, config.get_input_quantizers(layer, len(names)), strict=False)
         )
         quantizers = config.get_output_quantizers(layer)
-        self.output_slots = tuple(
+        self.quantized_outputs = tuple(
             self._tensor_slot(f"output_{at}", shape, quantizer)
             for at, (quantizer, shape) in enumerate(zip(quantizers, _output_shapes(layer), strict=False))
         )
         activations = config.get_activations_and_quantizers(layer)
         self._functions = tuple(function for function, _ in activations)
-        self.activation_slots = tuple(
+        self.quantized_activations = tuple(
             self._tensor_slot(f"activation_{at}", None, quantizer) for at, (_, quantizer) in enumerate(activations)
         )
 
-    def _build_weight_slots(self) -> tuple[WeightSlot, ...]:
+    def _build_weight_slots(self) -> tuple[QuantizedVariable, ...]:
         specs = {id(spec.variable): spec for spec in weight_specs(self.layer)} if supports(self.layer) else {}
         slots = []
         for variable, quantizer in self.quantize_config.get_weights_and_quantizers(self.layer):
             spec = specs.get(id(variable))
             name, bias, view = (spec.name, spec.bias, spec.view) if spec else (variable.name, None, None)
             variables = quantizer.build(tuple(variable.shape), name.replace("/", "_"), self)
-            slots.append(WeightSlot(name, variable, bias, view, quantizer, variables))
+            slots.append(QuantizedVariable(name, variable, bias, view, quantizer, variables))
         return tuple(slots)
 
-    def _tensor_slot(self, name: str, shape, quantizer: Quantizer) -> TensorSlot:
-        return TensorSlot(name, quantizer, quantizer.build(shape, name, self))
+    def _tensor_slot(self, name: str, shape, quantizer: Quantizer) -> QuantizedActivation:
+        return QuantizedActivation(name, quantizer, quantizer.build(shape, name, self))
 
     def call(self, *args, training=None, **kwargs):
         """Call the layer with fake-quantized inputs, weights, activations and outputs."""
         if "training" in self._call_signature.parameters:
             kwargs["training"] = training
         args, kwargs = self._quantized_arguments(args, kwargs, training)
-        weights = [slot.fake_quantized(training) for slot in self.weight_slots]
+        weights = [slot.fake_quantized(training) for slot in self.quantized_weights]
         with keras.StatelessScope(collect_losses=True) as scope:
             self.quantize_config.set_quantize_weights(self.layer, weights)
             outputs = self._call_layer(args, kwargs, training)
         self._keep_updates(scope)
         tensors = keras.tree.flatten(outputs)
-        for at, slot in enumerate(self.output_slots):
+        for at, slot in enumerate(self.quantized_outputs):
             tensors[at] = slot.fake_quantized(tensors[at], training)
         return keras.tree.pack_sequence_as(outputs, tensors)
 
     def _quantized_arguments(self, args: tuple, kwargs: dict, training) -> tuple[list, dict]:
-        slots = {slot.name: slot for slot in self.input_slots}
+        slots = {slot.name: slot for slot in self.quantized_inputs}
 
         def quantized(name, value):
             return (
@@ -218,11 +218,11 @@ class QuantizeWrapper(_LayerWrapper):
     def _call_layer(self, args: list, kwargs: dict, training) -> Any:
         """Call the layer with activation functions that quantize what they return."""
 
-        def quantizing(function: Callable, slot: TensorSlot) -> Callable:
+        def quantizing(function: Callable, slot: QuantizedActivation) -> Callable:
             return lambda *inputs: slot.fake_quantized(function(*inputs), training)
 
         config, functions = self.quantize_config, self._functions
-        config.set_quantize_activations(self.layer, list(map(quantizing, functions, self.activation_slots)))
+        config.set_quantize_activations(self.layer, list(map(quantizing, functions, self.quantized_activations)))
         try:
             return self.layer(*args, **kwargs)
         finally:
@@ -230,7 +230,7 @@ class QuantizeWrapper(_LayerWrapper):
 
     def _keep_updates(self, scope: keras.StatelessScope) -> None:
         """Apply what the layer itself changed in the scope: states of random generators, losses."""
-        replaced = {id(slot.variable) for slot in self.weight_slots}
+        replaced = {id(slot.variable) for slot in self.quantized_weights}
         for variable in self.layer.variables:
             value = scope.get_current_value(variable)
             if value is not None and id(variable) not in replaced:

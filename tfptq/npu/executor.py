@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tfptq.npu.convolution import convolution_sums, dense_sums, depthwise_sums, transposed_sums
 from tfptq.npu.layer import Layer, find_layers
 from tfptq.npu.requantization import Requantization, plan_requantization
-from tfptq.tflite.ends import EndRow, read_ends
+from tfptq.tflite.interface import EndRow, read_ends
 from tfptq.tflite.metadata import load_bytes, metadata_of
 from tfptq.tflite.model_reader import read_model
 

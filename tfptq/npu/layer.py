@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
+from tfptq.float_file.matching import WEIGHTED_OPERATORS
 from tfptq.npu.convolution import Geometry
 from tfptq.npu.fixed_point import activation_range
-from tfptq.tflite.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor, enumeration_names
 from tfptq.tflite.stored_codes import stored_codes

@@ -9,17 +9,17 @@ import numpy as np
 from tfptq.config import QuantizationConfig
 from tfptq.core.blocks import BlockScales, run_maxima
 from tfptq.core.decibels import signal_to_noise
-from tfptq.fit_kernel import FittedWeight, rounding_method
+from tfptq.fit.kernel import FittedWeight, rounding_method
+from tfptq.float_file.float_file import FloatFile
+from tfptq.float_file.layer_operators import operators_of_layers, reads_weights
+from tfptq.float_file.matching import KernelKey, WeightKey, is_keras_weight
 from tfptq.layers import is_weighted, supports
-from tfptq.reordering import ReorderedLayer
+from tfptq.lowering.emit import IntegerPlan
+from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.prepare.reorder import ReorderedLayer
 from tfptq.report.compare import Pair, compare_with_float
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
-from tfptq.skipping import operators_of_layers, reads_weights
-from tfptq.tflite.emit import IntegerPlan
-from tfptq.tflite.float_file import Skeleton
-from tfptq.tflite.kernel_plan import KernelPlan
 from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
-from tfptq.tflite.matching import KernelKey, WeightKey, is_keras_weight
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96
@@ -38,7 +38,7 @@ class Outcome:
 
     Attributes:
         model: canonical float Keras model.
-        skeleton: float ``.tflite``.
+        float_file: float ``.tflite``.
         plan: operators on integers and on floats.
         weights: float canonical views.
         fitted: quantized weights.
@@ -51,7 +51,7 @@ class Outcome:
     """
 
     model: keras.Model
-    skeleton: Skeleton
+    float_file: FloatFile
     plan: IntegerPlan
     weights: Mapping[WeightKey, np.ndarray]
     fitted: Mapping[KernelKey, FittedWeight]
@@ -82,7 +82,7 @@ def build_report(
         num_samples: number of calibration samples.
         float_differences: step -> largest relative difference from the float model.
     """
-    snrs, outputs = compare_with_float(outcome.skeleton, outcome.tflite, outcome.plan, outcome.samples)
+    snrs, outputs = compare_with_float(outcome.float_file, outcome.tflite, outcome.plan, outcome.samples)
     layers = tuple(_layer_report(outcome, layer_config, key, item, snrs) for key, item in outcome.fitted.items())
     in_float, on_integers = _unquantized_layers(outcome, config)
     return Report(
@@ -91,7 +91,7 @@ def build_report(
         samples=num_samples,
         seed=seed,
         file_bytes=len(outcome.tflite),
-        float_file_bytes=len(outcome.skeleton.data),
+        float_file_bytes=len(outcome.float_file.data),
         layers=layers,
         skipped=in_float,
         unfitted=on_integers,
@@ -147,9 +147,9 @@ def _layer_report(
     item: FittedWeight,
     snrs: Mapping[int, float],
 ) -> LayerReport:
-    skeleton, first = outcome.skeleton, item.bindings[0]
-    view = outcome.weights[key] if is_keras_weight(key) else skeleton.kernel(first)
-    bias_bytes = 0 if skeleton.bias(first) is None else 4 * len(view)
+    float_file, first = outcome.float_file, item.bindings[0]
+    view = outcome.weights[key] if is_keras_weight(key) else float_file.kernel(first)
+    bias_bytes = 0 if float_file.bias(first) is None else 4 * len(view)
     ratios = [snrs[binding.output] for binding in item.bindings if binding.output in snrs]
     reordered = outcome.reordered.get(key[0]) if is_keras_weight(key) else None
     written = _first_written(outcome, item)
@@ -183,7 +183,7 @@ def _rounding(outcome: Outcome, config: QuantizationConfig, key: KernelKey, item
 
 def _layer_name(outcome: Outcome, key: KernelKey) -> str:
     if not is_keras_weight(key):
-        return outcome.skeleton.model.name(key)
+        return outcome.float_file.model.name(key)
     layer, weight = key
     return layer if weight == "kernel" else f"{layer}/{weight}"
 
@@ -196,7 +196,7 @@ def _unquantized_layers(
     outcome: Outcome, config: QuantizationConfig
 ) -> tuple[tuple[SkippedLayer, ...], tuple[SkippedLayer, ...]]:
     """Layers whose weights were not fitted by their config: those that compute in float, and those on integers."""
-    operators = operators_of_layers(outcome.skeleton, outcome.model)
+    operators = operators_of_layers(outcome.float_file, outcome.model)
     float_reasons = {tensor: reason for _, tensor, reason in outcome.plan.float_operators}
     in_float, on_integers = [], []
     for layer in outcome.model.layers:
@@ -221,7 +221,7 @@ def _results_without_fitted_kernels(
         keys: weights of the layer.
         positions: positions of its operators.
     """
-    model = outcome.skeleton.model
+    model = outcome.float_file.model
     fitted = {binding.operator for key in keys if key in outcome.fitted for binding in outcome.fitted[key].bindings}
     others = [position for position in positions if position not in fitted]
     with_weights = [position for position in others if reads_weights(model, position)]
@@ -248,7 +248,7 @@ def _cause(
         return "the config skips it"
     if not supports(layer):
         return f"tfptq has no quantization for {type(layer).__name__}"
-    found = {binding.key for binding in outcome.skeleton.bindings}
+    found = {binding.key for binding in outcome.float_file.bindings}
     lost = [weight for name, weight in keys if (name, weight) not in found]
     if lost:
         which = "its weights" if len(lost) == len(keys) else f"its {', '.join(lost)}"
@@ -285,11 +285,11 @@ def _warnings_of_samples(outcome: Outcome, num_samples: int):
 
 def _warnings_of_inputs(outcome: Outcome, config: QuantizationConfig):
     """Inputs that ``input_type`` does not apply to: those that are no floats in Keras."""
-    model, readers = outcome.skeleton.model, outcome.skeleton.model.consumers()
+    model, readers = outcome.float_file.model, outcome.float_file.model.consumers()
     if config.input_type == "float32":
         return
     for tensor in outcome.model.inputs:
-        index = outcome.skeleton.inputs[tensor.name]
+        index = outcome.float_file.inputs[tensor.name]
         if model.is_float(index):
             continue
         operators = [model.operators[at] for at in readers.get(index, [])]
@@ -363,7 +363,7 @@ def _warnings(outcome: Outcome):
         if narrow:
             names = ", ".join(_layer_name(outcome, key) for key in narrow)
             yield f"rounded to the nearest codes, without statistics of inputs: {names}; {reason}"
-    batch_size = outcome.skeleton.batch_size
+    batch_size = outcome.float_file.batch_size
     if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
     for layout, cost in COSTS.items():
@@ -372,7 +372,7 @@ def _warnings(outcome: Outcome):
             yield f"{count} of {len(outcome.kernels)} kernels {cost}"
     for key, item in outcome.fitted.items():
         if not is_keras_weight(key):
-            name = outcome.skeleton.model.name(key)
+            name = outcome.float_file.model.name(key)
             yield f"kernel {name!r} is no weight of a Keras layer; it is quantized per channel at 8 bits"
         elif not outcome.weights[key].any():
             yield f"all weights of layer {_layer_name(outcome, key)!r} are 0"

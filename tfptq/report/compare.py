@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from tfptq.core.decibels import decibels, powers
-from tfptq.tflite.emit import IntegerPlan
-from tfptq.tflite.ends import read_ends
-from tfptq.tflite.float_file import Skeleton
+from tfptq.float_file.float_file import FloatFile
+from tfptq.lowering.emit import IntegerPlan
+from tfptq.tflite.interface import read_ends
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.runtime import TensorRunner
@@ -19,41 +19,41 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def compare_with_float(
-    skeleton: Skeleton, tflite: bytes, plan: IntegerPlan, samples: Mapping[str, np.ndarray]
+    float_file: FloatFile, tflite: bytes, plan: IntegerPlan, samples: Mapping[str, np.ndarray]
 ) -> tuple[dict[int, float], dict[str, Pair]]:
     """Compare the quantized file with the float one.
 
     Args:
-        skeleton: float model.
-        tflite: the quantized file; its tensors have the names of the skeleton's.
+        float_file: float model.
+        tflite: the quantized file; its tensors have the names of the float file's.
         plan: gives the grids.
         samples: Keras input name -> array.
 
     Returns:
-        Skeleton tensor index -> signal-to-noise ratio in dB, for the output of every kernel, and name in the signature
+        FloatFile tensor index -> signal-to-noise ratio in dB, for the output of every kernel, and name in the signature
         -> real values, for the outputs of the model.
     """
     quantized = TFLiteModel(tflite)
     index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
     pairs = {}
-    for binding in skeleton.bindings:
-        name = skeleton.model.name(binding.output)
+    for binding in float_file.bindings:
+        name = float_file.model.name(binding.output)
         inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
         if inner is not None and (binding.output in plan.grids or quantized.is_float(inner)):
             pairs[inner] = binding.output
     names = [row.name for row in read_ends(tflite, read_model(tflite)) if row.end == "output"]
     ends = {
         name: (inner, outer)
-        for name, inner, outer in zip(names, quantized.subgraph.outputs, skeleton.model.subgraph.outputs, strict=True)
-        if skeleton.model.is_float(outer)
+        for name, inner, outer in zip(names, quantized.subgraph.outputs, float_file.model.subgraph.outputs, strict=True)
+        if float_file.model.is_float(outer)
     }
     files = (
-        _File(tflite, [*pairs, *(inner for inner, _ in ends.values())], skeleton),
-        _File(skeleton.data, [*pairs.values(), *(outer for _, outer in ends.values())], skeleton),
+        _File(tflite, [*pairs, *(inner for inner, _ in ends.values())], float_file),
+        _File(float_file.data, [*pairs.values(), *(outer for _, outer in ends.values())], float_file),
     )
     totals = {outer: np.zeros(2) for outer in pairs.values()}  # signal and noise
     parts: dict[str, list[Pair]] = {name: [] for name in ends}
-    for part in _parts(samples, skeleton.batch_size or SAMPLES_AT_ONCE):
+    for part in _parts(samples, float_file.batch_size or SAMPLES_AT_ONCE):
         found, expected = (file.run(part) for file in files)
         for inner, outer in pairs.items():
             totals[outer] += powers(expected[outer], _real(quantized, inner, found[inner]))
@@ -82,13 +82,13 @@ def _real(model: TFLiteModel, index: int, values: np.ndarray) -> np.ndarray:
 class _File:
     """Runs one of the files, and gives some of its tensors."""
 
-    def __init__(self, tflite: bytes, tensors: Iterable[int], skeleton: Skeleton):
-        self._runner, self._skeleton = TensorRunner(tflite, tensors), skeleton
-        inputs = map(skeleton.model.name, skeleton.model.subgraph.inputs)
+    def __init__(self, tflite: bytes, tensors: Iterable[int], float_file: FloatFile):
+        self._runner, self._float_file = TensorRunner(tflite, tensors), float_file
+        inputs = map(float_file.model.name, float_file.model.subgraph.inputs)
         self._names = dict(zip(inputs, self._runner.input_names, strict=True))
 
     def run(self, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
         """Tensor index -> values, with at least one axis; ``samples`` are by Keras input name."""
-        by_name = self._skeleton.by_tensor_name(samples)
+        by_name = self._float_file.by_tensor_name(samples)
         values = self._runner.values({self._names[name]: array for name, array in by_name.items()})
         return {index: np.atleast_1d(array) for index, array in values.items()}

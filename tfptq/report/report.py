@@ -30,7 +30,7 @@ class LayerReport:
         weight_snr_db: signal-to-noise ratio of the weights.
         output_snr_db: signal-to-noise ratio of the layer's output in the quantized model; None if not measured.
         noise_before: expected noise of the layer's blocks, relative to its weights, before reordering of channels
-            (``tfptq.reordering``); None without reordering or blocks.
+            (``tfptq.prepare.reorder``); None without reordering or blocks.
         noise_after: the same after reordering.
         rounding: how its codes were found, such as ``"nearest"`` or ``"attention"``.
     """

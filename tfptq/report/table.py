@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from tfptq.base.text import counted
 from tfptq.report.report import Report
-from tfptq.text import counted
 
 _HEAD = (
     *("layer", "type", "granularity", "bits", "rounding", "layout"),

@@ -1,1 +1,1 @@
-"""The `.tflite` side: skeleton, emitter, metadata, inspection, verification."""
+"""The `.tflite` side: float_file, emitter, metadata, inspection, verification."""

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from tfptq.tflite.ends import EndRow, read_ends
+from tfptq.tflite.interface import EndRow, read_ends
 from tfptq.tflite.metadata import BlockMetadata, load_bytes, metadata_of
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, read_model
 from tfptq.tflite.stored_codes import described_tensor

@@ -13,7 +13,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfptq.text import unique_name
+from tfptq.base.text import unique_name
 from tfptq.tflite.model_reader import OPERATOR_NAMES
 
 #: TensorType of the schema -> numpy dtype, for the types whose buffers we read or write.

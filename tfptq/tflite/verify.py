@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from tfptq.text import counted
-from tfptq.tflite.matching import WEIGHTED_OPERATORS
+from tfptq.base.text import counted
+from tfptq.float_file.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.metadata import FormatError, TensorBlocks, load_bytes, metadata_of
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor, read_model
 from tfptq.tflite.stored_codes import described_tensor, stored_codes

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.blocks import QuantizedWeight, block_shape
-from tfptq.tflite.matching import WeightBinding, WeightKey
+from tfptq.float_file.matching import WeightBinding, WeightKey
 from tfptq.tflite.model import TFLiteModel
 
 INTEGER_LAYOUTS = ("int8", "int4")

@@ -4,7 +4,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView, float_scales
-from tfptq.tflite.lower import quantization_parameters
+from tfptq.lowering.rewrite import quantization_parameters
 from tfptq.tflite.model import TFLiteModel
 
 #: Smallest float16 with full precision.

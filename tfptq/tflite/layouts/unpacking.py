@@ -18,8 +18,8 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 from tfptq.core.blocks import QuantizedWeight, WeightView
+from tfptq.lowering.rewrite import quantization_parameters
 from tfptq.tflite.layouts.constants import add_codes
-from tfptq.tflite.lower import quantization_parameters
 from tfptq.tflite.model import TFLiteModel
 
 #: Version 2 is the first DEQUANTIZE that reads INT8, version 6 the first that reads INT4.

@@ -1,0 +1,327 @@
+import json
+
+import numpy as np
+import pytest
+
+from tfptq.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    Calibration,
+    LayerOverride,
+    MixedPrecision,
+    PerBlock,
+    PerChannel,
+    PerTensor,
+    QuantizationConfig,
+    Rounding,
+    override,
+    resolve_config,
+)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_know_their_name_and_survive_json(name):
+    config = QuantizationConfig.from_preset(name)
+    assert config.name == name
+    assert QuantizationConfig.from_json(config.to_json()) == config
+
+
+def test_json_round_trip_of_everything():
+    config = QuantizationConfig(
+        PerChannel(),
+        weight_bits=4,
+        weight_scale="mse",
+        calibration=Calibration("percentile", percentile=99.9, bins=512),
+        bias_correction=False,
+        overrides=(
+            override("stem", weight_bits=8, granularity=PerTensor(), scaler="shift"),
+            override("b*", skip=True, multipliers=(1, 2), rounding=Rounding("attention")),
+        ),
+        multipliers=(2, 3, 4, 6),
+        input_type="int8",
+        output_type="uint8",
+    )
+    assert QuantizationConfig.from_json(config.to_json()) == config
+    assert QuantizationConfig.from_json(config.to_json(indent=None)) == config
+
+
+def test_json_may_leave_fields_out():
+    assert QuantizationConfig.from_json("{}") == QuantizationConfig()
+    assert QuantizationConfig.from_json('{"weight_bits": 4}').weight_bits == 4
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "not valid JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"weight_bit": 8}', "config field is 'weight_bit'"),
+        ('{"weight_bits": 7}', "weight_bits is 7"),
+        ('{"granularity": {"type": "PerPlanet"}}', "granularity.type is 'PerPlanet'"),
+        ('{"granularity": {"type": "PerTensor", "size": 1}}', "unexpected shape"),
+        ('{"granularity": {}}', "unexpected shape"),
+        ('{"multipliers": 3}', "multipliers is 3; give a tuple such as"),
+        ('{"multipliers": []}', "multipliers is \\[\\]; give a tuple such as"),
+        ('{"multipliers": [2, 17]}', "multipliers is 17; it must be one of 1, 2"),
+        (
+            '{"granularity": {"type": "PerBlock", "input_blocks": 4}, "scaler": "integer", "weight_bits": 4, '
+            '"multipliers": [16]}',
+            "with 4 bits at least one must be 15 or less",
+        ),
+        ('{"multipliers": [2.5]}', "multipliers is 2.5; it must be one of 1, 2"),
+        (
+            '{"granularity": "PerChannel"}',
+            'granularity has an unexpected shape: .PerChannel.; write {"type": "PerChannel',
+        ),
+        ('{"granularity": {"type": ["PerChannel"]}}', "granularity.type is"),
+        ('{"calibration": {"metod": "mse"}}', "calibration has an unexpected shape: Calibration has no 'metod'"),
+        ('{"calibration": 3}', "calibration is 3; it must be of the type Calibration"),
+        ('{"mixed_precision": {"bits": []}}', r"mixed_precision.bits is \(\); give at least one of 2, 3"),
+        ('{"mixed_precision": [4]}', r"mixed_precision is \[4\]; it must be of the type MixedPrecision or None"),
+        ('{"overrides": {"a": 4}}', "overrides has an unexpected shape: {'a': 4}; write a list"),
+        ('{"overrides": ["a"]}', r"overrides\[0\] has an unexpected shape: 'a'; write"),
+        ('{"overrides": [{"pattern": "a"}]}', "unexpected shape"),
+        ('{"overrides": [{"pattern": 1, "changes": {}}]}', "unexpected shape"),
+        (
+            '{"overrides": [{"pattern": "a", "changes": {"pattern": "b"}}]}',
+            "field of the override for 'a' is 'pattern'",
+        ),
+        ('{"overrides": [{"pattern": "a", "changes": {"input_type": "int8"}}]}', "field of the override for 'a'"),
+    ],
+)
+def test_bad_json(text, message):
+    with pytest.raises(ValueError, match=message):
+        QuantizationConfig.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"equalize": "no"}, "equalize is 'no'; it must be of the type bool"),
+        ({"weight_bits": 4.0}, "weight_bits is 4.0; it must be of the type int"),
+        ({"statistics_samples": 12.5}, "statistics_samples is 12.5; it must be of the type int or None"),
+        ({"rounding": Rounding}, "rounding is <class .*; it must be of the type Rounding"),
+        ({"overrides": override("a", skip=True)}, "overrides is LayerOverride.*; it must be of the type tuple"),
+        ({"calibration": "minmax"}, "calibration.method is 'minmax'"),
+        ({"granularity": "channel"}, "granularity is 'channel'"),
+        ({"scaler": "int"}, "scaler is 'int'"),
+        ({"weight_bits": 9}, "weight_bits is 9"),
+        ({"activation_bits": 2}, "activation_bits is 2"),
+        ({"weight_scale": "guess"}, "weight_scale is 'guess'"),
+        ({"input_type": "int4"}, r"input_type \(with activation_bits=8\) is 'int4'"),
+        ({"activation_bits": 16, "input_type": "int8"}, r"input_type \(with activation_bits=16\) is 'int8'"),
+        ({"output_type": "float16"}, r"output_type \(with activation_bits=8\) is 'float16'"),
+        ({"scaler": "shift", "granularity": PerChannel()}, r"needs PerTensor\(\)"),
+        ({"overrides": ("stem",)}, "build its members with override"),
+        ({"overrides": (override("stem", weight_bits=1),)}, "the override for 'stem': weight_bits is 1"),
+        ({"overrides": (override("stem", rounding="magic"),)}, "the override for 'stem': rounding.method is 'magic'"),
+        ({"colour": 1}, "config field is 'colour'"),
+    ],
+)
+def test_bad_values(changes, message):
+    with pytest.raises(ValueError, match=message):
+        QuantizationConfig().replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("nearest", {"steps": 100}),
+        ("coordinate", {"learning_rate": 0.1}),
+        ("coordinate", {"tau": 1.0}),
+        ("adaround", {"start": "gaussian"}),
+    ],
+)
+def test_options_that_a_rounding_method_does_not_have_are_refused(method, options):
+    (name,) = options
+    with pytest.raises(ValueError, match=rf"rounding\.{name}=.* has no effect without .*'attention'"):
+        Rounding(method, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [({"refine_scales": 2}, "refine_scales")],
+)
+def test_rounding_to_nearest_refuses_what_would_have_no_effect(options, field):
+    with pytest.raises(ValueError, match=f"rounding with {field} learns.*'nearest' does not"):
+        Rounding(**options)
+    preset = QuantizationConfig.from_preset("w4a8_channel")
+    learned = preset.replace(rounding=Rounding("coordinate", **options), overrides=[override("a", rounding="nearest")])
+    assert learned.for_layer("a").rounding == learned.replace(rounding="nearest").rounding == Rounding()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": "magic"}, "calibration.method"),
+        ({"percentile": 30}, "calibration.percentile"),
+        ({"momentum": 2}, "calibration.momentum"),
+        ({"bins": 8}, "calibration.bins"),
+    ],
+)
+def test_bad_calibration(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Calibration(**changes)
+
+
+def test_overrides_apply_in_order_by_pattern():
+    config = QuantizationConfig(
+        overrides=[override("block_*", weight_bits=4), override("block_2", weight_bits=6, weight_scale="mse")]
+    )
+    assert [config.for_layer(name).weight_bits for name in ("stem", "block_1", "block_2")] == [8, 4, 6]
+    assert config.for_layer("block_2").weight_scale == "mse"
+    assert config.for_layer("block_2").overrides == ()
+
+
+def test_a_pattern_that_matches_nothing_is_an_error():
+    config = QuantizationConfig(overrides=(override("stem", weight_bits=4), override("lgits", skip=True)))
+    with pytest.raises(ValueError, match=r"'lgits' matches no weighted layer; there are: stem, logits"):
+        config.check_overrides(["stem", "logits"])
+    config.replace(overrides=config.overrides[:1]).check_overrides(["stem", "logits"])
+
+
+@pytest.mark.parametrize("pattern", ["sep", "se?"])
+def test_a_pattern_for_a_separable_convolution_is_told_of_its_halves(pattern):
+    config = QuantizationConfig(overrides=(override(pattern, weight_bits=4),))
+    message = "matches no weighted layer; .* halves: sep_depthwise, sep_pointwise; there are: stem, sep_depthwise, "
+    with pytest.raises(ValueError, match=message):
+        config.check_overrides(["stem", "sep_depthwise", "sep_pointwise"])
+    with pytest.raises(ValueError, match="matches no weighted layer; there are: depthwise, stem"):
+        config.check_overrides(["depthwise", "stem"])
+
+
+def test_numbers_become_pythons_own_and_lists_tuples():
+    parts = {"multipliers": [np.int64(2), 3], "scaler": "integer", "weight_bits": np.int8(4)}
+    item = override("a", granularity=PerBlock(np.int64(2), 4), **parts)
+    config = QuantizationConfig(
+        weight_bits=np.int64(8),
+        statistics_samples=np.uint16(64),
+        calibration=Calibration("percentile", percentile=np.float32(99.5), bins=np.int32(512)),
+        mixed_precision=MixedPrecision(bits=[np.int64(4), 8], budget_bytes=np.int64(1000)),
+        overrides=[item],
+    )
+    for value in (
+        config.weight_bits, config.statistics_samples, config.calibration.bins, *config.mixed_precision.bits,
+        config.mixed_precision.budget_bytes, dict(item.changes)["multipliers"][0], dict(item.changes)["weight_bits"],
+        dict(item.changes)["granularity"].output_channels,
+    ):  # fmt: skip
+        assert type(value) is int
+    assert type(config.calibration.percentile) is float
+    assert dict(item.changes)["multipliers"] == (2, 3)
+    again = QuantizationConfig.from_json(config.to_json())
+    assert again == config and hash(again) == hash(config)
+    for wrong in (True, np.float64(8.0), "8"):
+        with pytest.raises(ValueError, match="weight_bits is .*; it must be of the type int"):
+            QuantizationConfig(weight_bits=wrong)
+
+
+@pytest.mark.parametrize("budget", [0, -5])
+def test_a_budget_is_positive(budget):
+    with pytest.raises(ValueError, match=f"mixed_precision.budget_bytes is {budget}; it must be between 1 and"):
+        MixedPrecision(budget_bytes=budget)
+
+
+def test_override_refuses_fields_of_the_whole_model():
+    with pytest.raises(ValueError, match="field of the override for 'stem' is 'calibration'"):
+        override("stem", calibration=Calibration())
+    assert override("a", skip=True, scaler="float") == LayerOverride("a", (("scaler", "float"), ("skip", True)))
+
+
+def test_configs_are_values():
+    config = QuantizationConfig(overrides=[override("stem", weight_bits=4)])
+    assert hash(config) == hash(config.replace()) and config == config.replace()
+    assert json.loads(config.to_json())["granularity"] == {"type": "PerTensor"}
+
+
+def test_resolve_config():
+    assert resolve_config(None) == QuantizationConfig.from_preset(DEFAULT_PRESET)
+    assert resolve_config("w8a8_channel") is not None
+    assert resolve_config(QuantizationConfig()) == QuantizationConfig()
+    with pytest.raises(ValueError, match=r"preset is 'w9'; it must be one of 'w8a8_shift'"):
+        resolve_config("w9")
+    with pytest.raises(TypeError, match="pass a QuantizationConfig or a preset's name"):
+        resolve_config(8)
+
+
+@pytest.mark.parametrize("granularity", [PerBlock(4, 8), PerBlock(input_blocks=4)])
+def test_blocks_survive_json(granularity):
+    config = QuantizationConfig(
+        granularity, "integer", 4, reorder=True, overrides=(override("a", granularity=PerBlock(input_blocks=2)),)
+    )
+    assert QuantizationConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [{}, {"output_channels": 3}, {"input_channels": 3}, {"input_blocks": 2, "output_channels": 1}, {"input_blocks": 0}],
+)
+def test_blocks_need_both_sides_or_a_number(sides):
+    with pytest.raises(ValueError, match="PerBlock"):
+        PerBlock(**sides)
+
+
+BLOCKS = QuantizationConfig(PerBlock(4, 8), scaler="integer", weight_bits=4)
+
+
+def pinned(config, *items, name="first"):
+    """Granularity, scaler, width and layout of a layer at an edge."""
+    layer = config.replace(overrides=items).with_pinned_edges([name]).for_layer(name)
+    return layer.granularity, layer.scaler, layer.weight_bits, layer.layout
+
+
+@pytest.mark.parametrize(
+    "items, expected",
+    [
+        ((), (PerChannel(), "float", 8, "size")),
+        ([override("*", granularity=PerBlock(2, 4))], (PerChannel(), "float", 8, "size")),
+        ([override("f*", layout="int4")], (PerChannel(), "float", 8, "int8")),
+        ([override("first", weight_bits=8)], (PerChannel(), "float", 8, "size")),
+        ([override("first", weight_bits=8, scaler="float")], (PerChannel(), "float", 8, "size")),
+        ([override("first", scaler="shift")], (PerBlock(4, 8), "shift", 8, "size")),
+        ([override("first", granularity=PerBlock(2, 4), scaler="float")], (PerBlock(2, 4), "float", 8, "size")),
+        ([override("first", granularity=PerTensor(), scaler="shift")], (PerTensor(), "shift", 8, "size")),
+        ([override("first", weight_bits=4)], (PerBlock(4, 8), "integer", 4, "size")),
+        ([override("first", granularity=PerBlock(2, 4))], (PerBlock(2, 4), "integer", 8, "size")),
+        ([override("*", weight_bits=3, granularity=PerBlock(2, 4))], (PerBlock(2, 4), "integer", 3, "size")),
+    ],
+)
+def test_edges_of_blocks_have_channels_unless_an_override_names_them(items, expected):
+    assert pinned(BLOCKS, *items) == expected
+
+
+def test_pins_do_not_reach_layers_whose_names_match_theirs_as_patterns():
+    config = QuantizationConfig(weight_bits=4).with_pinned_edges(["dense[1]", "a*"])
+    names = ("dense[1]", "a*", "dense1", "ab")
+    assert [config.for_layer(name).weight_bits for name in names] == [8, 8, 4, 4]
+    config.check_overrides(list(names))
+
+
+def test_overrides_are_judged_together():
+    items = (override("*", granularity=PerChannel(), scaler="float"), override("a", weight_bits=8))
+    config = QuantizationConfig.from_preset("w4a8_block").replace(multipliers=(2, 3, 4, 6), overrides=items)
+    assert config.for_layer("a").weight_bits == 8 and config.for_layer("a").granularity == PerChannel()
+    assert QuantizationConfig.from_json(config.to_json()) == config
+    bad = config.replace(overrides=items[1:])
+    message = r"layer 'a' gets .* rest of the config: weight_bits=8 \('a'\): multipliers is .* at least one must be 1 "
+    with pytest.raises(ValueError, match=message):
+        bad.check_overrides(["a", "b"])
+
+
+def test_mixed_precision_does_not_choose_where_an_override_does():
+    item = override("a", granularity=PerBlock(2, 4), scaler="integer", weight_bits=4)
+    config = QuantizationConfig(PerChannel(), mixed_precision=MixedPrecision((2, 8)), overrides=(item,))
+    assert config.for_layer("a").scaler == "integer"
+    few = {"granularity": PerBlock(2, 4), "scaler": "integer", "multipliers": (2, 3)}
+    with pytest.raises(ValueError, match="layer 'b' .* with 8 bits at least one must be 1 or less"):
+        config.replace(overrides=(override("b", **few),)).for_layer("b")
+
+
+def test_label_tells_what_was_changed_and_equality_is_as_before():
+    preset = QuantizationConfig.from_preset("w8a8_layer")
+    assert preset.label == preset.replace(input_type="float32").label == "w8a8_layer"
+    changed = preset.replace(weight_bits=4, overrides=(override("a", skip=True),))
+    assert changed.label == "w8a8_layer (changed: weight_bits, overrides)"
+    assert QuantizationConfig.from_json(changed.to_json()).label == changed.label
+    assert changed.name == "w8a8_layer" and changed.replace(weight_bits=8, overrides=()) == preset
+    assert QuantizationConfig(weight_bits=4).label == "custom"
+    assert changed.replace(name="mine").label == "mine"

@@ -1,0 +1,112 @@
+"""Ranges and mean inputs, measured on a float file, against what Keras computes."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tfptq.config import Calibration
+from tfptq.fit.measure import HEADROOM, measure
+from tfptq.float_file.build import make_float_file
+from tfptq.layers import weight_specs
+
+CALIBRATION = Calibration("min_max")
+
+
+def float_file_of(model):
+    weights = {
+        (layer.name, spec.name): spec.view.to_view(np.asarray(spec.variable))
+        for layer in model.layers
+        if layer.weights
+        for spec in weight_specs(layer)
+    }
+    return make_float_file(model, weights)
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((7, 7, 4), name="x")
+    y = layers.Conv2D(6, 3, strides=2, padding="same", name="conv")(inputs)
+    y = layers.Conv2D(6, 2, groups=2, dilation_rate=2, padding="same", name="grouped")(y)
+    y = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(y)
+    y = layers.Conv2DTranspose(5, 3, strides=2, padding="same", name="transposed")(y)
+    return keras.Model(inputs, layers.Dense(3, name="dense")(y))
+
+
+@pytest.fixture(scope="module")
+def float_file(network):
+    return float_file_of(network)
+
+
+@pytest.fixture(scope="module")
+def values():
+    return np.random.default_rng(0).normal(1.0, 1.0, (12, 7, 7, 4)).astype(np.float32)
+
+
+def batches(values, size):
+    return [{"x": values[start : start + size]} for start in range(0, len(values), size)]
+
+
+def test_ranges_are_those_of_keras(network, float_file, values):
+    found = measure(float_file, batches(values, 5), CALIBRATION)
+    ranges = found.ranges(CALIBRATION, 8)
+    assert found.samples == 12
+    assert set(ranges) == set(float_file.model.activations())
+    probe = keras.Model(network.input, {layer.name: layer.output for layer in network.layers[1:]})
+    expected = probe(values)
+    for binding in float_file.bindings:
+        outputs = np.asarray(expected[binding.key[0]])
+        np.testing.assert_allclose(ranges[binding.output], (outputs.min(), outputs.max()), rtol=1e-4, atol=1e-5)
+
+
+def test_batches_make_no_difference(float_file, values):
+    one, other = (measure(float_file, batches(values, size), CALIBRATION) for size in (12, 5))
+    for index, expected in one.ranges(CALIBRATION, 8).items():
+        np.testing.assert_allclose(other.ranges(CALIBRATION, 8)[index], expected, rtol=1e-5, atol=1e-6)
+    for at, mean in one.input_means.items():
+        np.testing.assert_allclose(other.input_means[at], mean, rtol=1e-5, atol=1e-6)
+
+
+def test_mean_inputs_give_the_mean_outputs(network, float_file, values):
+    """By linearity W E[x] is (biases are 0) the mean output of a kernel, padding, strides and groups included."""
+    means = measure(float_file, batches(values, 4), CALIBRATION).input_means
+    probe = keras.Model(network.input, {layer.name: layer.output for layer in network.layers[1:]})
+    expected = probe(values)
+    for binding in float_file.bindings:
+        weight = float_file.kernel(binding).astype(np.float64)
+        mean = np.broadcast_to(means[binding.operator], weight.shape)
+        found = (weight * mean).sum(axis=(1, 2))
+        outputs = np.asarray(expected[binding.key[0]], np.float64)
+        np.testing.assert_allclose(found, outputs.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4, err_msg=binding.key[0])
+
+
+def test_inputs_of_any_size():
+    inputs = keras.Input((None, None, 2), name="x")
+    float_file = float_file_of(keras.Model(inputs, layers.Conv2D(3, 3, padding="same", name="conv")(inputs)))
+    rng = np.random.default_rng(0)
+    sizes = [(3, 4, 4, 2), (2, 6, 5, 2)]
+    found = measure(float_file, [{"x": rng.normal(size=size).astype(np.float32)} for size in sizes], CALIBRATION)
+    assert found.samples == 5
+    assert np.isfinite(found.input_means[float_file.bindings[0].operator]).all()
+
+
+def test_progress_counts_samples(float_file, values):
+    steps = []
+    measure(float_file, batches(values, 5), CALIBRATION, steps.append)
+    assert steps == [5, 5, 2]
+
+
+def test_tensors_that_are_not_finite_are_named():
+    inputs = keras.Input((3,), name="x")
+    y = layers.Dense(2, name="dense")(layers.Lambda(lambda x: keras.ops.log(x), name="log")(inputs))
+    float_file = float_file_of(keras.Model(inputs, y))
+    with pytest.raises(ValueError, match="calibration of tensor '.*[Ll]og.*NaN"):
+        measure(float_file, [{"x": np.full((2, 3), -1.0, np.float32)}], CALIBRATION)
+
+
+def test_16_bit_ranges_leave_room_for_values_that_calibration_has_not_seen(float_file, values):
+    found = measure(float_file, batches(values, 5), CALIBRATION)
+    seen, roomy = found.ranges(CALIBRATION, 16), found.ranges(Calibration("mse"), 16)
+    for index, (low, high) in seen.items():
+        assert roomy[index] == (HEADROOM * low, HEADROOM * high)

@@ -1,0 +1,39 @@
+"""How to quantize: frozen dataclasses, presets, JSON, validation."""
+
+from tfptq.config.config import (
+    DEFAULT_PRESET,
+    LAYOUTS,
+    PRESETS,
+    QuantizationConfig,
+    resolve_config,
+)
+from tfptq.config.parts import (
+    LAYER_FIELDS,
+    Calibration,
+    Granularity,
+    LayerOverride,
+    MixedPrecision,
+    PerBlock,
+    PerChannel,
+    PerTensor,
+    Rounding,
+    override,
+)
+
+__all__ = [
+    "DEFAULT_PRESET",
+    "LAYER_FIELDS",
+    "LAYOUTS",
+    "PRESETS",
+    "Calibration",
+    "Granularity",
+    "LayerOverride",
+    "MixedPrecision",
+    "PerBlock",
+    "PerChannel",
+    "PerTensor",
+    "QuantizationConfig",
+    "Rounding",
+    "override",
+    "resolve_config",
+]

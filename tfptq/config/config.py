@@ -1,0 +1,351 @@
+"""A quantization config: a plain value.
+
+Change one with ``replace(**changes)``, start from a preset with ``from_preset(name)``, store it with ``to_json`` and
+``from_json``. A wrong value is refused when the object is made, with a message that names the field and what it may be.
+"""
+
+import copy
+import dataclasses
+import glob
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tfptq.config.parts import (
+    Calibration,
+    Granularity,
+    LayerOverride,
+    MixedPrecision,
+    PerBlock,
+    PerChannel,
+    PerTensor,
+    Rounding,
+    between,
+    check_types,
+    one_of,
+    override,
+    plain,
+)
+from tfptq.config.serialization import decode, encode
+from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
+
+#: How the codes of a kernel may lie in the file; see ``tfptq.tflite.layouts``.
+LAYOUTS = ("size", "speed", "int8", "int4", "native", "inline", "composite")
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """Everything that decides how a model is quantized.
+
+    Attributes:
+        granularity: which weights share a scale: ``PerTensor()``, ``PerChannel()`` or ``PerBlock(m, n)``.
+        scaler: ``"float"`` scales; ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for each
+            output channel (WES), with ``PerBlock``, a scale for each row of blocks and a shift for each block;
+            ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, so far as
+            its product with a code fits int8: up to 16 below 4 bits, 15 at 4, 8 at 5, 4 at 6, and 1 at 8.
+        weight_bits: 2, 3, 4, 5, 6 or 8.
+        activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
+            in Keras only, and 8 in the file.
+        activation_aware: fit weights on activations that are rounded to ``activation_bits``, 8 or less, as well.
+        weight_scale: ``"max_abs"``, ``"mse"`` (search the scales with the least squared weight error), ``"output"``
+            (search those with the least error of the layer's output, PTQ-SL) or ``"cosine"`` (the same with cosine
+            similarity).
+        rounding: how weights are rounded to codes; the name of a method stands for its defaults.
+        statistics_samples: number of samples that layer statistics are taken from; None takes all.
+        equalize: multiply channels in one layer and divide them in the next: where that helps layers of less than 8
+            bits, or, when all have 8, where channels of one activation differ in size. Needs more than one scale in
+            the layers that read them.
+        rotate: mix channels by a learned rotation where all is linear between the layers of less than 8 bits that
+            produce and read them, as at the narrow ends of inverted residuals: their weights become more even in size.
+        reorder: reorder channels across layers, so that similar ones share a block.
+        mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
+            override names.
+        edge_bits: width of the weights of the layers at the inputs and the outputs of the model, at least: of the first
+            and the last layer of a chain, of each branch that reads an input and of each head. None treats them as all
+            others. Pinned layers have a scale per channel where others have blocks.
+        layout: how codes lie in the file: ``"size"`` or ``"speed"`` choose for each layer, or a layout's name.
+        multipliers: the integers that ``scaler="integer"`` may choose from; None for all. With few, such as
+            ``(2, 3, 4, 6)``, int8 codes take few values, and NPU compilers that compress weights make them smaller.
+        calibration: how activation ranges are found; the name of a method stands for its defaults.
+        bias_correction: take the mean shift that weight rounding causes out of the bias.
+        skip: leave the layer in float.
+        overrides: other values for single layers; later ones win.
+        input_type: type of the model's inputs in the file: ``"float32"``, ``"int8"`` or ``"uint8"``; ``"float32"`` or
+            ``"int16"`` with 16-bit activations.
+        output_type: the same for the outputs.
+        name: preset that the config came from; ``label`` tells whether it is still the same.
+    """
+
+    granularity: Granularity = PerTensor()
+    scaler: str = "float"
+    weight_bits: int = 8
+    activation_bits: int = 8
+    activation_aware: bool = False
+    weight_scale: str = "max_abs"
+    rounding: Rounding = Rounding()
+    statistics_samples: int | None = None
+    equalize: bool = False
+    rotate: bool = False
+    reorder: bool = False
+    mixed_precision: MixedPrecision | None = None
+    edge_bits: int | None = 8
+    layout: str = "size"
+    multipliers: tuple[int, ...] | None = None
+    calibration: Calibration = Calibration()
+    bias_correction: bool = True
+    skip: bool = False
+    overrides: tuple[LayerOverride, ...] = ()
+    input_type: str = "float32"
+    output_type: str = "float32"
+    name: str = "custom"
+
+    def __post_init__(self):
+        self._check_fields()
+        self._check_combination()
+        for item in self.overrides:
+            if not isinstance(item, LayerOverride):
+                raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
+            # Which fields come together is known for a layer: later overrides may complete this one (for_layer).
+            probe = copy.copy(self)
+            vars(probe).update(item.changes)
+            try:
+                probe._check_fields()
+            except ValueError as error:
+                raise ValueError(f"the override for {item.pattern!r}: {error}") from error
+
+    def _check_fields(self) -> None:
+        """Check each field by itself, and build parts from the names that stand for them."""
+        for field, part in {"rounding": Rounding, "calibration": Calibration}.items():
+            if isinstance(getattr(self, field), str):
+                object.__setattr__(self, field, part(getattr(self, field)))
+        if isinstance(self.overrides, Iterable):
+            object.__setattr__(self, "overrides", tuple(self.overrides))
+        if not isinstance(self.granularity, Granularity):
+            raise ValueError(
+                f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
+            )
+        one_of("scaler", self.scaler, SCALE_KINDS)
+        if self.multipliers is not None:
+            if not isinstance(self.multipliers, tuple | list) or not self.multipliers:
+                raise ValueError(f"multipliers is {self.multipliers!r}; give a tuple such as (2, 3, 4, 6), or None")
+            object.__setattr__(self, "multipliers", plain(self.multipliers))
+            for value in self.multipliers:
+                one_of("multipliers", value, range(1, LARGEST_MULTIPLIER + 1))
+        check_types(self)
+        one_of("layout", self.layout, LAYOUTS)
+        one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
+        one_of("weight_bits", self.weight_bits, WEIGHT_BITS)
+        one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
+        one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output", "cosine"))
+        for field in ("input_type", "output_type"):
+            allowed = ("float32", "int16") if self.activation_bits == 16 else ("float32", "int8", "uint8")
+            one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), allowed)
+        if self.statistics_samples is not None:
+            between("statistics_samples", self.statistics_samples, 1, 2**40)
+
+    def _check_combination(self) -> None:
+        """Check the fields that must fit each other."""
+        if self.scaler == "shift" and isinstance(self.granularity, PerChannel):
+            raise ValueError(
+                "scaler='shift' needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)"
+            )
+        if self.scaler == "integer":
+            if not isinstance(self.granularity, PerBlock):
+                raise ValueError("scaler='integer' needs granularity=PerBlock(m, n): integers tell blocks apart")
+            bits = self.weight_bits if self.mixed_precision is None else max(self.mixed_precision.bits)
+            multipliers_of("integer", bits, self.multipliers)
+
+    @property
+    def label(self) -> str:
+        """Name of the preset, and the fields in which the config differs from it; for reports."""
+        preset = PRESETS.get(self.name, self)
+        fields = [field.name for field in dataclasses.fields(self) if field.name != "name"]
+        changed = [field for field in fields if getattr(self, field) != getattr(preset, field)]
+        return f"{self.name} (changed: {', '.join(changed)})" if changed else self.name
+
+    @property
+    def device_activation_bits(self) -> int:
+        """Width of the activations in the file: 4 to 7 bits are simulated in Keras, and 8 in the file."""
+        return max(self.activation_bits, 8)
+
+    def replace(self, **changes) -> "QuantizationConfig":
+        """Copy with other values.
+
+        Raises:
+            ValueError: unknown field, or a value that the field does not take.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            one_of("config field", name, known)
+        return dataclasses.replace(self, **changes)
+
+    def for_layer(self, layer_name: str) -> "QuantizationConfig":
+        """The config of one layer: this one with all matching overrides applied, and no overrides left.
+
+        Raises:
+            ValueError: the values do not fit each other; with the name of the layer and where they come from.
+        """
+        found = self._overridden(layer_name)
+        changes: dict[str, Any] = {field: value for field, (_, value) in found.items()}
+        if "weight_bits" in changes:
+            changes["mixed_precision"] = None  # it chooses the widths of the other layers
+        try:
+            return dataclasses.replace(self, overrides=(), **changes)
+        except ValueError as error:
+            given = ", ".join(f"{field}={value!r} ({item.pattern!r})" for field, (item, value) in found.items())
+            raise ValueError(
+                f"layer {layer_name!r} gets values by overrides that do not fit each other or the rest of the config: "
+                f"{given}: {error}"
+            ) from error
+
+    def _overridden(self, layer_name: str) -> dict[str, tuple[LayerOverride, Any]]:
+        """Field -> the last override that sets it for a layer, and the value."""
+        return {
+            field: (item, value) for item in self.overrides if item.matches(layer_name) for field, value in item.changes
+        }
+
+    def overrides_field(self, layer_name: str, field: str) -> bool:
+        """Whether an override sets a field for a layer."""
+        return field in self._overridden(layer_name)
+
+    def with_pinned_edges(self, layer_names: Iterable[str]) -> "QuantizationConfig":
+        """The config with ``edge_bits`` applied to some layers, see ``with_pinned``.
+
+        Args:
+            layer_names: names of the layers at the edges of the model; see ``tfptq.graph.edge_layers``.
+        """
+        return self if self.edge_bits is None else self.with_pinned(layer_names, self.edge_bits)
+
+    def with_pinned(self, layer_names: Iterable[str], bits: int) -> "QuantizationConfig":
+        """The config with at least so many bits for the weights of some layers.
+
+        Overrides of the user win over the width. A layer that has the width, by the pin or by an override, gets a float
+        scale per channel where others have blocks, and codes of 8 bits where others have a layout for fewer, unless an
+        override names that very layer, and for it blocks or a layout.
+
+        Args:
+            layer_names: names of the layers.
+            bits: their width.
+        """
+        narrowest = self.weight_bits if self.mixed_precision is None else min(self.mixed_precision.bits)
+        if bits <= narrowest:
+            return self
+        pins = {name: self._pin(name, bits) for name in layer_names}
+        found = tuple(override(glob.escape(name), **changes) for name, changes in pins.items() if changes)
+        return self.replace(overrides=(*self.overrides, *found))
+
+    def _pin(self, layer_name: str, bits: int) -> dict[str, Any]:
+        """What to change of a layer at an edge, after the overrides of the user."""
+        found = self._overridden(layer_name)
+        settled = {**vars(self), "weight_bits": bits, **{field: value for field, (_, value) in found.items()}}
+        if settled["weight_bits"] < bits:
+            return {}
+        changes = {} if "weight_bits" in found else {"weight_bits": bits}
+        own = {field: value for field, (item, value) in found.items() if item.names(layer_name)}
+        if isinstance(settled["granularity"], PerBlock):
+            if "granularity" in own or own.get("scaler", "float") != "float":
+                return changes
+            changes.update(granularity=PerChannel(), scaler="float")
+        if settled["layout"] not in ("size", "speed") and "layout" not in own:
+            changes["layout"] = "int8"
+        return changes
+
+    def check_overrides(self, layer_names: list[str]) -> None:
+        """Refuse overrides that match no layer, or do not fit a layer, and to skip all layers.
+
+        Raises:
+            ValueError: naming the pattern and the layers there are, or the layer and its fields.
+        """
+        for item in self.overrides:
+            if not any(map(item.matches, layer_names)):
+                halves = [name for name in layer_names if _is_half_of(name, item.pattern)]
+                raise ValueError(
+                    f"the override pattern {item.pattern!r} matches no weighted layer; "
+                    + (f"separable convolutions are split into halves: {', '.join(halves)}; " if halves else "")
+                    + f"there are: {', '.join(layer_names) or 'none that tfptq knows'}"
+                )
+        configs = [self.for_layer(name) for name in layer_names]
+        if configs and all(config.skip for config in configs):
+            raise ValueError("the config skips all weighted layers; leave at least one to quantize")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary for JSON."""
+        return encode(self)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """JSON text; ``from_json`` gives an equal config back."""
+        return json.dumps(self.to_dict(), indent=indent, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "QuantizationConfig":
+        """Read what ``to_json`` wrote. Missing fields take their defaults.
+
+        Raises:
+            ValueError: not JSON, unknown fields or bad values.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the quantization config is not valid JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError("the quantization config must be a JSON object")
+        return cls().replace(**decode(values))
+
+    @classmethod
+    def from_preset(cls, name: str) -> "QuantizationConfig":
+        """Look a preset up by name.
+
+        Raises:
+            ValueError: no such preset; lists those there are.
+        """
+        one_of("preset", name, PRESETS)
+        return PRESETS[name].replace(name=name)
+
+
+def _is_half_of(layer_name: str, pattern: str) -> bool:
+    """Whether a layer may be a half of a separable convolution that a pattern stands for."""
+    names = (layer_name.removesuffix(ending) for ending in ("_depthwise", "_pointwise"))
+    return any(name != layer_name and LayerOverride(pattern, ()).matches(name) for name in names)
+
+
+_LEARNED_4_BIT = QuantizationConfig(
+    PerChannel(),
+    weight_bits=4,
+    weight_scale="output",
+    rounding=Rounding("attention"),
+    equalize=True,
+    rotate=True,
+)
+_BLOCKS_4_BIT = _LEARNED_4_BIT.replace(granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True)
+#: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.
+_LEARNED_8_BIT = QuantizationConfig(
+    rounding=Rounding("coordinate", most_inputs=640), statistics_samples=128, equalize=True
+)
+#: Ready-made configs.
+PRESETS: dict[str, QuantizationConfig] = {
+    "w8a8_shift": _LEARNED_8_BIT.replace(scaler="shift", weight_scale="mse"),
+    "w8a8_channel": _LEARNED_8_BIT.replace(granularity=PerChannel()),
+    "w8a8_layer": QuantizationConfig(PerTensor()),
+    "w4a8_channel": _LEARNED_4_BIT,
+    "w4a8_block": _BLOCKS_4_BIT,
+    "w4a8_fine_block": _BLOCKS_4_BIT.replace(granularity=PerBlock(1, 16)),
+    "w4a8_mixed": _LEARNED_4_BIT.replace(mixed_precision=MixedPrecision(average_bits=4.0)),
+}
+DEFAULT_PRESET = "w8a8_shift"
+
+
+def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfig:
+    """Turn what users pass as ``config=`` into a config: a config, a preset's name, or None for the default.
+
+    Raises:
+        TypeError: anything else.
+        ValueError: no preset has the name.
+    """
+    if config is None:
+        return QuantizationConfig.from_preset(DEFAULT_PRESET)
+    if isinstance(config, str):
+        return QuantizationConfig.from_preset(config)
+    if isinstance(config, QuantizationConfig):
+        return config
+    raise TypeError(f"config is a {type(config).__name__}; pass a QuantizationConfig or a preset's name")

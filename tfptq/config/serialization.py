@@ -1,0 +1,97 @@
+"""Quantization configs as plain values for JSON, and back."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from tfptq.config.parts import (
+    GRANULARITIES,
+    Calibration,
+    Granularity,
+    LayerOverride,
+    MixedPrecision,
+    Rounding,
+    one_of,
+)
+
+
+def encode(value: Any) -> Any:
+    """A config, or a part of one, as dictionaries, lists, texts, numbers and None."""
+    if isinstance(value, LayerOverride):
+        return {"pattern": value.pattern, "changes": {name: encode(item) for name, item in value.changes}}
+    if type(value) in GRANULARITIES.values():
+        return {"type": type(value).__name__, **dataclasses.asdict(value)}
+    if dataclasses.is_dataclass(value):
+        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [encode(item) for item in value]
+    return value
+
+
+def decode(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a config from what ``encode`` made of them; unknown ones stay as they are.
+
+    Raises:
+        ValueError: a field of another shape; the message names it.
+    """
+    return {name: _READERS[name](name, value) if name in _READERS else value for name, value in values.items()}
+
+
+def _granularity(name: str, value: Any) -> Granularity:
+    if not isinstance(value, dict) or "type" not in value:
+        raise ValueError(f'{name} has an unexpected shape: {value!r}; write {{"type": "PerChannel"}}')
+    fields = dict(value)
+    kind = fields.pop("type")
+    one_of(f"{name}.type", kind, tuple(GRANULARITIES))
+    return _made(name, GRANULARITIES[kind], fields)
+
+
+def _part(kind: type) -> Callable[[str, Any], Any]:
+    """Reader of a part that is a dictionary; the config itself judges anything else, such as a method's name."""
+    return lambda name, value: _made(name, kind, value) if isinstance(value, dict) else value
+
+
+def _multipliers(name: str, value: Any) -> Any:
+    del name
+    return tuple(value) if isinstance(value, list) and value else value
+
+
+def _overrides(name: str, value: Any) -> tuple[LayerOverride, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} has an unexpected shape: {value!r}; write a list of patterns with changes")
+    return tuple(_override(f"{name}[{index}]", item) for index, item in enumerate(value))
+
+
+def _override(name: str, value: Any) -> LayerOverride:
+    if (
+        not isinstance(value, dict)
+        or set(value) != {"pattern", "changes"}
+        or not isinstance(value["pattern"], str)
+        or not isinstance(value["changes"], dict)
+    ):
+        raise ValueError(
+            f'{name} has an unexpected shape: {value!r}; write {{"pattern": "stem", "changes": {{"weight_bits": 8}}}}'
+        )
+    return LayerOverride(value["pattern"], tuple(sorted(decode(value["changes"]).items())))
+
+
+def _made(name: str, kind: type, fields: dict[str, Any]) -> Any:
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = [field for field in fields if field not in known]
+    if unknown:
+        raise ValueError(
+            f"{name} has an unexpected shape: {kind.__name__} has no {', '.join(map(repr, unknown))}, only "
+            + (", ".join(known) or "its type")
+        )
+    return kind(**fields)
+
+
+#: Field -> how to read it from its name and its plain value.
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "granularity": _granularity,
+    "multipliers": _multipliers,
+    "rounding": _part(Rounding),
+    "calibration": _part(Calibration),
+    "mixed_precision": _part(MixedPrecision),
+    "overrides": _overrides,
+}

@@ -1,0 +1,316 @@
+"""Calibration data: whatever users hold, as one stream of named numpy batches.
+
+``calibration_data(model, dataset)`` takes
+
+* a numpy array (or anything that slices like one: a memory map, an HDF5 data set, a tensor), samples first;
+* for a model with several inputs, a list of arrays in the model's order, or a dict from input name to array;
+* a ``tf.data.Dataset``, batched or not, a Keras ``PyDataset``, or any other object that can be iterated again;
+* a function without arguments that gives such an iterable, as TFLite's ``representative_dataset``.
+
+The elements of a stream may be arrays, lists, dicts, or ``(inputs, labels)`` and ``(inputs, labels, weights)``
+tuples as in ``model.fit``; labels are ignored. A sample without the batch axis gets one.
+
+Iterating over the result gives dicts from input name to an array ``[batch, ...]`` of the type that the model
+declares. Nothing is kept between batches, so memory does not grow with the number of samples, and every batch
+of every pass is checked. Calibration makes several passes, so a stream must be able to start again.
+"""
+
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfptq.data.checks import (
+    Batch,
+    DataError,
+    InputSpec,
+    as_array,
+    by_name,
+    checked,
+    common_length,
+    input_specs,
+    is_array,
+    misfit,
+)
+
+#: Input values in a batch, and samples in it, unless the caller says otherwise.
+VALUES_PER_BATCH = 1 << 20
+SMALLEST_BATCH, LARGEST_BATCH = 4, 32
+#: A stream that does not tell its length ends here, or is taken to be endless. A few hundred samples are enough.
+MOST_STREAMED = 1 << 18
+
+
+class CalibrationData:
+    """A stream of calibration batches that can be read any number of times.
+
+    Attributes:
+        inputs: what the model asks for.
+        batch_size: samples in a batch; the last batch of a pass may be smaller, and so may one before a change
+            of the sample size where an input leaves that open.
+        fill: repeat samples in such a batch until it is full, for models that take no other.
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[InputSpec, ...],
+        open_pass: Callable[[], Iterator[Any]],
+        batch_size: int,
+        known_samples: int | None = None,
+        fill: bool = False,
+    ):
+        """Wrap a source; ``calibration_data`` is the usual way to make one.
+
+        Args:
+            inputs: what the model asks for.
+            open_pass: starts a new pass over the elements of the source.
+            batch_size: samples in a batch.
+            known_samples: number of samples, if the source tells it.
+            fill: whether all batches shall be full.
+
+        Raises:
+            DataError: the first element is missing, or does not fit.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}; it must be at least 1")
+        self.inputs = inputs
+        self.batch_size = batch_size
+        self.fill = fill
+        self._open_pass = open_pass
+        self._num_samples = known_samples
+        if next(iter(self), None) is None:
+            raise DataError("the calibration dataset is empty; give at least one sample, better a few hundred")
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Start a pass.
+
+        Raises:
+            DataError: an element does not fit the model, or this pass has another length than the one before.
+        """
+        pieces = (checked(self.inputs, element) for element in self._open_pass())
+        seen = 0
+        for batch in _rebatch(pieces, self.batch_size):
+            seen += _length(batch)
+            _refuse_endless(self._num_samples is None and seen > MOST_STREAMED)
+            yield _filled(batch, self.batch_size) if self.fill else batch
+        if self._num_samples not in (None, seen):
+            raise DataError(
+                f"the calibration dataset gave {self._num_samples} samples in one pass and {seen} in the next; "
+                "calibration makes several passes, so each must give all samples"
+            )
+        self._num_samples = seen
+
+    def in_full_batches(self, batch_size: int) -> "CalibrationData":
+        """The same samples for a model that takes exactly ``batch_size`` at once; the last ones may be repeated."""
+        return CalibrationData(self.inputs, self._open_pass, batch_size, self._num_samples, fill=True)
+
+    def spread(self, most_samples: int | None) -> "SpreadBatches":
+        """Batches evenly spread over a pass, with about ``most_samples`` samples; None for all. May cost a pass."""
+        wanted = self.num_samples if most_samples is None else most_samples
+        return SpreadBatches(self, max(1, -(-self.num_samples // max(wanted, self.batch_size))))
+
+    def digest(self) -> str:
+        """Hexadecimal digest of all samples. Costs a pass."""
+        digest = hashlib.sha256()
+        for batch in self:
+            for name in sorted(batch):
+                digest.update(np.ascontiguousarray(batch[name]))
+        return digest.hexdigest()
+
+    @property
+    def known_samples(self) -> int | None:
+        """Number of samples if it is known without reading them: from the source, or from a complete pass."""
+        return self._num_samples
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples. Costs one pass when none was completed yet."""
+        if self._num_samples is None:
+            for _ in self:
+                pass
+        return self._num_samples
+
+
+@dataclass(frozen=True)
+class SpreadBatches:
+    """Every ``step``-th batch of a stream; can be read any number of times.
+
+    Attributes:
+        data: the stream.
+        step: distance of the batches.
+    """
+
+    data: CalibrationData
+    step: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.islice(self.data, 0, None, self.step)
+
+    @property
+    def num_samples(self) -> int:
+        """About how many samples there are; the last batch may be smaller."""
+        batches = -(-self.data.num_samples // self.data.batch_size)
+        return min(self.data.num_samples, -(-batches // self.step) * self.data.batch_size)
+
+
+def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = None) -> CalibrationData:
+    """Normalise a dataset for a model.
+
+    Args:
+        model: Keras model with defined inputs.
+        dataset: samples in any of the forms that the module's description lists.
+        batch_size: samples in each batch of the result, however the dataset itself is batched; None takes fewer the
+            larger the inputs are, so that the activations of a batch stay within a few hundred MiB.
+
+    Returns:
+        A stream of dicts, input name -> array ``[batch, ...]``.
+
+    Raises:
+        DataError: the dataset is empty, of an unknown kind, can be read only once or never ends, or its first
+            batch does not fit the model. Later batches are checked when they are read.
+    """
+    specs = input_specs(model)
+    if is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
+        arrays = _arrays_by_name(specs, dataset)
+        length = common_length(arrays)
+        if batch_size is None:
+            batch_size = _usual_batch_size(array.shape[1:] for array in arrays.values())
+        return CalibrationData(specs, _sliced(arrays, length, batch_size), batch_size, length)
+    open_pass = _stream(dataset)
+    if batch_size is None:
+        batch_size = _usual_batch_size(_sample_shapes(specs, open_pass))
+    return CalibrationData(specs, open_pass, batch_size)
+
+
+def _usual_batch_size(shapes: Iterable[tuple[int, ...]]) -> int:
+    """Samples in a batch, for inputs whose samples have these shapes."""
+    values = sum(math.prod(shape) for shape in shapes)
+    return min(max(VALUES_PER_BATCH // max(values, 1), SMALLEST_BATCH), LARGEST_BATCH)
+
+
+def _sample_shapes(specs: tuple[InputSpec, ...], open_pass: Callable[[], Iterator[Any]]) -> list[tuple[int, ...]]:
+    """Shapes of a sample of each input: as the model says, or where it leaves sizes open, those of the first sample."""
+    if all(None not in spec.shape for spec in specs):
+        return [spec.shape for spec in specs]
+    for element in open_pass():
+        return [values.shape[1:] for values in checked(specs, element).values()]
+    return []  # an empty dataset, which is refused soon
+
+
+def _stream(dataset: Any) -> Callable[[], Iterator[Any]]:
+    """The function that starts a new pass over a dataset that is no array."""
+    if isinstance(dataset, str | os.PathLike):
+        raise DataError(f"the calibration dataset is the path {str(dataset)!r}; load its samples, as with numpy.load")
+    if isinstance(dataset, tf.data.Dataset):
+        _refuse_endless(dataset.cardinality() == tf.data.INFINITE_CARDINALITY)
+        return dataset.as_numpy_iterator
+    if isinstance(dataset, keras.utils.PyDataset):
+        _refuse_endless(dataset.num_batches is None)
+        return lambda: (dataset[index] for index in range(dataset.num_batches))
+    if isinstance(dataset, tf.lite.RepresentativeDataset):
+        dataset = dataset.input_gen
+    if callable(dataset):
+        return _called(dataset)
+    if isinstance(dataset, Iterator):
+        raise DataError(
+            f"the calibration dataset is a {type(dataset).__name__}, which can be read only once; "
+            "pass the function that makes it instead, so that each pass can start afresh"
+        )
+    if isinstance(dataset, Iterable):
+        return lambda: iter(dataset)
+    raise DataError(
+        f"the calibration dataset is a {type(dataset).__name__}; pass a numpy array, a list or dict of arrays, "
+        "a tf.data.Dataset, a keras PyDataset, or a function that returns an iterable of samples"
+    )
+
+
+def _refuse_endless(endless: bool) -> None:
+    if endless:
+        raise DataError(
+            "the calibration dataset does not end; give a few hundred samples, for example with dataset.take(8)"
+        )
+
+
+def _called(function: Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Any]]:
+    first, second = function(), function()
+    if not isinstance(first, Iterable):
+        raise DataError(
+            f"the calibration function returned a {type(first).__name__}; it must yield samples, or return an iterable"
+        )
+    if isinstance(first, Iterator) and first is second:
+        raise DataError(
+            "the calibration function returns the same iterator each time it is called; "
+            "let it make a new one, so that each pass can start afresh"
+        )
+    return lambda: iter(function())
+
+
+def _sliced(arrays: dict[str, Any], length: int, batch_size: int) -> Callable[[], Iterator[Batch]]:
+    """Passes over arrays that hold all samples, reading one batch at a time."""
+
+    def open_pass() -> Iterator[Batch]:
+        for start in range(0, length, batch_size):
+            yield {name: array[start : start + batch_size] for name, array in arrays.items()}
+
+    return open_pass
+
+
+def _arrays_by_name(specs: tuple[InputSpec, ...], dataset: Any) -> dict[str, Any]:
+    """Name whole-dataset arrays; these must have the batch axis, since it is the one that is sliced."""
+    named = by_name(specs, dataset)
+    arrays = {spec.name: as_array(spec, named[spec.name]) for spec in specs}
+    for spec in specs:
+        rank = len(arrays[spec.name].shape)
+        if rank != len(spec.shape) + 1:
+            hint = "; for a single sample, add the batch axis with sample[None]" if rank == len(spec.shape) else ""
+            raise DataError(misfit(spec, arrays[spec.name]) + hint)
+    return arrays
+
+
+def _length(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _filled(batch: Batch, size: int) -> Batch:
+    """A batch with its samples repeated, in turn, until there are ``size``."""
+    order = np.arange(size) % _length(batch)
+    return batch if _length(batch) == size else {name: array[order] for name, array in batch.items()}
+
+
+def _rebatch(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Regroup batches of any size into batches of ``size``; samples of another shape start a new batch."""
+    held: list[Batch] = []
+    count = 0
+    for piece in pieces:
+        if held and any(piece[name].shape[1:] != array.shape[1:] for name, array in held[0].items()):
+            yield _joined(held)
+            held, count = [], 0
+        for start, stop in _cuts(_length(piece), size, count):
+            held.append({name: array[start:stop] for name, array in piece.items()})
+            count += stop - start
+            if count == size:
+                yield _joined(held)
+                held, count = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _cuts(length: int, size: int, count: int) -> Iterator[tuple[int, int]]:
+    """Where to cut a piece so that the first part fills a batch that holds ``count`` samples already."""
+    start = 0
+    while start < length:
+        stop = min(length, start + size - count)
+        yield start, stop
+        start, count = stop, 0
+
+
+def _joined(pieces: list[Batch]) -> Batch:
+    if len(pieces) == 1:
+        return pieces[0]
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

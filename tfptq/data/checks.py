@@ -1,0 +1,176 @@
+"""Checks of calibration data: names, shapes and types of a batch against what a model asks for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfptq.base.text import counted
+from tfptq.data.errors import DataError
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model asks of one of its inputs.
+
+    Attributes:
+        name: name of the input.
+        shape: shape of one sample, without the batch axis; None where any size will do.
+        dtype: name of the element type.
+        key: where it stands in the dict of inputs of a model that takes one; samples may go by it too.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        sizes = ", ".join(["batch", *("any" if size is None else str(size) for size in self.shape)])
+        return f"{self.dtype} of shape [{sizes}]"
+
+
+def input_specs(model: keras.Model) -> tuple[InputSpec, ...]:
+    """The inputs of a model, in its order.
+
+    Raises:
+        DataError: the model has no defined inputs.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise DataError(
+            f"the model {model.name!r} has no defined inputs; build it as a Functional model, "
+            "or put keras.Input(shape) at the head of a Sequential one"
+        )
+    structure = getattr(model, "_inputs_struct", None)
+    keys = {id(tensor): key for key, tensor in structure.items()} if isinstance(structure, dict) else {}
+    return tuple(
+        InputSpec(tensor.name, tuple(tensor.shape[1:]), str(tensor.dtype), keys.get(id(tensor))) for tensor in inputs
+    )
+
+
+def common_length(arrays: dict[str, Any]) -> int:
+    """Number of samples.
+
+    Raises:
+        DataError: it is not the same for all inputs.
+    """
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise DataError(f"calibration inputs have different numbers of samples: {listing}")
+    return next(iter(lengths.values()))
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value slices like an array and tells its shape and type."""
+    return hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(value, "__getitem__")
+
+
+def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
+    """Take the inputs out of an element and name them.
+
+    A tuple means ``(inputs, labels[, weights])`` as in ``model.fit``, or ``(signature, inputs)`` as TFLite has it.
+    For a model with several inputs, a flat tuple with one array for each is taken as the inputs.
+    """
+    if isinstance(element, tuple) and element:
+        if isinstance(element[0], str):
+            return by_name(specs, element[1])
+        if len(specs) == 1 or isinstance(element[0], (list, tuple, dict)):
+            return by_name(specs, element[0])
+    if isinstance(element, dict):
+        return _known_names(specs, element)
+    if isinstance(element, (list, tuple)) and not element:
+        raise DataError("the calibration dataset is empty; give at least one sample, better a few hundred")
+    values = list(element) if isinstance(element, (list, tuple)) else [element]
+    if len(values) != len(specs):
+        raise DataError(
+            f"the model has {counted(len(specs), 'input')} ({', '.join(spec.name for spec in specs)}) and the "
+            f"calibration dataset gives {counted(len(values), 'array')}; give one array for each input"
+            + (", or stack the samples with numpy.stack" if len(specs) == 1 else ", or a dict by input name")
+        )
+    return {spec.name: value for spec, value in zip(specs, values, strict=True)}
+
+
+def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[str, Any]:
+    names = [spec.name for spec in specs]
+    if {spec.key for spec in specs} == set(element):
+        return {spec.name: element[spec.key] for spec in specs}
+    missing = [name for name in names if name not in element]
+    unknown = [str(name) for name in element if name not in names]
+    if missing or unknown:
+        found = [f"input {name!r} is missing" for name in missing] + [f"{name!r} is no input" for name in unknown]
+        raise DataError(f"calibration data by name: {', '.join(found)}; the model's inputs are {', '.join(names)}")
+    return {name: element[name] for name in names}
+
+
+def checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
+    """One element of a source as a batch of the right names, shapes and types.
+
+    Raises:
+        DataError: it has other inputs, shapes or types, values that do not fit these, or differing numbers of samples.
+    """
+    named = by_name(specs, element)
+    batch = {spec.name: _checked_array(spec, as_array(spec, named[spec.name])) for spec in specs}
+    common_length(batch)
+    return batch
+
+
+def as_array(spec: InputSpec, value: Any) -> Any:
+    """Nested lists as an array; what slices like an array stays as it is, so that a memory map is not read.
+
+    Raises:
+        DataError: lists of different lengths.
+    """
+    if is_array(value):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise DataError(
+            f"calibration data for input {spec.name!r} is no array ({error}); stack samples of one size"
+        ) from error
+
+
+def _checked_array(spec: InputSpec, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DataError(misfit(spec, array) + "; convert it to numbers, or stack samples of one size")
+    if array.ndim == len(spec.shape):
+        array = array[None]
+    fits = array.ndim == len(spec.shape) + 1 and all(
+        size in (None, found) for size, found in zip(spec.shape, array.shape[1:], strict=True)
+    )
+    if not fits:
+        raise DataError(misfit(spec, array) + "; resize or reshape the samples as for model.predict")
+    return _cast(spec, array)
+
+
+def _cast(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+    """Copy with the element type of the input, refusing whatever would change the values."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = array.astype(spec.dtype)
+    into_float = result.dtype.kind == "f"
+    if not np.isfinite(result if into_float else array).all():
+        raise DataError(
+            f"calibration data for input {spec.name!r} holds NaN, infinity or values too large for {spec.dtype}; "
+            "clean or drop those samples"
+        )
+    if not into_float and not np.array_equal(result, array):
+        raise DataError(
+            f"calibration data for input {spec.name!r} is {array.dtype} and holds values that {spec.dtype} cannot, "
+            f"which is what the model asks for; encode the samples as for model.predict"
+        )
+    return result
+
+
+def misfit(spec: InputSpec, array: Any) -> str:
+    """Message: what was given for an input, and what the model asks for."""
+    sizes = list(map(str, array.shape))
+    if len(sizes) == len(spec.shape) + 1:
+        sizes[0] = "batch"  # the array may be a part of what the user gave, whose length would only confuse
+    shape = ", ".join(sizes)
+    return f"calibration data for input {spec.name!r} is {array.dtype} of shape [{shape}]; the model asks for {spec}"

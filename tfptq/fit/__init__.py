@@ -1,0 +1,1 @@
+"""Measure activations, and fit the weights to them."""

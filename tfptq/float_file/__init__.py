@@ -1,0 +1,1 @@
+"""Any source to a float ``.tflite`` file with its kernels found."""

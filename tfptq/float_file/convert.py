@@ -1,0 +1,153 @@
+"""Float Keras model -> float ``.tflite``: the float file that the emitter fills with integers.
+
+The batch stays dynamic where the converter can do that. It cannot for the loops of recurrent layers, whose lists of
+states need a known size; models with such layers are converted for one sample at a time.
+"""
+
+import contextlib
+import io
+import logging
+import tempfile
+import threading
+import warnings
+
+import keras
+import tensorflow as tf
+from tensorflow.lite.python.convert import ConverterError
+
+from tfptq.graph.rebuild import graph_of
+from tfptq.graph.validate import SCOPE_NAME
+
+#: The operator that the converter names when the states of a loop have a dynamic batch.
+STATE_LIST = "TensorListReserve"
+#: How lines of the converter start that add nothing to the error before them.
+NOTE = "<unknown>:0: note:"
+#: After this the converter prints the whole graph, in hundreds of lines.
+GRAPH_FOLLOWS = f"{NOTE} see current operation: \n"
+
+#: Standard output, warnings and log levels belong to the process: two threads would put back what the other one set.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def convert_float(model: keras.Model) -> bytes:
+    """Convert a Keras model to a float ``.tflite`` with the stock converter, quietly.
+
+    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers.
+
+    Args:
+        model: Keras 3 model.
+
+    Returns:
+        The file's bytes. Names of tensors and signatures are the converter's.
+
+    Raises:
+        ValueError: the converter refuses the model; its own words are in the message.
+    """
+    if any(tensor.shape[0] is not None for tensor in model.inputs):
+        return _convert(model)
+    if any(map(_loops, model.layers)):
+        return _convert(_with_batch_of_one(model))
+    try:
+        return _convert(model)
+    except ValueError as error:  # a custom layer may hold a loop as well
+        if STATE_LIST not in str(error.__cause__):
+            raise
+    return _convert(_with_batch_of_one(model))
+
+
+def _loops(layer: keras.Layer) -> bool:
+    """Whether a layer is recurrent; the converter would print its complaints about a dynamic batch."""
+    inner = layer.forward_layer if isinstance(layer, keras.layers.Bidirectional) else layer
+    return isinstance(inner, keras.layers.RNN) and not inner.unroll
+
+
+def _convert(model: keras.Model) -> bytes:
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        try:
+            return _converter(model, folder).convert()
+        except (AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
+            if _nested_outputs(model):
+                raise ValueError(
+                    f"the TFLite converter cannot export the model {model.name!r}: outputs must be one tensor, or a "
+                    "list or dict of tensors without further lists or dicts in it. Build the model again with others"
+                ) from error
+            raise ValueError(
+                f"the TFLite converter cannot convert the model {model.name!r}: {_reason(error)}. "
+                f"{_advice(model, error)}"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The converter's words, without its notes on where the graph was called from, and without the graph."""
+    lines = str(error).partition(GRAPH_FOLLOWS)[0].splitlines()
+    return "\n".join(line for line in lines if not line.startswith(NOTE)).strip().rstrip(".")
+
+
+def _advice(model: keras.Model, error: Exception) -> str:
+    """What to do about an error that no name in the model explains."""
+    open_inputs = [tensor.name for tensor in model.inputs if None in tensor.shape[1:]]
+    if not open_inputs:
+        return "Replace the layers it names, or set their computation outside of the model."
+    sizes = (
+        f"sizes that are left open (None), which inputs {', '.join(map(repr, open_inputs))} have: "
+        "build the model again with all sizes in keras.Input(shape), and copy the weights with set_weights."
+    )
+    if isinstance(error, (AttributeError, TypeError)):  # it computed with None
+        return f"The cause may be {sizes}"
+    return f"Replace the layers it names, or set their computation outside of the model. Or the cause is {sizes}"
+
+
+def _converter(model: keras.Model, folder: str) -> tf.lite.TFLiteConverter:
+    """The stock converter; ``from_keras_model`` of TensorFlow 2.16 aborts on Keras 3, a saved model does not."""
+    major, minor = map(int, tf.__version__.split(".")[:2])
+    if (major, minor) > (2, 16):
+        return tf.lite.TFLiteConverter.from_keras_model(_exportable(model))
+    _exportable(model).export(folder)
+    return tf.lite.TFLiteConverter.from_saved_model(folder)
+
+
+def _exportable(model: keras.Model) -> keras.Model:
+    """The same model under a name that TensorFlow takes as a scope, with its inputs in a list.
+
+    The file does not hold the model's name, and names its inputs one by one.
+    """
+    function = graph_of(model)
+    listed = not isinstance(function._inputs_struct, dict)
+    if listed and SCOPE_NAME.fullmatch(model.name):
+        return model
+    return keras.Model(
+        function._inputs_struct if listed else model.inputs,
+        function._outputs_struct,
+        name=model.name if SCOPE_NAME.fullmatch(model.name) else "model",
+    )
+
+
+def _nested_outputs(model: keras.Model) -> bool:
+    """Whether outputs lie in lists or dicts within others, which the converter cannot name."""
+    structure = graph_of(model)._outputs_struct
+    members = list(structure.values()) if isinstance(structure, dict) else structure
+    return isinstance(members, (list, tuple)) and any(isinstance(member, (list, tuple, dict)) for member in members)
+
+
+def _with_batch_of_one(model: keras.Model) -> keras.Model:
+    """The same model, sharing its weights, for batches of one sample."""
+    inputs = keras.tree.map_structure(
+        lambda tensor: keras.Input(batch_shape=(1, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name),
+        model.input,
+    )
+    return keras.Model(inputs, model(inputs), name=model.name)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Hold back the export's printed summary and the converter's log lines."""
+    logger = tf.get_logger()
+    with _ONE_AT_A_TIME:
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            logger.setLevel(level)

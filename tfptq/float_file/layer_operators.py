@@ -1,0 +1,86 @@
+"""Layers that the config leaves in float, and the operators of the file that compute them.
+
+The operators of a layer are those with its kernels. The converter may change kernels beyond recognition, or a layer
+may be one that tfptq does not know; then they are those whose results are named after it.
+"""
+
+import keras
+
+from tfptq.config import QuantizationConfig
+from tfptq.float_file.float_file import FloatFile
+from tfptq.float_file.matching import layers_in_names
+from tfptq.layers import is_weighted
+from tfptq.tflite.model import TFLiteModel
+
+
+def operators_of_layers(float_file: FloatFile, model: keras.Model) -> dict[str, tuple[int, ...]]:
+    """Where the layers with weights are computed.
+
+    Args:
+        float_file: float model.
+        model: the Keras model it was converted from.
+
+    Returns:
+        Name of each layer with weights -> positions of its operators: those with its kernels, and those that are named
+        after it and have constants which may be weights but match no Keras weight; where there are none, all named
+        after it.
+    """
+    found: dict[str, set[int]] = {layer.name: set() for layer in model.layers if is_weighted(layer)}
+    named = _layers_of_operators(float_file, model)
+    for binding in float_file.bindings:
+        for layer in named[binding.operator] if binding.key is None else {binding.key[0]}:
+            found.setdefault(layer, set()).add(binding.operator)
+    taken = set().union(*found.values())
+    for at, layers in enumerate(named):
+        if at not in taken and reads_weights(float_file.model, at):
+            for layer in layers:
+                found[layer].add(at)
+    for layer in [layer for layer, positions in found.items() if not positions]:
+        found[layer].update(at for at, layers in enumerate(named) if layer in layers and at not in taken)
+    return {layer: tuple(sorted(positions)) for layer, positions in found.items()}
+
+
+def reads_weights(file: TFLiteModel, at: int) -> bool:
+    """Whether the operator at a position reads a float constant with two axes or more."""
+    constants = filter(file.is_constant, file.operators[at].inputs)
+    return any(file.is_float(index) and len(file.shape(index)) >= 2 for index in constants)
+
+
+def skipped_operators(float_file: FloatFile, model: keras.Model, config: QuantizationConfig) -> dict[int, str]:
+    """Operators that the config leaves in float, with the reason.
+
+    Args:
+        float_file: float model.
+        model: the Keras model it was converted from.
+        config: config of the model.
+
+    Raises:
+        ValueError: the operators of a layer that the config skips cannot be told from others.
+    """
+    skipped = {}
+    for layer, positions in operators_of_layers(float_file, model).items():
+        if not config.for_layer(layer).skip:
+            continue
+        if not positions:
+            raise ValueError(
+                f"the config skips layer {layer!r} ({type(model.get_layer(layer)).__name__}), but the converted file "
+                "has neither its weights nor an operator of its name, so that it cannot be left in float; drop the "
+                "override, or skip other layers"
+            )
+        skipped.update(dict.fromkeys(positions, f"the config skips layer {layer!r}"))
+    return skipped
+
+
+def _layers_of_operators(float_file: FloatFile, model: keras.Model) -> list[frozenset[str]]:
+    """For each operator the layers that its result is named after, or its constants where that is an output."""
+    file, layers = float_file.model, [layer.name for layer in model.layers]
+    weighted = {layer.name for layer in model.layers if is_weighted(layer)}
+    results = [file.name(operator.outputs[0]) for operator in file.operators]
+    constants = [";".join(map(file.name, filter(file.is_constant, operator.inputs))) for operator in file.operators]
+    outputs = set(file.subgraph.outputs)
+    named = layers_in_names([*results, *constants], layers)
+    by_result, by_constants = named[: len(results)], named[len(results) :]
+    return [
+        weighted & (by_constants[at] if outputs.intersection(operator.outputs) else by_result[at])
+        for at, operator in enumerate(file.operators)
+    ]

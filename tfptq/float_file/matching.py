@@ -1,0 +1,229 @@
+"""Find the Keras weights in a float ``.tflite``, by content.
+
+The converter renames, fuses and transposes, but it keeps the numbers. A constant belongs to a Keras weight when
+its canonical view ``W[O, I, T]`` is the Keras weight's, exactly; or, when the layout is unusual, when both hold
+the same sorted values and some order of axes makes the views equal; or when they differ by one factor for each
+output channel (a constant multiplication that the converter fused into the kernel).
+
+Weights with equal values cannot be told apart here; ``tfptq.float_file.equal_weights`` perturbs them beforehand.
+"""
+
+import itertools
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tfptq.core.blocks import WeightView
+from tfptq.tflite.model import TFLiteModel
+
+
+class WeightedInputs(NamedTuple):
+    """Where among the inputs of an operator its kernel stands, its bias (which may be missing), and its activation."""
+
+    kernel: int
+    bias: int
+    input: int
+
+
+#: Operators that may have a constant kernel.
+WEIGHTED_OPERATORS = {
+    "CONV_2D": WeightedInputs(kernel=1, bias=2, input=0),
+    "DEPTHWISE_CONV_2D": WeightedInputs(kernel=1, bias=2, input=0),
+    "FULLY_CONNECTED": WeightedInputs(kernel=1, bias=2, input=0),
+    "TRANSPOSE_CONV": WeightedInputs(kernel=1, bias=3, input=2),
+}
+#: Largest relative difference between a weight and a per-channel multiple of another.
+FACTOR_TOLERANCE = 1e-5
+
+#: A Keras weight: (name of the layer, name of the weight in it).
+WeightKey = tuple[str, str]
+#: What a kernel goes by: the Keras weight that it is, or its tensor index where it is none (the converter made or
+#: changed it). ``is_keras_weight`` and ``layer_name`` tell them apart.
+KernelKey = WeightKey | int
+
+
+@dataclass(frozen=True)
+class WeightBinding:
+    """One use of a constant kernel by an operator.
+
+    Attributes:
+        operator: position of the operator.
+        kernel: tensor index of the kernel.
+        bias: tensor index of the bias, or -1.
+        input: tensor index of the activation that the kernel meets.
+        output: tensor index of the result.
+        view: way from the kernel in the file to the canonical view.
+        key: Keras weight that the kernel is, or None when it matches none.
+        row_factors: None, or float32 ``[O]``: the kernel is the Keras weight times this, per output channel.
+    """
+
+    operator: int
+    kernel: int
+    bias: int
+    input: int
+    output: int
+    view: WeightView
+    key: WeightKey | None = None
+    row_factors: np.ndarray | None = None
+
+    @property
+    def kernel_key(self) -> KernelKey:
+        """What the kernel goes by."""
+        return self.kernel if self.key is None else self.key
+
+
+def is_keras_weight(key: KernelKey) -> bool:
+    """Whether a kernel is the weight of a Keras layer."""
+    return isinstance(key, tuple)
+
+
+def layer_name(model: TFLiteModel, key: KernelKey) -> str:
+    """Name of the layer that a kernel is a weight of, or of the kernel's tensor where there is none."""
+    return key[0] if is_keras_weight(key) else model.name(key)
+
+
+def kernel_view(operator_name: str, shape: tuple[int, ...]) -> WeightView:
+    """Canonical view of a kernel in a ``.tflite`` file."""
+    if operator_name == "DEPTHWISE_CONV_2D":  # [1, kh, kw, C]
+        return WeightView(shape, (3,), (0,), (1, 2))
+    if operator_name == "FULLY_CONNECTED":  # [O, I]
+        return WeightView(shape, (0,), (1,), ())
+    return WeightView(shape, (0,), (3,), (1, 2))  # [O, kh, kw, I]
+
+
+def bind_weights(model: TFLiteModel, weights: Mapping[WeightKey, np.ndarray]) -> list[WeightBinding]:
+    """Bind every constant kernel in a model to the Keras weight it came from.
+
+    Args:
+        model: float model.
+        weights: Keras weights as canonical views ``[O, I, T]``.
+
+    Returns:
+        One binding for each operator with a constant float kernel, in execution order; ``key`` is None where no
+        Keras weight has these values.
+    """
+    finder = _Finder(weights)
+    names = [model.name(operator.outputs[0]) for operator in model.operators]
+    named = layers_in_names(names, {layer for layer, _ in weights})
+    bindings = []
+    for at, operator in enumerate(model.operators):
+        name = model.operator_name(operator)
+        if name not in WEIGHTED_OPERATORS:
+            continue
+        kernel_at, bias_at, input_at = WEIGHTED_OPERATORS[name]
+        kernel = operator.inputs[kernel_at]
+        if not (model.is_constant(kernel) and model.is_float(kernel)):
+            continue
+        bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
+        values = model.constant(kernel)
+        view, key, factors = finder.find(values, kernel_view(name, values.shape), named[at])
+        bindings.append(
+            WeightBinding(
+                operator=at,
+                kernel=kernel,
+                bias=bias,
+                input=operator.inputs[input_at],
+                output=operator.outputs[0],
+                view=view,
+                key=key,
+                row_factors=factors,
+            )
+        )
+    return bindings
+
+
+def layers_in_names(names: Sequence[str], layers: Collection[str]) -> list[frozenset[str]]:
+    """The layers that the converter named tensors after: ``"net_1/conv_1/Relu"`` after ``"conv"`` or ``"conv_1"``.
+
+    It may add a number to the name of each layer; where there are layers of both names, those of the other tensors
+    tell whether it did.
+
+    Args:
+        names: scopes and an operation, joined by ``/``; where operators were fused, several of them joined by ``;``.
+        layers: names of Keras layers.
+
+    Returns:
+        For each tensor, the layers that its scopes name; none for outputs of the model, which have other names.
+    """
+    known = set(layers)
+
+    def options(scope: str) -> list[str]:
+        return [name for name in dict.fromkeys((re.sub(r"_\d+$", "", scope), scope)) if name in known]
+
+    scopes = [{scope for part in name.split(";") for scope in part.split("/")[:-1]} for name in names]
+    clear = [(scope, options(scope)[0]) for scope in set().union(*scopes) if len(options(scope)) == 1]
+    numbered = 2 * sum(scope != layer for scope, layer in clear) >= len(clear)
+    return [frozenset(options(scope)[0 if numbered else -1] for scope in found if options(scope)) for found in scopes]
+
+
+def replace_kernel(model: TFLiteModel, operator, kernel: np.ndarray, bias: np.ndarray) -> None:
+    """Give an operator another float kernel and bias; tensors that other operators read stay as they are.
+
+    Args:
+        model: float model, edited in place.
+        operator: one of its operators with a constant kernel.
+        kernel: float32, in the layout of the file.
+        bias: float32 ``[O]``; an operator without a bias gets one.
+    """
+    kernel_at, bias_at, _ = WEIGHTED_OPERATORS[model.operator_name(operator)]
+    name = model.name(operator.outputs[0])
+    operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
+    operator.inputs[kernel_at] = model.add_constant(f"{name}/kernel", kernel.astype(np.float32))
+    operator.inputs[bias_at] = model.add_constant(f"{name}/bias", bias.astype(np.float32))
+
+
+class _Finder:
+    """Looks Keras weights up by their values."""
+
+    def __init__(self, weights: Mapping[WeightKey, np.ndarray]):
+        self._weights = {key: np.ascontiguousarray(view, np.float32) for key, view in weights.items()}
+        self._by_view: dict[tuple, WeightKey] = {}
+        self._by_values: dict[bytes, list[WeightKey]] = {}
+        for key, view in self._weights.items():
+            self._by_view.setdefault((view.shape, view.tobytes()), key)
+            self._by_values.setdefault(np.sort(view, axis=None).tobytes(), []).append(key)
+
+    def find(self, kernel: np.ndarray, view: WeightView, named: Collection[str]):
+        """Return (view, key or None, row factors or None); the operator's result is named after layers ``named``."""
+        canonical = view.to_view(kernel)
+        key = self._by_view.get((canonical.shape, canonical.tobytes()))
+        if key is not None:
+            return view, key, None
+        for candidate in self._by_values.get(np.sort(kernel, axis=None).tobytes(), []):
+            other = self._other_layout(kernel, self._weights[candidate], view)
+            if other is not None:
+                return other, candidate, None
+        # Kernels with one weight in each row are multiples of each other: the name decides, where it tells.
+        for candidate in sorted(self._weights, key=lambda key: key[0] not in named):
+            factors = _row_factors(canonical, self._weights[candidate])
+            if factors is not None:
+                return view, candidate, factors
+        return view, None, None
+
+    @staticmethod
+    def _other_layout(kernel: np.ndarray, weight: np.ndarray, view: WeightView) -> WeightView | None:
+        """Try every order of the input and tap axes; output axes are fixed by the operator."""
+        others = view.input_axes + view.tap_axes
+        for order in itertools.permutations(others):
+            for split in range(len(order) + 1):
+                other = WeightView(view.shape, view.output_axes, order[:split], order[split:])
+                if other.view_shape == weight.shape and np.array_equal(other.to_view(kernel), weight):
+                    return other
+        return None
+
+
+def _row_factors(canonical: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
+    """Factors f[O] with ``canonical == f * weight`` up to rounding, or None."""
+    if canonical.shape != weight.shape:
+        return None
+    a, b = canonical.reshape(len(canonical), -1), weight.reshape(len(weight), -1)
+    column = np.abs(b).argmax(axis=1)[:, None]
+    largest = np.take_along_axis(b, column, 1)
+    if not largest.all():
+        return None
+    factors = np.take_along_axis(a, column, 1) / largest
+    close = np.abs(a - factors * b) <= FACTOR_TOLERANCE * np.abs(factors * largest)
+    return factors[:, 0].astype(np.float32) if close.all() and factors.all() else None

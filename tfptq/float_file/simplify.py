@@ -1,0 +1,212 @@
+"""Rewrites of a float ``.tflite`` that keep its function and make it faster, and fitter for integers.
+
+* Shapes that are computed at run time because the batch is dynamic (SHAPE, GATHER, PACK, ... before a RESHAPE) become
+  constants with one -1. Compilers for NPUs and microcontrollers want that.
+* A dense layer on more than two axes is RESHAPE, FULLY_CONNECTED, RESHAPE; the operator can do that itself.
+* A RESHAPE or EXPAND_DIMS to a shape that is there already, or was there before, goes away.
+* SUM becomes MEAN and a multiplication: the reference int8 kernel of SUM gives wrong results where the grids of its
+  input and output differ (LiteRT 2.3, also for the converter's own files), that of MEAN does not.
+* SQUARE, which has no integer kernel, becomes ``MUL(x, x)``.
+* What the converter leaves apart because the batch is dynamic is fused (``tfptq.float_file.fuse``).
+"""
+
+import math
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfptq.float_file.fuse import fuse_biases, fuse_dilations
+from tfptq.tflite.model import TFLiteModel
+
+#: First version of FULLY_CONNECTED that can keep the leading axes of its input.
+_KEEPS_AXES = 5
+
+
+def simplify(model: TFLiteModel) -> None:
+    """Apply all rewrites, in place."""
+    fix_reshapes(model)
+    read_through_reshapes(model)
+    keep_axes_of_dense_layers(model)
+    fuse_dilations(model)
+    fuse_biases(model)
+    remove_idle_reshapes(model)
+    replace_sums(model)
+    replace_squares(model)
+    widen_biases(model)
+    _remove_unread(model)
+    model.remove_unused()
+
+
+def fix_reshapes(model: TFLiteModel) -> int:
+    """Give every RESHAPE to a shape with one unknown size a constant shape: the number of values tells that size.
+
+    Args:
+        model: edited in place.
+
+    Returns:
+        Number of reshapes that were changed.
+    """
+    changed = 0
+    for operator in model.operators:
+        if model.operator_name(operator) != "RESHAPE" or len(operator.inputs) < 2:
+            continue
+        sizes = model.sizes(operator.outputs[0])
+        if model.is_constant(operator.inputs[1]) or not _told_by_the_others(sizes):
+            continue
+        name = f"{model.name(operator.outputs[0])}/shape"
+        operator.inputs[1] = model.add_constant(name, np.asarray(sizes, np.int32))
+        operator.builtinOptions, operator.builtinOptionsType = None, 0
+        changed += 1
+    return changed
+
+
+def read_through_reshapes(model: TFLiteModel) -> int:
+    """Let every FULLY_CONNECTED read what a RESHAPE before it reads, if its inputs are the last axis there, too.
+
+    Args:
+        model: edited in place; operators that nothing reads any more are removed.
+
+    Returns:
+        Number of operators that were changed.
+    """
+    producers, changed = model.producers(), 0
+    for operator in model.operators:
+        if model.operator_name(operator) != "FULLY_CONNECTED":
+            continue
+        before = model.operators[producers[operator.inputs[0]]] if operator.inputs[0] in producers else None
+        if before is None or model.operator_name(before) != "RESHAPE" or operator.builtinOptions.keepNumDims:
+            continue
+        if model.sizes(before.inputs[0])[-1] == model.shape(operator.inputs[1])[-1]:
+            operator.inputs = [before.inputs[0], *operator.inputs[1:]]
+            changed += 1
+    _remove_unread(model)
+    return changed
+
+
+def keep_axes_of_dense_layers(model: TFLiteModel) -> int:
+    """Let every FULLY_CONNECTED keep the leading axes of its input where all that follows is a RESHAPE back to them.
+
+    Args:
+        model: edited in place.
+
+    Returns:
+        Number of operators that were changed.
+    """
+    changed = 0
+    for operator in list(model.operators):
+        users = [user for user in model.operators if set(operator.outputs) & set(user.inputs)]
+        if len(users) != 1 or [*map(model.operator_name, (operator, *users))] != ["FULLY_CONNECTED", "RESHAPE"]:
+            continue
+        sizes, target = model.sizes(operator.inputs[0]), users[0].outputs[0]
+        restored = [*sizes[:-1], model.shape(operator.inputs[1])[0]]
+        if (
+            sizes[-1] == model.shape(operator.inputs[1])[-1]
+            and model.sizes(target) == restored
+            and _told_by_the_others(restored)
+            and operator.outputs[0] not in model.subgraph.outputs
+        ):
+            operator.outputs = [target]
+            operator.builtinOptions.keepNumDims = True
+            model.raise_version(operator, _KEEPS_AXES)
+            model.operators.remove(users[0])
+            changed += 1
+    return changed
+
+
+def remove_idle_reshapes(model: TFLiteModel) -> int:
+    """Remove every RESHAPE and EXPAND_DIMS that only brings back a shape that its values had before.
+
+    A stack of one-dimensional convolutions has two between each pair of them.
+
+    Args:
+        model: edited in place; operators that nothing reads any more are removed.
+
+    Returns:
+        Number of operators whose readers read an earlier tensor now.
+    """
+    sources: dict[int, list[int]] = {}  # result of a view -> the tensors with the same values before it
+    changed = 0
+    for operator in model.operators:
+        if model.operator_name(operator) not in ("RESHAPE", "EXPAND_DIMS"):
+            continue
+        result, sizes = operator.outputs[0], model.sizes(operator.outputs[0])
+        sources[result] = [operator.inputs[0], *sources.get(operator.inputs[0], ())]
+        same = [source for source in sources[result] if model.sizes(source) == sizes]
+        if same and _told_by_the_others(sizes) and result not in model.subgraph.outputs:
+            for user in model.operators:
+                user.inputs = [same[-1] if index == result else index for index in user.inputs]
+            changed += 1
+    _remove_unread(model)
+    return changed
+
+
+def replace_sums(model: TFLiteModel) -> int:
+    """Rewrite every SUM of floats over dimensions of known size as ``MEAN * size``.
+
+    Args:
+        model: edited in place.
+
+    Returns:
+        Number of sums that were rewritten.
+    """
+    operators, changed = [], 0
+    for operator in model.operators:
+        operators.append(operator)
+        if model.operator_name(operator) != "SUM" or not model.is_constant(operator.inputs[1]):
+            continue
+        if not model.is_float(operator.inputs[0]):  # integers have no mean
+            continue
+        sizes = model.sizes(operator.inputs[0])
+        reduced = [sizes[axis] for axis in model.constant(operator.inputs[1]).reshape(-1)]
+        if not all(size > 0 for size in reduced):
+            continue
+        total, name = operator.outputs[0], model.name(operator.outputs[0])
+        mean = model.add_activation_like(total, f"{name}/mean", schema.TensorType.FLOAT32)
+        factor = model.add_constant(f"{name}/size", np.asarray(math.prod(reduced), np.float32))
+        operator.opcodeIndex, operator.outputs = model.operator_code("MEAN", 1), [mean]
+        operators.append(model.new_operator("MUL", [mean, factor], [total], options=schema.MulOptionsT()))
+        changed += 1
+    model.operators[:] = operators
+    return changed
+
+
+def widen_biases(model: TFLiteModel) -> None:
+    """Give every TRANSPOSE_CONV a bias for each output channel, in place.
+
+    The converter fuses a constant that is added behind it (the 3 of a hard sigmoid) as a bias of one number, and the
+    kernels refuse that.
+    """
+    for operator in model.operators:
+        if model.operator_name(operator) != "TRANSPOSE_CONV" or len(operator.inputs) < 4 or operator.inputs[3] < 0:
+            continue
+        outputs, bias = model.shape(operator.inputs[1])[0], operator.inputs[3]
+        if model.is_constant(bias) and model.constant(bias).size == 1 != outputs:
+            values = np.full(outputs, model.constant(bias).reshape(-1)[0])
+            operator.inputs[3] = model.add_constant(f"{model.name(bias)}/{model.name(operator.outputs[0])}", values)
+
+
+def replace_squares(model: TFLiteModel) -> None:
+    """Rewrite every SQUARE as ``MUL(x, x)``, in place."""
+    for operator in model.operators:
+        if model.operator_name(operator) == "SQUARE":
+            operator.opcodeIndex, operator.inputs = model.operator_code("MUL", 1), operator.inputs * 2
+            operator.builtinOptions, operator.builtinOptionsType = (
+                schema.MulOptionsT(),
+                schema.BuiltinOptions.MulOptions,
+            )
+
+
+def _told_by_the_others(sizes: list[int]) -> bool:
+    """Whether at most one size is unknown, so that the number of values tells it, and none is 0."""
+    return sizes.count(-1) <= 1 and all(size > 0 or size == -1 for size in sizes)
+
+
+def _remove_unread(model: TFLiteModel) -> None:
+    """Remove operators whose results nobody reads, from the end to the start."""
+    kept = []
+    wanted = set(model.subgraph.outputs)
+    for operator in reversed(model.operators):
+        if wanted & set(operator.outputs) or not operator.outputs:
+            wanted |= set(operator.inputs)
+            kept.append(operator)
+    model.operators[:] = kept[::-1]

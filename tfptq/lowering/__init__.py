@@ -1,0 +1,1 @@
+"""From a float file, grids and quantized kernels to a quantized file."""

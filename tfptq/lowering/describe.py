@@ -1,0 +1,42 @@
+"""Block metadata of an emitted file, from the fitted weights."""
+
+from importlib.metadata import version
+
+from tfptq.config import QuantizationConfig
+from tfptq.lowering.emit import EmittedModel
+from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.tflite.metadata import BlockMetadata
+from tfptq.tflite.tensor_blocks import TensorBlocks
+from tfptq.version import __version__
+
+#: Packages whose versions the metadata records, beside tfptq itself.
+RECORDED_PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert")
+
+
+def describe(emitted: EmittedModel, plans: list[KernelPlan], config: QuantizationConfig, seed: int) -> BlockMetadata:
+    """Block metadata of a file.
+
+    Args:
+        emitted: the quantized model.
+        plans: the kernels that were written into it.
+        config: config of the whole model.
+        seed: seed of everything random.
+    """
+    place_of = emitted.model.places()
+    tensors: dict[str, TensorBlocks] = {}
+    for plan in plans:
+        name = emitted.kernel_names[plan.binding.operator]
+        if name in tensors:
+            continue
+        subgraph, index = place_of[name]
+        tensors[name] = TensorBlocks.from_quantized_weight(
+            plan.weight_in_file,
+            view=plan.binding.view,
+            tensor=index,
+            tensor_name=name,
+            layer=name if plan.binding.key is None else plan.binding.key[0],
+            layout=plan.layout,
+            subgraph=subgraph,
+        )
+    versions = {"tfptq": __version__, **{package: version(package) for package in RECORDED_PACKAGES}}
+    return BlockMetadata(config.to_json(indent=None), seed, versions, tuple(tensors.values()))

@@ -1,0 +1,160 @@
+"""Give every activation tensor of a float model its integer grid.
+
+Grids come from measured ranges; tensors that an operator wants on one grid form a group, whose grid covers the
+ranges of all its members. A group that holds the output of an operator with a fixed grid (softmax, ...) takes
+that grid.
+"""
+
+from collections.abc import Mapping
+
+from ai_edge_litert import schema_py_generated as schema
+
+from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
+from tfptq.lowering.op_rules import FIXED_OUTPUT_GRIDS, RULES, data_inputs
+from tfptq.tflite.model import TFLiteModel
+
+#: An input joins the grid of a concatenation when its range covers at least this share of the joint range: it then
+#: loses at most one bit. So does one that nobody else reads. Others are requantized just for the operator.
+JOIN_SHARE = 0.5
+
+#: Least maximum of a result of ReLU6: the code of 6 then stays far inside int32.
+LEAST_BOUNDED_MAXIMUM = 2.0**-20
+_BOUNDED = (schema.ActivationFunctionType.RELU6, schema.ActivationFunctionType.RELU_N1_TO_1)
+
+Range = tuple[float, float]
+
+
+def assign_grids(
+    model: TFLiteModel, integer_operators: list, ranges: Mapping[int, Range], bits: int
+) -> dict[int, ActivationGrid]:
+    """Grids of all activation tensors that operators on integers read or write.
+
+    Args:
+        model: float model.
+        integer_operators: operators that will run on integers.
+        ranges: measured ``(minimum, maximum)`` of every float activation tensor, and of constants that shall get
+            another range than that of their values.
+        bits: width, 8 or 16.
+
+    Returns:
+        Tensor index -> grid; the model's inputs and outputs are among them, as they may be integers in any case, and
+        so are the constants that have a range. Two tensors of a ``"chain"`` operator always have the same grid. An
+        input of a ``"join"`` operator may have another grid than its output, and then needs a requantization; so may
+        an input that needs the zero point 0, when its grid is fixed.
+    """
+    groups = _Groups({**ranges, **_least_ranges(model, integer_operators, ranges)})
+    for operator in integer_operators:
+        name = model.operator_name(operator)
+        if name in FIXED_OUTPUT_GRIDS:
+            groups.fix(operator.outputs[0], FIXED_OUTPUT_GRIDS[name][bits])
+    by_share = {"chain": [], "join": [], "no": []}
+    for operator in integer_operators:
+        by_share[RULES[model.operator_name(operator)].share].append(operator)
+    for operator in by_share["chain"]:
+        source = operator.inputs[data_inputs(model, operator)[0]]
+        for output in operator.outputs:
+            groups.join(source, output)
+    readers = model.consumers()
+    for operator in by_share["join"]:
+        _join(model, operator, groups, readers)
+    for operator in integer_operators:
+        for at in RULES[model.operator_name(operator)].symmetric:
+            if not model.is_constant(operator.inputs[at]):
+                groups.make_symmetric(operator.inputs[at])
+    interface = {index for index in (*model.subgraph.inputs, *model.subgraph.outputs) if index in ranges}
+    constants = {index for index in ranges if model.is_constant(index)}
+    touched = {
+        index
+        for operator in integer_operators
+        for index in (*operator.outputs, *(operator.inputs[at] for at in data_inputs(model, operator)))
+        if not model.is_constant(index)
+    }
+    return {index: groups.grid(index, bits) for index in sorted(interface | constants | touched)}
+
+
+def _least_ranges(model: TFLiteModel, operators: list, ranges: Mapping[int, Range]) -> dict[int, Range]:
+    """Wider ranges for results that are bounded by ReLU6 and its like but are almost always 0.
+
+    Built-in kernels compute the code of the bound in int32 and refuse a scale under which it overflows.
+    """
+    bounded = {}
+    for operator in operators:
+        function = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
+        if function in _BOUNDED or model.operator_name(operator) in ("RELU6", "RELU_N1_TO_1"):
+            low, high = ranges[operator.outputs[0]]
+            bounded[operator.outputs[0]] = (low, max(high, LEAST_BOUNDED_MAXIMUM))
+    return bounded
+
+
+def _join(model: TFLiteModel, operator, groups: "_Groups", readers: Mapping[int, list[int]]) -> None:
+    """Put the inputs of a concatenation and its like on the output's grid, where that does not hurt them."""
+    output = operator.outputs[0]
+    inputs = [operator.inputs[at] for at in data_inputs(model, operator)]
+    inputs = [index for index in inputs if not model.is_constant(index)]
+    fixed = {groups.fixed(index) for index in inputs}
+    low = min(groups.range(index)[0] for index in (*inputs, output))
+    high = max(groups.range(index)[1] for index in (*inputs, output))
+    for index in dict.fromkeys(inputs):
+        own_low, own_high = groups.range(index)
+        alike = own_high - own_low >= JOIN_SHARE * (high - low)
+        if len(fixed) == 1 and (alike or not _read_elsewhere(model, index, operator, groups, readers)):
+            groups.join(index, output)
+
+
+def _read_elsewhere(
+    model: TFLiteModel, index: int, operator, groups: "_Groups", readers: Mapping[int, list[int]]
+) -> bool:
+    """Whether a tensor or one on its grid is an output, or is read by an operator that leads off that grid."""
+    members = groups.members(index)
+    if members & set(model.subgraph.outputs):
+        return True
+    others = [model.operators[at] for member in members for at in readers.get(member, ())]
+    return not all(other is operator or members.issuperset(other.outputs) for other in others)
+
+
+class _Groups:
+    """Union-find over tensor indexes; each group has a range and perhaps a fixed grid."""
+
+    def __init__(self, ranges: Mapping[int, Range]):
+        self._parent: dict[int, int] = {}
+        self._ranges = dict(ranges)
+        self._fixed: dict[int, ActivationGrid] = {}
+        self._members: dict[int, set[int]] = {}
+
+    def _root(self, index: int) -> int:
+        while self._parent.get(index, index) != index:
+            index = self._parent[index]
+        return index
+
+    def join(self, a: int, b: int) -> None:
+        a, b = self._root(a), self._root(b)
+        if a == b:
+            return
+        self._members[a] = self.members(a) | self.members(b)
+        self._parent[b] = a
+        (low_a, high_a), (low_b, high_b) = self._ranges[a], self._ranges[b]
+        self._ranges[a] = (min(low_a, low_b), max(high_a, high_b))
+        if b in self._fixed:
+            self._fixed.setdefault(a, self._fixed[b])
+
+    def members(self, index: int) -> set[int]:
+        """All tensors on the grid of one."""
+        root = self._root(index)
+        return self._members.get(root, {root})
+
+    def make_symmetric(self, index: int) -> None:
+        root = self._root(index)
+        self._ranges[root] = symmetric_range(*self._ranges[root])
+
+    def fix(self, index: int, grid: ActivationGrid) -> None:
+        self._fixed[self._root(index)] = grid
+
+    def fixed(self, index: int) -> ActivationGrid | None:
+        return self._fixed.get(self._root(index))
+
+    def range(self, index: int) -> Range:
+        return self._ranges[self._root(index)]
+
+    def grid(self, index: int, bits: int) -> ActivationGrid:
+        fixed = self.fixed(index)
+        return fixed if fixed is not None else activation_grid(*self.range(index), bits)

@@ -1,0 +1,283 @@
+"""Rewrite a float model so that its operators run on integers.
+
+Every activation tensor that an integer operator writes becomes an integer tensor in place, and keeps its name.
+QUANTIZE and DEQUANTIZE operators appear only where an integer operator meets a float one, where an operator
+wants its input on another grid, and at the model's inputs and outputs when those stay float or are uint8.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
+from tfptq.core.bias_correction import quantize_bias
+from tfptq.float_file.matching import WEIGHTED_OPERATORS, WeightedInputs
+from tfptq.lowering.op_rules import RULES, SHAPE_READERS, data_inputs, least_version
+from tfptq.tflite.model import TFLiteModel
+
+_INTEGER_TYPE = {8: schema.TensorType.INT8, 16: schema.TensorType.INT16}
+_BIAS_TYPE = {8: np.int32, 16: np.int64}
+
+
+@dataclass(frozen=True, eq=False)
+class KernelConstant:
+    """What an integer operator gets for its float kernel.
+
+    Attributes:
+        tensor: index of the constant that replaces the kernel.
+        scales: float32 ``[O]``: weight scale of each output channel, which the bias shares.
+        bias: float32 ``[O]`` real bias, or None when the operator has none.
+    """
+
+    tensor: int
+    scales: np.ndarray
+    bias: np.ndarray | None
+
+
+@dataclass
+class Lowering:
+    """State of one rewrite.
+
+    Attributes:
+        model: model to rewrite, in place.
+        grids: grid of each activation tensor that integer operators touch.
+        kernels: operator (by identity) -> its integer kernel.
+        bits: width of the activations, 8 or 16.
+        input_type: ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int16"``.
+        output_type: the same for the outputs.
+        clipped: tensor index -> (least, largest) value that counts, for tensors with values far beyond their grids.
+    """
+
+    model: TFLiteModel
+    grids: Mapping[int, ActivationGrid]
+    kernels: Mapping[int, KernelConstant]
+    bits: int = 8
+    input_type: str = "float32"
+    output_type: str = "float32"
+    clipped: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    _operators: list = field(default_factory=list)
+    _integer: dict[int, int] = field(default_factory=dict)
+    _float: dict[int, int] = field(default_factory=dict)
+    _requantized: dict[tuple[int, ActivationGrid], int] = field(default_factory=dict)
+
+    def run(self, integer_operators: list) -> None:
+        """Rewrite the model.
+
+        Args:
+            integer_operators: the operators, by identity, that shall run on integers.
+        """
+        integer = {id(operator) for operator in integer_operators}
+        self._enter()
+        for operator in self.model.operators:
+            if id(operator) in integer:
+                self._lower(operator)
+            else:
+                self._keep_float(operator)
+        self._leave()
+        self.model.operators[:] = self._operators
+
+    # Inputs and outputs of the model.
+
+    def _enter(self) -> None:
+        for position, index in enumerate(self.model.subgraph.inputs):
+            if not self.model.is_float(index):
+                continue
+            if self.input_type == "float32" or index not in self.grids:
+                self._float[index] = index
+            elif self.input_type == "uint8":
+                self.model.subgraph.inputs[position] = self._unsigned_input(index)
+            else:
+                self._become_integer(index)
+
+    def _unsigned_input(self, index: int) -> int:
+        """The uint8 input takes the name; the tensor that operators read becomes int8 under another."""
+        name, grid = self.model.name(index), self.grids[index]
+        self.model.tensors[index].name = self.model.unique_name(f"{name}_int8")
+        outer = self._add_tensor(index, name, schema.TensorType.UINT8, grid.scale, grid.zero_point + 128)
+        self._rename_exactly(outer, name)
+        self._become_integer(index)
+        self._convert("QUANTIZE", outer, index)
+        self._point_signatures(index, outer, inputs=True)
+        return outer
+
+    def _leave(self) -> None:
+        converted: dict[int, int] = {}  # a tensor that the model returns twice stays one tensor
+        for position, index in enumerate(self.model.subgraph.outputs):
+            wanted = self.output_type if index in self.grids else "float32"
+            if not self.model.is_float(index) and index not in self._integer:
+                continue
+            if index in converted:
+                outer = converted[index]
+            elif wanted == "float32" and index in self._float:
+                outer = self._float[index]
+            elif wanted in ("int8", "int16"):
+                outer = self._as_integer(index)
+            else:
+                outer = converted[index] = self._converted_output(index, wanted)
+            self.model.subgraph.outputs[position] = outer
+            self._point_signatures(index, outer, inputs=False)
+
+    def _converted_output(self, index: int, wanted: str) -> int:
+        """An output of another type than the tensor inside; it takes over the tensor's name."""
+        source, name, grid = self._as_integer(index), self.model.name(index), self.grids[index]
+        self.model.tensors[index].name = self.model.unique_name(f"{name}_int{self.bits}")
+        if wanted == "uint8":
+            outer = self._add_tensor(index, name, schema.TensorType.UINT8, grid.scale, grid.zero_point + 128)
+            self._convert("QUANTIZE", source, outer)
+        else:
+            outer = self._add_tensor(index, name, schema.TensorType.FLOAT32)
+            self._convert("DEQUANTIZE", source, outer)
+            self._float[index] = outer
+        self._rename_exactly(outer, name)
+        return outer
+
+    def _rename_exactly(self, index: int, name: str) -> None:
+        """Give a new tensor a name that its former owner has just given up."""
+        self.model.tensors[index].name = name
+
+    def _point_signatures(self, old: int, new: int, inputs: bool) -> None:
+        for signature in self.model.root.signatureDefs or []:
+            if signature.subgraphIndex == 0:
+                for entry in (signature.inputs if inputs else signature.outputs) or []:
+                    if entry.tensorIndex == old:
+                        entry.tensorIndex = new
+
+    # Operators.
+
+    def _keep_float(self, operator) -> None:
+        if self.model.operator_name(operator) not in SHAPE_READERS:
+            operator.inputs = [self._as_float(index) for index in operator.inputs]
+        self._operators.append(operator)
+        for index in operator.outputs:
+            if self.model.is_float(index):
+                self._float[index] = index
+
+    def _lower(self, operator) -> None:
+        name = self.model.operator_name(operator)
+        joint = self.grids[operator.outputs[0]] if RULES[name].share == "join" else None
+        for at in data_inputs(self.model, operator):
+            index = operator.inputs[at]
+            symmetric = at in RULES[name].symmetric
+            if self.model.is_constant(index):
+                operator.inputs[at] = self._constant(index, joint, symmetric)
+            else:
+                operator.inputs[at] = self._as_integer(index, self._symmetric(index) if symmetric else joint)
+        if name in WEIGHTED_OPERATORS:
+            self._place_kernel(operator, WEIGHTED_OPERATORS[name])
+        self.model.raise_version(operator, least_version(name, self.bits))
+        self._operators.append(operator)
+        for index in operator.outputs:
+            self._become_integer(index)
+
+    def _place_kernel(self, operator, positions: WeightedInputs) -> None:
+        kernel_at, bias_at, input_at = positions
+        constant = self.kernels[id(operator)]
+        operator.inputs[kernel_at] = constant.tensor
+        if constant.bias is None:
+            return
+        scales = constant.scales.astype(np.float64) * self._scale(operator.inputs[input_at])
+        try:
+            codes = quantize_bias(constant.bias, scales, _BIAS_TYPE[self.bits])
+        except ValueError as error:
+            raise ValueError(f"tensor {self.model.name(operator.outputs[0])!r}: {error}") from error
+        if len(np.unique(scales)) == 1:
+            scales = scales[:1]
+        quantization = quantization_parameters(scales.astype(np.float32), np.zeros(len(scales), np.int64))
+        old = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
+        name = self.model.name(old) if old >= 0 else f"{self.model.name(operator.outputs[0])}/bias"
+        if old >= 0 and len(self.model.consumers()[old]) == 1:
+            name = self.model.release_name(old)
+        operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
+        operator.inputs[bias_at] = self.model.add_constant(name, codes, quantization)
+
+    # Tensors.
+
+    def _scale(self, index: int) -> float:
+        return float(self.model.tensors[index].quantization.scale[0])
+
+    def _add_tensor(self, like: int, name: str, tensor_type: int, scale=None, zero_point: int = 0) -> int:
+        quantization = None if scale is None else quantization_parameters([scale], [zero_point])
+        return self.model.add_activation_like(like, name, tensor_type, quantization)
+
+    def _become_integer(self, index: int) -> None:
+        grid, tensor = self.grids[index], self.model.tensors[index]
+        tensor.type = _INTEGER_TYPE[self.bits]
+        tensor.quantization = quantization_parameters([grid.scale], [grid.zero_point])
+        self._integer[index] = index
+
+    def _as_integer(self, index: int, grid: ActivationGrid | None = None) -> int:
+        """The integer form of an activation, on its own grid or on another."""
+        if index not in self._integer:
+            own = self.grids[index]
+            name = f"{self.model.name(index)}_int{self.bits}"
+            new = self._add_tensor(index, name, _INTEGER_TYPE[self.bits], own.scale, own.zero_point)
+            self._convert("QUANTIZE", self._within_grid(index), new)
+            self._integer[index] = new
+        if grid is None or grid == self.grids[index]:
+            return self._integer[index]
+        key = (index, grid)
+        if key not in self._requantized:
+            name = f"{self.model.name(index)}_requantized"
+            new = self._add_tensor(index, name, _INTEGER_TYPE[self.bits], grid.scale, grid.zero_point)
+            self._convert("QUANTIZE", self._integer[index], new)
+            self._requantized[key] = new
+        return self._requantized[key]
+
+    def _within_grid(self, index: int) -> int:
+        """The float form of an activation, cut off at the ends of its grid where values lie far beyond.
+
+        QUANTIZE of the built-in kernels computes ``value / scale`` as int32, and -1e9 overflows to the wrong end.
+        """
+        source, limits = self._float[index], self.clipped.get(index, (-math.inf, math.inf))
+        for kind, limit, end in zip(("MAXIMUM", "MINIMUM"), limits, self.grids[index].real_range, strict=True):
+            if math.isfinite(limit):
+                name = f"{self.model.name(index)}_{kind.lower()}"
+                new = self._add_tensor(index, name, schema.TensorType.FLOAT32)
+                inputs = [source, self.model.add_constant(f"{name}/limit", np.asarray(end, np.float32))]
+                options = schema.MaximumMinimumOptionsT()
+                self._operators.append(self.model.new_operator(kind, inputs, [new], options=options))
+                source = new
+        return source
+
+    def _as_float(self, index: int) -> int:
+        """The float form of an activation; other tensors as they are."""
+        if index not in self._integer and index not in self._float:
+            return index
+        if index not in self._float:
+            name = f"{self.model.name(index)}_float"
+            new = self._add_tensor(index, name, schema.TensorType.FLOAT32)
+            self._convert("DEQUANTIZE", self._integer[index], new)
+            self._float[index] = new
+        return self._float[index]
+
+    def _symmetric(self, index: int) -> ActivationGrid:
+        """The grid of an activation, or one that covers it with the zero point 0."""
+        grid = self.grids[index]
+        return activation_grid(*symmetric_range(*grid.real_range), self.bits) if grid.zero_point else grid
+
+    def _constant(self, index: int, grid: ActivationGrid | None, symmetric: bool) -> int:
+        """An integer copy of a float constant that stands where an activation could."""
+        values = self.model.constant(index)
+        if grid is None and index in self.grids:
+            grid = self.grids[index]  # on which values saturate that nothing can tell from its ends
+        elif grid is None:
+            low, high = float(values.min()), float(values.max())
+            grid = activation_grid(*(symmetric_range(low, high) if symmetric else (low, high)), self.bits)
+        quantization = quantization_parameters([grid.scale], [grid.zero_point])
+        return self.model.add_constant(f"{self.model.name(index)}_int{self.bits}", grid.quantize(values), quantization)
+
+    def _convert(self, name: str, source: int, target: int) -> None:
+        # Version 2 of QUANTIZE is the first that requantizes, version 2 of DEQUANTIZE the first that reads int8.
+        self._operators.append(self.model.new_operator(name, [source], [target], version=2 if self.bits == 8 else 3))
+
+
+def quantization_parameters(scales, zero_points, axis: int = 0):
+    """``QuantizationParametersT`` from scales and zero points."""
+    parameters = schema.QuantizationParametersT()
+    parameters.scale = np.asarray(scales, np.float32)
+    parameters.zeroPoint = np.asarray(zero_points, np.int64)
+    parameters.quantizedDimension = axis
+    return parameters

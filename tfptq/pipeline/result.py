@@ -1,0 +1,102 @@
+"""The end of every job: the file, the Keras simulation beside it, and the report."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+
+from tfptq.base.files import write_atomically
+from tfptq.base.text import counted
+from tfptq.config import QuantizationConfig
+from tfptq.fit.kernel import Fitted
+from tfptq.float_file.matching import KernelKey
+from tfptq.pipeline import steps as pipeline
+from tfptq.pipeline.steps import Activations, Job
+from tfptq.report import Report
+from tfptq.report.build import Outcome, build_report
+
+#: Samples that the per-layer output SNR of the report is measured on.
+REPORT_SAMPLES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizationResult:
+    """What ``quantize_keras_model`` and ``export_simulation`` return.
+
+    Attributes:
+        tflite: bytes of the quantized ``.tflite`` file.
+        keras_model: simulation of the quantized model in Keras; ``predict`` and ``fit`` work, ``.keras`` saves it, and
+            ``export_simulation`` writes the file of what training made of it.
+        report: what was done to each layer.
+        config: config that was used.
+    """
+
+    tflite: bytes
+    keras_model: keras.Model
+    report: Report
+    config: QuantizationConfig
+
+    def __repr__(self) -> str:
+        """A line; the fields are the whole file and a long report."""
+        report = self.report
+        layers = counted(len(report.layers), "layer")
+        return (
+            f"<QuantizationResult of {report.model_name!r}: {layers} quantized with {report.preset}, "
+            f"{len(self.tflite):,} bytes>"
+        )
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the ``.tflite`` file, all of it or nothing.
+
+        Raises:
+            OSError: the path cannot be written.
+        """
+        return write_atomically(path, self.tflite)
+
+
+def finish(
+    job: Job,
+    activations: Activations,
+    fitted: Fitted,
+    simulation: keras.Model,
+    fitted_without_statistics: Mapping[KernelKey, str],
+    notes: list[str],
+) -> QuantizationResult:
+    """Write the file and the report.
+
+    Args:
+        job: the job.
+        activations: grids of the file.
+        fitted: quantized weights, all of whose biases fit into int32.
+        simulation: Keras model that computes what the file does.
+        fitted_without_statistics: weight -> why it was fitted without the statistics that its config asks for.
+        notes: what single steps have to tell the user.
+    """
+    kernels = pipeline.kernel_plans(job, fitted)
+    tflite = pipeline.write(job, activations.plan, kernels)
+    with job.steps.step("report"):
+        outcome = Outcome(
+            model=job.network.model,
+            float_file=job.float_file,
+            plan=activations.plan,
+            weights=job.weights,
+            fitted=fitted,
+            kernels=kernels,
+            tflite=tflite,
+            samples={name: values[:REPORT_SAMPLES] for name, values in job.batch.items()},
+            reordered={} if job.network.reordered is None else job.network.reordered.layers,
+            fitted_without_statistics=fitted_without_statistics,
+            notes=tuple(notes),
+        )
+        report = build_report(
+            outcome,
+            job.config,
+            layer_config=job.network.config,
+            seed=job.seed,
+            num_samples=job.data.num_samples,
+            float_differences=job.differences,
+        )
+    report = replace(report, seconds=dict(job.steps.seconds))  # that of the report itself among them
+    return QuantizationResult(tflite, simulation, report, job.config)

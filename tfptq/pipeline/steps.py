@@ -1,0 +1,332 @@
+"""The steps between a float network and its quantized file, in the order in which ``quantize_keras_model`` takes them.
+
+Each is a function of the job and of what the steps before have found, and shows its own progress.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import keras
+import numpy as np
+
+from tfptq.base.progress import Progress
+from tfptq.config import QuantizationConfig
+from tfptq.core.affine import ActivationGrid, activation_grid
+from tfptq.data import CalibrationData
+from tfptq.data.errors import DataError
+from tfptq.fit.checkpoint import Checkpoint, fingerprint
+from tfptq.fit.kernel import Fitted, FittingTask
+from tfptq.fit.measure import Measurements, measure
+from tfptq.fit.order import (
+    asks_for_statistics,
+    bindings_by_key,
+    fit_weights,
+    ranges_for_kernels,
+    with_room_for_biases,
+    without_statistics,
+)
+from tfptq.fit.sequential import SequentialCalibration
+from tfptq.float_file.build import check_float_file, make_float_file
+from tfptq.float_file.float_file import FloatFile
+from tfptq.float_file.layer_operators import skipped_operators
+from tfptq.float_file.matching import KernelKey, WeightBinding, WeightKey, is_keras_weight, layer_name
+from tfptq.graph import few_samples
+from tfptq.layers import supports, weight_specs
+from tfptq.lowering.describe import describe
+from tfptq.lowering.emit import IntegerPlan, emit, plan_integers
+from tfptq.lowering.float_fallback import inputs_to_scale_in_float
+from tfptq.lowering.grids import Range
+from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.prepare.network import FloatNetwork
+from tfptq.simulation.assign import simulated_grids
+from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layout
+from tfptq.tflite.metadata import attach
+from tfptq.version import __version__
+
+#: Ranges that had to be widened make their readers' inputs coarser, so that others may have to be: layer after layer.
+MOST_WIDENINGS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What all steps read.
+
+    Attributes:
+        config: config of the model.
+        seed: seed of everything random.
+        steps: the job's progress.
+        network: float network, with the config of its layers.
+        float_file: float ``.tflite`` of the network.
+        data: calibration data, in full batches if the file wants a fixed number of samples.
+        batch: its first batch.
+        weights: float weights as canonical views ``[O, I, T]``.
+        layouts: position of an operator with a kernel -> layout that its kernel shall have.
+        in_float: position of an operator that computes in float because the config wants it -> the reason.
+        differences: step -> largest relative difference of an output that it made.
+    """
+
+    config: QuantizationConfig
+    seed: int
+    steps: Progress
+    network: FloatNetwork
+    float_file: FloatFile
+    data: CalibrationData
+    batch: dict[str, np.ndarray]
+    weights: dict[WeightKey, np.ndarray]
+    layouts: dict[int, str]
+    in_float: dict[int, str]
+    differences: dict[str, float]
+
+    def config_of(self, key: WeightKey) -> QuantizationConfig:
+        """Config of the layer of a weight."""
+        return self.network.config.for_layer(key[0])
+
+    @property
+    def fits_narrow_activations(self) -> bool:
+        """Whether weights are fitted to activations of less than 8 bits, which only the simulation has."""
+        return self.config.activation_aware and self.config.activation_bits < 8
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """What is known of the activations.
+
+    Attributes:
+        measurements: what calibration measured.
+        plan: operators on integers, and the grids of the file.
+        simulated: tensor index -> grid in the Keras simulation.
+        known: tensor index -> range that the plan has in place of the measured one.
+    """
+
+    measurements: Measurements
+    plan: IntegerPlan
+    simulated: Mapping[int, ActivationGrid]
+    known: Mapping[int, Range] = field(default_factory=dict)
+
+    def rounded(self, config: QuantizationConfig) -> Mapping[int, ActivationGrid]:
+        """Grids that weights are fitted on: none, unless the config wants them fitted to rounded activations."""
+        return self.simulated if config.activation_aware and config.activation_bits <= 8 else {}
+
+
+def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps: Progress) -> Job:
+    """Convert the network to a float file, and decide what of it stays float and how kernels are stored.
+
+    Raises:
+        ValueError: the converter refuses the network, or changes what it computes; there is no kernel to quantize; a
+            layer that shall be skipped cannot be told from others, or cannot have the layout that it shall have.
+    """
+    weights, data, batch = kernel_views(network.model), network.data, network.batch
+    with steps.step("convert"):
+        # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
+        narrow = [key for key in weights if network.config.for_layer(key[0]).weight_bits < 8]
+        float_file = make_float_file(network.model, weights, narrow)
+        _check_kernels(network.model, weights, float_file)
+        if float_file.batch_size not in (None, network.batch_size):
+            data = data.in_full_batches(float_file.batch_size)
+            batch = next(iter(data))
+        few = few_samples(batch, float_file.batch_size)
+        differences = {**network.differences, "convert": check_float_file(float_file, network.model, few)}
+    layouts = plan_layouts(float_file.model, float_file.bindings, lambda key: network.config.for_layer(key[0]))
+    by_layout = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
+    in_float = {**skipped_operators(float_file, network.model, network.config), **by_layout}
+    return Job(
+        config=config,
+        seed=seed,
+        steps=steps,
+        network=network,
+        float_file=float_file,
+        data=data,
+        batch=batch,
+        weights=weights,
+        layouts=layouts,
+        in_float=in_float,
+        differences=differences,
+    )
+
+
+def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:
+    """(layer, weight) -> float canonical view ``[O, I, T]`` of every weight that can be quantized."""
+    return {
+        (layer.name, spec.name): spec.values()
+        for layer in model.layers
+        if supports(layer)
+        for spec in weight_specs(layer)
+    }
+
+
+def _check_kernels(model: keras.Model, weights: Mapping[WeightKey, np.ndarray], float_file: FloatFile) -> None:
+    """Refuse a network without a kernel: neither in a layer that tfptq knows, nor made by the converter of others."""
+    if weights or float_file.bindings:
+        return
+    kinds = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.weights)
+    raise ValueError(
+        f"the model {model.name!r} has no layer that tfptq can quantize, only {kinds}, of which the converter makes "
+        "no convolution or dense operator; teach it one with tfptq.layers.register"
+    )
+
+
+def calibrate(job: Job) -> Activations:
+    """Measure the float network, and choose the grids of its activations."""
+    with job.steps.step("calibrate", total=job.data.known_samples) as advance:
+        measurements = measure(job.float_file, job.data, job.config.calibration, advance)
+        plan = plan_activations(job, measurements)
+        return Activations(measurements, plan, simulated_grids(job.float_file, measurements, plan, job.config))
+
+
+def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, Range] | None = None) -> IntegerPlan:
+    """Decide which operators run on integers, and on which grids.
+
+    Args:
+        job: the job.
+        measurements: what calibration measured.
+        known: tensor index -> range, in place of the measured one.
+    """
+    bits = job.config.device_activation_bits
+    ranges = {**measurements.ranges(job.config.calibration, bits), **(known or {})}
+    in_float = job.in_float
+    if job.config.input_type == "float32":
+        in_float = {**inputs_to_scale_in_float(job.float_file.model, ranges), **in_float}
+    return plan_integers(job.float_file.model, ranges, bits, in_float, measurements.clipped)
+
+
+def fit(
+    job: Job, activations: Activations, checkpoint_dir: str | os.PathLike | None, max_memory: int
+) -> tuple[Fitted, dict[KernelKey, str]]:
+    """Quantize the weights.
+
+    Returns:
+        The quantized weights, and why some were fitted without the statistics that their configs ask for.
+    """
+    bindings = quantized_bindings(job, activations.plan)
+    with job.steps.step("fit", total=len(bindings_by_key(bindings))) as advance:
+        task, prefix, fitted_without_statistics = fitting_task(job, activations), None, {}
+        if any(asks_for_statistics(task, key, own) for key, own in bindings_by_key(bindings).items()):
+            part = job.data.spread(job.config.statistics_samples)
+            grids = activations.rounded(job.config)
+            prefix = SequentialCalibration(job.float_file, part, part.num_samples, max_memory, grids)
+            fitted_without_statistics = without_statistics(task, bindings, prefix)
+        fitted = fit_weights(task, bindings, prefix, _checkpoint(job, checkpoint_dir), advance)
+    if job.network.reordered is not None:
+        fitted = _with_permutations(fitted, job.network.reordered.output_orders)
+    return fitted, fitted_without_statistics
+
+
+def fitting_task(job: Job, activations: Activations) -> FittingTask:
+    """What the weights are fitted for."""
+    return FittingTask(
+        float_file=job.float_file,
+        weights=job.weights,
+        measurements=activations.measurements,
+        grids=activations.plan.grids,
+        config_of=job.config_of,
+        seed=job.seed,
+    )
+
+
+def quantized_bindings(job: Job, plan: IntegerPlan) -> tuple[WeightBinding, ...]:
+    """The kernels of operators on integers, and of those whose layout computes in float."""
+    stored = {at for at, layout in job.layouts.items() if layout in FLOAT_LAYOUTS}
+    quantized = stored.union(plan.operators)
+    return tuple(binding for binding in job.float_file.bindings if binding.operator in quantized)
+
+
+def _checkpoint(job: Job, folder: str | os.PathLike | None) -> Checkpoint | None:
+    """The checkpoint folder of the job, or None when there is no folder. Reads all samples twice.
+
+    Raises:
+        DataError: the samples differ from pass to pass, so that no later run could tell its job.
+    """
+    if folder is None:
+        return None
+    digest = job.data.digest()
+    if digest != job.data.digest():
+        raise DataError(
+            "checkpoint_dir needs the same samples in the same order each time, and the calibration dataset is another "
+            "one in each pass; shuffle a tf.data.Dataset with a seed and reshuffle_each_iteration=False, leave random "
+            "changes of samples out, or pass arrays"
+        )
+    parts = [job.float_file.data, job.config.to_json(), str(job.seed), digest, __version__]
+    return Checkpoint(folder, fingerprint(*parts))
+
+
+def _with_permutations(fitted: Fitted, orders: Mapping[str, np.ndarray]) -> Fitted:
+    """Note with each weight the order in which reordering put its layer's output channels."""
+    return {
+        key: replace(item, weight=replace(item.weight, permutation=orders[key[0]]))
+        if is_keras_weight(key) and key[0] in orders
+        else item
+        for key, item in fitted.items()
+    }
+
+
+def calibrate_again(job: Job, activations: Activations, fitted: Fitted) -> Activations:
+    """Measure the network with its quantized weights: coarse ones move the activations."""
+    if all(item.weight.bits >= 8 for item in fitted.values()):
+        return activations
+    with job.steps.step("calibrate again", total=job.data.known_samples) as advance:
+        float_file = job.float_file.with_kernels(kernel_plans(job, fitted))
+        measurements = measure(float_file, job.data, job.config.calibration, advance)
+        plan, simulated = plan_activations(job, measurements), activations.simulated
+        if not job.fits_narrow_activations:  # else weights were fitted to the grids as they are
+            simulated = simulated_grids(job.float_file, measurements, plan, job.config)
+    return Activations(measurements, plan, simulated)
+
+
+def with_room(job: Job, activations: Activations, fitted: Fitted) -> tuple[Activations, Fitted]:
+    """Enlarge scales under which the int32 bias of some kernel would overflow, and ranges that runtimes refuse.
+
+    Raises:
+        ValueError: the range of a result widens that of its own kernel's input, and so on.
+    """
+    wider: dict[int, Range] = {}
+    for _ in range(MOST_WIDENINGS):
+        fitted = with_room_for_biases(fitting_task(job, activations), fitted, activations.plan.grids)
+        wider = ranges_for_kernels(job.float_file.model, activations.plan, fitted)
+        known = {**activations.known, **wider}
+        plan = plan_activations(job, activations.measurements, known) if wider else activations.plan
+        if plan.grids == activations.plan.grids:
+            return activations, fitted
+        activations = Activations(activations.measurements, plan, _simulated_with(activations, plan), known)
+    model = job.float_file.model
+    named = {
+        layer_name(model, key)
+        for key, item in fitted.items()
+        for binding in item.bindings
+        if model.operators[binding.operator].outputs[0] in wider
+    }
+    raise ValueError(
+        f"weights are too large for 8-bit activations in {', '.join(map(repr, sorted(named)))}: one step of the input "
+        "is more than the whole result; leave the layer in float with skip=True by an override"
+    )
+
+
+def _simulated_with(activations: Activations, plan: IntegerPlan) -> dict[int, ActivationGrid]:
+    """The grids of the simulation, where those of the file change: of its own bits, which may be fewer."""
+    before, after = activations.plan.grids, plan.grids
+    changed = {index for index in after if after[index] != before.get(index)}
+    return {
+        index: activation_grid(*after[index].real_range, grid.bits) if index in changed else grid
+        for index, grid in activations.simulated.items()
+    }
+
+
+def kernel_plans(job: Job, fitted: Fitted) -> list[KernelPlan]:
+    """What the emitter shall write, for every use of every fitted weight."""
+    plans = []
+    for key, item in fitted.items():
+        for binding in item.bindings:
+            layer = layer_name(job.float_file.model, key)
+            # A kernel without a planned layout is the weight of no layer.
+            layout = settle_layout(layer, job.layouts.get(binding.operator, "int8"), item.weight)
+            plans.append(KernelPlan(binding, item.weight, item.bias_of(job.float_file, binding), layout))
+    return plans
+
+
+def write(job: Job, plan: IntegerPlan, kernels: list[KernelPlan]) -> bytes:
+    """The quantized file, with its metadata."""
+    with job.steps.step("emit"):
+        types = {"input_type": job.config.input_type, "output_type": job.config.output_type}
+        emitted = emit(job.float_file.data, plan, kernels, **types)
+        attach(emitted.model.root, describe(emitted, kernels, job.config, job.seed))
+        return emitted.model.to_bytes()

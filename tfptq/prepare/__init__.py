@@ -1,0 +1,1 @@
+"""What happens to the Keras network before conversion. Each step is float-equal, and checked for it."""

@@ -1,0 +1,221 @@
+"""The float side of quantization: the canonical network, channels equalized, rotated and reordered, and the samples.
+
+Everything here leaves the function of the network as it is; each step is checked for that on some samples.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfptq.base.progress import Progress
+from tfptq.base.text import counted
+from tfptq.config import QuantizationConfig
+from tfptq.data import CalibrationData, calibration_data
+from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, uneven_inputs
+from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
+from tfptq.graph.rebuild import unknown_class
+from tfptq.layers import QuantizeAnnotate, supports, wrappers
+from tfptq.prepare.bits import choose_bits
+from tfptq.prepare.equalize import equalize_channels
+from tfptq.prepare.reorder import ReorderedModel, reorder_channels
+from tfptq.prepare.rotate import rotate_linear_channels
+
+#: Samples that tell the sizes of the channels of inputs.
+SAMPLES_OF_INPUTS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class FloatNetwork:
+    """A float network that is ready to be converted and quantized.
+
+    Attributes:
+        model: canonical Keras model.
+        data: the calibration data; in full batches if the model wants a fixed number of samples.
+        batch: its first batch.
+        config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
+        reordered: what reordering did; None if it was not asked for.
+        differences: step -> largest relative difference of an output that it made.
+        notes: what to tell the user.
+    """
+
+    model: keras.Model
+    data: CalibrationData
+    batch: dict[str, np.ndarray]
+    config: QuantizationConfig
+    reordered: ReorderedModel | None
+    differences: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def batch_size(self) -> int | None:
+        """Number of samples that the model takes at once; None for any."""
+        return self.model.inputs[0].shape[0]
+
+
+def prepare(
+    model: keras.Model | str | os.PathLike, dataset: Any, config: QuantizationConfig, seed: int, steps: Progress
+) -> FloatNetwork:
+    """Fold BatchNorms, choose bits, equalize, rotate and reorder channels, as the config asks.
+
+    Args:
+        model: Keras model or the path of one.
+        dataset: what ``tfptq.calibration_data`` takes.
+        config: how to quantize.
+        seed: seed of everything random.
+        steps: the job's progress.
+
+    Raises:
+        ValueError: the model or the data cannot be used, an override fits no layer, or a step changed what the
+            network computes.
+        FileNotFoundError: no model at the path.
+    """
+    original = load_model(model)
+    if isinstance(original, keras.Model) and wrappers(original):
+        raise ValueError(
+            f"the model {original.name!r} is a simulation of a quantized one; tfptq.export_simulation writes its file. "
+            "To quantize it anew, take the wrappers off with tfptq.layers.strip"
+        )
+    _refuse_annotations(original)
+    with steps.step("canonicalise"):
+        canonical = canonicalise(original)
+        config = pinned_config(config, canonical)
+        data = calibration_data(canonical, dataset)
+        fixed_batch = canonical.inputs[0].shape[0]
+        if fixed_batch is not None:
+            data = data.in_full_batches(fixed_batch)
+        batch = next(iter(data))
+        uneven = uneven_inputs(original, data.spread(SAMPLES_OF_INPUTS))
+        notes = _notes_on_inputs(uneven.values(), config.input_type)
+        if uneven and config.input_type == "float32":
+            canonical = canonicalise(original, uneven)
+        differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
+        few = few_samples(batch, fixed_batch)
+        config, _ = choose_bits(config, canonical)
+    if config.equalize:
+        with steps.step("equalize"):
+            equalized = equalize_channels(canonical, config, data)
+            if equalized is not canonical:
+                differences["equalize"] = max(check_float_equal(canonical, equalized, few).values())
+            canonical = equalized
+    if config.rotate:
+        with steps.step("rotate") as advance:
+            rotated = rotate_linear_channels(canonical, config, seed, advance)
+            if rotated is not canonical:
+                differences["rotate"] = max(check_float_equal(canonical, rotated, few).values())
+            canonical = rotated
+    reordered = None
+    if config.reorder:
+        with steps.step("reorder") as advance:
+            reordered = reorder_channels(canonical, config, advance=advance)
+            differences["reorder"] = max(check_float_equal(canonical, reordered.model, few).values())
+            canonical = reordered.model
+    return FloatNetwork(
+        model=canonical,
+        data=data,
+        batch=batch,
+        config=config,
+        reordered=reordered,
+        differences=differences,
+        notes=notes,
+    )
+
+
+def _refuse_annotations(model: keras.Model) -> None:
+    """An annotation may hold any ``QuantizeConfig``, which the pipeline could not follow; none is passed over."""
+    layers = model._flatten_layers() if isinstance(model, keras.Model) else ()
+    marked = [layer.layer.name for layer in layers if isinstance(layer, QuantizeAnnotate)]
+    if marked:
+        raise ValueError(
+            f"the model {model.name!r} has {counted(len(marked), 'annotated layer')}, the first {marked[0]!r}, and "
+            "quantize_keras_model does not follow annotations. "
+            "tfptq.export_simulation(tfptq.layers.quantize_apply(model), dataset) writes the file of what they say; or "
+            "pass the model without quantize_annotate_layer, and say what differs by overrides of the config"
+        )
+
+
+def _notes_on_inputs(uneven: Iterable[str], input_type: str) -> tuple[str, ...]:
+    """Inputs whose channels would have to be normalized in float, in front of the first grid."""
+    if input_type == "float32":
+        return ()
+    return tuple(
+        f"input {name!r}: its channels (columns) differ too much in size for one {input_type} grid and for the weights "
+        "that read them; keep input_type='float32', or normalize the samples before the model"
+        for name in dict.fromkeys(uneven)
+    )
+
+
+def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
+    """The model, or the one in a file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a ``.keras`` or ``.h5`` file, or one that Keras cannot read; a class that Keras does not know is
+            named.
+    """
+    if not isinstance(model, str | os.PathLike):
+        return model
+    path = Path(model)
+    if path.suffix not in (".keras", ".h5"):
+        raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {path}")
+    try:
+        return _read_model(path)
+    except (OSError, TypeError, ValueError) as error:
+        unknown = unknown_class(error)
+        if unknown in OPERATIONS:
+            raise ValueError(
+                f"the model file {path} holds operations on tensors as Keras 2 stored them ({unknown}), which Keras 3 "
+                "cannot read; build the model anew by its code, with Keras 3, and fetch the weights with "
+                "model.load_weights(path)"
+            ) from error
+        if unknown:
+            raise ValueError(
+                f"the model file {path} holds the custom class or function {unknown!r}, which Keras does not know; "
+                f"load it with keras.saving.load_model(path, custom_objects={{{unknown!r}: ...}}) and pass the "
+                "model, or register it with keras.saving.register_keras_serializable before"
+            ) from error
+        raise ValueError(
+            f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
+            "keras.Model itself"
+        ) from error
+
+
+def _read_model(path: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (TypeError, ValueError):
+        model = load_legacy_h5(path) if path.suffix == ".h5" else None
+        if model is None:
+            raise
+        return model
+
+
+def pinned_config(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:
+    """The config with ``edge_bits`` applied to the layers at the edges of a model, its overrides checked.
+
+    Depthwise convolutions of one tap have a weight for each channel (a BatchNormalization is made one): they keep 8
+    bits, and the layers behind them are at the edges.
+
+    Args:
+        config: how to quantize.
+        model: canonical Keras model.
+
+    Raises:
+        ValueError: an override matches no layer or does not fit one.
+    """
+    names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
+    scales = [name for name in names if _scales_channels(model.get_layer(name))]
+    pinned = config.with_pinned_edges(edge_layers(model, [name for name in names if name not in scales]))
+    pinned = pinned.with_pinned(scales, 8)
+    pinned.check_overrides(names)
+    return pinned
+
+
+def _scales_channels(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.DepthwiseConv2D) and set(layer.kernel_size) == {1}

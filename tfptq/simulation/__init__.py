@@ -1,0 +1,1 @@
+"""Put what was fitted into the Keras simulation."""
