@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
+from float_files import kernels_of
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
@@ -19,10 +20,10 @@ from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView, float_scales, quantize_nearest
 from tfptq.core.weight_scales import fit_scales
 from tfptq.float_file.convert import convert_float
-from tfptq.float_file.matching import bind_weights, replace_kernel
+from tfptq.float_file.matching import replace_kernel
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit, plan_integers
-from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.tflite.layouts.choose import INTEGER_LAYOUTS, LayoutError, layout_obstacle, plan_layout, settle_layout
 from tfptq.tflite.layouts.constants import half_scales, pack_int4
 from tfptq.tflite.layouts.sizes import stored_bytes
@@ -58,18 +59,19 @@ def float_file(kind):
 
 
 def emitted(kind, layout, config):
-    """(file in a layout, float file with the same weights, the kernel plan)."""
+    """(file in a layout, float file with the same weights, the kernel)."""
     model = TFLiteModel(float_file(kind))
-    (binding,) = bind_weights(model, {})
-    weight = binding.view.to_view(model.constant(binding.kernel))
-    weight = quantize_nearest(weight, fit_scales(weight, config), config.weight_bits)
-    kernel = KernelPlan(binding, weight, np.linspace(-1, 1, len(weight.codes), dtype=np.float32), layout)
-    skipped = {} if layout in INTEGER_LAYOUTS else {binding.operator: "in float"}
+    (found,) = kernels_of(model)
+    (use,) = found.uses
+    weight = quantize_nearest(found.values, fit_scales(found.values, config), config.weight_bits)
+    shift = np.linspace(-1, 1, len(weight.codes), dtype=np.float32)
+    kernel = QuantizedKernel.of(found, KernelPlan(config, layout), weight, shift)
+    skipped = {} if layout in INTEGER_LAYOUTS else {use.operator: "in float"}
     plan = plan_integers(model, dict.fromkeys(model.activations(), (-4.0, 4.0)), skipped=skipped)
     result = emit(float_file(kind), plan, [kernel])
     attach(result.model.root, describe(result, [kernel], config, 0))
-    dequantized = kernel.binding.view.from_view(kernel.weight_in_file.dequantize())
-    replace_kernel(model, model.operators[binding.operator], dequantized, kernel.bias)
+    values, bias = kernel.stored_values(use)
+    replace_kernel(model, model.operators[use.operator], use.view.from_view(values), bias)
     return result.model.to_bytes(), model.to_bytes(), kernel
 
 
@@ -148,12 +150,12 @@ def test_native_layout_inside_its_window(blocks):
         expected = output(dequantized, samples("wide"), resolver, runtime)
         if resolver == "REF":
             # The reason that native is only taken when it is asked for.
-            np.testing.assert_array_equal(found, np.broadcast_to(kernel.bias, found.shape))
+            np.testing.assert_array_equal(found, np.broadcast_to(kernel.stored_values(kernel.uses[0])[1], found.shape))
             continue
         # Activations are quantized to 8 bits for each sample at run time.
         assert np.abs(found - expected).max() <= 0.02 * np.abs(expected).max()
     assert "native tensor" in tfptq.verify(file).render()
-    scales = kernel.weight_in_file.scales.values()
+    scales = kernel.in_file(kernel.uses[0]).scales.values()
     np.testing.assert_array_equal(scales, scales.astype(np.float16).astype(np.float32))
 
 
@@ -279,7 +281,7 @@ def test_stored_bytes_are_those_of_the_file(layout):
     found = sum(len(model.root.buffers[tensor.buffer].data) for tensor in (tensors[index], *scales))
     if layout in INTEGER_LAYOUTS:
         found += 4 * len(tensors[index].quantization.scale)
-    assert stored_bytes(layout, kernel.weight_in_file, kernel.binding.view) == found
+    assert stored_bytes(layout, kernel.in_file(kernel.uses[0]), kernel.uses[0].view) == found
 
 
 def tampered(file, name, change):
