@@ -39,8 +39,8 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["tfptq", "tfptq.*", "converters", "converters.*"]),
-    package_data={"tfptq": ["**/*.fbs"]},
+    packages=find_packages(include=["tfptq", "tfptq.*"]),
+    package_data={"tfptq": ["py.typed", "**/*.fbs"]},
     python_requires=">=3.10",
     install_requires=[
         "absl-py>=1.4",
@@ -60,10 +60,11 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "tfptq-keras-to-tflite = converters.keras_to_tflite:main",
-            "tfptq-inspect = converters.inspect_tflite:main",
-            "tfptq-sweep-granularity = converters.sweep_granularity:main",
-            "tfptq-verify = converters.verify_tflite:main",
+            "tfptq = tfptq.cli.main:main",
+            "tfptq-inspect = tfptq.cli.inspect:main",
+            "tfptq-keras-to-tflite = tfptq.cli.convert:main",
+            "tfptq-sweep-granularity = tfptq.cli.sweep:main",
+            "tfptq-verify = tfptq.cli.verify:main",
         ],
     },
     classifiers=[

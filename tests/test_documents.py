@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tfptq
+from tfptq.cli.main import PROGRAMS as SUBCOMMANDS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -16,10 +17,11 @@ DOCUMENTS = sorted(
 )
 WITH_SNIPPETS = ("README.md", "docs/guide.md")
 PROGRAMS = {
-    "tfptq-keras-to-tflite": "keras_to_tflite",
-    "tfptq-inspect": "inspect_tflite",
-    "tfptq-verify": "verify_tflite",
-    "tfptq-sweep-granularity": "sweep_granularity",
+    "tfptq-keras-to-tflite": "convert",
+    "tfptq-inspect": "inspect",
+    "tfptq-verify": "verify",
+    "tfptq-sweep-granularity": "sweep",
+    **{f"tfptq {name}": name for name in SUBCOMMANDS},
 }
 
 
@@ -77,9 +79,8 @@ def test_every_preset_is_in_the_readme():
 def test_flags_of_commands_exist(document):
     for _, text in blocks(document, " *"):
         for command in text.replace("\\\n", " ").splitlines():
-            program = command.split(maxsplit=1)[0] if command.strip() else ""
-            if program in PROGRAMS:
-                flags = import_module(f"converters.{PROGRAMS[program]}").FLAGS
+            for program in (name for name in PROGRAMS if command.startswith(f"{name} ")):
+                flags = import_module(f"tfptq.cli.{PROGRAMS[program]}").FLAGS
                 assert [name for name in re.findall(r"\s--(\w+)", command) if name not in flags] == [], command
 
 
