@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from snippets import WITH_SNIPPETS, blocks
 
 import tfptq
 from tfptq.cli.main import PROGRAMS as SUBCOMMANDS
@@ -15,7 +16,6 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix() for place in ("*.md", "docs/*.md", "examples/*/*.md") for path in ROOT.glob(place)
 )
-WITH_SNIPPETS = ("README.md", "docs/guide.md")
 PROGRAMS = {
     "tfptq-keras-to-tflite": "convert",
     "tfptq-inspect": "inspect",
@@ -23,13 +23,6 @@ PROGRAMS = {
     "tfptq-sweep-granularity": "sweep",
     **{f"tfptq {name}": name for name in SUBCOMMANDS},
 }
-
-
-def blocks(document, language):
-    """(number of the line before, text) of the fenced blocks of a language."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    for match in re.finditer(rf"^ *```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
-        yield text.count("\n", 0, match.start()) + 1, match[1]
 
 
 @pytest.fixture
