@@ -16,7 +16,9 @@ def read_version() -> str:
 
 TEST_REQUIRES = [
     "hypothesis>=6.100",
+    "import-linter>=2.10",
     "matplotlib>=3.8",
+    "mypy>=1.15",
     "pillow>=10",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -46,6 +48,7 @@ setup(
         "absl-py>=1.4",
         "ai-edge-litert>=2.3",
         "flatbuffers>=24.3",
+        "h5py>=3.10",
         "numpy>=1.26",
         "tensorflow>=2.16",
         "tensorflow-model-optimization>=0.8",
