@@ -1,11 +1,10 @@
 """What type checkers make of the package: mypy reads a user's program, and the snippets of the documents."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from mypy import api
 from snippets import WITH_SNIPPETS, blocks
 
 import tfptq
@@ -23,11 +22,12 @@ def complaints(tmp_path_factory):
         programs.append(folder / f"{Path(document).stem}.py")
         programs[-1].write_text("\n".join(code for _, code in blocks(document, "python")))
     flags = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", f"--cache-dir={folder}"]
-    command = [sys.executable, "-m", "mypy", *flags, *map(str, programs)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={"MYPYPATH": str(ROOT)})
-    assert done.returncode in (0, 1), done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MYPYPATH", str(ROOT))
+        output, errors, code = api.run([*flags, *map(str, programs)])
+    assert code in (0, 1), errors
     found = {program.name: [] for program in programs}
-    for line in done.stdout.splitlines():
+    for line in output.splitlines():
         if ": error: " in line:
             name, number, text = line.split(":", 2)
             found[Path(name).name].append((int(number), text))
