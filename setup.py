@@ -41,8 +41,9 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     packages=find_packages(include=["tfptq", "tfptq.*"]),
-    package_data={"tfptq": ["py.typed", "**/*.fbs"]},
+    package_data={"tfptq": ["py.typed", "*.pyi", "**/*.fbs"]},
     python_requires=">=3.10",
     install_requires=[
         "absl-py>=1.4",
@@ -76,5 +77,6 @@ setup(
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )
