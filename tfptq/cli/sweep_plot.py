@@ -3,9 +3,12 @@
 import importlib.util
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfptq.base.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Size of the names of points.
 _NAME_SIZE = 7
@@ -22,12 +25,7 @@ def require_matplotlib() -> None:
 
 
 def write_plot(path: Path, records: list[dict[str, Any]]) -> None:
-    """Draw signal to noise, and accuracy or agreement where there is one, over the number of scales.
-
-    Args:
-        path: the PNG file to write.
-        records: finished cells.
-    """
+    """Draw signal to noise, and accuracy or agreement where there is one, over the number of scales, as a PNG."""
     from matplotlib.figure import Figure
 
     quality = next((name for name in ("accuracy", "agreement") if records[0][name] is not None), None)
@@ -49,22 +47,18 @@ def write_plot(path: Path, records: list[dict[str, Any]]) -> None:
         axes.legend()
     figure.draw_without_rendering()  # from here on points have their places on the page
     for axes, name in zip(figure.axes, shown, strict=True):
-        _write_names(axes, [(record["scales"], record[name], record["granularity"]) for record in records])
+        drawn = [record for record in records if record[name] is not None]
+        _write_names(axes, {(record["scales"], record[name], record["granularity"]) for record in drawn})
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     write_atomically(path, content.getvalue())
 
 
-def _write_names(axes, points: list[tuple[int, float | None, str]]) -> None:
-    """Write the names of points beside them, those of the same number of scales one above the other.
-
-    Args:
-        axes: the panel.
-        points: x, y and name; those without a y are left out.
-    """
+def _write_names(axes: "Axes", points: set[tuple[int, float, str]]) -> None:
+    """Write the names of points ``(x, y, name)`` beside them, those of the same x one above the other."""
     lowest: dict[int, float] = {}  # x -> where the next name may begin, in pixels
     pixels_per_point = axes.figure.dpi / 72
-    for x, y, name in sorted({point for point in points if point[1] is not None}):
+    for x, y, name in sorted(points):
         own = axes.transData.transform((x, y))[1]
         height = max(own, lowest.get(x, own))
         lowest[x] = height + _NAME_SIZE * pixels_per_point

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from converters import granularity_plot, sweep_granularity
-from converters.granularity_cells import Cell, Records, grid, mean_snr_db, parse_granularity
+from tfptq.cli import sweep as program
+from tfptq.cli import sweep_plot
+from tfptq.cli.sweep_cells import Cell, Records, grid, mean_snr_db, parse_granularity
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 
 GRID = ("--granularities=tensor,8x16", "--noplot")
@@ -22,7 +23,7 @@ def labelled(files, digits):
 
 
 def sweep(files, output, *flags):
-    return sweep_granularity.main(
+    return program.main(
         [
             "sweep_granularity.py",
             f"--model={files / 'net.keras'}",
@@ -82,7 +83,7 @@ def test_records_and_plot(labelled, tmp_path):
 def test_without_labels_or_evaluation_data(files, tmp_path):
     flags = [f"--model={files / 'net.keras'}", f"--calibration_data={files / 'samples.npy'}", "--noplot"]
     flags += [f"--output={tmp_path}", "--samples=16", "--granularities=channel"]
-    assert sweep_granularity.main(["sweep_granularity.py", *flags]) == 0
+    assert program.main(["sweep_granularity.py", *flags]) == 0
     (record,) = json.loads((tmp_path / "cells.json").read_text())["cells"].values()
     assert record["accuracy"] is None and record["agreement"] > 0.9 and record["snr_db"] > 10
     assert not (tmp_path / "plot.png").exists()
@@ -96,13 +97,13 @@ def test_files_that_take_one_sample_at_a_time(tmp_path):
     np.save(tmp_path / "samples.npy", np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32))
     flags = [f"--model={tmp_path / 'net.keras'}", f"--calibration_data={tmp_path / 'samples.npy'}", "--noplot"]
     flags += [f"--output={tmp_path}", "--granularities=channel", "--bits=8"]
-    assert sweep_granularity.main(["sweep_granularity.py", *flags]) == 0
+    assert program.main(["sweep_granularity.py", *flags]) == 0
     (record,) = json.loads((tmp_path / "cells.json").read_text())["cells"].values()
     assert record["snr_db"] > 20
 
 
 def test_matplotlib_is_asked_for_before_the_work(labelled, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(granularity_plot.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sweep_plot.importlib.util, "find_spec", lambda name: None)
     assert sweep(labelled, tmp_path / "study") == 1
     assert "pip install matplotlib, or give --noplot" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
@@ -173,13 +174,13 @@ def test_granularities_are_read():
 
 def test_outputs_that_are_no_scores():
     expected = np.ones((4, 3, 2), np.float32)
-    assert sweep_granularity.judge(expected, expected + 0.1, None) == {
+    assert program.judge(expected, expected + 0.1, None) == {
         "snr_db": pytest.approx(20, abs=1e-4),
         "agreement": None,
         "accuracy": None,
     }
     with pytest.raises(ValueError, match="no class scores"):
-        sweep_granularity.judge(expected, expected, np.zeros(4, int))
+        program.judge(expected, expected, np.zeros(4, int))
 
 
 def test_records_survive(tmp_path):
@@ -193,10 +194,10 @@ def test_a_folder_of_images_is_another_one_when_an_image_changes(tmp_path):
     stamps = []
     for name, content in [("a.png", b"one"), ("b.png", b"two"), ("b.png", b"longer")]:
         (folder / name).write_bytes(content)
-        stamps.append(sweep_granularity._stamp(tmp_path))
+        stamps.append(program._stamp(tmp_path))
     assert len({digest for _, digest in stamps}) == 3
     (folder / "notes.txt").write_text("no image")
-    assert sweep_granularity._stamp(tmp_path) == stamps[-1]
+    assert program._stamp(tmp_path) == stamps[-1]
 
 
 def test_mean_signal_to_noise_counts_exact_layers():

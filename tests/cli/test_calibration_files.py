@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from converters.calibration_files import load_calibration_data
-from converters.command_line import UsageError
+from tfptq.cli.calibration_files import load_calibration_data
+from tfptq.cli.command_line import UsageError
 from tfptq.data.checks import InputSpec
 
 IMAGE = (InputSpec("image", (6, 4, 3), "float32"),)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.command_line import UsageError
+from tfptq.cli.command_line import UsageError
 
 if TYPE_CHECKING:  # the flags need not wait for TensorFlow, and arrays need no Pillow
     from PIL import Image
@@ -50,10 +50,9 @@ def load_calibration_data(
         ValueError: unknown kind of file, no images, or images for a model that takes none.
         OSError: no such file, or it cannot be read.
     """
-    _require_preprocessing(path, preprocessing)
     path = Path(path)
     if path.is_dir():
-        return _image_folder(path, inputs, samples, seed, preprocessing)
+        return _image_folder(path, inputs, samples, seed, _needed_preprocessing(preprocessing))
     if path.suffix not in (".npy", ".npz"):
         raise ValueError(f"calibration data {path} is neither a .npy or .npz file nor an existing folder of images")
     loaded = load_arrays(path, "calibration data")
@@ -96,8 +95,8 @@ def check_preprocessing(preprocessing: str | None, *paths: str | Path) -> None:
     Raises:
         UsageError: a path is a folder, and the preprocessing is None; or it is given, and all paths are files.
     """
-    for path in paths:
-        _require_preprocessing(path, preprocessing)
+    if any(Path(path).is_dir() for path in paths):
+        _needed_preprocessing(preprocessing)
     if preprocessing is not None and all(Path(path).is_file() for path in paths):
         raise UsageError(
             f"--preprocessing={preprocessing} is for folders of images; the arrays in {paths[0]} are taken as they "
@@ -105,11 +104,12 @@ def check_preprocessing(preprocessing: str | None, *paths: str | Path) -> None:
         )
 
 
-def _require_preprocessing(path: str | Path, preprocessing: str | None) -> None:
-    if preprocessing is None and Path(path).is_dir():
+def _needed_preprocessing(preprocessing: str | None) -> str:
+    if preprocessing is None:
         raise UsageError(
             f"images need --preprocessing, which says how pixels 0..255 become inputs: {', '.join(PREPROCESSING)}"
         )
+    return preprocessing
 
 
 def _choice(count: int, samples: int, seed: int) -> np.ndarray:
@@ -121,10 +121,10 @@ def _choice(count: int, samples: int, seed: int) -> np.ndarray:
 
 def _chosen(arrays: dict[str, np.ndarray], samples: int, seed: int) -> dict[str, np.ndarray]:
     """The same choice of samples from each array; arrays of different lengths are left for ``tfptq`` to refuse."""
-    lengths = {len(array) if array.ndim else None for array in arrays.values()}
-    if len(lengths) != 1 or None in lengths or samples == 0 or samples >= min(lengths):
+    lengths = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if len(lengths) != 1 or samples == 0 or samples >= max(lengths):
         return arrays
-    indices = _choice(min(lengths), samples, seed)
+    indices = _choice(max(lengths), samples, seed)
     return {name: array[indices] for name, array in arrays.items()}
 
 
@@ -156,12 +156,13 @@ def _image_shape(inputs: "tuple[InputSpec, ...]") -> tuple[int, int, int]:
             f"a folder of images serves models with one input; this one has {len(inputs)}: use a .npz file"
         )
     (spec,) = inputs
-    if len(spec.shape) != 3 or None in spec.shape or spec.shape[2] not in _IMAGE_MODES:
-        raise ValueError(
-            f"a folder of images serves inputs [batch, height, width, 1, 3 or 4] of fixed size; "
-            f"the input {spec.name!r} is {spec}: use a .npy file"
-        )
-    return spec.shape
+    match spec.shape:
+        case (int(height), int(width), int(channels)) if channels in _IMAGE_MODES:
+            return height, width, channels
+    raise ValueError(
+        f"a folder of images serves inputs [batch, height, width, 1, 3 or 4] of fixed size; "
+        f"the input {spec.name!r} is {spec}: use a .npy file"
+    )
 
 
 def _in_8_bits(image: "Image.Image") -> np.ndarray:

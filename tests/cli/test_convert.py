@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from converters import keras_to_tflite
 from tfptq import quantize
+from tfptq.cli import convert as program
 from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Rounding, override
 from tfptq.report import Report
 from tfptq.tflite.inspect import inspect
 
-PROGRAM = Path(keras_to_tflite.__file__)
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "converters" / "keras_to_tflite.py"
 
 
 def convert(files, output, *flags, model="net.keras", data="samples.npy"):
-    return keras_to_tflite.main(
+    return program.main(
         [
             "keras_to_tflite.py",
             f"--model={files / model}",
@@ -205,11 +206,11 @@ def test_wrong_command_lines(files, tmp_path, capfd, flags, message):
 
 def test_set_changes_a_part_of_a_field_and_leaves_the_others(files, tmp_path):
     flags = ("--preset=w4a8_mixed", "--set=rounding.steps=20", "--set=mixed_precision.bits=3,4")
-    assert convert(files, tmp_path / "net.tflite", *flags, "--set=calibration.method=kl") == 0
+    assert convert(files, tmp_path / "net.tflite", *flags, "--set=calibration.method=min_max") == 0
     config = inspect(tmp_path / "net.tflite").config
     assert (config["rounding"]["method"], config["rounding"]["steps"]) == ("attention", 20)
     assert (config["mixed_precision"]["bits"], config["mixed_precision"]["average_bits"]) == ([3, 4], 4.0)
-    assert config["calibration"]["method"] == "kl"
+    assert config["calibration"]["method"] == "min_max"
 
 
 def test_nothing_that_is_read_is_overwritten(files, tmp_path, capfd):
@@ -249,7 +250,7 @@ def test_a_folder_that_takes_no_files_is_refused_before_the_work(files, capfd):
 
 
 def test_missing_flags(capfd):
-    assert keras_to_tflite.main(["keras_to_tflite.py", "--model=net.keras"]) == 2
+    assert program.main(["keras_to_tflite.py", "--model=net.keras"]) == 2
     assert "missing --calibration_data, --output" in capfd.readouterr().err
 
 
@@ -299,11 +300,11 @@ keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(my_layers.Twice
 def test_custom_layers(files, tmp_path):
     """In processes of their own, as a class stays registered."""
     (tmp_path / "my_layers.py").write_text(CUSTOM)
-    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": environment}
     subprocess.run([sys.executable, "-c", SAVE], check=True, **options)
     arguments = ["--model=custom.keras", f"--calibration_data={files / 'samples.npy'}", "--output=custom.tflite"]
-    command = [sys.executable, PROGRAM, *arguments]
+    command = [sys.executable, SCRIPT, *arguments]
     refused = subprocess.run(command, **options)
     assert refused.returncode == 1 and "custom class or function 'Twice'" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -321,11 +322,3 @@ def test_errors_of_the_facade_are_one_line(files, tmp_path, capfd, monkeypatch, 
     monkeypatch.setattr("tfptq.quantize.quantize_keras_model", refuse)
     assert convert(files, tmp_path / "net.tflite") == 1
     assert f"keras_to_tflite.py: {error} (--traceback shows where)\n" in capfd.readouterr().err
-
-
-def test_runs_as_a_script():
-    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[1])}
-    command = [sys.executable, PROGRAM, "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.startswith("Quantize a trained Keras model") and "--calibration_data" in done.stdout
-    assert done.stderr == ""

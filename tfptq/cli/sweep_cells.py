@@ -1,6 +1,6 @@
 """Cells of a granularity study: which weights share a scale, at how many bits, reordered or not; and what comes out.
 
-A cell is one point of the grid that ``sweep_granularity`` walks. Its record holds what the quantization itself knows;
+A cell is one point of the grid that ``sweep`` walks. Its record holds what the quantization itself knows;
 how good the outputs are is for the caller to measure. Signal to noise is in dB, ``10 log10(sum f^2 / sum (f - q)^2)``.
 """
 
@@ -19,14 +19,7 @@ if TYPE_CHECKING:  # it loads TensorFlow, which the flags need not wait for
 
 @dataclass(frozen=True)
 class Cell:
-    """One way to share scales.
-
-    Attributes:
-        granularity: which weights share a scale.
-        bits: width of the weights.
-        scaler: ``"float"``, ``"integer"`` or ``"shift"``.
-        reorder: whether channels are reordered first.
-    """
+    """One way to share scales."""
 
     granularity: PerTensor | PerChannel | PerBlock
     bits: int = 4
@@ -77,13 +70,8 @@ def parse_granularity(text: str) -> PerTensor | PerChannel | PerBlock:
 def grid(granularities: list[str], bits: list[int], scalers: list[str], reorder: list[bool]) -> list[Cell]:
     """All cells of a grid, without those that repeat others.
 
-    Layers without blocks have one kind of scale and nothing to reorder.
-
-    Args:
-        granularities: texts for ``parse_granularity``.
-        bits: widths of the weights.
-        scalers: kinds of block scale.
-        reorder: False, True or both.
+    Layers without blocks have one kind of scale and nothing to reorder. ``granularities`` are texts for
+    ``parse_granularity``.
 
     Raises:
         ValueError: a text that is no granularity, or an axis of the grid is empty.
@@ -161,9 +149,6 @@ def mean_snr_db(values: list[float]) -> float | None:
 
     A layer without noise counts as one, where the mean of decibels would have to leave it out, and one that is nearly
     exact does not make up for another.
-
-    Args:
-        values: signal to noise of each layer in dB; infinite for an exact one.
     """
     noise = sum(10.0 ** (-value / 10.0) for value in values)
     return decibels(len(values), noise) if noise else None

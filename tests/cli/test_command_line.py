@@ -3,8 +3,8 @@ import os
 import pytest
 from absl import flags
 
-from converters import command_line
-from converters.command_line import JobError, UsageError
+from tfptq.cli import command_line
+from tfptq.cli.command_line import JobError, UsageError
 
 
 @pytest.fixture

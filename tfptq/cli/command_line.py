@@ -39,7 +39,6 @@ def run(
     Args:
         job: takes the arguments that are not flags; raises ``UsageError``, ``JobError``, ``ValueError`` or
             ``OSError`` for what the user can mend. Other exceptions are bugs and keep their traceback.
-        values: flags of the program; parsed here.
         usage: what the program does and how to call it, shown by ``--help``.
         argv: command line, ``sys.argv`` unless given.
 
@@ -78,12 +77,7 @@ def require(values: flags.FlagValues, *names: str) -> None:
 
 
 def keep_apart(values: flags.FlagValues, written: Sequence[str], read: Sequence[str]) -> None:
-    """Refuse to write a file over one that is read, or over another one that is written.
-
-    Args:
-        values: flags of the program, with paths or None.
-        written: names of the flags whose files are written.
-        read: names of the flags whose files are read.
+    """Refuse to write a file over one that is read or written already: names of flags whose values are paths or None.
 
     Raises:
         UsageError: naming both flags.
