@@ -62,6 +62,7 @@ def test_reading_a_file_does_not_load_tensorflow():
         "tfptq.fit.measure",
         "tfptq.lowering.describe",
         "tfptq.lowering.emit",
+        "tfptq.ops.table",
         "tfptq.tflite.verify",
     ],
 )

@@ -27,8 +27,8 @@ from tfptq.fit.kernel import (
 )
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.matching import KernelKey, WeightBinding
-from tfptq.lowering.emit import IntegerPlan
 from tfptq.lowering.grids import Range
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.tflite.model import TFLiteModel
 
 #: Most steps of a result that one step of a kernel's products may be. XNNPACK refuses 256.

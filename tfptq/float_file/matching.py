@@ -12,29 +12,12 @@ import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from tfptq.core.blocks import WeightView
 from tfptq.tflite.model import TFLiteModel
 
-
-class WeightedInputs(NamedTuple):
-    """Where among the inputs of an operator its kernel stands, its bias (which may be missing), and its activation."""
-
-    kernel: int
-    bias: int
-    input: int
-
-
-#: Operators that may have a constant kernel.
-WEIGHTED_OPERATORS = {
-    "CONV_2D": WeightedInputs(kernel=1, bias=2, input=0),
-    "DEPTHWISE_CONV_2D": WeightedInputs(kernel=1, bias=2, input=0),
-    "FULLY_CONNECTED": WeightedInputs(kernel=1, bias=2, input=0),
-    "TRANSPOSE_CONV": WeightedInputs(kernel=1, bias=3, input=2),
-}
 #: Largest relative difference between a weight and a per-channel multiple of another.
 FACTOR_TOLERANCE = 1e-5
 
@@ -85,15 +68,6 @@ def layer_name(model: TFLiteModel, key: KernelKey) -> str:
     return key[0] if is_keras_weight(key) else model.name(key)
 
 
-def kernel_view(operator_name: str, shape: tuple[int, ...]) -> WeightView:
-    """Canonical view of a kernel in a ``.tflite`` file."""
-    if operator_name == "DEPTHWISE_CONV_2D":  # [1, kh, kw, C]
-        return WeightView(shape, (3,), (0,), (1, 2))
-    if operator_name == "FULLY_CONNECTED":  # [O, I]
-        return WeightView(shape, (0,), (1,), ())
-    return WeightView(shape, (0,), (3,), (1, 2))  # [O, kh, kw, I]
-
-
 def bind_weights(model: TFLiteModel, weights: Mapping[WeightKey, np.ndarray]) -> list[WeightBinding]:
     """Bind every constant kernel in a model to the Keras weight it came from.
 
@@ -110,16 +84,16 @@ def bind_weights(model: TFLiteModel, weights: Mapping[WeightKey, np.ndarray]) ->
     named = layers_in_names(names, {layer for layer, _ in weights})
     bindings = []
     for at, operator in enumerate(model.operators):
-        name = model.operator_name(operator)
-        if name not in WEIGHTED_OPERATORS:
+        spec = model.spec(operator)
+        if spec.kernel is None:
             continue
-        kernel_at, bias_at, input_at = WEIGHTED_OPERATORS[name]
+        kernel_at, bias_at, input_at = spec.weights
         kernel = operator.inputs[kernel_at]
         if not (model.is_constant(kernel) and model.is_float(kernel)):
             continue
         bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
         values = model.constant(kernel)
-        view, key, factors = finder.find(values, kernel_view(name, values.shape), named[at])
+        view, key, factors = finder.find(values, spec.kernel_view(values.shape), named[at])
         bindings.append(
             WeightBinding(
                 operator=at,
@@ -168,7 +142,7 @@ def replace_kernel(model: TFLiteModel, operator, kernel: np.ndarray, bias: np.nd
         kernel: float32, in the layout of the file.
         bias: float32 ``[O]``; an operator without a bias gets one.
     """
-    kernel_at, bias_at, _ = WEIGHTED_OPERATORS[model.operator_name(operator)]
+    kernel_at, bias_at, _ = model.spec(operator).weights
     name = model.name(operator.outputs[0])
     operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
     operator.inputs[kernel_at] = model.add_constant(f"{name}/kernel", kernel.astype(np.float32))

@@ -34,10 +34,11 @@ from tfptq.float_file.matching import KernelKey, WeightBinding, WeightKey, is_ke
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
 from tfptq.lowering.describe import describe
-from tfptq.lowering.emit import IntegerPlan, emit, plan_integers
+from tfptq.lowering.emit import emit
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grids import Range
 from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.lowering.plan import IntegerPlan, plan_integers
 from tfptq.prepare.network import FloatNetwork
 from tfptq.simulation.assign import simulated_grids
 from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layout

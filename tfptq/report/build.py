@@ -14,8 +14,8 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.layer_operators import operators_of_layers, reads_weights
 from tfptq.float_file.matching import KernelKey, WeightKey, is_keras_weight
 from tfptq.layers import is_weighted, supports
-from tfptq.lowering.emit import IntegerPlan
 from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.prepare.reorder import ReorderedLayer
 from tfptq.report.compare import Pair, compare_with_float
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
