@@ -10,7 +10,7 @@
   Where nothing but softmaxes reads the sum, the mask is cut off instead (``tfptq.lowering.softmax_inputs``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -80,23 +80,29 @@ def inputs_to_scale_in_float(model: TFLiteModel, ranges: Mapping[int, Range]) ->
     """
     found: dict[int, str] = {}
     readers = model.consumers()
-    for source in model.subgraph.inputs:
-        if not model.is_float(source):
-            continue
-        for reader in readers.get(source, []):
-            at: int | None = reader
+    for source in filter(model.is_float, model.subgraph.inputs):
+        for first in readers.get(source, []):
             chain: list[int] = []
-            gain, index = np.ones((), np.float32), source
-            while at is not None and (constant := _constant_operand(model, model.operators[at], index)) is not None:
+            for at, gain, result in _scalings(model, readers, source, first):
                 chain.append(at)
-                gain = gain * constant if model.operator_name(model.operators[at]) == "MUL" else gain
-                index = model.operators[at].outputs[0]
-                if np.abs(gain).max() * _width(ranges[source]) > MOST_COARSENING * _width(ranges[index]):
+                if np.abs(gain).max() * _width(ranges[source]) > MOST_COARSENING * _width(ranges[result]):
                     reason = "scales and shifts an input whose channels differ too much for one grid"
                     found.update({each: f"{model.operator_name(model.operators[each])} {reason}" for each in chain})
-                following = readers.get(index, [])
-                at = following[0] if len(following) == 1 and index not in model.subgraph.outputs else None
     return found
+
+
+def _scalings(
+    model: TFLiteModel, readers: Mapping[int, list[int]], index: int, first: int
+) -> Iterator[tuple[int, np.ndarray, int]]:
+    """The operators in a row that scale and shift a tensor: position, factors so far, index of the result."""
+    at: int | None = first
+    gain = np.ones((), np.float32)
+    while at is not None and (constant := _constant_operand(model, model.operators[at], index)) is not None:
+        gain = gain * constant if model.operator_name(model.operators[at]) == "MUL" else gain
+        index = model.operators[at].outputs[0]
+        yield at, gain, index
+        following = readers.get(index, [])
+        at = following[0] if len(following) == 1 and index not in model.subgraph.outputs else None
 
 
 def _constant_operand(model: TFLiteModel, operator: Node, index: int) -> np.ndarray | None:
