@@ -65,6 +65,7 @@ def test_reading_a_file_does_not_load_tensorflow():
         "tfptq.fit.measure",
         "tfptq.lowering.describe",
         "tfptq.lowering.emit",
+        "tfptq.ops.table",
         "tfptq.tflite.verify",
     ],
 )

@@ -21,8 +21,9 @@ from tfptq.core.weight_scales import fit_scales
 from tfptq.float_file.convert import convert_float
 from tfptq.float_file.matching import bind_weights, replace_kernel
 from tfptq.lowering.describe import describe
-from tfptq.lowering.emit import emit, plan_integers
+from tfptq.lowering.emit import emit
 from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.lowering.plan import plan_integers
 from tfptq.tflite.layouts.choose import INTEGER_LAYOUTS, LayoutError, layout_obstacle, plan_layout, settle_layout
 from tfptq.tflite.layouts.constants import half_scales, pack_int4
 from tfptq.tflite.layouts.sizes import stored_bytes

@@ -25,8 +25,8 @@ from tfptq.fit.kernel import (
 from tfptq.fit.measure import Measurements
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.kernel import Kernel
-from tfptq.lowering.emit import IntegerPlan
 from tfptq.lowering.grids import Range
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 
 #: Most steps of a result that one step of a kernel's products may be. XNNPACK refuses 256.

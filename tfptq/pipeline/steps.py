@@ -27,9 +27,10 @@ from tfptq.float_file.layer_operators import skipped_operators
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
 from tfptq.lowering.describe import describe
-from tfptq.lowering.emit import IntegerPlan, emit, plan_integers
+from tfptq.lowering.emit import emit
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grids import Range
+from tfptq.lowering.plan import IntegerPlan, plan_integers
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
 from tfptq.prepare.network import FloatNetwork
 from tfptq.simulation.assign import simulated_grids

@@ -13,7 +13,7 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import KernelId
 from tfptq.float_file.layer_operators import operators_of_layers, reads_weights
 from tfptq.layers import is_weighted, supports
-from tfptq.lowering.emit import IntegerPlan
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.prepare.reorder import ReorderedLayer
 from tfptq.report.compare import Pair, compare_with_float

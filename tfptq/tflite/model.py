@@ -14,6 +14,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.base.text import unique_name
+from tfptq.ops.operator_spec import OperatorSpec
+from tfptq.ops.table import spec_of
 from tfptq.tflite.model_reader import OPERATOR_NAMES
 
 #: TensorType of the schema -> numpy dtype, for the types whose buffers we read or write.
@@ -110,6 +112,10 @@ class TFLiteModel:
         """Name of an operator's kind, such as ``CONV_2D``."""
         code = self.root.operatorCodes[operator.opcodeIndex]
         return OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    def spec(self, operator) -> OperatorSpec:
+        """What is known of an operator's kind."""
+        return spec_of(self.operator_name(operator))
 
     def is_constant(self, index: int) -> bool:
         """Whether a tensor's values stand in the file."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from tfptq.base.text import counted
-from tfptq.float_file.matching import WEIGHTED_OPERATORS
+from tfptq.ops.table import spec_of
 from tfptq.tflite.metadata import FormatError, TensorBlocks, load_bytes, metadata_of
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor, read_model
 from tfptq.tflite.stored_codes import described_tensor, stored_codes
@@ -187,8 +187,10 @@ def _check_biases(blocks: TensorBlocks, kernel: Tensor, model: Model) -> list[st
         return []
     graph, statements = model.subgraphs[blocks.subgraph], []
     for operator in graph.consumers.get(blocks.tensor, []):
-        places = WEIGHTED_OPERATORS.get(operator.kind, (-1, -1, -1))
-        at, bias, source = (_input(operator, place) for place in places)
+        spec = spec_of(operator.kind)
+        if spec.kernel is None:
+            continue
+        at, bias, source = (_input(operator, place) for place in spec.weights)
         if at != blocks.tensor or bias < 0 or source < 0 or graph.tensors[source].type not in ("INT8", "INT16"):
             continue
         _check_bias(graph.tensors[bias], graph.tensors[source], kernel)
@@ -197,7 +199,7 @@ def _check_biases(blocks: TensorBlocks, kernel: Tensor, model: Model) -> list[st
 
 
 def _input(operator: Operator, place: int) -> int:
-    return operator.inputs[place] if 0 <= place < len(operator.inputs) else -1
+    return operator.inputs[place] if place < len(operator.inputs) else -1
 
 
 def _check_bias(bias: Tensor, source: Tensor, kernel: Tensor) -> None:

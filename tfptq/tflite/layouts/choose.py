@@ -15,12 +15,10 @@ taken when it is asked for by name.
 
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.blocks import QuantizedWeight, block_shape
+from tfptq.ops.table import spec_of
 
 INTEGER_LAYOUTS = ("int8", "int4")
 FLOAT_LAYOUTS = ("native", "inline", "composite")
-#: Operators whose stock kernels read INT4 weights -> least operator version. Version 7 of DEPTHWISE_CONV_2D would be
-#: the exact one, but the reference resolver knows six.
-INT4_VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 10}
 #: Smallest and largest INT4 code.
 INT4_RANGE = -8, 7
 #: What the kernels of ``native`` demand.
@@ -129,7 +127,7 @@ def _sure_layouts(config: QuantizationConfig, operator: str, view_shape: tuple[i
 def _int4_obstacle(config: QuantizationConfig, operator: str) -> str | None:
     if config.weight_bits > 4:
         return f"its codes have {config.weight_bits} bits"
-    if operator not in INT4_VERSIONS:
+    if spec_of(operator).int4 is None:
         return f"stock runtimes have no INT4 kernel for {operator}"
     if config.device_activation_bits != 8:
         return "INT4 kernels read 8-bit activations only"

@@ -19,11 +19,9 @@ from flatbuffers import flexbuffers
 
 from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.lowering.rewrite import quantization_parameters
+from tfptq.ops.table import spec_of
 from tfptq.tflite.layouts.constants import add_codes
 from tfptq.tflite.model import TFLiteModel
-
-#: Version 2 is the first DEQUANTIZE that reads INT8, version 6 the first that reads INT4.
-_DEQUANTIZE_VERSIONS = {False: 2, True: 6}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +120,9 @@ def add_unpacking(model: TFLiteModel, name: str, parts: Unpacking, prefix: str |
     reshape = schema.ReshapeOptionsT()  # and no constant for the shape: small kernels would notice its bytes
     reshape.newShape = list(parts.shape)
     operators = [
-        model.new_operator("DEQUANTIZE", [codes], [unpacked], _DEQUANTIZE_VERSIONS[parts.four_bits]),
+        model.new_operator(
+            "DEQUANTIZE", [codes], [unpacked], spec_of("DEQUANTIZE").version(4 if parts.four_bits else 8)
+        ),
         model.new_operator("MUL", [unpacked, factors], [product], options=schema.MulOptionsT()),
         model.new_operator("RESHAPE", [product], [kernel], options=reshape),
     ]
