@@ -25,7 +25,7 @@ from tfptq.fit.measure import Measurements
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.matching import KernelKey, WeightBinding, WeightKey, is_keras_weight, layer_name
-from tfptq.tflite.layouts.constants import half_scales
+from tfptq.lowering.choose_layout import asked_layout
 
 #: What a kernel gets that is not the weight of any Keras layer (the converter made or changed it). No field of the
 #: model's config reaches it.
@@ -105,12 +105,11 @@ class FittingTask:
         """Scales of a weight that the file can hold.
 
         Raises:
-            ValueError: the layout "native" cannot; the message names the layer.
+            ValueError: the layout cannot; the message names the layer.
         """
-        if self.config(key).layout != "native":
-            return scales
+        layout = asked_layout(self.config(key))
         try:
-            return half_scales(scales)
+            return scales if layout is None else layout.stored_scales(scales)
         except ValueError as error:
             raise ValueError(f"layer {layer_name(self.float_file.model, key)!r}: {error}") from error
 
@@ -118,6 +117,12 @@ class FittingTask:
 def needs_statistics(config: QuantizationConfig, view_shape: tuple[int, int, int]) -> bool:
     """Whether a weight of a shape ``(O, I, T)`` is to be fitted on statistics of its inputs and outputs."""
     return config.weight_scale in ("output", "cosine") or rounding_method(config, view_shape) != "nearest"
+
+
+def has_exact_scales(config: QuantizationConfig) -> bool:
+    """Whether the file holds any scales as they are, so that they may change after ``FittingTask.storable``."""
+    layout = asked_layout(config)
+    return layout is None or layout.exact_scales
 
 
 def rounding_method(config: QuantizationConfig, view_shape: tuple[int, int, int]) -> str:
@@ -236,8 +241,8 @@ def _rounded(
         rounding.method,
         _rounding_options(rounding),
         damping=damping,
-        # The layout "native" stores float16 scales, which multiples would not be.
-        gains=GAINS if small and config.layout != "native" else (),
+        # Multiples of float16 scales, say, would be none.
+        gains=GAINS if small and has_exact_scales(config) else (),
         refine_scales=rounding.refine_scales,
         seed=seed,
     )

@@ -23,6 +23,7 @@ from tfptq.fit.kernel import (
     FittingTask,
     fit_on_means,
     fit_on_prefix,
+    has_exact_scales,
     needs_statistics,
 )
 from tfptq.fit.sequential import SequentialCalibration
@@ -57,7 +58,7 @@ def with_room_for_biases(
     for key, item in fitted.items():
         weight = item.weight
         for binding in item.bindings:
-            if binding.input in grids and task.config(key).layout != "native":
+            if binding.input in grids and has_exact_scales(task.config(key)):
                 factors = 1.0 if binding.row_factors is None else np.abs(binding.row_factors)
                 bias = item.bias_of(task.float_file, binding) / factors
                 weight = make_room_for_bias(weight, bias, grids[binding.input].scale)

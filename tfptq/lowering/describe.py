@@ -25,13 +25,14 @@ def describe(emitted: EmittedModel, plans: list[KernelPlan], config: Quantizatio
     place_of = emitted.model.places()
     tensors: dict[str, TensorBlocks] = {}
     for plan in plans:
-        name = emitted.kernel_names[plan.binding.operator]
+        written = emitted.kernels[plan.binding.operator]
+        name = written.codes
         if name in tensors:
             continue
         subgraph, index = place_of[name]
         tensors[name] = TensorBlocks.from_quantized_weight(
             plan.weight_in_file,
-            view=plan.binding.view,
+            view=written.view,
             tensor=index,
             tensor_name=name,
             layer=name if plan.binding.key is None else plan.binding.key[0],

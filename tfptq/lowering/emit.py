@@ -15,9 +15,7 @@ from tfptq.lowering.grids import Range, assign_grids
 from tfptq.lowering.kernel_plan import KernelPlan
 from tfptq.lowering.op_rules import RULES, SHAPE_READERS, data_inputs, reason_to_stay_float
 from tfptq.lowering.rewrite import KernelConstant, Lowering
-from tfptq.tflite.layouts.choose import INT4_VERSIONS, INTEGER_LAYOUTS
-from tfptq.tflite.layouts.constants import add_integer_kernel, add_native_kernel
-from tfptq.tflite.layouts.unpacking import add_unpacking, unpacking, wrap_in_composite
+from tfptq.tflite.layouts import Computes, KernelUse, WrittenKernel
 from tfptq.tflite.model import TFLiteModel
 
 #: Operators that a variance is made of.
@@ -49,12 +47,12 @@ class EmittedModel:
 
     Attributes:
         model: the quantized model, still editable (metadata is attached to it).
-        kernel_names: position of a float file's operator -> name of the tensor that holds the codes of its kernel; the
-            name is unique over all subgraphs.
+        kernels: position of a float file's operator -> what was written for its kernel. Names are still good; indexes
+            of tensors are not.
     """
 
     model: TFLiteModel
-    kernel_names: dict[int, str]
+    kernels: dict[int, WrittenKernel]
 
 
 def plan_integers(
@@ -176,21 +174,24 @@ def emit(
     Args:
         float_file: float ``.tflite``.
         plan: which operators run on integers.
-        kernels: one plan for each of them that has a constant kernel.
+        kernels: one plan for each of them that has a constant kernel, and for those whose layouts compute in float.
         input_type: type of the model's inputs: ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int16"``.
         output_type: the same for the outputs.
     """
     model = TFLiteModel(float_file)
-    operators = [model.operators[at] for at in plan.operators]
-    written = _Kernels(model)
+    writer = _KernelWriter(model)
+    on_integers = [item for item in kernels if item.layout.computes is Computes.INTEGER]
+    others = [item for item in kernels if item.layout.computes is not Computes.INTEGER]
+    in_float = {id(model.operators[item.binding.operator]): item for item in others}
+    placed = {id(operator): [operator] for operator in model.operators}
     constants: dict[int, KernelConstant] = {}
-    in_float: dict[int, KernelPlan] = {}
-    for item in kernels:
+    for item in on_integers:
         operator = model.operators[item.binding.operator]
-        if item.layout in INTEGER_LAYOUTS:
-            constants[id(operator)] = written.integer(operator, item)
-        else:
-            in_float[id(operator)] = item
+        written = writer.write(operator, item)
+        placed[id(operator)] = written.operators
+        constants[id(written.reader)] = KernelConstant(written.tensor, _required(written.scales), item.bias)
+    operators = [new for at in plan.operators for new in placed[id(model.operators[at])]]
+    model.operators[:] = [new for operator in model.operators for new in placed[id(operator)]]
     lowering = Lowering(
         model=model,
         grids=plan.grids,
@@ -201,70 +202,52 @@ def emit(
         clipped=plan.clipped,
     )
     lowering.run(operators)
-    placed = []
-    for operator in model.operators:
-        item = in_float.get(id(operator))
-        placed += [operator] if item is None else written.in_float(operator, item)
-    model.operators[:] = placed
+    model.operators[:] = [new for operator in model.operators for new in writer.in_float(operator, in_float)]
     model.remove_unused()
-    return EmittedModel(model, written.names)
+    return EmittedModel(model, writer.written)
 
 
-class _Kernels:
-    """Writes kernels into a model. A kernel that several operators read is written once, but for ``composite``.
+def _required(scales: np.ndarray | None) -> np.ndarray:
+    if scales is None:
+        raise ValueError("a layout on integers wrote a kernel without scales")
+    return scales
+
+
+class _KernelWriter:
+    """Writes kernels into a model, each as its layout says. What several operators read may be written once.
 
     Attributes:
-        names: position of an operator in the float file -> name of the tensor of codes.
+        written: position of an operator in the float file -> what was written for its kernel.
     """
 
     def __init__(self, model: TFLiteModel):
-        self.names: dict[int, str] = {}
+        self.written: dict[int, WrittenKernel] = {}
         self._model = model
         self._float_names: dict[int, str] = {}
-        self._written: dict[tuple[int, str], tuple] = {}
+        self._first: dict[tuple[int, str], WrittenKernel] = {}
 
-    def integer(self, operator, item: KernelPlan) -> KernelConstant:
-        """Write a kernel for integers."""
-        key, weight = (item.binding.kernel, item.layout), item.weight_in_file
-        if key not in self._written:
-            name = self._name(item.binding.kernel)
-            index, scales = add_integer_kernel(self._model, name, weight, item.binding.view, item.layout)
-            self._written[key] = self._model.name(index), index, scales
-        self.names[item.binding.operator], index, scales = self._written[key]
-        if item.layout == "int4":
-            self._model.raise_version(operator, INT4_VERSIONS[self._model.operator_name(operator)])
-        return KernelConstant(index, scales, item.bias)
+    def write(self, operator, item: KernelPlan) -> WrittenKernel:
+        """Write the kernel of one operator."""
+        kernel_at = WEIGHTED_OPERATORS[self._model.operator_name(operator)].kernel
+        name, view = self._name(item.binding.kernel), item.binding.view
+        use = KernelUse(self._model, operator, kernel_at, name, item.weight_in_file, view)
+        key = (item.binding.kernel, item.layout.name)
+        written = item.layout.write(use, self._first.get(key))
+        self._first.setdefault(key, written)
+        self.written[item.binding.operator] = written
+        return written
 
-    def in_float(self, operator, item: KernelPlan) -> list:
-        """Write a kernel for a float operator; returns the operators that take the operator's place."""
-        kernel_at, bias_at, _ = WEIGHTED_OPERATORS[self._model.operator_name(operator)]
+    def in_float(self, operator, items: Mapping[int, KernelPlan]) -> list:
+        """What takes the place of an operator, if its kernel is among those (by its identity) that stay float."""
+        item = items.get(id(operator))
+        if item is None:
+            return [operator]
         if item.bias is not None:
+            bias_at = WEIGHTED_OPERATORS[self._model.operator_name(operator)].bias
             operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
             name = f"{self._model.name(item.binding.output)}/bias"
             operator.inputs[bias_at] = self._model.add_constant(name, item.bias.astype(np.float32))
-        if item.layout == "composite":
-            return [self._composite(operator, item, kernel_at)]
-        key, before = (item.binding.kernel, item.layout), []
-        if key not in self._written:
-            before, *self._written[key] = self._unpacked(item)
-        self.names[item.binding.operator], operator.inputs[kernel_at] = self._written[key]
-        return [*before, operator]
-
-    def _unpacked(self, item: KernelPlan) -> tuple[list, str, int]:
-        """Write a kernel in the layout native or inline: operators before the reader, name of codes, kernel."""
-        name, weight, view = self._name(item.binding.kernel), item.weight_in_file, item.binding.view
-        if item.layout == "native":
-            index = add_native_kernel(self._model, name, weight, view)
-            return [], self._model.name(index), index
-        before, index = add_unpacking(self._model, name, unpacking(weight, view))
-        return before, self._model.name(before[0].inputs[0]), index
-
-    def _composite(self, operator, item: KernelPlan, kernel_at: int):
-        name, weight = self._name(item.binding.kernel), item.weight_in_file
-        parts = unpacking(weight, item.binding.view)
-        composite, codes_name = wrap_in_composite(self._model, operator, kernel_at, name, parts, weight)
-        self.names[item.binding.operator] = codes_name
-        return composite
+        return self.write(operator, item).operators
 
     def _name(self, kernel: int) -> str:
         """The name of the float kernel, which gives it up."""

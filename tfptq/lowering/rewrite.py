@@ -16,7 +16,7 @@ from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.core.bias_correction import quantize_bias
 from tfptq.float_file.matching import WEIGHTED_OPERATORS, WeightedInputs
 from tfptq.lowering.op_rules import RULES, SHAPE_READERS, data_inputs, least_version
-from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.model import TFLiteModel, quantization_parameters
 
 _INTEGER_TYPE = {8: schema.TensorType.INT8, 16: schema.TensorType.INT16}
 _BIAS_TYPE = {8: np.int32, 16: np.int64}
@@ -272,12 +272,3 @@ class Lowering:
     def _convert(self, name: str, source: int, target: int) -> None:
         # Version 2 of QUANTIZE is the first that requantizes, version 2 of DEQUANTIZE the first that reads int8.
         self._operators.append(self.model.new_operator(name, [source], [target], version=2 if self.bits == 8 else 3))
-
-
-def quantization_parameters(scales, zero_points, axis: int = 0):
-    """``QuantizationParametersT`` from scales and zero points."""
-    parameters = schema.QuantizationParametersT()
-    parameters.scale = np.asarray(scales, np.float32)
-    parameters.zeroPoint = np.asarray(zero_points, np.int64)
-    parameters.quantizedDimension = axis
-    return parameters

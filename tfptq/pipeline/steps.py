@@ -33,6 +33,7 @@ from tfptq.float_file.layer_operators import skipped_operators
 from tfptq.float_file.matching import KernelKey, WeightBinding, WeightKey, is_keras_weight, layer_name
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
+from tfptq.lowering.choose_layout import UNMATCHED_PLAN, LayoutPlan, plan_layouts, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import IntegerPlan, emit, plan_integers
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
@@ -40,7 +41,7 @@ from tfptq.lowering.grids import Range
 from tfptq.lowering.kernel_plan import KernelPlan
 from tfptq.prepare.network import FloatNetwork
 from tfptq.simulation.assign import simulated_grids
-from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layout
+from tfptq.tflite.layouts import Computes
 from tfptq.tflite.metadata import attach
 from tfptq.version import __version__
 
@@ -61,7 +62,7 @@ class Job:
         data: calibration data, in full batches if the file wants a fixed number of samples.
         batch: its first batch.
         weights: float weights as canonical views ``[O, I, T]``.
-        layouts: position of an operator with a kernel -> layout that its kernel shall have.
+        layouts: position of an operator with a kernel -> layouts that its kernel may have.
         in_float: position of an operator that computes in float because the config wants it -> the reason.
         differences: step -> largest relative difference of an output that it made.
     """
@@ -74,7 +75,7 @@ class Job:
     data: CalibrationData
     batch: dict[str, np.ndarray]
     weights: dict[WeightKey, np.ndarray]
-    layouts: dict[int, str]
+    layouts: dict[int, LayoutPlan]
     in_float: dict[int, str]
     differences: dict[str, float]
 
@@ -128,7 +129,11 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         few = few_samples(batch, float_file.batch_size)
         differences = {**network.differences, "convert": check_float_file(float_file, network.model, few)}
     layouts = plan_layouts(float_file.model, float_file.bindings, lambda key: network.config.for_layer(key[0]))
-    by_layout = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
+    by_layout = {
+        at: f"layout {plan.candidates[0].name} computes in float"
+        for at, plan in layouts.items()
+        if plan.computes is not Computes.INTEGER
+    }
     in_float = {**skipped_operators(float_file, network.model, network.config), **by_layout}
     return Job(
         config=config,
@@ -226,7 +231,7 @@ def fitting_task(job: Job, activations: Activations) -> FittingTask:
 
 def quantized_bindings(job: Job, plan: IntegerPlan) -> tuple[WeightBinding, ...]:
     """The kernels of operators on integers, and of those whose layout computes in float."""
-    stored = {at for at, layout in job.layouts.items() if layout in FLOAT_LAYOUTS}
+    stored = {at for at, layout in job.layouts.items() if layout.computes is not Computes.INTEGER}
     quantized = stored.union(plan.operators)
     return tuple(binding for binding in job.float_file.bindings if binding.operator in quantized)
 
@@ -317,8 +322,7 @@ def kernel_plans(job: Job, fitted: Fitted) -> list[KernelPlan]:
     for key, item in fitted.items():
         for binding in item.bindings:
             layer = layer_name(job.float_file.model, key)
-            # A kernel without a planned layout is the weight of no layer.
-            layout = settle_layout(layer, job.layouts.get(binding.operator, "int8"), item.weight)
+            layout = settle_layout(layer, job.layouts.get(binding.operator, UNMATCHED_PLAN), item.weight)
             plans.append(KernelPlan(binding, item.weight, item.bias_of(job.float_file, binding), layout))
     return plans
 

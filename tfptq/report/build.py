@@ -19,7 +19,7 @@ from tfptq.lowering.kernel_plan import KernelPlan
 from tfptq.prepare.reorder import ReorderedLayer
 from tfptq.report.compare import Pair, compare_with_float
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
-from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
+from tfptq.tflite.layouts import LAYOUTS
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96
@@ -159,10 +159,10 @@ def _layer_report(
         granularity=granularity_name(item.weight.scales),
         bits=item.weight.bits,
         rounding=_rounding(outcome, config, key, item),
-        layout=written.layout,
+        layout=written.layout.name,
         scales=item.weight.scales.count,
         bytes_before=4 * view.size + bias_bytes,
-        bytes_after=stored_bytes(written.layout, written.weight_in_file, first.view) + bias_bytes,
+        bytes_after=written.layout.stored_bytes(written.weight_in_file, first.view) + bias_bytes,
         weight_snr_db=signal_to_noise(view, item.weight.dequantize()),
         output_snr_db=min(ratios, default=None),
         noise_before=None if reordered is None else reordered.noise_before,
@@ -342,7 +342,7 @@ def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
     if budget is None:
         return
     written = [_first_written(outcome, item) for key, item in outcome.fitted.items() if is_keras_weight(key)]
-    stored = sum(code_bytes(kernel.layout, kernel.weight_in_file, kernel.binding.view) for kernel in written)
+    stored = sum(kernel.layout.code_bytes(kernel.weight_in_file) for kernel in written)
     if stored > budget:
         yield (
             f"the codes of the weights take {stored} bytes in the file, and budget_bytes={budget} of mixed_precision "
@@ -366,10 +366,10 @@ def _warnings(outcome: Outcome):
     batch_size = outcome.float_file.batch_size
     if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
-    for layout, cost in COSTS.items():
-        count = sum(kernel.layout == layout for kernel in outcome.kernels)
-        if count:
-            yield f"{count} of {len(outcome.kernels)} kernels {cost}"
+    for layout in LAYOUTS:
+        count = sum(kernel.layout is layout for kernel in outcome.kernels)
+        if count and layout.cost is not None:
+            yield f"{count} of {len(outcome.kernels)} kernels {layout.cost}"
     for key, item in outcome.fitted.items():
         if not is_keras_weight(key):
             name = outcome.float_file.model.name(key)
