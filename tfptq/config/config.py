@@ -29,9 +29,11 @@ from tfptq.config.parts import (
 )
 from tfptq.config.serialization import decode, encode
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
+from tfptq.tflite.layouts import INT8, POLICIES
+from tfptq.tflite.layouts import LAYOUTS as REGISTERED_LAYOUTS
 
-#: How the codes of a kernel may lie in the file; see ``tfptq.tflite.layouts``.
-LAYOUTS = ("size", "speed", "int8", "int4", "native", "inline", "composite")
+#: How the codes of a kernel may lie in the file.
+LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
 
 
 @dataclass(frozen=True)
@@ -247,8 +249,8 @@ class QuantizationConfig:
             if "granularity" in own or own.get("scaler", "float") != "float":
                 return changes
             changes.update(granularity=PerChannel(), scaler="float")
-        if settled["layout"] not in ("size", "speed") and "layout" not in own:
-            changes["layout"] = "int8"
+        if settled["layout"] not in POLICIES and "layout" not in own:
+            changes["layout"] = INT8.name
         return changes
 
     def check_overrides(self, layer_names: list[str]) -> None:

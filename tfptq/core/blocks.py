@@ -13,11 +13,14 @@ Source of the blocks: PTQ-SL, arXiv 2110.07809.
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfptq.config import Granularity, PerBlock, PerChannel, PerTensor
 from tfptq.core.affine import SCALE_KINDS, nearest_codes
+
+if TYPE_CHECKING:
+    from tfptq.config import Granularity
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,14 @@ def float_scales(values: np.ndarray, block_shape: tuple[int, int]) -> BlockScale
     return BlockScales("float", np.ones(1, np.float32), values, block_shape)
 
 
-def block_shape(granularity: Granularity, outputs: int, inputs: int) -> tuple[int, int]:
+def block_shape(granularity: "Granularity", outputs: int, inputs: int) -> tuple[int, int]:
     """Block shape ``(m, n)`` in channels that a granularity means for a weight ``[O, I, T]``.
 
     Raises:
         TypeError: not a granularity.
     """
+    from tfptq.config import PerBlock, PerChannel, PerTensor
+
     if isinstance(granularity, PerTensor):
         return outputs, inputs
     if isinstance(granularity, PerChannel):

@@ -101,7 +101,7 @@ def with_bias_headroom(kernel: QuantizedKernel, grids: Mapping[int, ActivationGr
     """
     weight = kernel.weight
     for use in kernel.uses:
-        if use.input in grids and kernel.plan.layout != "native":
+        if use.input in grids and kernel.layout.exact_scales:
             bias = use.shifted_bias(kernel.bias_shift) / use.magnitudes
             weight = make_room_for_bias(weight, bias, grids[use.input].scale)
     return kernel if weight is kernel.weight else replace(kernel, weight=weight)

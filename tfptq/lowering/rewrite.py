@@ -16,7 +16,7 @@ from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.core.bias_correction import quantize_bias
 from tfptq.ops.operator_spec import OutputGrid, WeightedInputs
 from tfptq.ops.table import spec_of
-from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.model import TFLiteModel, quantization_parameters
 
 _INTEGER_TYPE = {8: schema.TensorType.INT8, 16: schema.TensorType.INT16}
 _BIAS_TYPE = {8: np.int32, 16: np.int64}
@@ -271,12 +271,3 @@ class Lowering:
 
     def _convert(self, name: str, source: int, target: int) -> None:
         self._operators.append(self.model.new_operator(name, [source], [target], spec_of(name).version(self.bits)))
-
-
-def quantization_parameters(scales, zero_points, axis: int = 0):
-    """``QuantizationParametersT`` from scales and zero points."""
-    parameters = schema.QuantizationParametersT()
-    parameters.scale = np.asarray(scales, np.float32)
-    parameters.zeroPoint = np.asarray(zero_points, np.int64)
-    parameters.quantizedDimension = axis
-    return parameters

@@ -144,8 +144,8 @@ def _weights(model: Model, metadata: BlockMetadata):
             scales="WES" if blocks.is_shift_scaler else blocks.scale_kind,
             count=int(blocks.factors.size),
             block=blocks.block_shape,
-            layout=blocks.layout,
-            bytes=int(described_tensor(blocks, model).data.size),
+            layout=blocks.layout.name,
+            bytes=described_tensor(blocks, model).stored_bytes,
         )
 
 

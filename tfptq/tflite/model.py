@@ -54,20 +54,10 @@ class TFLiteModel:
         self._names = {_text(tensor.name) for subgraph in self.root.subgraphs for tensor in subgraph.tensors}
 
     def copy(self) -> "TFLiteModel":
-        """A model that can be edited without changing this one; constants are shared."""
+        """A model that can be edited without changing this one; the bytes of constants are shared."""
         twin = object.__new__(TFLiteModel)
-        twin.root, twin._names = copy.copy(self.root), set(self._names)
-        twin.root.subgraphs = [copy.copy(subgraph) for subgraph in self.root.subgraphs]
-        for subgraph in twin.root.subgraphs:
-            subgraph.tensors = [copy.copy(tensor) for tensor in subgraph.tensors]
-            subgraph.operators = [copy.copy(operator) for operator in subgraph.operators]
-            for operator in subgraph.operators:
-                operator.inputs, operator.outputs = list(operator.inputs), list(operator.outputs)
-        for field in ("buffers", "operatorCodes", "metadata", "signatureDefs"):
-            values = getattr(self.root, field)
-            # Entries of buffers and operator codes never change in place; those of the other two do.
-            shared = field in ("buffers", "operatorCodes")
-            setattr(twin.root, field, list(values) if shared and values is not None else copy.deepcopy(values))
+        shared = {id(buffer.data): buffer.data for buffer in self.root.buffers}  # never edited in place
+        twin.root, twin._names = copy.deepcopy(self.root, shared), set(self._names)
         return twin
 
     @property
@@ -302,6 +292,15 @@ class TFLiteModel:
         finally:
             self.root.buffers = buffers
         return bytes(builder.Output())
+
+
+def quantization_parameters(scales, zero_points, axis: int = 0):
+    """``QuantizationParametersT`` from scales and zero points."""
+    parameters = schema.QuantizationParametersT()
+    parameters.scale = np.asarray(scales, np.float32)
+    parameters.zeroPoint = np.asarray(zero_points, np.int64)
+    parameters.quantizedDimension = axis
+    return parameters
 
 
 class _SharingBuilder(flatbuffers.Builder):

@@ -24,7 +24,8 @@ def unfuse_activations(model: TFLiteModel, positions: Iterable[int]) -> dict[int
         one is what the activation function writes.
     """
     wanted = set(positions)
-    operators, moved = [], {}
+    operators: list = []
+    moved: dict[int, int] = {}
     for at, operator in enumerate(model.operators):
         moved[at] = len(operators)
         operators.append(operator)
