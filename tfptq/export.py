@@ -35,6 +35,8 @@ _NOT_DONE = {
     "weight_scale": "max_abs",
     "rounding": Rounding("nearest"),
     "bias_correction": False,
+    "activation_aware": False,
+    "statistics_samples": None,
     "equalize": False,
     "rotate": False,
     "reorder": False,

@@ -16,7 +16,7 @@ taken when it is asked for by name.
 from collections.abc import Callable, Iterable
 
 from tfptq.config import PerTensor, QuantizationConfig
-from tfptq.core.blocks import QuantizedWeight, block_shape
+from tfptq.core.blocks import QuantizedWeight
 from tfptq.float_file.matching import WeightBinding, WeightKey
 from tfptq.tflite.model import TFLiteModel
 
@@ -125,7 +125,7 @@ def layout_obstacle(
         view_shape: ``(O, I, T)`` of its kernel.
     """
     outputs, inputs, _ = view_shape
-    _, width = block_shape(config.granularity, outputs, inputs)
+    _, width = config.granularity.block_shape(outputs, inputs)
     if layout in INTEGER_LAYOUTS and width < inputs and config.scaler == "float":
         return (
             f"it has float scales for every {width} of its {inputs} input channels, and {layout} has one scale per "
@@ -145,7 +145,7 @@ def _sure_layouts(config: QuantizationConfig, operator: str, view_shape: tuple[i
     after fitting only; most do not.
     """
     outputs, inputs, _ = view_shape
-    multiplied = block_shape(config.granularity, outputs, inputs)[1] < inputs
+    multiplied = config.granularity.block_shape(outputs, inputs)[1] < inputs
     return [
         name
         for name in INTEGER_LAYOUTS + FLOAT_LAYOUTS
