@@ -64,8 +64,8 @@ flags.DEFINE_enum("reorder", "both", ["both", "yes", "no"], "reorder channels be
 flags.DEFINE_enum(
     "weight_scale",
     "mse",
-    ["max_abs", "mse", "output", "cosine"],
-    "how scales are searched; output and cosine take longer",
+    ["max_abs", "mse", "output"],
+    "how scales are searched; output takes longer",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(

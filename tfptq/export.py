@@ -7,6 +7,7 @@ the layers, and calibration only measures the tensors that no wrapper has a grid
 
 import glob
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,13 +18,14 @@ from tfptq.base.progress import Progress
 from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, resolve_config
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.data import calibration_data
-from tfptq.fit.kernel import Fitted, FittedWeight, for_all_bindings
+from tfptq.fit.kernel import mirrored
 from tfptq.fit.measure import measure
-from tfptq.fit.order import bindings_by_key, fit_weights
-from tfptq.float_file.matching import WeightKey
+from tfptq.fit.order import fit_kernels
+from tfptq.float_file.kernel import KernelId
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers import DefaultQuantizeConfig, QuantizeWrapper, is_weighted, strip, supports, wrappers
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
+from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline import steps as pipeline
 from tfptq.pipeline.result import QuantizationResult, finish
 from tfptq.pipeline.steps import Activations, Job
@@ -88,29 +90,31 @@ def export_simulation(
         network = _network(stored, dataset)
     # The float file computes with the codes, so that what is measured is what they make of the samples.
     job = pipeline.convert(network, stored.config, 0, steps)
-    own = _fitted(job, stored)
+    own = _stored_kernels(job, stored)
     fusions = find_fusions(network.model, stored.model, job.float_file, own, job.batch)
     activations = _calibrate(job, stored.model, own, fusions)
-    fitted = _with_other_weights(job, activations, own)
-    activations, roomy = pipeline.with_room(job, activations, fitted)
-    notes = _notes(stored, own, roomy)
+    kernels = _with_other_kernels(job, activations, own)
+    activations, kernels = pipeline.with_headroom(job, activations, kernels)
+    notes = _notes(stored, own, kernels)
     compared = replace(job, weights={**job.weights, **stored.float_weights})
-    return finish(compared, activations, roomy, simulation, {}, notes)
+    return finish(compared, activations, kernels, simulation, notes)
 
 
-def _notes(stored: "StoredWeights", own: Fitted, roomy: Fitted) -> list[str]:
+def _notes(
+    stored: "StoredWeights", own: Mapping[KernelId, QuantizedKernel], written: Iterable[QuantizedKernel]
+) -> list[str]:
     """Where the file is not what the simulation is."""
     turned = [
-        f"{key[1]!r} of layer {key[0]!r} has codes from {item.weight.codes.min()} on in the file, and from "
-        f"{stored.codes[key].codes.min()} on in the simulation: the converter turned the sign of a channel"
-        for key, item in own.items()
-        if not np.array_equal(item.weight.codes, stored.codes[key].codes)
+        f"{id.name!r} of layer {id.layer!r} has codes from {kernel.weight.codes.min()} on in the file, and from "
+        f"{stored.codes[id].codes.min()} on in the simulation: the converter turned the sign of a channel"
+        for id, kernel in own.items()
+        if not np.array_equal(kernel.weight.codes, stored.codes[id].codes)
     ]
     enlarged = [
-        f"{key[1]!r} of layer {key[0]!r} has larger scales in the file than in the simulation: its int32 bias would "
-        "overflow"
-        for key, item in own.items()
-        if key in roomy and not np.array_equal(roomy[key].weight.scales.values(), item.weight.scales.values())
+        f"{kernel.id.name!r} of layer {kernel.id.layer!r} has larger scales in the file than in the simulation: its "
+        "int32 bias would overflow"
+        for kernel in written
+        if kernel.id in own and not np.array_equal(kernel.weight.scales.values(), own[kernel.id].weight.scales.values())
     ]
     measured = [
         f"activation functions inside of layer {wrapper.layer.name!r} have quantizers; the file has ranges of the "
@@ -134,8 +138,8 @@ class StoredWeights:
 
     model: keras.Model
     config: QuantizationConfig
-    codes: dict[WeightKey, QuantizedWeight]
-    float_weights: dict[WeightKey, np.ndarray]
+    codes: dict[KernelId, QuantizedWeight]
+    float_weights: dict[KernelId, np.ndarray]
 
 
 def read_simulation(simulation: keras.Model, config: QuantizationConfig | None = None) -> StoredWeights:
@@ -164,7 +168,7 @@ def read_simulation(simulation: keras.Model, config: QuantizationConfig | None =
                     f"{type(slot.quantizer).__name__}{'' if slot.view else ' and no view'}; codes for a file need a "
                     "WeightQuantizer, and a layer that tfptq.layers.register knows"
                 )
-            key = wrapper.layer.name, slot.name
+            key = KernelId(wrapper.layer.name, slot.name)
             try:
                 codes[key] = slot.quantized_weight()
             except ValueError as error:
@@ -231,18 +235,20 @@ def _network(stored: StoredWeights, dataset: Any) -> FloatNetwork:
     )
 
 
-def _fitted(job: Job, stored: StoredWeights) -> Fitted:
-    """The weights of the wrappers with their uses in the file. Their biases need no correction: training saw them."""
-    return {
-        key: FittedWeight(
-            for_all_bindings(stored.codes[key], bindings), np.zeros(len(stored.codes[key].codes), np.float32), bindings
-        )
-        for key, bindings in bindings_by_key(job.float_file.bindings).items()
-        if key in stored.codes
-    }
+def _stored_kernels(job: Job, stored: StoredWeights) -> dict[KernelId, QuantizedKernel]:
+    """The kernels of the wrappers, with their uses in the file. Their biases need no correction: training saw them."""
+    found = {}
+    for kernel in job.float_file.kernels:
+        if kernel.id in stored.codes:
+            weight = mirrored(stored.codes[kernel.id], kernel)
+            shift = np.zeros(len(weight.codes), np.float32)
+            found[kernel.id] = QuantizedKernel.of(kernel, job.plans[kernel.id], weight, shift)
+    return found
 
 
-def _calibrate(job: Job, simulation: keras.Model, own: Fitted, fusions: dict[int, Fusion]) -> Activations:
+def _calibrate(
+    job: Job, simulation: keras.Model, own: Mapping[KernelId, QuantizedKernel], fusions: dict[int, Fusion]
+) -> Activations:
     """Measure the network, and plan its activations on the grids of the wrappers where they have some."""
     with job.steps.step("calibrate", total=job.data.known_samples) as advance:
         measurements = measure(job.float_file, job.data, job.config.calibration, advance)
@@ -251,10 +257,14 @@ def _calibrate(job: Job, simulation: keras.Model, own: Fitted, fusions: dict[int
     return Activations(measurements, plan, plan.grids, known)
 
 
-def _with_other_weights(job: Job, activations: Activations, own: Fitted) -> Fitted:
-    """The weights that are quantized in the file: those of the wrappers, and those that are no layer's, at 8 bits."""
-    bindings = pipeline.quantized_bindings(job, activations.plan)
-    quantized = {key: own[key] for key in bindings_by_key(bindings) if key in own}
-    others = tuple(binding for binding in bindings if binding.key not in quantized)
-    found = quantized | fit_weights(pipeline.fitting_task(job, activations), others)
-    return {key: found[key] for key in bindings_by_key(bindings)}  # in the order of computation, which the report keeps
+def _with_other_kernels(
+    job: Job, activations: Activations, own: Mapping[KernelId, QuantizedKernel]
+) -> tuple[QuantizedKernel, ...]:
+    """The kernels that are quantized in the file: those of the wrappers, and those that are no layer's, at 8 bits."""
+    kernels = pipeline.quantized_kernels(job, activations.plan)
+    others = [(kernel, job.plans[kernel.id]) for kernel in kernels if kernel.id not in own]
+    fitted = fit_kernels(others, activations.measurements, activations.plan.grids)
+    found = {kernel.id: kernel for kernel in fitted}
+    return tuple(
+        found[kernel.id] if kernel.id in found else replace(own[kernel.id], uses=kernel.uses) for kernel in kernels
+    )

@@ -5,6 +5,7 @@
 
 import numbers
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import keras
 from tfptq.base.files import check_takes_files
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, resolve_config
-from tfptq.fit.kernel import Fitted
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.layers import quantize_annotate_model, quantize_model, supports
+from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline import steps as pipeline
 from tfptq.pipeline.result import QuantizationResult, finish
 from tfptq.pipeline.steps import Activations, Job
@@ -74,11 +75,11 @@ def quantize_keras_model(
     simulation = simulate(network)
     job = pipeline.convert(network, config, seed, steps)
     activations = pipeline.calibrate(job)
-    fitted, fitted_without_statistics = pipeline.fit(job, activations, checkpoint_dir, max_memory)
-    activations = pipeline.calibrate_again(job, activations, fitted)
-    activations, fitted = pipeline.with_room(job, activations, fitted)
-    notes = [*network.notes, *assign_to_simulation(simulation, job, activations, fitted)]
-    return finish(job, activations, fitted, simulation, fitted_without_statistics, notes)
+    kernels = pipeline.fit(job, activations, checkpoint_dir, max_memory)
+    activations = pipeline.calibrate_again(job, activations, kernels)
+    activations, kernels = pipeline.with_headroom(job, activations, kernels)
+    notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
+    return finish(job, activations, kernels, simulation, notes)
 
 
 def simulate(network: FloatNetwork) -> keras.Model:
@@ -87,24 +88,27 @@ def simulate(network: FloatNetwork) -> keras.Model:
     return (quantize_model if known else quantize_annotate_model)(network.model, network.config)
 
 
-def assign_to_simulation(simulation: keras.Model, job: Job, activations: Activations, fitted: Fitted) -> list[str]:
+def assign_to_simulation(
+    simulation: keras.Model, job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]
+) -> list[str]:
     """Give the Keras simulation the weights and grids of the file.
 
     Args:
         simulation: what ``simulate`` returned; its variables are assigned.
         job: the job.
         activations: grids of the file and of the simulation.
-        fitted: quantized weights.
+        kernels: fitted kernels.
 
     Returns:
         Notes on what it leaves out.
     """
     if not job.weights:
         return ["keras_model computes in float: the kernels of the file are in layers that tfptq does not know"]
-    fusions = find_fusions(job.network.model, simulation, job.float_file, fitted, job.batch)
-    notes = assign_weights_to_wrappers(simulation, fitted, fusions)
+    by_id = {kernel.id: kernel for kernel in kernels}
+    fusions = find_fusions(job.network.model, simulation, job.float_file, by_id, job.batch)
+    notes = assign_weights_to_wrappers(simulation, by_id, fusions)
     grids = activations.plan, activations.simulated
-    return notes + assign_grids_to_wrappers(simulation, job.float_file, fitted, *grids, job.config, fusions)
+    return notes + assign_grids_to_wrappers(simulation, job.float_file, by_id, *grids, job.config, fusions)
 
 
 def whole_number(name: str, value: Any, most: int) -> int:

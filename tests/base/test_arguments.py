@@ -15,7 +15,9 @@ class Settings:
 
 def test_a_close_name_is_suggested():
     one_of("method", "mse", ("min_max", "mse"))
-    with pytest.raises(ValueError, match=r"^method is 'minmax'; it must be one of 'min_max', 'mse'; did you mean 'min_"):
+    with pytest.raises(
+        ValueError, match=r"^method is 'minmax'; it must be one of 'min_max', 'mse'; did you mean 'min_"
+    ):
         one_of("method", "minmax", ("min_max", "mse"))
     with pytest.raises(ValueError, match=r"^bits is 7; it must be one of 4, 8$"):
         one_of("bits", 7, (4, 8))

@@ -17,7 +17,6 @@ import tfptq
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView, float_scales, quantize_nearest
-from tfptq.core.weight_scales import fit_scales
 from tfptq.float_file.convert import convert_float
 from tfptq.float_file.matching import bind_weights, replace_kernel
 from tfptq.lowering.describe import describe
@@ -62,7 +61,7 @@ def emitted(kind, layout, config):
     model = TFLiteModel(float_file(kind))
     (binding,) = bind_weights(model, {})
     weight = binding.view.to_view(model.constant(binding.kernel))
-    weight = quantize_nearest(weight, fit_scales(weight, config), config.weight_bits)
+    weight = quantize_nearest(weight, config.scales_of(weight), config.weight_bits)
     kernel = KernelPlan(binding, weight, np.linspace(-1, 1, len(weight.codes), dtype=np.float32), layout)
     skipped = {} if layout in INTEGER_LAYOUTS else {binding.operator: "in float"}
     plan = plan_integers(model, dict.fromkeys(model.activations(), (-4.0, 4.0)), skipped=skipped)

@@ -65,6 +65,7 @@ class PerTensor(Granularity):
     """One scale for a whole layer; with shifts, one for all its output channels (WES)."""
 
     scale_kinds: ClassVar[tuple[str, ...]] = ("float", "shift")
+
     @property
     def label(self) -> str:
         """``tensor``."""

@@ -92,7 +92,9 @@ class _Moments:
         moments = np.stack([np.ones_like(self.center), self.center, self.center**2 + self.width**2 / 12.0])
         self.below = _running_sum(moments * self.mass)  # [3, n + 1]
 
-    def errors(self, scales: np.ndarray, zero_points: np.ndarray, like: ActivationGrid) -> tuple[np.ndarray, np.ndarray]:
+    def errors(
+        self, scales: np.ndarray, zero_points: np.ndarray, like: ActivationGrid
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Summed squared rounding and clipping errors, each ``[scales, zero points]``."""
         least, most = like.code_range
         steps = scales[:, None] / self.unit

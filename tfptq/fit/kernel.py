@@ -1,35 +1,26 @@
 """Fit one kernel: scales, codes and the correction of its bias.
 
-From the weights and the mean inputs alone (``fit_on_means``), or on statistics of the quantized prefix
-(``fit_on_prefix``), where the bias then also takes out what all kernels before have added. The mathematics is in
+From the weights and the mean inputs alone (``fit_from_means``), or on statistics of sequential calibration
+(``fit_from_statistics``), where the bias then also takes out what all kernels before have added. The mathematics is in
 ``tfptq.core``.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
-from tfptq.core.adaround import AdaRoundOptions
+from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import ActivationGrid, weight_code_limit
-from tfptq.core.attention_round import AttentionRoundOptions
 from tfptq.core.bias_correction import correct_bias
-from tfptq.core.blocks import BlockScales, QuantizedWeight, block_shape, quantize_nearest
+from tfptq.core.blocks import BlockScales, QuantizedWeight, quantize_nearest
 from tfptq.core.products import threads_for
 from tfptq.core.rounding import round_weight
 from tfptq.core.scale_search import search_scales
-from tfptq.core.statistics import CentredStatistics
-from tfptq.core.weight_scales import fit_scales
-from tfptq.fit.measure import Measurements
-from tfptq.fit.sequential import SequentialCalibration
-from tfptq.float_file.float_file import FloatFile
-from tfptq.float_file.matching import KernelKey, WeightBinding, WeightKey, is_keras_weight, layer_name
+from tfptq.core.statistics import CentredStatistics, LayerStatistics
+from tfptq.float_file.kernel import Kernel
+from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.tflite.layouts.constants import half_scales
-
-#: What a kernel gets that is not the weight of any Keras layer (the converter made or changed it). No field of the
-#: model's config reaches it.
-UNMATCHED_CONFIG = QuantizationConfig(PerChannel())
 
 #: Multiples of the scales, in steps of 0.05, that are tried together with the rounding below 8 bits, where it pays: in
 #: small kernels, where the lattice of what codes can add up to is coarse (``core.rounding``). Each costs a coordinate
@@ -43,189 +34,118 @@ MOST_INPUTS_FOR_GAINS = 200
 FEW_POSITIONS = 8
 
 
-@dataclass(frozen=True, eq=False)
-class FittedWeight:
-    """A quantized weight and the correction of its layer's bias.
-
-    Attributes:
-        weight: codes and scales.
-        bias_shift: float32 ``[O]`` to add to the float bias; zeros without bias correction.
-        bindings: the uses of the weight in the float file.
-    """
-
-    weight: QuantizedWeight
-    bias_shift: np.ndarray
-    bindings: tuple[WeightBinding, ...]
-
-    def bias_of(self, float_file: FloatFile, binding: WeightBinding) -> np.ndarray:
-        """float32 ``[O]`` corrected bias of one use; zeros and the correction where it had none."""
-        bias = float_file.bias(binding)
-        shift = self.bias_shift if binding.row_factors is None else self.bias_shift * binding.row_factors
-        return (shift if bias is None else bias + shift).astype(np.float32)
-
-    def kernel_of(self, binding: WeightBinding) -> np.ndarray:
-        """float32 ``[O, I, T]`` dequantized kernel of one use."""
-        kernel = self.weight.dequantize()
-        return kernel if binding.row_factors is None else kernel * binding.row_factors[:, None, None]
-
-
-#: The quantized weights of a network.
-Fitted = dict[KernelKey, FittedWeight]
-
-
-@dataclass(frozen=True, eq=False)
-class FittingTask:
-    """What fitting reads.
-
-    Attributes:
-        float_file: float model.
-        weights: Keras weights as canonical views ``[O, I, T]``.
-        measurements: what calibration measured.
-        grids: integer grids of the activations.
-        config_of: config of the layer of a Keras weight.
-        seed: seed of everything random.
-    """
-
-    float_file: FloatFile
-    weights: Mapping[WeightKey, np.ndarray]
-    measurements: Measurements
-    grids: Mapping[int, ActivationGrid]
-    config_of: Callable[[WeightKey], QuantizationConfig]
-    seed: int
-
-    def view(self, key: KernelKey, bindings: tuple[WeightBinding, ...]) -> np.ndarray:
-        """Float ``[O, I, T]`` of a weight."""
-        return self.weights[key] if is_keras_weight(key) else self.float_file.kernel(bindings[0])
-
-    def config(self, key: KernelKey) -> QuantizationConfig:
-        """Config of a weight."""
-        return self.config_of(key) if is_keras_weight(key) else UNMATCHED_CONFIG
-
-    def storable(self, scales: BlockScales, key: KernelKey) -> BlockScales:
-        """Scales of a weight that the file can hold.
-
-        Raises:
-            ValueError: the layout "native" cannot; the message names the layer.
-        """
-        if self.config(key).layout != "native":
-            return scales
-        try:
-            return half_scales(scales)
-        except ValueError as error:
-            raise ValueError(f"layer {layer_name(self.float_file.model, key)!r}: {error}") from error
-
-
-def needs_statistics(config: QuantizationConfig, view_shape: tuple[int, int, int]) -> bool:
-    """Whether a weight of a shape ``(O, I, T)`` is to be fitted on statistics of its inputs and outputs."""
-    return config.weight_scale in ("output", "cosine") or rounding_method(config, view_shape) != "nearest"
-
-
-def rounding_method(config: QuantizationConfig, view_shape: tuple[int, int, int]) -> str:
+def rounding_method(config: QuantizationConfig, shape: tuple[int, int, int]) -> str:
     """Method that a config wants for a weight of a shape ``(O, I, T)``: nearest above ``rounding.most_inputs``."""
     limit = config.rounding.most_inputs
-    return config.rounding.method if limit is None or view_shape[1] * view_shape[2] <= limit else "nearest"
+    return config.rounding.method if limit is None or shape[1] * shape[2] <= limit else "nearest"
 
 
-def fit_on_means(task: FittingTask, key: KernelKey, bindings: tuple[WeightBinding, ...]) -> FittedWeight:
-    """Quantize a weight from its values and its mean inputs."""
-    view, config = task.view(key, bindings), task.config(key)
-    scales = task.storable(fit_scales(view, config), key)
-    weight = for_all_bindings(quantize_nearest(view, scales, config.weight_bits), bindings)
-    shift = np.zeros(len(view), np.float32)
-    if config.bias_correction:
-        # A layer used several times has one bias: it takes a mean of what its uses would want.
-        means = [task.measurements.input_means[binding.operator] for binding in bindings]
-        shifts = [correct_bias(shift, view, weight.dequantize(), mean) for mean in means]
-        shift = np.average(shifts, axis=0, weights=_weights_of_bindings(task, bindings))
-    return FittedWeight(weight, shift.astype(np.float32), bindings)
+def asks_for_statistics(config: QuantizationConfig, shape: tuple[int, int, int]) -> bool:
+    """Whether a weight of a shape ``(O, I, T)`` is to be fitted on statistics of its inputs and outputs."""
+    return config.weight_scale == "output" or rounding_method(config, shape) != "nearest"
 
 
-def _weights_of_bindings(task: FittingTask, bindings: tuple[WeightBinding, ...]) -> np.ndarray:
-    """float64 ``[bindings]``: how much each use of a weight counts, 1 for the one with the smallest inputs.
+def weights_of_uses(kernel: Kernel, grids: Mapping[int, ActivationGrid]) -> np.ndarray:
+    """float64 ``[uses]``: how much each use of a kernel counts, 1 for the one with the smallest inputs.
 
     What is a little for a use with large inputs would drown one with small ones, so that these count more.
     """
-    steps = np.array([task.grids[binding.input].scale if binding.input in task.grids else 1.0 for binding in bindings])
+    steps = np.array([grids[use.input].scale if use.input in grids else 1.0 for use in kernel.uses])
     return np.square(steps.min() / steps)
 
 
-def fit_on_prefix(
-    task: FittingTask, key: KernelKey, bindings: tuple[WeightBinding, ...], prefix: SequentialCalibration
-) -> FittedWeight:
-    """Quantize a weight from statistics of the quantized prefix."""
-    view, config = task.view(key, bindings), task.config(key)
-    with threads_for(view.shape[1] * view.shape[2]):
+def fit_from_means(
+    kernel: Kernel, plan: KernelPlan, mean_inputs: Sequence[np.ndarray], weights: np.ndarray
+) -> QuantizedKernel:
+    """Quantize a kernel from its values and its mean inputs.
+
+    Args:
+        kernel: the kernel.
+        plan: how to fit it.
+        mean_inputs: for each use, the mean input under each weight, broadcastable to ``[O, I, T]``.
+        weights: how much each use counts, ``[uses]``.
+    """
+    scales = _storable(plan.config.scales_of(kernel.values), kernel, plan)
+    weight = mirrored(quantize_nearest(kernel.values, scales, plan.config.weight_bits), kernel)
+    shift = np.zeros(len(kernel.values), np.float32)
+    if plan.config.bias_correction:
+        # A kernel used several times has one bias: it takes a mean of what its uses would want.
+        shifts = [correct_bias(shift, kernel.values, weight.dequantize(), mean) for mean in mean_inputs]
+        shift = np.average(shifts, axis=0, weights=weights)
+    return QuantizedKernel.of(kernel, plan, weight, shift.astype(np.float32))
+
+
+def fit_from_statistics(kernel: Kernel, plan: KernelPlan, sums: LayerStatistics) -> QuantizedKernel:
+    """Quantize a kernel from statistics of its inputs and outputs.
+
+    Raises:
+        ValueError: the statistics are not finite, or the layout cannot hold the scales; the layer is named.
+    """
+    values, config = kernel.values, plan.config
+    with threads_for(values.shape[1] * values.shape[2]):
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused as a whole
-                sums = prefix.statistics(bindings, _weights_of_bindings(task, bindings))
                 statistics = sums.centred()
         except ValueError as error:
-            name = layer_name(task.float_file.model, key)
-            raise ValueError(f"layer {name!r}: {error}") from error
+            raise ValueError(f"layer {kernel.id.owner!r}: {error}") from error
         # With few samples for each input, directions that no sample showed would be fitted freely.
-        scarcity = max(1.0, FEW_POSITIONS * view.shape[1] * view.shape[2] / sums.count)
-        damped = statistics.damped(view, config.rounding.damping * scarcity)
-        scales = task.storable(_searched_scales(view, config, damped), key)
-        weight = _rounded(view, scales, config, statistics, config.rounding.damping * scarcity, task.seed)
-        weight = replace(weight, scales=task.storable(weight.scales, key))  # the rounding may have refined them
-        weight = for_all_bindings(weight, bindings)
-        shift = best_bias_shift(task, key, bindings, weight, statistics)
-        return FittedWeight(weight, shift, bindings)
+        scarcity = max(1.0, FEW_POSITIONS * values.shape[1] * values.shape[2] / sums.count)
+        damping = config.rounding.damping * scarcity
+        scales = _storable(_searched_scales(values, plan, statistics.damped(values, damping)), kernel, plan)
+        weight = mirrored(_rounded(values, scales, plan, statistics, damping), kernel)
+        return QuantizedKernel.of(kernel, plan, weight, _best_bias_shift(kernel, plan, weight, statistics))
 
 
-def for_all_bindings(weight: QuantizedWeight, bindings: tuple[WeightBinding, ...]) -> QuantizedWeight:
-    """A weight that every use can hold: where one of them turns signs, without the code that has no mirror image."""
-    if not any(binding.row_factors is not None and (binding.row_factors < 0.0).any() for binding in bindings):
+def _storable(scales: BlockScales, kernel: Kernel, plan: KernelPlan) -> BlockScales:
+    """Scales that the layout can hold."""
+    if plan.layout != "native":
+        return scales
+    try:
+        return half_scales(scales)
+    except ValueError as error:
+        raise ValueError(f"layer {kernel.id.owner!r}: {error}") from error
+
+
+def mirrored(weight: QuantizedWeight, kernel: Kernel) -> QuantizedWeight:
+    """A weight that every use can hold: where one flips signs, without the code that has no mirror image."""
+    if not kernel.flips_signs:
         return weight
     return replace(weight, codes=np.maximum(weight.codes, -weight_code_limit(weight.bits)))
 
 
-def best_bias_shift(
-    task: FittingTask,
-    key: KernelKey,
-    bindings: tuple[WeightBinding, ...],
-    weight: QuantizedWeight,
-    statistics: CentredStatistics,
+def _best_bias_shift(
+    kernel: Kernel, plan: KernelPlan, weight: QuantizedWeight, statistics: CentredStatistics
 ) -> np.ndarray:
     """float32 ``[O]``: what the best bias for some codes adds to the float bias."""
-    if not task.config(key).bias_correction:
+    if not plan.config.bias_correction:
         return np.zeros(len(weight.codes), np.float32)
-    bias = task.float_file.bias(bindings[0])
-    factors = 1.0 if bindings[0].row_factors is None else bindings[0].row_factors
-    return (statistics.best_bias(weight.dequantize()) - (0.0 if bias is None else bias / factors)).astype(np.float32)
+    return (statistics.best_bias(weight.dequantize()) - kernel.uses[0].kernel_bias).astype(np.float32)
 
 
-def _searched_scales(view: np.ndarray, config: QuantizationConfig, statistics: CentredStatistics) -> BlockScales:
+def _searched_scales(view: np.ndarray, plan: KernelPlan, statistics: CentredStatistics) -> BlockScales:
     """Scales as the config asks, by output error where it says so."""
+    config = plan.config
     layer_shift = config.scaler == "shift" and isinstance(config.granularity, PerTensor)
-    if config.weight_scale not in ("output", "cosine") or layer_shift:
-        # WES has one base for the layer and shifts that follow from it: the weight error decides.
-        by_weights = "max_abs" if config.weight_scale == "max_abs" else "mse"
-        return fit_scales(view, config.replace(weight_scale=by_weights))
+    if config.weight_scale != "output" or layer_shift:
+        return config.scales_of(view)  # WES has one base and shifts that follow from it: the weight error decides
     outputs, inputs, _ = view.shape
     return search_scales(
         view,
         statistics.gram,
-        block_shape(config.granularity, outputs, inputs),
+        config.granularity.block_shape(outputs, inputs),
         config.weight_bits,
-        config.scaler if isinstance(config.granularity, PerBlock) else "float",
+        config.scaler,
         cross=statistics.cross,
-        objective="cosine" if config.weight_scale == "cosine" else "output_error",
         allowed=config.multipliers,
-        thorough=rounding_method(config, view.shape) == "nearest",  # learned codes are as good with any
+        thorough=plan.rounding == "nearest",  # learned codes are as good with any
     )
 
 
 def _rounded(
-    view: np.ndarray,
-    scales: BlockScales,
-    config: QuantizationConfig,
-    statistics: CentredStatistics,
-    damping: float,
-    seed: int,
+    view: np.ndarray, scales: BlockScales, plan: KernelPlan, statistics: CentredStatistics, damping: float
 ) -> QuantizedWeight:
-    rounding = config.rounding
-    if rounding_method(config, view.shape) == "nearest":
+    config = plan.config
+    if plan.rounding == "nearest":
         return quantize_nearest(view, scales, config.weight_bits)
     small = view.shape[1] * view.shape[2] <= MOST_INPUTS_FOR_GAINS and config.weight_bits < 8
     return round_weight(
@@ -233,21 +153,9 @@ def _rounded(
         scales,
         config.weight_bits,
         statistics,
-        rounding.method,
-        _rounding_options(rounding),
+        plan.rounding,
+        config.rounding.options(),
         damping=damping,
         # The layout "native" stores float16 scales, which multiples would not be.
-        gains=GAINS if small and config.layout != "native" else (),
-        refine_scales=rounding.refine_scales,
-        seed=seed,
+        gains=GAINS if small and plan.layout != "native" else (),
     )
-
-
-def _rounding_options(rounding: Rounding):
-    """Options object of ``tfptq.core`` for a rounding method."""
-    rate = {} if rounding.learning_rate is None else {"learning_rate": rounding.learning_rate}
-    if rounding.method == "attention":
-        return AttentionRoundOptions(tau=rounding.tau, steps=rounding.steps, start=rounding.start, **rate)
-    if rounding.method == "adaround":
-        return AdaRoundOptions(steps=rounding.steps, **rate)
-    return None

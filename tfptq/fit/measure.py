@@ -5,7 +5,6 @@ Tensors that nothing but softmaxes read are measured as far as a softmax tells t
 One stream over the data; memory does not grow with the number of samples.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from tfptq.core.ranges import TensorStatistics, activation_range
 from tfptq.core.windows import window_sums
 from tfptq.data.errors import blaming_samples
 from tfptq.float_file.float_file import FloatFile
-from tfptq.float_file.matching import WeightBinding
+from tfptq.float_file.kernel import KernelUse
 from tfptq.lowering.grids import Range
 from tfptq.lowering.softmax_inputs import NO_LIMITS, Limits, SoftmaxInputs
 from tfptq.tflite.runtime import TensorRunner
@@ -54,10 +53,10 @@ class Measurements:
             bits: width of the grids the ranges are for.
         """
         # Inputs are data on a lattice of their own (pixels, say): clipping them gains nothing.
-        everything = dataclasses.replace(calibration, method="min_max")
+        methods = {index: "min_max" if index in self.as_they_are else calibration.method for index in self.statistics}
         roomy = bits == 16 and calibration.method == "mse"
         ranges = {
-            index: activation_range(value, everything if index in self.as_they_are else calibration, bits)
+            index: activation_range(value, methods[index], calibration.percentile, bits)
             for index, value in self.statistics.items()
         }
         return {index: (HEADROOM * low, HEADROOM * high) for index, (low, high) in ranges.items()} if roomy else ranges
@@ -106,12 +105,10 @@ class _Measuring:
         self._float_file = float_file
         self._softmax_inputs = SoftmaxInputs(float_file.model)
         measured = [*float_file.model.activations(), *self._softmax_inputs.constants]
-        self._statistics = {index: TensorStatistics(calibration) for index in measured}
+        self._statistics = {index: TensorStatistics(calibration.bins) for index in measured}
         self._clipped: dict[int, Limits] = {}
         #: kernel input -> shape of one sample -> number of such samples, and their sum
-        self._sums: dict[int, dict[tuple, tuple[int, np.ndarray]]] = {
-            binding.input: {} for binding in float_file.bindings
-        }
+        self._sums: dict[int, dict[tuple, tuple[int, np.ndarray]]] = {use.input: {} for use in float_file.uses}
         #: this batch of what leads to softmaxes: its limits come from the last tensor before each
         self._waiting: dict[int, np.ndarray] = {}
 
@@ -140,10 +137,7 @@ class _Measuring:
         return Measurements(
             statistics={index: found for index, found in self._statistics.items() if index not in whole},
             as_they_are=frozenset({*self._float_file.model.subgraph.inputs, *constants}),
-            input_means={
-                binding.operator: _mean_input(self._float_file, binding, self._sums[binding.input])
-                for binding in self._float_file.bindings
-            },
+            input_means={use.operator: _mean_input(use, self._sums[use.input]) for use in self._float_file.uses},
             samples=samples,
             clipped=self._clipped,
         )
@@ -159,23 +153,19 @@ class _Measuring:
             raise ValueError(f"calibration of tensor {self._float_file.model.name(index)!r}: {error}") from error
 
 
-def _mean_input(
-    float_file: FloatFile, binding: WeightBinding, maps: Mapping[tuple, tuple[int, np.ndarray]]
-) -> np.ndarray:
+def _mean_input(use: KernelUse, maps: Mapping[tuple, tuple[int, np.ndarray]]) -> np.ndarray:
     """Mean input under each weight, broadcastable to ``[O, I, T]``.
 
     Args:
-        float_file: float model.
-        binding: a use of a kernel.
+        use: one use of a kernel.
         maps: shape of one sample of the input -> number of such samples, and their sum.
     """
-    outputs, inputs, taps = binding.view.view_shape
-    window = float_file.window(binding)
+    outputs, inputs, taps = use.view.view_shape
     total, positions = 0.0, 0
     for count, values in maps.values():
         sums = values[None] if values.ndim == 3 else values.reshape(1, 1, -1, inputs)
-        size = tuple(window.output_size(sums.shape[1 + axis], axis) for axis in (0, 1))
+        size = tuple(use.window.output_size(sums.shape[1 + axis], axis) for axis in (0, 1))
         # Padding lowers the mean under border taps; windows over the summed map see that exactly.
-        total, positions = total + window_sums(sums, size, window), positions + count * math.prod(size)
+        total, positions = total + window_sums(sums, size, use.window), positions + count * math.prod(size)
     mean = total / positions  # [G, I*T]
-    return np.repeat(mean, outputs // window.groups, axis=0).reshape(outputs, inputs, taps)
+    return np.repeat(mean, outputs // use.window.groups, axis=0).reshape(outputs, inputs, taps)

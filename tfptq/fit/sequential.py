@@ -22,11 +22,13 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid
-from tfptq.core.products import sum_in_threads
+from tfptq.core.products import sum_in_threads, threads_for
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
 from tfptq.fit.activation_rounding import simulate_activations
 from tfptq.float_file.float_file import FloatFile
-from tfptq.float_file.matching import WeightBinding, replace_kernel
+from tfptq.float_file.kernel import Kernel, KernelUse
+from tfptq.float_file.matching import replace_kernel
+from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import crossing, extract_segment, unfuse_activations
@@ -64,7 +66,7 @@ class SequentialCalibration:
         self._samples = samples
         self._max_memory = max_memory
         self._float, self._quantized = TFLiteModel(float_file.data), TFLiteModel(float_file.data)
-        positions = [binding.operator for binding in float_file.bindings]
+        positions = [use.operator for use in float_file.uses]
         self._grids = grids or {}
         unfused = unfuse_activations(self._float, positions)
         unfuse_activations(self._quantized, positions)
@@ -77,77 +79,72 @@ class SequentialCalibration:
         self._batches = batches
         self._values = _values_of_a_sample(self._float, next(self._inputs())[0], float_file.batch_size or 1)
 
-    def obstacle(self, bindings: Sequence[WeightBinding], fewest_positions: int) -> str | None:
+    def obstacle(self, kernel: Kernel, fewest_positions: int) -> str | None:
         """Why the statistics of a kernel cannot be had, or would say little; or None.
 
         Args:
-            bindings: the uses of the kernel.
-            fewest_positions: how many positions there should be for each input of the kernel.
+            kernel: the kernel.
+            fewest_positions: how many positions there should be for each of its inputs.
         """
-        outputs, inputs, taps = bindings[0].view.view_shape
+        outputs, inputs, taps = kernel.shape
         length = inputs * taps
-        grams = _GRAMS_AT_ONCE + (len(bindings) > 1)  # the sum over the uses before
-        needed = grams * 8 * self._float_file.window(bindings[0]).groups * length**2
+        grams = _GRAMS_AT_ONCE + (len(kernel.uses) > 1)  # the sum over the uses before
+        needed = grams * 8 * kernel.uses[0].window.groups * length**2
         if needed > LARGEST_STATISTICS:
             return f"statistics of its {length} inputs would take {needed / 2**30:.1f} GiB"
-        results = [self._float.operators[self.position(binding)].outputs[0] for binding in bindings]
+        results = [self._float.operators[self._position(use)].outputs[0] for use in kernel.uses]
         positions = [self._values[result] // outputs for result in results]
         kept = sum(-(-each * self._samples // position_step(each, self._samples, length)) for each in positions)
         if kept < fewest_positions * length:
             return f"the samples have {kept} positions for its {length} inputs"
         return None
 
-    def statistics(self, bindings: Sequence[WeightBinding], weights: Sequence[float] | None = None) -> LayerStatistics:
+    def statistics(self, kernel: Kernel, weights: Sequence[float] | None = None) -> LayerStatistics:
         """Statistics of a kernel, summed over all its uses. Kernels must be asked for in the order of their first use.
 
         Args:
-            bindings: its uses, in execution order. Outputs of a use with row factors are divided by them, and have the
-                bias of the first use in place of their own, so that all uses compute the same.
+            kernel: the kernel. Outputs of its uses count as the kernel itself would give them, with the bias of the
+                first use in place of their own, so that all uses compute the same.
             weights: how much a position of each use counts; one each by default.
         """
         # Kernels between the uses are replaced later: what is stored behind them would not be true any more.
-        first = self.position(bindings[0])
-        self._move_cuts(first + 1, first)
-        total = self._statistics(bindings[0])
+        first = self._position(kernel.uses[0])
+        _, inputs, taps = kernel.shape
+        # What is not finite is refused as a whole, by ``LayerStatistics.centred``.
+        with threads_for(inputs * taps), np.errstate(over="ignore", invalid="ignore"):
+            self._move_cuts(first + 1, first)
+            return self._statistics_of_uses(kernel, weights)
+
+    def _statistics_of_uses(self, kernel: Kernel, weights: Sequence[float] | None) -> LayerStatistics:
+        total = self._statistics(kernel.uses[0])
         if weights is not None:
             total = total.weighted(weights[0])
-        for number, binding in enumerate(bindings[1:], 1):
-            part = self._statistics(binding)
-            moved_bias = self._row_bias(bindings[0]) - self._row_bias(binding)
+        for number, use in enumerate(kernel.uses[1:], 1):
+            part = self._statistics(use)
+            moved_bias = kernel.uses[0].kernel_bias - use.kernel_bias
             if moved_bias.any():
                 part = part.moved(np.zeros_like(part.sum_x), moved_bias.reshape(part.sum_z.shape))
             total += part if weights is None else part.weighted(weights[number])
         return total
 
-    def _row_bias(self, binding: WeightBinding) -> np.ndarray:
-        """float32 ``[O]``: the bias of a use that would have no row factors."""
-        bias = self._float_file.bias(binding)
-        if bias is None:
-            return np.zeros(binding.view.view_shape[0], np.float32)
-        return bias if binding.row_factors is None else bias / binding.row_factors
+    def replace(self, kernel: QuantizedKernel) -> None:
+        """Put a dequantized kernel and its biases into the quantized copy."""
+        for use in kernel.uses:
+            values, bias = kernel.float_values(use)
+            operator = self._quantized.operators[self._position(use)]
+            replace_kernel(self._quantized, operator, use.view.from_view(values), bias)
 
-    def position(self, binding: WeightBinding) -> int:
-        """Position in the walk, and in ``quantized``, of the operator of a use."""
-        return self._moved[binding.operator]
+    def _position(self, use: KernelUse) -> int:
+        """Position of the operator of a use in the two copies, which have operators of their own."""
+        return self._moved[use.operator]
 
-    def replace(self, binding: WeightBinding, weight: np.ndarray, bias: np.ndarray) -> None:
-        """Put a dequantized kernel and its bias into the quantized copy.
-
-        Args:
-            binding: use of a kernel.
-            weight: float32 ``[O, I, T]``.
-            bias: float32 ``[O]``.
-        """
-        operator = self._quantized.operators[self.position(binding)]
-        replace_kernel(self._quantized, operator, binding.view.from_view(weight), bias)
-
-    def _statistics(self, binding: WeightBinding) -> LayerStatistics:
-        at = self.position(binding)
+    def _statistics(self, use: KernelUse) -> LayerStatistics:
+        at = self._position(use)
         before = self._float.operators[at].outputs[0]
         shortcut = self._shortcut(at)
         also = [] if shortcut is None else [shortcut]
         float_runner = _PrefixSegment(self._float, self._cuts[0], at + 1, [before, *also])
-        quantized_runner = _PrefixSegment(self._quantized, self._cuts[1], at, [binding.input, *also])
+        quantized_runner = _PrefixSegment(self._quantized, self._cuts[1], at, [use.input, *also])
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for float_batch, quantized_batch in self._inputs():
@@ -155,10 +152,10 @@ class SequentialCalibration:
                 z = wanted[before]
                 if shortcut is not None:
                     z = z + (wanted[shortcut] - there[shortcut])
-                yield there[binding.input], z if binding.row_factors is None else z / binding.row_factors
+                yield there[use.input], use.kernel_outputs(z)
 
-        _, inputs, taps = binding.view.view_shape
-        return sum_in_threads(self._batch_statistics(binding, batches()), inputs * taps)
+        _, inputs, taps = use.view.view_shape
+        return sum_in_threads(self._batch_statistics(use, batches()), inputs * taps)
 
     def _shortcut(self, at: int) -> int | None:
         """The tensor that an operator's result is added to, if nothing else reads the result and it is there before."""
@@ -181,17 +178,16 @@ class SequentialCalibration:
         return (result, reader) if readers[0] in self._own else self._result_and_reader(reader.outputs[0])
 
     def _batch_statistics(
-        self, binding: WeightBinding, batches: Iterable[tuple[np.ndarray, np.ndarray]]
+        self, use: KernelUse, batches: Iterable[tuple[np.ndarray, np.ndarray]]
     ) -> Iterator[Callable[[], LayerStatistics]]:
         """For each batch of inputs and outputs, what computes its statistics."""
-        window = self._float_file.window(binding)
-        _, inputs, taps = binding.view.view_shape
+        _, inputs, taps = use.view.view_shape
         first = 0
         for x, z in batches:
             positions = int(np.prod(z.shape[1:-1], dtype=np.int64))
             step = position_step(positions, self._samples, inputs * taps)
             if x.ndim == 4 and z.ndim == 4:
-                yield partial(convolution_statistics, x, z, window, step, first)
+                yield partial(convolution_statistics, x, z, use.window, step, first)
             else:
                 yield partial(dense_statistics, x.reshape(len(z) * positions, inputs), z, step, first)
             first += positions * len(z)

@@ -12,7 +12,8 @@ from tfptq.float_file.convert import convert_float
 from tfptq.float_file.equal_weights import equal_weights, perturb, restore
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.input_factors import separate_input_factors
-from tfptq.float_file.matching import WeightKey, bind_weights
+from tfptq.float_file.kernel import KernelId
+from tfptq.float_file.matching import WeightFinder, find_kernels
 from tfptq.float_file.simplify import simplify
 from tfptq.graph.float_equality import (
     ADVICE,
@@ -32,7 +33,7 @@ _TENSOR_NAME, _NO_IDENTIFIER = re.compile(r"^(?:serving_default_)?(.*?)(?::0)?$"
 
 
 def make_float_file(
-    model: keras.Model, weights: Mapping[WeightKey, np.ndarray], unfolded: Collection[WeightKey] | None = None
+    model: keras.Model, weights: Mapping[KernelId, np.ndarray], unfolded: Collection[KernelId] | None = None
 ) -> FloatFile:
     """Convert a float Keras model and find its weights in the file.
 
@@ -54,9 +55,9 @@ def make_float_file(
     unfolded = set(weights if unfolded is None else unfolded)
     float_file = _convert(model, weights, equal, others, unfolded)
     calls = _numbers_of_calls(model)
-    uses = Counter(binding.key for binding in float_file.bindings if binding.key is not None)
+    uses = {kernel.id: len(kernel.uses) for kernel in float_file.kernels if kernel.id.layer is not None}
     # A constant of the model, or a layer that tfptq does not know, may have the values of a weight as well.
-    foreign = {key for key, count in uses.items() if count > calls[key[0]]} - equal
+    foreign = {key for key, count in uses.items() if count > calls[key.layer]} - equal
     # What the converter makes of a weight may depend on small differences: one that is not found keeps its values.
     lost = equal - set(uses)
     if not foreign and not lost:
@@ -68,10 +69,10 @@ def make_float_file(
 
 def _convert(
     model: keras.Model,
-    weights: Mapping[WeightKey, np.ndarray],
-    keys: set[WeightKey],
+    weights: Mapping[KernelId, np.ndarray],
+    keys: set[KernelId],
     others: list[np.ndarray],
-    unfolded: set[WeightKey],
+    unfolded: set[KernelId],
 ) -> FloatFile:
     """The float file, made with stand-ins for some weights."""
     perturbed = perturb(weights, keys, others)
@@ -80,12 +81,12 @@ def _convert(
     _check_variables(editable, model)
     simplify(editable)
     views = {**weights, **perturbed}
-    bindings = bind_weights(editable, views)
-    if separate_input_factors(editable, bindings, {key: view for key, view in views.items() if key in unfolded}):
-        bindings = bind_weights(editable, views)
-    restore(editable, bindings, weights, keys)
+    finder = WeightFinder(views)
+    separate_input_factors(editable, finder, {key: view for key, view in views.items() if key in unfolded})
+    kernels = find_kernels(editable, finder, weights)
+    restore(editable, kernels, keys)
     inputs = _input_tensors(editable, [tensor.name for tensor in model.inputs])
-    return FloatFile(editable.to_bytes(), editable, tuple(bindings), inputs, tuple(editable.subgraph.outputs))
+    return FloatFile(editable.to_bytes(), editable, kernels, inputs, tuple(editable.subgraph.outputs))
 
 
 def _check_variables(editable: TFLiteModel, model: keras.Model) -> None:
@@ -105,7 +106,7 @@ def _check_variables(editable: TFLiteModel, model: keras.Model) -> None:
 
 
 @contextlib.contextmanager
-def _replaced(model: keras.Model, views: Mapping[WeightKey, np.ndarray]) -> Iterator[None]:
+def _replaced(model: keras.Model, views: Mapping[KernelId, np.ndarray]) -> Iterator[None]:
     """Inside this context some weights of a model have other values."""
     layers = {layer for layer, _ in views}
     specs = {(name, spec.name): spec for name in layers for spec in weight_specs(model.get_layer(name))}
@@ -119,7 +120,7 @@ def _replaced(model: keras.Model, views: Mapping[WeightKey, np.ndarray]) -> Iter
             specs[key].variable.assign(values)
 
 
-def _other_weights(model: keras.Model, weights: Mapping[WeightKey, np.ndarray]) -> list[np.ndarray]:
+def _other_weights(model: keras.Model, weights: Mapping[KernelId, np.ndarray]) -> list[np.ndarray]:
     """The kernels of layers whose weights are not among ``weights``."""
     known = {layer for layer, _ in weights}
     return [

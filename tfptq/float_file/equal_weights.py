@@ -1,13 +1,13 @@
-"""Stand-ins: tell weights with equal values apart while the converter runs.
+"""Tell weights with equal values apart while the converter runs.
 
 A weight is found in the file by its values. Where two weights have the same ones (a duplicated backbone, a fixed blur
 kernel, zeros at the start of training), values do not tell whose kernel an operator has; worse, the converter stores
-equal constants once, and makes one operator of two that compute the same. So each of these weights is converted with
-a stand-in in its place: the same values, moved by some units in the last place, and by other ones for each weight.
-Once the kernels are found, they get their own values back.
+equal constants once, and makes one operator of two that compute the same. So each of these weights is perturbed before
+conversion, by some units in the last place, and by other ones for each weight. Once the kernels are found, they get
+their own values back.
 
-A stand-in is close to its weight, so that the converter makes of both the same, and far enough from it not to be taken
-for a multiple of it.
+A perturbed weight is close to its own values, so that the converter makes the same of both, and far enough from them
+not to be taken for a multiple.
 """
 
 import itertools
@@ -17,16 +17,16 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfptq.float_file.matching import WeightBinding, WeightKey
+from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.tflite.model import TFLiteModel
 
-#: Largest distance of a stand-in from its weight, in units in the last place: three times ``FACTOR_TOLERANCE``.
+#: Largest perturbation, in units in the last place: three times ``FACTOR_TOLERANCE``.
 REACH = 256
 #: Unit by which zeros are moved: nothing to any sum, and far from the numbers that processors flush to zero.
 ZERO_STEP = 1e-30
 
 
-def equal_weights(weights: Mapping[WeightKey, np.ndarray], others: Iterable[np.ndarray] = ()) -> set[WeightKey]:
+def equal_weights(weights: Mapping[KernelId, np.ndarray], others: Iterable[np.ndarray] = ()) -> set[KernelId]:
     """The weights whose values, in whatever order, some other weight has as well.
 
     Args:
@@ -43,17 +43,17 @@ def equal_weights(weights: Mapping[WeightKey, np.ndarray], others: Iterable[np.n
 
 
 def perturb(
-    weights: Mapping[WeightKey, np.ndarray], keys: Collection[WeightKey], others: Iterable[np.ndarray] = ()
-) -> dict[WeightKey, np.ndarray]:
+    weights: Mapping[KernelId, np.ndarray], keys: Collection[KernelId], others: Iterable[np.ndarray] = ()
+) -> dict[KernelId, np.ndarray]:
     """Values that no two weights share.
 
     Args:
         weights: Keras weights as canonical views ``[O, I, T]``.
-        keys: those that need a stand-in.
+        keys: those to perturb.
         others: weights of the model that cannot be quantized.
 
     Returns:
-        Key -> float32 stand-in, in the shape of its weight; the same for the same arguments.
+        Key -> float32 values, in the shape of its weight; the same for the same arguments.
     """
     sizes = {weights[key].size for key in keys}
     taken = {_content(weight) for weight in (*weights.values(), *others) if weight.size in sizes}
@@ -72,28 +72,22 @@ def perturb(
     return found
 
 
-def restore(
-    model: TFLiteModel,
-    bindings: Iterable[WeightBinding],
-    weights: Mapping[WeightKey, np.ndarray],
-    keys: Collection[WeightKey],
-) -> None:
-    """Give kernels with stand-ins the values of their weights.
+def restore(model: TFLiteModel, kernels: Iterable[Kernel], keys: Collection[KernelId]) -> None:
+    """Give perturbed kernels their own values back.
 
     Args:
         model: edited in place; tensors keep their indexes, and those with equal values share a buffer.
-        bindings: its kernels.
-        weights: Keras weights as canonical views ``[O, I, T]``.
-        keys: the weights that have stand-ins in the model.
+        kernels: its kernels.
+        keys: the weights that were perturbed.
     """
     buffer_of: dict[bytes, int] = {}
     emptied = set()
-    for binding in {binding.kernel: binding for binding in bindings if binding.key in keys}.values():
-        weight = np.asarray(weights[binding.key], np.float32)
-        if binding.row_factors is not None:
-            weight = weight * binding.row_factors[:, None, None]
-        content = np.ascontiguousarray(binding.view.from_view(weight), np.float32).tobytes()
-        tensor = model.tensors[binding.kernel]
+    uses = ((use, kernel) for kernel in kernels if kernel.id in keys for use in kernel.uses)
+    in_order = sorted(uses, key=lambda pair: pair[0].operator)
+    for index, (use, kernel) in {use.tensor: (use, kernel) for use, kernel in in_order}.items():
+        values = use.view.from_view(use.stored_values(kernel.values))
+        content = np.ascontiguousarray(values, np.float32).tobytes()
+        tensor = model.tensors[index]
         if content not in buffer_of:
             buffer_of[content] = tensor.buffer
             _replace_buffer(model, tensor.buffer, content)

@@ -6,33 +6,28 @@ layer, and no layer's config reaches it. It is also worse to quantize: with one 
 factors have few codes. So the kernel becomes ``W`` again, behind a MUL.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfptq.float_file.matching import FACTOR_TOLERANCE, WeightBinding, WeightKey
+from tfptq.float_file.kernel import KernelId
+from tfptq.float_file.matching import FACTOR_TOLERANCE, WeightFinder, kernel_view
 from tfptq.tflite.model import TFLiteModel
 
 
-def separate_input_factors(
-    model: TFLiteModel, bindings: Iterable[WeightBinding], weights: Mapping[WeightKey, np.ndarray]
-) -> bool:
+def separate_input_factors(model: TFLiteModel, finder: WeightFinder, weights: Mapping[KernelId, np.ndarray]) -> None:
     """Put a MUL before every FULLY_CONNECTED whose kernel is a Keras weight times a factor for each input channel.
 
     Args:
         model: float model, edited in place.
-        bindings: its kernels; those that are a Keras weight already are left alone.
-        weights: Keras weights as canonical views ``[O, I, T]``.
-
-    Returns:
-        Whether there was one; operators and tensors have other positions then.
+        finder: tells which kernels are a Keras weight as they are; these stay.
+        weights: Keras weights ``[O, I, T]`` to look for.
     """
-    strangers = {binding.operator: binding for binding in bindings if binding.key is None}
-    kernels: dict[WeightKey, int] = {}  # a layer that is used several times keeps one kernel
+    kernels: dict[KernelId, int] = {}  # a layer that is used several times keeps one kernel
     operators = []
-    for at, operator in enumerate(model.operators):
-        key, factors = _find(model, strangers[at], weights) if at in strangers else (None, None)
+    for operator in model.operators:
+        key, factors = _find(model, operator, finder, weights)
         if key is not None:
             source = operator.inputs[0]
             product = _product(model, operators, source, factors)
@@ -47,19 +42,27 @@ def separate_input_factors(
         operators.append(operator)
     model.operators[:] = operators
     model.remove_unused()
-    return bool(kernels)
 
 
 def _find(
-    model: TFLiteModel, binding: WeightBinding, weights: Mapping[WeightKey, np.ndarray]
-) -> tuple[WeightKey, np.ndarray] | tuple[None, None]:
+    model: TFLiteModel, operator, finder: WeightFinder, weights: Mapping[KernelId, np.ndarray]
+) -> tuple[KernelId, np.ndarray] | tuple[None, None]:
     """The weight that a kernel is a multiple of, and the factors ``[I]``."""
-    operator, kernel = model.operators[binding.operator], model.constant(binding.kernel)
-    if model.operator_name(operator) == "FULLY_CONNECTED" and model.shape(binding.input)[-1] == kernel.shape[1]:
-        for key, weight in weights.items():
-            factors = _input_factors(kernel, weight)
-            if factors is not None:
-                return key, factors
+    if model.operator_name(operator) != "FULLY_CONNECTED":
+        return None, None
+    source, constant = operator.inputs[:2]
+    if not (model.is_constant(constant) and model.is_float(constant)):
+        return None, None
+    kernel = model.constant(constant)
+    if (
+        model.shape(source)[-1] != kernel.shape[1]
+        or finder.find(kernel, kernel_view("FULLY_CONNECTED", kernel.shape))[1] is not None
+    ):
+        return None, None
+    for key, weight in weights.items():
+        factors = _input_factors(kernel, weight)
+        if factors is not None:
+            return key, factors
     return None, None
 
 

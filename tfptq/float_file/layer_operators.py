@@ -27,9 +27,10 @@ def operators_of_layers(float_file: FloatFile, model: keras.Model) -> dict[str, 
     """
     found: dict[str, set[int]] = {layer.name: set() for layer in model.layers if is_weighted(layer)}
     named = _layers_of_operators(float_file, model)
-    for binding in float_file.bindings:
-        for layer in named[binding.operator] if binding.key is None else {binding.key[0]}:
-            found.setdefault(layer, set()).add(binding.operator)
+    for kernel in float_file.kernels:
+        for use in kernel.uses:
+            for layer in named[use.operator] if kernel.id.layer is None else {kernel.id.layer}:
+                found.setdefault(layer, set()).add(use.operator)
     taken = set().union(*found.values())
     for at, layers in enumerate(named):
         if at not in taken and reads_weights(float_file.model, at):

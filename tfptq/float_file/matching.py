@@ -11,12 +11,13 @@ Weights with equal values cannot be told apart here; ``tfptq.float_file.equal_we
 import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from tfptq.core.blocks import WeightView
+from tfptq.core.windows import Window
+from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
 from tfptq.tflite.model import TFLiteModel
 
 
@@ -38,52 +39,6 @@ WEIGHTED_OPERATORS = {
 #: Largest relative difference between a weight and a per-channel multiple of another.
 FACTOR_TOLERANCE = 1e-5
 
-#: A Keras weight: (name of the layer, name of the weight in it).
-WeightKey = tuple[str, str]
-#: What a kernel goes by: the Keras weight that it is, or its tensor index where it is none (the converter made or
-#: changed it). ``is_keras_weight`` and ``layer_name`` tell them apart.
-KernelKey = WeightKey | int
-
-
-@dataclass(frozen=True)
-class WeightBinding:
-    """One use of a constant kernel by an operator.
-
-    Attributes:
-        operator: position of the operator.
-        kernel: tensor index of the kernel.
-        bias: tensor index of the bias, or -1.
-        input: tensor index of the activation that the kernel meets.
-        output: tensor index of the result.
-        view: way from the kernel in the file to the canonical view.
-        key: Keras weight that the kernel is, or None when it matches none.
-        row_factors: None, or float32 ``[O]``: the kernel is the Keras weight times this, per output channel.
-    """
-
-    operator: int
-    kernel: int
-    bias: int
-    input: int
-    output: int
-    view: WeightView
-    key: WeightKey | None = None
-    row_factors: np.ndarray | None = None
-
-    @property
-    def kernel_key(self) -> KernelKey:
-        """What the kernel goes by."""
-        return self.kernel if self.key is None else self.key
-
-
-def is_keras_weight(key: KernelKey) -> bool:
-    """Whether a kernel is the weight of a Keras layer."""
-    return isinstance(key, tuple)
-
-
-def layer_name(model: TFLiteModel, key: KernelKey) -> str:
-    """Name of the layer that a kernel is a weight of, or of the kernel's tensor where there is none."""
-    return key[0] if is_keras_weight(key) else model.name(key)
-
 
 def kernel_view(operator_name: str, shape: tuple[int, ...]) -> WeightView:
     """Canonical view of a kernel in a ``.tflite`` file."""
@@ -94,45 +49,69 @@ def kernel_view(operator_name: str, shape: tuple[int, ...]) -> WeightView:
     return WeightView(shape, (0,), (3,), (1, 2))  # [O, kh, kw, I]
 
 
-def bind_weights(model: TFLiteModel, weights: Mapping[WeightKey, np.ndarray]) -> list[WeightBinding]:
-    """Bind every constant kernel in a model to the Keras weight it came from.
+def find_kernels(
+    model: TFLiteModel, finder: "WeightFinder", weights: Mapping[KernelId, np.ndarray]
+) -> tuple[Kernel, ...]:
+    """Find every constant float kernel in a model, and the Keras weight that it came from.
 
     Args:
         model: float model.
-        weights: Keras weights as canonical views ``[O, I, T]``.
+        finder: knows the values by which weights are found.
+        weights: the values ``[O, I, T]`` that kernels shall have, by weight.
 
     Returns:
-        One binding for each operator with a constant float kernel, in execution order; ``key`` is None where no
-        Keras weight has these values.
+        Kernels in the order of their first use. One that is no Keras weight goes by the name of its tensor.
     """
-    finder = _Finder(weights)
     names = [model.name(operator.outputs[0]) for operator in model.operators]
-    named = layers_in_names(names, {layer for layer, _ in weights})
-    bindings = []
+    named = layers_in_names(names, {id.layer for id in weights if id.layer is not None})
+    uses: dict[KernelId, list[KernelUse]] = {}
+    values: dict[KernelId, np.ndarray] = {}
     for at, operator in enumerate(model.operators):
         name = model.operator_name(operator)
         if name not in WEIGHTED_OPERATORS:
             continue
         kernel_at, bias_at, input_at = WEIGHTED_OPERATORS[name]
-        kernel = operator.inputs[kernel_at]
-        if not (model.is_constant(kernel) and model.is_float(kernel)):
+        tensor = operator.inputs[kernel_at]
+        if not (model.is_constant(tensor) and model.is_float(tensor)):
             continue
         bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
-        values = model.constant(kernel)
-        view, key, factors = finder.find(values, kernel_view(name, values.shape), named[at])
-        bindings.append(
-            WeightBinding(
-                operator=at,
-                kernel=kernel,
-                bias=bias,
-                input=operator.inputs[input_at],
-                output=operator.outputs[0],
-                view=view,
-                key=key,
-                row_factors=factors,
-            )
+        constant = model.constant(tensor)
+        view, id, factors = finder.find(constant, kernel_view(name, constant.shape), named[at])
+        if id is None:
+            id = KernelId(None, model.name(tensor))
+            values.setdefault(id, view.to_view(constant))
+        else:
+            values[id] = np.asarray(weights[id], np.float32)
+        use = KernelUse(
+            operator=at,
+            tensor=tensor,
+            input=operator.inputs[input_at],
+            output=operator.outputs[0],
+            view=view,
+            window=operator_window(model, operator),
+            bias=model.constant(bias).reshape(-1) if bias >= 0 else None,
+            row_factors=factors,
         )
-    return bindings
+        uses.setdefault(id, []).append(use)
+    return tuple(Kernel(id, values[id], tuple(found)) for id, found in uses.items())
+
+
+def operator_window(model: TFLiteModel, operator) -> Window:
+    """Geometry of an operator with a kernel."""
+    name = model.operator_name(operator)
+    if name == "FULLY_CONNECTED":
+        return Window()
+    kernel_at, _, input_at = WEIGHTED_OPERATORS[name]
+    options, kernel = operator.builtinOptions, model.shape(operator.inputs[kernel_at])
+    channels = model.shape(operator.inputs[input_at])[3]
+    return Window(
+        kernel=kernel[1:3],
+        strides=(options.strideH, options.strideW),
+        dilations=(getattr(options, "dilationHFactor", 1), getattr(options, "dilationWFactor", 1)),
+        padding=("same", "valid")[options.padding],
+        groups=channels if name == "DEPTHWISE_CONV_2D" else channels // kernel[3],
+        transposed=name == "TRANSPOSE_CONV",
+    )
 
 
 def layers_in_names(names: Sequence[str], layers: Collection[str]) -> list[frozenset[str]]:
@@ -175,19 +154,30 @@ def replace_kernel(model: TFLiteModel, operator, kernel: np.ndarray, bias: np.nd
     operator.inputs[bias_at] = model.add_constant(f"{name}/bias", bias.astype(np.float32))
 
 
-class _Finder:
-    """Looks Keras weights up by their values."""
+class WeightFinder:
+    """Looks Keras weights ``[O, I, T]`` up by their values."""
 
-    def __init__(self, weights: Mapping[WeightKey, np.ndarray]):
+    def __init__(self, weights: Mapping[KernelId, np.ndarray]):
         self._weights = {key: np.ascontiguousarray(view, np.float32) for key, view in weights.items()}
-        self._by_view: dict[tuple, WeightKey] = {}
-        self._by_values: dict[bytes, list[WeightKey]] = {}
+        self._by_view: dict[tuple, KernelId] = {}
+        self._by_values: dict[bytes, list[KernelId]] = {}
         for key, view in self._weights.items():
             self._by_view.setdefault((view.shape, view.tobytes()), key)
             self._by_values.setdefault(np.sort(view, axis=None).tobytes(), []).append(key)
 
-    def find(self, kernel: np.ndarray, view: WeightView, named: Collection[str]):
-        """Return (view, key or None, row factors or None); the operator's result is named after layers ``named``."""
+    def find(
+        self, kernel: np.ndarray, view: WeightView, named: Collection[str | None] = ()
+    ) -> tuple[WeightView, KernelId | None, np.ndarray | None]:
+        """Look a constant up.
+
+        Args:
+            kernel: the constant.
+            view: its canonical view, as the operator reads it.
+            named: layers that the operator's result is named after; they come first where several weights fit.
+
+        Returns:
+            The view under which it is the weight, the weight or None, and its row factors or None.
+        """
         canonical = view.to_view(kernel)
         key = self._by_view.get((canonical.shape, canonical.tobytes()))
         if key is not None:
@@ -197,7 +187,7 @@ class _Finder:
             if other is not None:
                 return other, candidate, None
         # Kernels with one weight in each row are multiples of each other: the name decides, where it tells.
-        for candidate in sorted(self._weights, key=lambda key: key[0] not in named):
+        for candidate in sorted(self._weights, key=lambda id: id.layer not in named):
             factors = _row_factors(canonical, self._weights[candidate])
             if factors is not None:
                 return view, candidate, factors

@@ -1,10 +1,11 @@
 """Block metadata of an emitted file, from the fitted weights."""
 
+from collections.abc import Iterable
 from importlib.metadata import version
 
 from tfptq.config import QuantizationConfig
 from tfptq.lowering.emit import EmittedModel
-from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.metadata import BlockMetadata
 from tfptq.tflite.tensor_blocks import TensorBlocks
 from tfptq.version import __version__
@@ -13,29 +14,31 @@ from tfptq.version import __version__
 RECORDED_PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert")
 
 
-def describe(emitted: EmittedModel, plans: list[KernelPlan], config: QuantizationConfig, seed: int) -> BlockMetadata:
+def describe(
+    emitted: EmittedModel, kernels: Iterable[QuantizedKernel], config: QuantizationConfig, seed: int
+) -> BlockMetadata:
     """Block metadata of a file.
 
     Args:
         emitted: the quantized model.
-        plans: the kernels that were written into it.
+        kernels: the kernels that were written into it.
         config: config of the whole model.
         seed: seed of everything random.
     """
     place_of = emitted.model.places()
     tensors: dict[str, TensorBlocks] = {}
-    for plan in plans:
-        name = emitted.kernel_names[plan.binding.operator]
+    for kernel, use in ((it, use) for it in kernels for use in it.uses):
+        name = emitted.kernel_names[use.operator]
         if name in tensors:
             continue
         subgraph, index = place_of[name]
         tensors[name] = TensorBlocks.from_quantized_weight(
-            plan.weight_in_file,
-            view=plan.binding.view,
+            kernel.in_file(use),
+            view=use.view,
             tensor=index,
             tensor_name=name,
-            layer=name if plan.binding.key is None else plan.binding.key[0],
-            layout=plan.layout,
+            layer=kernel.id.layer or name,
+            layout=kernel.layout,
             subgraph=subgraph,
         )
     versions = {"tfptq": __version__, **{package: version(package) for package in RECORDED_PACKAGES}}

@@ -3,17 +3,16 @@
 ``emit`` is the last step of the pipeline. It knows nothing about how weights and ranges were found.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from tfptq.core.affine import ActivationGrid
+from tfptq.float_file.kernel import KernelUse
 from tfptq.float_file.matching import WEIGHTED_OPERATORS
 from tfptq.lowering.float_fallback import operators_losing_precision
 from tfptq.lowering.grids import Range, assign_grids
-from tfptq.lowering.kernel_plan import KernelPlan
 from tfptq.lowering.op_rules import RULES, SHAPE_READERS, data_inputs, reason_to_stay_float
+from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.lowering.rewrite import KernelConstant, Lowering
 from tfptq.tflite.layouts.choose import INT4_VERSIONS, INTEGER_LAYOUTS
 from tfptq.tflite.layouts.constants import add_integer_kernel, add_native_kernel
@@ -166,7 +165,7 @@ def _is_square(model: TFLiteModel, operator) -> bool:
 def emit(
     float_file: bytes,
     plan: IntegerPlan,
-    kernels: list[KernelPlan],
+    kernels: Iterable[QuantizedKernel],
     *,
     input_type: str = "float32",
     output_type: str = "float32",
@@ -176,7 +175,7 @@ def emit(
     Args:
         float_file: float ``.tflite``.
         plan: which operators run on integers.
-        kernels: one plan for each of them that has a constant kernel.
+        kernels: the kernels of these operators, and of those whose layout computes in float.
         input_type: type of the model's inputs: ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int16"``.
         output_type: the same for the outputs.
     """
@@ -184,13 +183,13 @@ def emit(
     operators = [model.operators[at] for at in plan.operators]
     written = _Kernels(model)
     constants: dict[int, KernelConstant] = {}
-    in_float: dict[int, KernelPlan] = {}
-    for item in kernels:
-        operator = model.operators[item.binding.operator]
-        if item.layout in INTEGER_LAYOUTS:
-            constants[id(operator)] = written.integer(operator, item)
+    in_float: dict[int, tuple[QuantizedKernel, KernelUse]] = {}
+    for kernel, use in ((it, use) for it in kernels for use in it.uses):
+        operator = model.operators[use.operator]
+        if kernel.layout in INTEGER_LAYOUTS:
+            constants[id(operator)] = written.integer(operator, kernel, use)
         else:
-            in_float[id(operator)] = item
+            in_float[id(operator)] = kernel, use
     lowering = Lowering(
         model=model,
         grids=plan.grids,
@@ -204,7 +203,7 @@ def emit(
     placed = []
     for operator in model.operators:
         item = in_float.get(id(operator))
-        placed += [operator] if item is None else written.in_float(operator, item)
+        placed += [operator] if item is None else written.in_float(operator, *item)
     model.operators[:] = placed
     model.remove_unused()
     return EmittedModel(model, written.names)
@@ -223,47 +222,46 @@ class _Kernels:
         self._float_names: dict[int, str] = {}
         self._written: dict[tuple[int, str], tuple] = {}
 
-    def integer(self, operator, item: KernelPlan) -> KernelConstant:
+    def integer(self, operator, kernel: QuantizedKernel, use: KernelUse) -> KernelConstant:
         """Write a kernel for integers."""
-        key, weight = (item.binding.kernel, item.layout), item.weight_in_file
+        key = use.tensor, kernel.layout
         if key not in self._written:
-            name = self._name(item.binding.kernel)
-            index, scales = add_integer_kernel(self._model, name, weight, item.binding.view, item.layout)
+            name = self._name(use.tensor)
+            index, scales = add_integer_kernel(self._model, name, kernel.in_file(use), use.view, kernel.layout)
             self._written[key] = self._model.name(index), index, scales
-        self.names[item.binding.operator], index, scales = self._written[key]
-        if item.layout == "int4":
+        self.names[use.operator], index, scales = self._written[key]
+        if kernel.layout == "int4":
             self._model.raise_version(operator, INT4_VERSIONS[self._model.operator_name(operator)])
-        return KernelConstant(index, scales, item.bias)
+        return KernelConstant(index, scales, use.shifted_bias(kernel.bias_shift))
 
-    def in_float(self, operator, item: KernelPlan) -> list:
+    def in_float(self, operator, kernel: QuantizedKernel, use: KernelUse) -> list:
         """Write a kernel for a float operator; returns the operators that take the operator's place."""
         kernel_at, bias_at, _ = WEIGHTED_OPERATORS[self._model.operator_name(operator)]
-        if item.bias is not None:
-            operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
-            name = f"{self._model.name(item.binding.output)}/bias"
-            operator.inputs[bias_at] = self._model.add_constant(name, item.bias.astype(np.float32))
-        if item.layout == "composite":
-            return [self._composite(operator, item, kernel_at)]
-        key, before = (item.binding.kernel, item.layout), []
+        operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
+        name = f"{self._model.name(use.output)}/bias"
+        operator.inputs[bias_at] = self._model.add_constant(name, use.shifted_bias(kernel.bias_shift))
+        if kernel.layout == "composite":
+            return [self._composite(operator, kernel, use, kernel_at)]
+        key, before = (use.tensor, kernel.layout), []
         if key not in self._written:
-            before, *self._written[key] = self._unpacked(item)
-        self.names[item.binding.operator], operator.inputs[kernel_at] = self._written[key]
+            before, *self._written[key] = self._unpacked(kernel, use)
+        self.names[use.operator], operator.inputs[kernel_at] = self._written[key]
         return [*before, operator]
 
-    def _unpacked(self, item: KernelPlan) -> tuple[list, str, int]:
+    def _unpacked(self, kernel: QuantizedKernel, use: KernelUse) -> tuple[list, str, int]:
         """Write a kernel in the layout native or inline: operators before the reader, name of codes, kernel."""
-        name, weight, view = self._name(item.binding.kernel), item.weight_in_file, item.binding.view
-        if item.layout == "native":
+        name, weight, view = self._name(use.tensor), kernel.in_file(use), use.view
+        if kernel.layout == "native":
             index = add_native_kernel(self._model, name, weight, view)
             return [], self._model.name(index), index
         before, index = add_unpacking(self._model, name, unpacking(weight, view))
         return before, self._model.name(before[0].inputs[0]), index
 
-    def _composite(self, operator, item: KernelPlan, kernel_at: int):
-        name, weight = self._name(item.binding.kernel), item.weight_in_file
-        parts = unpacking(weight, item.binding.view)
+    def _composite(self, operator, kernel: QuantizedKernel, use: KernelUse, kernel_at: int):
+        name, weight = self._name(use.tensor), kernel.in_file(use)
+        parts = unpacking(weight, use.view)
         composite, codes_name = wrap_in_composite(self._model, operator, kernel_at, name, parts, weight)
-        self.names[item.binding.operator] = codes_name
+        self.names[use.operator] = codes_name
         return composite
 
     def _name(self, kernel: int) -> str:

@@ -1,7 +1,7 @@
 """The end of every job: the file, the Keras simulation beside it, and the report."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +10,8 @@ import keras
 from tfptq.base.files import write_atomically
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
-from tfptq.fit.kernel import Fitted
-from tfptq.float_file.matching import KernelKey
-from tfptq.pipeline import steps as pipeline
+from tfptq.lowering.quantized_kernel import QuantizedKernel
+from tfptq.pipeline import steps
 from tfptq.pipeline.steps import Activations, Job
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
@@ -59,9 +58,8 @@ class QuantizationResult:
 def finish(
     job: Job,
     activations: Activations,
-    fitted: Fitted,
+    kernels: Sequence[QuantizedKernel],
     simulation: keras.Model,
-    fitted_without_statistics: Mapping[KernelKey, str],
     notes: list[str],
 ) -> QuantizationResult:
     """Write the file and the report.
@@ -69,25 +67,22 @@ def finish(
     Args:
         job: the job.
         activations: grids of the file.
-        fitted: quantized weights, all of whose biases fit into int32.
+        kernels: fitted kernels, all of whose biases fit into their type.
         simulation: Keras model that computes what the file does.
-        fitted_without_statistics: weight -> why it was fitted without the statistics that its config asks for.
         notes: what single steps have to tell the user.
     """
-    kernels = pipeline.kernel_plans(job, fitted)
-    tflite = pipeline.write(job, activations.plan, kernels)
+    kernels = steps.with_layouts(kernels)
+    tflite = steps.write(job, activations.plan, kernels)
     with job.steps.step("report"):
         outcome = Outcome(
             model=job.network.model,
             float_file=job.float_file,
             plan=activations.plan,
             weights=job.weights,
-            fitted=fitted,
             kernels=kernels,
             tflite=tflite,
             samples={name: values[:REPORT_SAMPLES] for name, values in job.batch.items()},
             reordered={} if job.network.reordered is None else job.network.reordered.layers,
-            fitted_without_statistics=fitted_without_statistics,
             notes=tuple(notes),
         )
         report = build_report(

@@ -4,7 +4,7 @@ Each is a function of the job and of what the steps before have found, and shows
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import keras
@@ -16,31 +16,24 @@ from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.data import CalibrationData
 from tfptq.data.errors import DataError
 from tfptq.fit.checkpoint import Checkpoint, fingerprint
-from tfptq.fit.kernel import Fitted, FittingTask
+from tfptq.fit.kernel import asks_for_statistics
 from tfptq.fit.measure import Measurements, measure
-from tfptq.fit.order import (
-    asks_for_statistics,
-    bindings_by_key,
-    fit_weights,
-    ranges_for_kernels,
-    with_room_for_biases,
-    without_statistics,
-)
+from tfptq.fit.order import fit_kernels, plan_fit, ranges_for_kernels, with_bias_headroom
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import check_float_file, make_float_file
 from tfptq.float_file.float_file import FloatFile
+from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators
-from tfptq.float_file.matching import KernelKey, WeightBinding, WeightKey, is_keras_weight, layer_name
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import IntegerPlan, emit, plan_integers
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grids import Range
-from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
 from tfptq.prepare.network import FloatNetwork
 from tfptq.simulation.assign import simulated_grids
-from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layouts, settle_layout
+from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layout, settle_layout
 from tfptq.tflite.metadata import attach
 from tfptq.version import __version__
 
@@ -60,8 +53,8 @@ class Job:
         float_file: float ``.tflite`` of the network.
         data: calibration data, in full batches if the file wants a fixed number of samples.
         batch: its first batch.
-        weights: float weights as canonical views ``[O, I, T]``.
-        layouts: position of an operator with a kernel -> layout that its kernel shall have.
+        weights: float values ``[O, I, T]`` of the weights that can be quantized, in the file or not.
+        plans: how each kernel is to be fitted and stored; without those that the config skips.
         in_float: position of an operator that computes in float because the config wants it -> the reason.
         differences: step -> largest relative difference of an output that it made.
     """
@@ -73,14 +66,10 @@ class Job:
     float_file: FloatFile
     data: CalibrationData
     batch: dict[str, np.ndarray]
-    weights: dict[WeightKey, np.ndarray]
-    layouts: dict[int, str]
+    weights: dict[KernelId, np.ndarray]
+    plans: dict[KernelId, KernelPlan]
     in_float: dict[int, str]
     differences: dict[str, float]
-
-    def config_of(self, key: WeightKey) -> QuantizationConfig:
-        """Config of the layer of a weight."""
-        return self.network.config.for_layer(key[0])
 
     @property
     def fits_narrow_activations(self) -> bool:
@@ -119,7 +108,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     weights, data, batch = kernel_views(network.model), network.data, network.batch
     with steps.step("convert"):
         # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
-        narrow = [key for key in weights if network.config.for_layer(key[0]).weight_bits < 8]
+        narrow = [key for key in weights if _config_of(network.config, key).weight_bits < 8]
         float_file = make_float_file(network.model, weights, narrow)
         _check_kernels(network.model, weights, float_file)
         if float_file.batch_size not in (None, network.batch_size):
@@ -127,9 +116,13 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
             batch = next(iter(data))
         few = few_samples(batch, float_file.batch_size)
         differences = {**network.differences, "convert": check_float_file(float_file, network.model, few)}
-    layouts = plan_layouts(float_file.model, float_file.bindings, lambda key: network.config.for_layer(key[0]))
-    by_layout = {at: f"layout {name} computes in float" for at, name in layouts.items() if name in FLOAT_LAYOUTS}
-    in_float = {**skipped_operators(float_file, network.model, network.config), **by_layout}
+    plans = plan_kernels(float_file, network.config)
+    in_float = {
+        use.operator: f"layout {plans[kernel.id].layout} computes in float"
+        for kernel in float_file.kernels
+        if kernel.id in plans and plans[kernel.id].layout in FLOAT_LAYOUTS
+        for use in kernel.uses
+    }
     return Job(
         config=config,
         seed=seed,
@@ -139,25 +132,48 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         data=data,
         batch=batch,
         weights=weights,
-        layouts=layouts,
-        in_float=in_float,
+        plans=plans,
+        in_float={**skipped_operators(float_file, network.model, network.config), **in_float},
         differences=differences,
     )
 
 
-def kernel_views(model: keras.Model) -> dict[WeightKey, np.ndarray]:
-    """(layer, weight) -> float canonical view ``[O, I, T]`` of every weight that can be quantized."""
+def _config_of(config: QuantizationConfig, id: KernelId) -> QuantizationConfig:
+    """Config of a kernel: that of its layer."""
+    return CONVERTER_KERNEL_CONFIG if id.layer is None else config.for_layer(id.layer)
+
+
+def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[KernelId, KernelPlan]:
+    """Config and layout of each kernel that the config does not skip.
+
+    Raises:
+        LayoutError: a layer cannot have the layout that its config names.
+    """
+    plans = {}
+    for kernel in float_file.kernels:
+        own = _config_of(config, kernel.id)
+        if own.skip:
+            continue
+        operator = float_file.model.operator_name(float_file.model.operators[kernel.uses[0].operator])
+        # The converter's own kernels are ordinary 8-bit ones.
+        layout = "int8" if kernel.id.layer is None else plan_layout(kernel.id.layer, own, operator, kernel.shape)
+        plans[kernel.id] = KernelPlan(own, layout)
+    return plans
+
+
+def kernel_views(model: keras.Model) -> dict[KernelId, np.ndarray]:
+    """Float canonical view ``[O, I, T]`` of every weight that can be quantized."""
     return {
-        (layer.name, spec.name): spec.values()
+        KernelId(layer.name, spec.name): spec.values()
         for layer in model.layers
         if supports(layer)
         for spec in weight_specs(layer)
     }
 
 
-def _check_kernels(model: keras.Model, weights: Mapping[WeightKey, np.ndarray], float_file: FloatFile) -> None:
+def _check_kernels(model: keras.Model, weights: Mapping[KernelId, np.ndarray], float_file: FloatFile) -> None:
     """Refuse a network without a kernel: neither in a layer that tfptq knows, nor made by the converter of others."""
-    if weights or float_file.bindings:
+    if weights or float_file.kernels:
         return
     kinds = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.weights)
     raise ValueError(
@@ -192,43 +208,37 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
 
 def fit(
     job: Job, activations: Activations, checkpoint_dir: str | os.PathLike | None, max_memory: int
-) -> tuple[Fitted, dict[KernelKey, str]]:
-    """Quantize the weights.
-
-    Returns:
-        The quantized weights, and why some were fitted without the statistics that their configs ask for.
-    """
-    bindings = quantized_bindings(job, activations.plan)
-    with job.steps.step("fit", total=len(bindings_by_key(bindings))) as advance:
-        task, prefix, fitted_without_statistics = fitting_task(job, activations), None, {}
-        if any(asks_for_statistics(task, key, own) for key, own in bindings_by_key(bindings).items()):
+) -> tuple[QuantizedKernel, ...]:
+    """Quantize the kernels of operators on integers, and of those whose layout computes in float."""
+    kernels = quantized_kernels(job, activations.plan)
+    with job.steps.step("fit", total=len(kernels)) as advance:
+        sequential = None
+        if any(asks_for_statistics(job.plans[kernel.id].config, kernel.shape) for kernel in kernels):
             part = job.data.spread(job.config.statistics_samples)
             grids = activations.rounded(job.config)
-            prefix = SequentialCalibration(job.float_file, part, part.num_samples, max_memory, grids)
-            fitted_without_statistics = without_statistics(task, bindings, prefix)
-        fitted = fit_weights(task, bindings, prefix, _checkpoint(job, checkpoint_dir), advance)
-    if job.network.reordered is not None:
-        fitted = _with_permutations(fitted, job.network.reordered.output_orders)
-    return fitted, fitted_without_statistics
+            sequential = SequentialCalibration(job.float_file, part, part.num_samples, max_memory, grids)
+        fitted = fit_kernels(
+            [(kernel, plan_fit(kernel, job.plans[kernel.id], sequential)) for kernel in kernels],
+            activations.measurements,
+            activations.plan.grids,
+            sequential,
+            _checkpoint(job, checkpoint_dir),
+            advance=advance,
+        )
+    if job.network.reordered is None:
+        return fitted
+    return _with_permutations(fitted, job.network.reordered.output_orders)
 
 
-def fitting_task(job: Job, activations: Activations) -> FittingTask:
-    """What the weights are fitted for."""
-    return FittingTask(
-        float_file=job.float_file,
-        weights=job.weights,
-        measurements=activations.measurements,
-        grids=activations.plan.grids,
-        config_of=job.config_of,
-        seed=job.seed,
-    )
-
-
-def quantized_bindings(job: Job, plan: IntegerPlan) -> tuple[WeightBinding, ...]:
-    """The kernels of operators on integers, and of those whose layout computes in float."""
-    stored = {at for at, layout in job.layouts.items() if layout in FLOAT_LAYOUTS}
-    quantized = stored.union(plan.operators)
-    return tuple(binding for binding in job.float_file.bindings if binding.operator in quantized)
+def quantized_kernels(job: Job, plan: IntegerPlan) -> tuple[Kernel, ...]:
+    """The kernels that get codes, with the uses that read these."""
+    found = []
+    for kernel in job.float_file.kernels:
+        stored = kernel.id in job.plans and job.plans[kernel.id].layout in FLOAT_LAYOUTS
+        uses = kernel.uses if stored else tuple(use for use in kernel.uses if use.operator in plan.operators)
+        if uses:
+            found.append(replace(kernel, uses=uses))
+    return tuple(sorted(found, key=lambda kernel: kernel.uses[0].operator))
 
 
 def _checkpoint(job: Job, folder: str | os.PathLike | None) -> Checkpoint | None:
@@ -250,22 +260,26 @@ def _checkpoint(job: Job, folder: str | os.PathLike | None) -> Checkpoint | None
     return Checkpoint(folder, fingerprint(*parts))
 
 
-def _with_permutations(fitted: Fitted, orders: Mapping[str, np.ndarray]) -> Fitted:
+def _with_permutations(
+    kernels: Iterable[QuantizedKernel], orders: Mapping[str, np.ndarray]
+) -> tuple[QuantizedKernel, ...]:
     """Note with each weight the order in which reordering put its layer's output channels."""
-    return {
-        key: replace(item, weight=replace(item.weight, permutation=orders[key[0]]))
-        if is_keras_weight(key) and key[0] in orders
-        else item
-        for key, item in fitted.items()
-    }
+    return tuple(
+        replace(kernel, weight=replace(kernel.weight, permutation=orders[kernel.id.layer]))
+        if kernel.id.layer in orders
+        else kernel
+        for kernel in kernels
+    )
 
 
-def calibrate_again(job: Job, activations: Activations, fitted: Fitted) -> Activations:
+def calibrate_again(job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]) -> Activations:
     """Measure the network with its quantized weights: coarse ones move the activations."""
-    if all(item.weight.bits >= 8 for item in fitted.values()):
+    if all(kernel.weight.bits >= 8 for kernel in kernels):
         return activations
     with job.steps.step("calibrate again", total=job.data.known_samples) as advance:
-        float_file = job.float_file.with_kernels(kernel_plans(job, fitted))
+        settled = with_layouts(kernels)
+        values = {use: kernel.stored_values(use) for kernel in settled for use in kernel.uses}
+        float_file = job.float_file.with_values(values)
         measurements = measure(float_file, job.data, job.config.calibration, advance)
         plan, simulated = plan_activations(job, measurements), activations.simulated
         if not job.fits_narrow_activations:  # else weights were fitted to the grids as they are
@@ -273,7 +287,9 @@ def calibrate_again(job: Job, activations: Activations, fitted: Fitted) -> Activ
     return Activations(measurements, plan, simulated)
 
 
-def with_room(job: Job, activations: Activations, fitted: Fitted) -> tuple[Activations, Fitted]:
+def with_headroom(
+    job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]
+) -> tuple[Activations, tuple[QuantizedKernel, ...]]:
     """Enlarge scales under which the int32 bias of some kernel would overflow, and ranges that runtimes refuse.
 
     Raises:
@@ -281,20 +297,14 @@ def with_room(job: Job, activations: Activations, fitted: Fitted) -> tuple[Activ
     """
     wider: dict[int, Range] = {}
     for _ in range(MOST_WIDENINGS):
-        fitted = with_room_for_biases(fitting_task(job, activations), fitted, activations.plan.grids)
-        wider = ranges_for_kernels(job.float_file.model, activations.plan, fitted)
+        kernels = tuple(with_bias_headroom(kernel, activations.plan.grids) for kernel in kernels)
+        wider = ranges_for_kernels(kernels, activations.plan)
         known = {**activations.known, **wider}
         plan = plan_activations(job, activations.measurements, known) if wider else activations.plan
         if plan.grids == activations.plan.grids:
-            return activations, fitted
+            return activations, kernels
         activations = Activations(activations.measurements, plan, _simulated_with(activations, plan), known)
-    model = job.float_file.model
-    named = {
-        layer_name(model, key)
-        for key, item in fitted.items()
-        for binding in item.bindings
-        if model.operators[binding.operator].outputs[0] in wider
-    }
+    named = {kernel.id.owner for kernel in kernels if any(use.output in wider for use in kernel.uses)}
     raise ValueError(
         f"weights are too large for 8-bit activations in {', '.join(map(repr, sorted(named)))}: one step of the input "
         "is more than the whole result; leave the layer in float with skip=True by an override"
@@ -311,19 +321,14 @@ def _simulated_with(activations: Activations, plan: IntegerPlan) -> dict[int, Ac
     }
 
 
-def kernel_plans(job: Job, fitted: Fitted) -> list[KernelPlan]:
-    """What the emitter shall write, for every use of every fitted weight."""
-    plans = []
-    for key, item in fitted.items():
-        for binding in item.bindings:
-            layer = layer_name(job.float_file.model, key)
-            # A kernel without a planned layout is the weight of no layer.
-            layout = settle_layout(layer, job.layouts.get(binding.operator, "int8"), item.weight)
-            plans.append(KernelPlan(binding, item.weight, item.bias_of(job.float_file, binding), layout))
-    return plans
+def with_layouts(kernels: Iterable[QuantizedKernel]) -> tuple[QuantizedKernel, ...]:
+    """The kernels with the layouts that their codes allow."""
+    return tuple(
+        replace(kernel, layout=settle_layout(kernel.id.owner, kernel.plan.layout, kernel.weight)) for kernel in kernels
+    )
 
 
-def write(job: Job, plan: IntegerPlan, kernels: list[KernelPlan]) -> bytes:
+def write(job: Job, plan: IntegerPlan, kernels: Sequence[QuantizedKernel]) -> bytes:
     """The quantized file, with its metadata."""
     with job.steps.step("emit"):
         types = {"input_type": job.config.input_type, "output_type": job.config.output_type}

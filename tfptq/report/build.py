@@ -9,13 +9,12 @@ import numpy as np
 from tfptq.config import QuantizationConfig
 from tfptq.core.blocks import BlockScales, run_maxima
 from tfptq.core.decibels import signal_to_noise
-from tfptq.fit.kernel import FittedWeight, rounding_method
 from tfptq.float_file.float_file import FloatFile
+from tfptq.float_file.kernel import KernelId
 from tfptq.float_file.layer_operators import operators_of_layers, reads_weights
-from tfptq.float_file.matching import KernelKey, WeightKey, is_keras_weight
 from tfptq.layers import is_weighted, supports
 from tfptq.lowering.emit import IntegerPlan
-from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.prepare.reorder import ReorderedLayer
 from tfptq.report.compare import Pair, compare_with_float
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
@@ -40,27 +39,28 @@ class Outcome:
         model: canonical float Keras model.
         float_file: float ``.tflite``.
         plan: operators on integers and on floats.
-        weights: float canonical views.
-        fitted: quantized weights.
-        kernels: how each use of them was written.
+        weights: float values ``[O, I, T]`` of the layers' weights, in the file or not.
+        kernels: the quantized kernels.
         tflite: the quantized file.
         samples: a few samples, Keras input name -> array.
         reordered: layer -> what reordering of channels did to it; empty without reordering.
-        fitted_without_statistics: weight -> why it was fitted without the statistics that its config asks for.
         notes: what single steps have to tell the user.
     """
 
     model: keras.Model
     float_file: FloatFile
     plan: IntegerPlan
-    weights: Mapping[WeightKey, np.ndarray]
-    fitted: Mapping[KernelKey, FittedWeight]
-    kernels: Sequence[KernelPlan]
+    weights: Mapping[KernelId, np.ndarray]
+    kernels: Sequence[QuantizedKernel]
     tflite: bytes
     samples: Mapping[str, np.ndarray]
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
-    fitted_without_statistics: Mapping[KernelKey, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def written(self) -> set[KernelId]:
+        """What the quantized kernels go by."""
+        return {kernel.id for kernel in self.kernels}
 
 
 def build_report(
@@ -83,7 +83,7 @@ def build_report(
         float_differences: step -> largest relative difference from the float model.
     """
     snrs, outputs = compare_with_float(outcome.float_file, outcome.tflite, outcome.plan, outcome.samples)
-    layers = tuple(_layer_report(outcome, layer_config, key, item, snrs) for key, item in outcome.fitted.items())
+    layers = tuple(_layer_report(outcome, kernel, snrs) for kernel in outcome.kernels)
     in_float, on_integers = _unquantized_layers(outcome, config)
     return Report(
         model_name=outcome.model.name,
@@ -140,56 +140,30 @@ def granularity_name(scales: BlockScales) -> str:
     return f"block {outputs}x{inputs} {scales.kind}"
 
 
-def _layer_report(
-    outcome: Outcome,
-    config: QuantizationConfig,
-    key: KernelKey,
-    item: FittedWeight,
-    snrs: Mapping[int, float],
-) -> LayerReport:
-    float_file, first = outcome.float_file, item.bindings[0]
-    view = outcome.weights[key] if is_keras_weight(key) else float_file.kernel(first)
-    bias_bytes = 0 if float_file.bias(first) is None else 4 * len(view)
-    ratios = [snrs[binding.output] for binding in item.bindings if binding.output in snrs]
-    reordered = outcome.reordered.get(key[0]) if is_keras_weight(key) else None
-    written = _first_written(outcome, item)
+def _layer_report(outcome: Outcome, kernel: QuantizedKernel, snrs: Mapping[int, float]) -> LayerReport:
+    first, values = kernel.uses[0], outcome.weights.get(kernel.id, kernel.values)
+    bias_bytes = 0 if first.bias is None else 4 * len(values)
+    ratios = [snrs[use.output] for use in kernel.uses if use.output in snrs]
+    reordered = outcome.reordered.get(kernel.id.layer) if kernel.id.layer else None
     return LayerReport(
-        name=_layer_name(outcome, key),
-        type=_layer_type(outcome, key),
-        granularity=granularity_name(item.weight.scales),
-        bits=item.weight.bits,
-        rounding=_rounding(outcome, config, key, item),
-        layout=written.layout,
-        scales=item.weight.scales.count,
-        bytes_before=4 * view.size + bias_bytes,
-        bytes_after=stored_bytes(written.layout, written.weight_in_file, first.view) + bias_bytes,
-        weight_snr_db=signal_to_noise(view, item.weight.dequantize()),
+        name=kernel.id.label,
+        type=_layer_type(outcome, kernel.id),
+        granularity=granularity_name(kernel.weight.scales),
+        bits=kernel.weight.bits,
+        rounding=kernel.plan.rounding,
+        layout=kernel.layout,
+        scales=kernel.weight.scales.count,
+        bytes_before=4 * values.size + bias_bytes,
+        bytes_after=stored_bytes(kernel.layout, kernel.in_file(first), first.view) + bias_bytes,
+        weight_snr_db=signal_to_noise(values, kernel.weight.dequantize()),
         output_snr_db=min(ratios, default=None),
         noise_before=None if reordered is None else reordered.noise_before,
         noise_after=None if reordered is None else reordered.noise_after,
     )
 
 
-def _first_written(outcome: Outcome, item: FittedWeight) -> KernelPlan:
-    return next(kernel for kernel in outcome.kernels if kernel.binding is item.bindings[0])
-
-
-def _rounding(outcome: Outcome, config: QuantizationConfig, key: KernelKey, item: FittedWeight) -> str:
-    """How the codes of a weight were found."""
-    if key in outcome.fitted_without_statistics or not is_keras_weight(key):
-        return "nearest"
-    return rounding_method(config.for_layer(key[0]), item.weight.codes.shape)
-
-
-def _layer_name(outcome: Outcome, key: KernelKey) -> str:
-    if not is_keras_weight(key):
-        return outcome.float_file.model.name(key)
-    layer, weight = key
-    return layer if weight == "kernel" else f"{layer}/{weight}"
-
-
-def _layer_type(outcome: Outcome, key: KernelKey) -> str:
-    return type(outcome.model.get_layer(key[0])).__name__ if is_keras_weight(key) else "constant of the converter"
+def _layer_type(outcome: Outcome, id: KernelId) -> str:
+    return "constant of the converter" if id.layer is None else type(outcome.model.get_layer(id.layer)).__name__
 
 
 def _unquantized_layers(
@@ -200,8 +174,8 @@ def _unquantized_layers(
     float_reasons = {tensor: reason for _, tensor, reason in outcome.plan.float_operators}
     in_float, on_integers = [], []
     for layer in outcome.model.layers:
-        keys = [key for key in outcome.weights if key[0] == layer.name]
-        if not is_weighted(layer) or (keys and all(key in outcome.fitted for key in keys)):
+        keys = [key for key in outcome.weights if key.layer == layer.name]
+        if not is_weighted(layer) or (keys and outcome.written.issuperset(keys)):
             continue
         results = _results_without_fitted_kernels(outcome, keys, operators[layer.name])
         reasons = [float_reasons[result] for result in results if result in float_reasons]
@@ -212,7 +186,7 @@ def _unquantized_layers(
 
 
 def _results_without_fitted_kernels(
-    outcome: Outcome, keys: Sequence[WeightKey], positions: Sequence[int]
+    outcome: Outcome, keys: Sequence[KernelId], positions: Sequence[int]
 ) -> tuple[str, ...]:
     """Names of what the operators of a layer write that hold none of its fitted weights.
 
@@ -222,7 +196,7 @@ def _results_without_fitted_kernels(
         positions: positions of its operators.
     """
     model = outcome.float_file.model
-    fitted = {binding.operator for key in keys if key in outcome.fitted for binding in outcome.fitted[key].bindings}
+    fitted = {use.operator for kernel in outcome.kernels if kernel.id in keys for use in kernel.uses}
     others = [position for position in positions if position not in fitted]
     with_weights = [position for position in others if reads_weights(model, position)]
     return tuple(model.name(model.operators[position].outputs[0]) for position in with_weights or others)
@@ -232,7 +206,7 @@ def _cause(
     outcome: Outcome,
     config: QuantizationConfig,
     layer: keras.Layer,
-    keys: Sequence[WeightKey],
+    keys: Sequence[KernelId],
     float_reasons: Sequence[str],
 ) -> str:
     """Why the weights of a layer were not fitted by its config.
@@ -248,8 +222,8 @@ def _cause(
         return "the config skips it"
     if not supports(layer):
         return f"tfptq has no quantization for {type(layer).__name__}"
-    found = {binding.key for binding in outcome.float_file.bindings}
-    lost = [weight for name, weight in keys if (name, weight) not in found]
+    found = {kernel.id for kernel in outcome.float_file.kernels}
+    lost = [key.name for key in keys if key not in found]
     if lost:
         which = "its weights" if len(lost) == len(keys) else f"its {', '.join(lost)}"
         return f"the converter changed {which} beyond recognition"
@@ -272,7 +246,7 @@ def _unknown_operators_are_likely_float(outcome: Outcome) -> bool:
 
     It is a guess: there are float operators, and no integer kernel without a Keras weight, which could be the layer's.
     """
-    return bool(outcome.plan.float_operators) and all(is_keras_weight(key) for key in outcome.fitted)
+    return bool(outcome.plan.float_operators) and all(kernel.id.layer is not None for kernel in outcome.kernels)
 
 
 def _warnings_of_samples(outcome: Outcome, num_samples: int):
@@ -341,8 +315,8 @@ def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
     budget = None if config.mixed_precision is None else config.mixed_precision.budget_bytes
     if budget is None:
         return
-    written = [_first_written(outcome, item) for key, item in outcome.fitted.items() if is_keras_weight(key)]
-    stored = sum(code_bytes(kernel.layout, kernel.weight_in_file, kernel.binding.view) for kernel in written)
+    known = [(kernel, kernel.uses[0]) for kernel in outcome.kernels if kernel.id.layer is not None]
+    stored = sum(code_bytes(kernel.layout, kernel.in_file(use), use.view) for kernel, use in known)
     if stored > budget:
         yield (
             f"the codes of the weights take {stored} bytes in the file, and budget_bytes={budget} of mixed_precision "
@@ -353,32 +327,27 @@ def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
 
 def _warnings(outcome: Outcome):
     yield from outcome.notes
-    for reason in dict.fromkeys(outcome.fitted_without_statistics.values()):
-        # Eight bits lose next to nothing by nearest rounding.
-        narrow = [
-            key
-            for key, why in outcome.fitted_without_statistics.items()
-            if why == reason and outcome.fitted[key].weight.bits < 8
-        ]
-        if narrow:
-            names = ", ".join(_layer_name(outcome, key) for key in narrow)
-            yield f"rounded to the nearest codes, without statistics of inputs: {names}; {reason}"
+    # Eight bits lose next to nothing by nearest rounding.
+    narrow = [kernel for kernel in outcome.kernels if kernel.plan.reason is not None and kernel.weight.bits < 8]
+    for reason in dict.fromkeys(kernel.plan.reason for kernel in narrow):
+        names = ", ".join(kernel.id.label for kernel in narrow if kernel.plan.reason == reason)
+        yield f"rounded to the nearest codes, without statistics of inputs: {names}; {reason}"
     batch_size = outcome.float_file.batch_size
     if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
+    uses = sum(len(kernel.uses) for kernel in outcome.kernels)
     for layout, cost in COSTS.items():
-        count = sum(kernel.layout == layout for kernel in outcome.kernels)
+        count = sum(len(kernel.uses) for kernel in outcome.kernels if kernel.layout == layout)
         if count:
-            yield f"{count} of {len(outcome.kernels)} kernels {cost}"
-    for key, item in outcome.fitted.items():
-        if not is_keras_weight(key):
-            name = outcome.float_file.model.name(key)
-            yield f"kernel {name!r} is no weight of a Keras layer; it is quantized per channel at 8 bits"
-        elif not outcome.weights[key].any():
-            yield f"all weights of layer {_layer_name(outcome, key)!r} are 0"
-        elif not item.weight.codes.any():
+            yield f"{count} of {uses} kernels {cost}"
+    for kernel in outcome.kernels:
+        if kernel.id.layer is None:
+            yield f"kernel {kernel.id.name!r} is no weight of a Keras layer; it is quantized per channel at 8 bits"
+        elif not outcome.weights[kernel.id].any():
+            yield f"all weights of layer {kernel.id.label!r} are 0"
+        elif not kernel.weight.codes.any():
             yield (
-                f"all codes of layer {_layer_name(outcome, key)!r} are 0 although its weights are not: beside its "
+                f"all codes of layer {kernel.id.label!r} are 0 although its weights are not: beside its "
                 "bias, what it makes of its input is too small for integers, so that the layer is constant in the "
                 "file. Are the calibration samples typical? skip=True by an override leaves it in float"
             )

@@ -36,11 +36,11 @@ def compare_with_float(
     quantized = TFLiteModel(tflite)
     index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
     pairs = {}
-    for binding in float_file.bindings:
-        name = float_file.model.name(binding.output)
+    for use in float_file.uses:
+        name = float_file.model.name(use.output)
         inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
-        if inner is not None and (binding.output in plan.grids or quantized.is_float(inner)):
-            pairs[inner] = binding.output
+        if inner is not None and (use.output in plan.grids or quantized.is_float(inner)):
+            pairs[inner] = use.output
     names = [row.name for row in read_ends(tflite, read_model(tflite)) if row.end == "output"]
     ends = {
         name: (inner, outer)

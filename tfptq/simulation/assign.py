@@ -9,15 +9,15 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
-from tfptq.fit.kernel import FittedWeight
 from tfptq.fit.measure import Measurements
 from tfptq.float_file.float_file import FloatFile
-from tfptq.float_file.matching import WeightBinding, WeightKey
+from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
 from tfptq.graph.float_equality import model_outputs, relative_difference
-from tfptq.layers import QuantizedActivation, QuantizeWrapper, wrappers
+from tfptq.layers import QuantizedActivation, QuantizedVariable, QuantizeWrapper, wrappers
 from tfptq.lowering.emit import IntegerPlan
 from tfptq.lowering.grids import Range
 from tfptq.lowering.op_rules import FIXED_OUTPUT_GRIDS
+from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.runtime import TensorRunner
 
 #: Relative difference below which a tensor of the file holds what a layer reads or writes. Float32 rounding makes much
@@ -44,7 +44,7 @@ def find_fusions(
     model: keras.Model,
     simulation: keras.Model,
     float_file: FloatFile,
-    fitted: Mapping[WeightKey, FittedWeight],
+    kernels: Mapping[KernelId, Kernel],
     samples: Mapping[str, np.ndarray],
 ) -> dict[int, Fusion]:
     """Find the constants that the converter fused into kernels, by their biases and by what is computed.
@@ -53,7 +53,7 @@ def find_fusions(
         model: canonical float Keras model.
         simulation: the same with wrappers, whose biases are still those of the float model.
         float_file: float model in the file.
-        fitted: quantized weights.
+        kernels: the kernels that get codes.
         samples: Keras input name -> array.
 
     Returns:
@@ -62,22 +62,29 @@ def find_fusions(
     found = {}
     for wrapper in wrappers(simulation):
         for slot in wrapper.quantized_weights:
-            for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
-                if _holds_more_than_the_layer(float_file, slot, binding):
+            for use in _uses(kernels, wrapper, slot):
+                if _holds_more_than_the_layer(slot, use):
                     layer = model.get_layer(wrapper.layer.name)
-                    tensors = binding.input, _output_tensor(float_file, wrapper, binding)
-                    found[binding.operator] = Fusion(*_same_values(model, layer, float_file, tensors, samples))
+                    tensors = use.input, _output_tensor(float_file, wrapper, use)
+                    found[use.operator] = Fusion(*_same_values(model, layer, float_file, tensors, samples))
     return found
 
 
-def _holds_more_than_the_layer(float_file: FloatFile, slot, binding: WeightBinding) -> bool:
+def _holds_more_than_the_layer(slot: QuantizedVariable, use: KernelUse) -> bool:
     """Whether a use of a kernel computes something else than the layer does."""
-    if binding.row_factors is not None:
+    if use.row_factors is not None:
         return True
     own = 0.0 if slot.bias is None else keras.ops.convert_to_numpy(slot.bias).reshape(-1)
-    held = float_file.bias(binding)
-    held = np.zeros_like(own) if held is None else held
+    held = np.zeros_like(own) if use.bias is None else use.bias
     return not np.allclose(held, own, rtol=SAME_BIAS, atol=SAME_BIAS * (np.abs(held).max(initial=0.0) or 1.0))
+
+
+def _uses(
+    kernels: Mapping[KernelId, Kernel], wrapper: QuantizeWrapper, slot: QuantizedVariable
+) -> tuple[KernelUse, ...]:
+    """The uses of a wrapped layer's weight in the file."""
+    kernel = kernels.get(KernelId(wrapper.layer.name, slot.name))
+    return () if kernel is None else kernel.uses
 
 
 def _same_values(
@@ -104,7 +111,7 @@ def _same_values(
 
 
 def assign_weights_to_wrappers(
-    simulation: keras.Model, fitted: Mapping[WeightKey, FittedWeight], fusions: Mapping[int, Fusion]
+    simulation: keras.Model, kernels: Mapping[KernelId, QuantizedKernel], fusions: Mapping[int, Fusion]
 ) -> list[str]:
     """Give the wrappers their codes, and their layers the corrected biases.
 
@@ -116,11 +123,11 @@ def assign_weights_to_wrappers(
     notes = []
     for wrapper in wrappers(simulation):
         for slot in wrapper.quantized_weights:
-            item = fitted.get((wrapper.layer.name, slot.name))
-            if item is None:
+            kernel = kernels.get(KernelId(wrapper.layer.name, slot.name))
+            if kernel is None:
                 continue
-            slot.assign(item.weight)
-            shift = _shift_of_layer(item, fusions)
+            slot.assign(kernel.weight)
+            shift = _shift_of_layer(kernel, fusions)
             if slot.bias is not None:
                 slot.bias.assign_add(shift.reshape(slot.bias.shape))
             elif shift.any():
@@ -132,12 +139,12 @@ def assign_weights_to_wrappers(
     return notes
 
 
-def _shift_of_layer(item: FittedWeight, fusions: Mapping[int, Fusion]) -> np.ndarray:
+def _shift_of_layer(kernel: QuantizedKernel, fusions: Mapping[int, Fusion]) -> np.ndarray:
     """float32 ``[O]``: what the corrected bias adds to that of the layer, for weights without constants before it."""
-    binding = item.bindings[0]
-    if binding.row_factors is None or fusions[binding.operator].same_input:
-        return item.bias_shift
-    return item.bias_shift * binding.row_factors
+    use = kernel.uses[0]
+    if use.row_factors is None or fusions[use.operator].same_input:
+        return kernel.bias_shift
+    return kernel.bias_shift * use.row_factors
 
 
 def simulated_grids(
@@ -155,18 +162,14 @@ def simulated_grids(
     if bits >= 8:
         return plan.grids
     ranges = measurements.ranges(config.calibration, bits)
-    tensors = {
-        index
-        for binding in float_file.bindings
-        for index in (binding.input, binding.output, _written_tensor(float_file, binding))
-    }
+    tensors = {index for use in float_file.uses for index in (use.input, use.output, _written_tensor(float_file, use))}
     return {index: activation_grid(*ranges[index], bits) for index in tensors & set(plan.grids)}
 
 
 def assign_grids_to_wrappers(
     simulation: keras.Model,
     float_file: FloatFile,
-    fitted: Mapping[WeightKey, FittedWeight],
+    kernels: Mapping[KernelId, Kernel],
     plan: IntegerPlan,
     grids: Mapping[int, ActivationGrid],
     config: QuantizationConfig,
@@ -186,7 +189,7 @@ def assign_grids_to_wrappers(
     left_out: dict[str, dict[str, None]] = {}  # layer -> what is left out; both in order, each once
     for wrapper in wrappers(simulation):
         found: dict[int, list[ActivationGrid | None]] = {}
-        for quantized in _quantized_tensors(wrapper, float_file, fitted, fusions):
+        for quantized in _quantized_tensors(wrapper, float_file, kernels, fusions):
             if quantized.writes:
                 rounded = quantized.tensor in read | written
             else:
@@ -208,7 +211,7 @@ def assign_grids_to_wrappers(
 def ranges_of_wrappers(
     simulation: keras.Model,
     float_file: FloatFile,
-    fitted: Mapping[WeightKey, FittedWeight],
+    kernels: Mapping[KernelId, Kernel],
     fusions: Mapping[int, Fusion],
 ) -> dict[int, Range]:
     """What ``assign_grids_to_wrappers`` gave, read back: ranges of the tensors that wrapped layers read and write.
@@ -216,7 +219,7 @@ def ranges_of_wrappers(
     Args:
         simulation: model with wrappers, with or without grids.
         float_file: float model in the file.
-        fitted: quantized weights with their uses.
+        kernels: the kernels that get codes.
         fusions: position of an operator -> what the converter fused into it.
 
     Returns:
@@ -224,7 +227,7 @@ def ranges_of_wrappers(
     """
     grids: dict[int, list[ActivationGrid]] = {}
     for wrapper in wrappers(simulation):
-        for quantized in _quantized_tensors(wrapper, float_file, fitted, fusions):
+        for quantized in _quantized_tensors(wrapper, float_file, kernels, fusions):
             grid = quantized.slot.grid() if quantized.slot is not None and quantized.holds_value else None
             if grid is not None and quantized.tensor is not None:
                 grids.setdefault(quantized.tensor, []).append(grid)
@@ -253,18 +256,18 @@ class _QuantizedTensor:
 def _quantized_tensors(
     wrapper: QuantizeWrapper,
     float_file: FloatFile,
-    fitted: Mapping[WeightKey, FittedWeight],
+    kernels: Mapping[KernelId, Kernel],
     fusions: Mapping[int, Fusion],
 ) -> Iterator[_QuantizedTensor]:
     """What a wrapped layer reads and writes in the file, use by use."""
     inputs = {slot.name: slot for slot in wrapper.quantized_inputs}
     for slot in wrapper.quantized_weights:
-        for binding in getattr(fitted.get((wrapper.layer.name, slot.name)), "bindings", ()):
-            operator, fusion = binding.operator, fusions.get(binding.operator, Fusion(True, True))
+        for use in _uses(kernels, wrapper, slot):
+            operator, fusion = use.operator, fusions.get(use.operator, Fusion(True, True))
             source = inputs.get(_input_slot(wrapper, slot.name))
-            yield _QuantizedTensor(source, binding.input, operator, False, fusion.same_input)
+            yield _QuantizedTensor(source, use.input, operator, False, fusion.same_input)
             if len(wrapper.quantized_weights) == 1 and wrapper.quantized_outputs:
-                result = _output_tensor(float_file, wrapper, binding)
+                result = _output_tensor(float_file, wrapper, use)
                 yield _QuantizedTensor(wrapper.quantized_outputs[0], result, operator, True, fusion.same_output)
 
 
@@ -299,20 +302,20 @@ def _input_slot(wrapper: QuantizeWrapper, weight_name: str) -> str:
     return prefix if prefix in names else (names[0] if len(names) == 1 else "")
 
 
-def _output_tensor(float_file: FloatFile, wrapper: QuantizeWrapper, binding: WeightBinding) -> int | None:
+def _output_tensor(float_file: FloatFile, wrapper: QuantizeWrapper, use: KernelUse) -> int | None:
     """Tensor of the file that holds what the layer returns, or None when there is none of its own."""
     function = getattr(wrapper.layer, "activation", None)
     if function in (None, keras.activations.linear):
-        return binding.output
-    options = float_file.model.operators[binding.operator].builtinOptions
+        return use.output
+    options = float_file.model.operators[use.operator].builtinOptions
     if getattr(options, "fusedActivationFunction", 0) != schema.ActivationFunctionType.NONE:
-        return binding.output
-    written = _written_tensor(float_file, binding)
-    return None if written == binding.output else written
+        return use.output
+    written = _written_tensor(float_file, use)
+    return None if written == use.output else written
 
 
-def _written_tensor(float_file: FloatFile, binding: WeightBinding) -> int:
+def _written_tensor(float_file: FloatFile, use: KernelUse) -> int:
     """Result of a kernel, after an activation function of its own (such as LOGISTIC) where it has one."""
-    readers = [float_file.model.operators[at] for at in float_file.model.consumers().get(binding.output, [])]
+    readers = [float_file.model.operators[at] for at in float_file.model.consumers().get(use.output, [])]
     alone = len(readers) == 1 and float_file.model.operator_name(readers[0]) in FIXED_OUTPUT_GRIDS
-    return readers[0].outputs[0] if alone else binding.output
+    return readers[0].outputs[0] if alone else use.output

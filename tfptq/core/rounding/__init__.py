@@ -1,4 +1,4 @@
-"""Choose the integer codes of a weight, for given scales: ``round_weight``, and a file for each method in ``methods``."""
+"""Choose the integer codes of a weight for given scales: ``round_weight``, and a file in ``methods`` for each way."""
 
 from tfptq.core.rounding.methods import ROUNDING_METHODS
 from tfptq.core.rounding.registry import NoOptions, RoundingMethod, rounding_method

@@ -13,12 +13,8 @@ zeros or garbage without an error. Inside they still write zeros under the refer
 taken when it is asked for by name.
 """
 
-from collections.abc import Callable, Iterable
-
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.blocks import QuantizedWeight
-from tfptq.float_file.matching import WeightBinding, WeightKey
-from tfptq.tflite.model import TFLiteModel
 
 INTEGER_LAYOUTS = ("int8", "int4")
 FLOAT_LAYOUTS = ("native", "inline", "composite")
@@ -33,29 +29,6 @@ NATIVE_BLOCK, NATIVE_OUTPUTS = 32, 4
 
 class LayoutError(ValueError):
     """A layer cannot have the layout that the config names. The message says why, and which it can have."""
-
-
-def plan_layouts(
-    model: TFLiteModel, bindings: Iterable[WeightBinding], config_of: Callable[[WeightKey], QuantizationConfig]
-) -> dict[int, str]:
-    """What ``plan_layout`` says about each use of a Keras weight that the config does not skip.
-
-    Args:
-        model: float model.
-        bindings: the uses of its kernels.
-        config_of: config of the layer of a Keras weight.
-
-    Returns:
-        Position of the operator -> planned layout.
-    """
-    planned = {}
-    for binding in bindings:
-        if binding.key is None or config_of(binding.key).skip:
-            continue
-        operator = model.operator_name(model.operators[binding.operator])
-        config = config_of(binding.key)
-        planned[binding.operator] = plan_layout(binding.key[0], config, operator, binding.view.view_shape)
-    return planned
 
 
 def plan_layout(layer: str, config: QuantizationConfig, operator: str, view_shape: tuple[int, int, int]) -> str:

@@ -26,7 +26,7 @@ SWEEPS = 20
 
 
 @rounding_method("coordinate")
-def coordinate_codes(problem: RoundingProblem, options: NoOptions = NoOptions()) -> np.ndarray:
+def coordinate_codes(problem: RoundingProblem, options: NoOptions | None = None) -> np.ndarray:
     """Both stages: codes ``[G, P, K]``."""
     del options
     return descend(problem, sequential_codes(problem))
