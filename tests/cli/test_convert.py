@@ -206,11 +206,11 @@ def test_wrong_command_lines(files, tmp_path, capfd, flags, message):
 
 def test_set_changes_a_part_of_a_field_and_leaves_the_others(files, tmp_path):
     flags = ("--preset=w4a8_mixed", "--set=rounding.steps=20", "--set=mixed_precision.bits=3,4")
-    assert convert(files, tmp_path / "net.tflite", *flags, "--set=calibration.method=min_max") == 0
+    assert convert(files, tmp_path / "net.tflite", *flags, "--set=calibration.method=percentile") == 0
     config = inspect(tmp_path / "net.tflite").config
     assert (config["rounding"]["method"], config["rounding"]["steps"]) == ("attention", 20)
     assert (config["mixed_precision"]["bits"], config["mixed_precision"]["average_bits"]) == ([3, 4], 4.0)
-    assert config["calibration"]["method"] == "min_max"
+    assert config["calibration"]["method"] == "percentile"
 
 
 def test_nothing_that_is_read_is_overwritten(files, tmp_path, capfd):

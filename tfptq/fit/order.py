@@ -58,7 +58,6 @@ def fit_kernels(
     sequential: SequentialCalibration | None = None,
     checkpoint: Checkpoint | None = None,
     *,
-    seed: int = 0,
     advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[QuantizedKernel, ...]:
     """Quantize kernels of a float file.
@@ -69,7 +68,6 @@ def fit_kernels(
         grids: tensor index -> grid of the activations.
         sequential: needed when a plan wants statistics.
         checkpoint: keeps finished weights, so that a killed run can go on.
-        seed: seed of everything random.
         advance: called with the number of kernels done.
     """
     fitted = []
@@ -79,7 +77,7 @@ def fit_kernels(
             item = QuantizedKernel.of(kernel, plan, *stored)
         elif sequential is not None and plan.from_statistics:
             sums = sequential.statistics(kernel, weights_of_uses(kernel, grids))
-            item = fit_from_statistics(kernel, plan, sums, seed)
+            item = fit_from_statistics(kernel, plan, sums)
         else:
             means = [measurements.input_means[use.operator] for use in kernel.uses]
             item = fit_from_means(kernel, plan, means, weights_of_uses(kernel, grids))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tfptq.config import PerTensor, QuantizationConfig
-from tfptq.core.blocks import QuantizedWeight, block_shape
+from tfptq.core.blocks import QuantizedWeight
 from tfptq.tflite.layouts import INT8, LAYOUTS, POLICIES, Computes, Layout, LayoutError, LayoutRequest, layout_named
 
 
@@ -68,7 +68,7 @@ def layout_request(config: QuantizationConfig, operator: str, view_shape: tuple[
     return LayoutRequest(
         operator,
         view_shape,
-        block_shape(config.granularity, *view_shape[:2]),
+        config.granularity.block_shape(*view_shape[:2]),
         config.scaler,
         config.weight_bits,
         config.device_activation_bits,

@@ -230,7 +230,6 @@ def fit(
             activations.plan.grids,
             sequential,
             _checkpoint(job, checkpoint_dir),
-            seed=job.seed,
             advance=advance,
         )
     if job.network.reordered is None:

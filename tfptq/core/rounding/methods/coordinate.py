@@ -14,29 +14,22 @@ Both run over blocks of ``BLOCK`` weights: inside a block by rank-one updates, t
 Arrays here have the weights first, ``[K, G, P]``, so that one weight of all rows lies in one piece of memory.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from tfptq.core.rounding_problem import RoundingProblem
+from tfptq.core.rounding.problem import RoundingProblem
+from tfptq.core.rounding.registry import NoOptions, rounding_method
 
 #: Weights handled between two matrix products.
 BLOCK = 64
+#: Sweeps of coordinate descent, at most.
+SWEEPS = 20
 
 
-@dataclass(frozen=True)
-class CoordinateOptions:
-    """Options of coordinate rounding.
-
-    Attributes:
-        sweeps: at most that many sweeps of coordinate descent.
-    """
-
-    sweeps: int = 20
-
-    def __post_init__(self):
-        if self.sweeps < 0:
-            raise ValueError(f"sweeps is {self.sweeps}; it must not be negative")
+@rounding_method("coordinate")
+def coordinate_codes(problem: RoundingProblem, options: NoOptions | None = None) -> np.ndarray:
+    """Both stages: codes ``[G, P, K]``."""
+    del options
+    return descend(problem, sequential_codes(problem))
 
 
 def sequential_codes(problem: RoundingProblem) -> np.ndarray:
@@ -53,14 +46,8 @@ def sequential_codes(problem: RoundingProblem) -> np.ndarray:
     return np.take_along_axis(codes.transpose(1, 2, 0), back[:, None, :], axis=2)
 
 
-def descend(problem: RoundingProblem, codes: np.ndarray, sweeps: int) -> np.ndarray:
-    """Stage 2: better codes ``[G, P, K]``, none worse, from any start.
-
-    Args:
-        problem: the quadratic.
-        codes: float64 ``[G, P, K]`` to start from; not changed.
-        sweeps: at most that many passes over all weights.
-    """
+def descend(problem: RoundingProblem, codes: np.ndarray, sweeps: int = SWEEPS) -> np.ndarray:
+    """Stage 2: better float64 codes ``[G, P, K]``, none worse, from any start."""
     gram = np.ascontiguousarray(problem.gram.transpose(1, 2, 0))  # [K, K, G]
     gradient = _weights_first((problem.scale * codes) @ problem.gram - problem.cross)
     scale, codes = _weights_first(problem.scale), _weights_first(codes)
@@ -68,11 +55,6 @@ def descend(problem: RoundingProblem, codes: np.ndarray, sweeps: int) -> np.ndar
         if not _sweep(codes, gradient, scale, problem.code_range, gram):
             break
     return np.ascontiguousarray(codes.transpose(1, 2, 0))
-
-
-def coordinate_codes(problem: RoundingProblem, options: CoordinateOptions = CoordinateOptions()) -> np.ndarray:
-    """Both stages: codes ``[G, P, K]``."""
-    return descend(problem, sequential_codes(problem), options.sweeps)
 
 
 def _weights_first(values: np.ndarray) -> np.ndarray:
@@ -83,7 +65,7 @@ def _weights_first(values: np.ndarray) -> np.ndarray:
 def _round_in_order(
     target: np.ndarray, scale: np.ndarray, code_range: tuple[int, int], lower: np.ndarray
 ) -> np.ndarray:
-    """Round ``target [K, G, P]`` from the first weight to the last, feeding errors forward through ``[K, K, G]``."""
+    """Round ``target [K, G, P]`` in order, feeding errors forward through ``lower [K, K, G]``."""
     inputs, codes = len(target), np.empty_like(target)
     for start in range(0, inputs, BLOCK):
         end = min(start + BLOCK, inputs)

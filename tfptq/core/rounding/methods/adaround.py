@@ -3,68 +3,57 @@
 ``ŵ = s * clip(floor(w/s) + h(V), -n, n)`` with the rectified sigmoid ``h(V) = clip(σ(V) (ζ - γ) + γ, 0, 1)``,
 ζ = 1.1, γ = -0.1. Minimised, over V by Adam, is the layer's quadratic plus a regulariser that drives h to 0 or 1::
 
-    L + regulariser * Σ (1 - |2h - 1|^β)
+    L + Σ (1 - |2h - 1|^β)
 
-β falls from 20 to 2 along a cosine; during the first ``warm_up`` share of the steps there is no regulariser. L is
-counted in units of one code step of a weight of mean input power, so that one regulariser fits all layers. V starts
-where h reproduces w.
+β falls from 20 to 2 along a cosine; during the warm-up there is no regulariser. L is counted in units of one code step
+of a weight of mean input power, so that one regulariser fits all layers. V starts where h reproduces w.
 
 Source: arXiv 2004.10568, equations 21 to 25.
 """
 
-import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
-from tfptq.core.adam import minimise
-from tfptq.core.rounding_problem import RoundingProblem
-from tfptq.core.rounding_tensors import COUNT, NUMBER, PROBLEM, problem_tensors
+from tfptq.core.rounding.problem import RoundingProblem
+from tfptq.core.rounding.registry import rounding_method
 
 ZETA, GAMMA = 1.1, -0.1
 FIRST_BETA, LAST_BETA = 20.0, 2.0
+#: Weight of the push towards 0 and 1, and share of the steps without it.
+REGULARISER, WARM_UP = 1.0, 0.2
 
 
 @dataclass(frozen=True)
 class AdaRoundOptions:
-    """Options of AdaRound.
+    """Options of AdaRound."""
 
-    Attributes:
-        steps: steps of Adam.
-        learning_rate: of Adam at the start; decays to 0.
-        regulariser: weight of the push towards 0 and 1.
-        warm_up: share of the steps without that push.
-    """
-
-    steps: int = 500
-    learning_rate: float = 0.1
-    regulariser: float = 1.0
-    warm_up: float = 0.2
+    steps: int = 500  # of Adam
+    learning_rate: float = 0.1  # of Adam at the start; decays to 0
 
     def __post_init__(self):
-        if self.steps < 1 or self.learning_rate <= 0.0 or self.regulariser < 0.0:
+        if self.steps < 1 or self.learning_rate <= 0.0:
             raise ValueError(
-                f"steps is {self.steps}, learning_rate {self.learning_rate} and regulariser {self.regulariser}; "
-                "steps must be at least 1, the rate positive, the regulariser not negative"
+                f"steps is {self.steps} and learning_rate {self.learning_rate}; they must be at least 1 and positive"
             )
-        if not 0.0 <= self.warm_up < 1.0:
-            raise ValueError(f"warm_up is {self.warm_up}; it must be at least 0 and below 1")
 
 
+@rounding_method("adaround", AdaRoundOptions)
 def adaround_codes(problem: RoundingProblem, options: AdaRoundOptions) -> np.ndarray:
     """Codes ``[G, P, K]`` of a problem by AdaRound."""
-    up = _optimise(
-        *problem_tensors(problem),
-        *map(tf.constant, (options.learning_rate, options.regulariser, options.warm_up, options.steps)),
-    ).numpy()
+    from tfptq.core.rounding.tensors import learn
+
+    up = learn(_optimise, problem, float(options.learning_rate), REGULARISER, WARM_UP, options.steps)
     return np.clip(np.floor(problem.ratio) + up, *problem.code_range)
 
 
-@functools.partial(tf.function, input_signature=[*PROBLEM, NUMBER, NUMBER, NUMBER, COUNT])
 def _optimise(ratio, scale, gram, residual, per_unit, code_range, learning_rate, regulariser, warm_up, steps):
     """Adam over V ``[G, P, K]``. Returns 0 (down) or 1 (up) for each weight."""
+    import tensorflow as tf
+
+    from tfptq.core.rounding.tensors import minimise
+
     floor = tf.floor(ratio)
 
     def gradient(values, done, state):

@@ -33,23 +33,14 @@ ROUNDING_NOISE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class RoundingProblem:
-    """One layer's quadratic, in the groups of ``statistics``, in a unit of its own. Arrays are float64.
+    """One layer's quadratic, in the groups of ``statistics``, in a unit of its own. Arrays are float64."""
 
-    Attributes:
-        weight: float weights w, ``[G, P, K]``.
-        view_shape: their shape ``(O, I, T)`` in the canonical view.
-        scales: scales of the blocks of that view.
-        code_range: smallest and largest code.
-        gram: damped A, ``[G, K, K]``.
-        cross: damped C, ``[G, P, K]``.
-    """
-
-    weight: np.ndarray
-    view_shape: tuple[int, int, int]
-    scales: BlockScales
+    weight: np.ndarray  # w, [G, P, K]
+    view_shape: tuple[int, int, int]  # (O, I, T) of the canonical view
+    scales: BlockScales  # of the blocks of that view
     code_range: tuple[int, int]
-    gram: np.ndarray
-    cross: np.ndarray
+    gram: np.ndarray  # damped A, [G, K, K]
+    cross: np.ndarray  # damped C, [G, P, K]
 
     def objective(self, codes: np.ndarray) -> np.ndarray:
         """Damped ``f`` of each row, ``[G, P]``, above its value at the float weights; codes are ``[G, P, K]``.
@@ -92,18 +83,7 @@ class RoundingProblem:
 def rounding_problem(
     view: np.ndarray, scales: BlockScales, bits: int, statistics: CentredStatistics, damping: float = 0.2
 ) -> RoundingProblem:
-    """Set up the quadratic of a layer.
-
-    Args:
-        view: float weights ``[O, I, T]``.
-        scales: scales of the blocks of ``view``.
-        bits: width of the codes.
-        statistics: of the layer's quantized inputs and float outputs.
-        damping: pull towards the float weights, in units of the mean input power.
-
-    Raises:
-        ValueError: negative damping, or weights that are not finite or do not fit the statistics.
-    """
+    """Set up the quadratic of a layer; arguments are as of ``round_weight``."""
     if damping < 0.0:
         raise ValueError(f"damping is {damping}; it must not be negative")
     if not np.isfinite(view).all():
