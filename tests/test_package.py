@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,8 @@ import pytest
 from hand_made import FileBuilder
 
 import tfptq
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", tfptq.__all__)
@@ -62,6 +65,7 @@ def test_reading_a_file_does_not_load_tensorflow():
         "tfptq.fit.measure",
         "tfptq.lowering.describe",
         "tfptq.lowering.emit",
+        "tfptq.ops.table",
         "tfptq.tflite.verify",
     ],
 )
@@ -70,9 +74,9 @@ def test_what_works_on_files_does_not_load_tensorflow(module):
 
 
 def test_the_mathematics_loads_tensorflow_for_learned_rounding_only():
-    learned = {"adam", "adaround", "attention_gradient", "attention_round", "rounding_tensors"}
-    modules = {path.stem for path in (Path(tfptq.__file__).parent / "core").glob("*.py")} - learned - {"__init__"}
-    code = "; ".join(f"import tfptq.core.{module}" for module in sorted(modules))
+    core = Path(tfptq.__file__).parent / "core"
+    modules = {".".join(path.relative_to(core.parent.parent).with_suffix("").parts) for path in core.rglob("*.py")}
+    code = "; ".join(f"import {module}" for module in sorted(modules - {"tfptq.core.rounding.tensors"}))
     assert not {"tensorflow", "keras"} & _modules_after(code)
 
 
@@ -81,3 +85,17 @@ def test_the_model_optimization_toolkit_is_not_imported():
     loaded = _modules_after("import tfptq; [getattr(tfptq, name) for name in tfptq.__all__]")
     assert "tensorflow" in loaded
     assert not {"tensorflow_model_optimization", "tf_keras"} & loaded
+
+
+def test_what_is_installed(monkeypatch):
+    pytest.importorskip("setuptools")
+    from distutils.core import run_setup
+
+    monkeypatch.chdir(ROOT)
+    setup = run_setup("setup.py", stop_after="init")
+    assert {package.split(".")[0] for package in setup.packages} == {"tfptq"}
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("tfptq/**/*.py")}
+    assert {package.replace(".", "/") for package in setup.packages} == folders
+    for script in setup.entry_points["console_scripts"]:
+        module, function = script.split(" = ")[1].split(":")
+        assert callable(getattr(importlib.import_module(module), function))

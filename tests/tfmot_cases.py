@@ -8,7 +8,6 @@ import tf_keras
 from tfptq import tfmot
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.blocks import WeightView, quantize_nearest
-from tfptq.core.weight_scales import fit_scales
 
 quantization = tensorflow_model_optimization.quantization.keras
 layers = tf_keras.layers
@@ -62,7 +61,7 @@ def test_simulation_uses_the_scales_of_core(preset):
     assert set(weights) == set(VIEWS)
     for name, view in VIEWS.items():
         kernel = view.to_view(model.get_layer(name).get_weights()[0])
-        expected = quantize_nearest(kernel, fit_scales(kernel, config), 8)
+        expected = quantize_nearest(kernel, config.scales_of(kernel), 8)
         np.testing.assert_array_equal(weights[name].codes, expected.codes)
         np.testing.assert_array_equal(weights[name].scales.values(), expected.scales.values())
     ((kernel, quantizer, variables),) = simulation.get_layer("quant_head")._weight_vars

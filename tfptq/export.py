@@ -37,6 +37,8 @@ _NOT_DONE = {
     "weight_scale": "max_abs",
     "rounding": Rounding("nearest"),
     "bias_correction": False,
+    "activation_aware": False,
+    "statistics_samples": None,
     "equalize": False,
     "rotate": False,
     "reorder": False,
@@ -261,7 +263,7 @@ def _with_other_kernels(
     """The kernels that are quantized in the file: those of the wrappers, and those that are no layer's, at 8 bits."""
     kernels = pipeline.quantized_kernels(job, activations.plan)
     others = [(kernel, job.plans[kernel.id]) for kernel in kernels if kernel.id not in own]
-    fitted = fit_kernels(others, activations.measurements, activations.plan.grids, seed=job.seed)
+    fitted = fit_kernels(others, activations.measurements, activations.plan.grids)
     found = {kernel.id: kernel for kernel in fitted}
     return tuple(
         found[kernel.id] if kernel.id in found else replace(own[kernel.id], uses=kernel.uses) for kernel in kernels

@@ -30,7 +30,6 @@ import tf_keras
 from tfptq import layers as keras3
 from tfptq.config import Granularity, QuantizationConfig
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
-from tfptq.core.weight_scales import fit_scales
 
 #: Class -> (attribute of the kernel, output axes, input axes); axes count from the end.
 _KERNELS = {
@@ -101,7 +100,7 @@ class WeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
     def fit_scales(self, kernel: np.ndarray) -> BlockScales:
         """Scales that fit a kernel in its own layout."""
-        return fit_scales(self._quantizer.view_of(kernel.shape).to_view(kernel), self._config)
+        return self._config.scales_of(self._quantizer.view_of(kernel.shape).to_view(kernel))
 
     def fit(self, kernel: tf.Variable, weights: Mapping[str, tf.Variable]) -> None:
         """Fit the scales of a kernel and store them."""

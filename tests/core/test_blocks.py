@@ -3,13 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfptq.config import PerChannel, PerTensor
 from tfptq.core.blocks import (
     BlockScales,
     QuantizedWeight,
     WeightView,
     block_maxima,
-    block_shape,
     float_scales,
     quantize_nearest,
 )
@@ -54,13 +52,6 @@ def test_block_maxima_and_expand_agree_with_loops(outputs, inputs, taps, m, n, s
             assert expanded[o, i, 0] == np.abs(view[v * m : (v + 1) * m, h * n : (h + 1) * n]).max()
 
 
-def test_block_shape_of_granularities():
-    assert block_shape(PerTensor(), 4, 3) == (4, 3)
-    assert block_shape(PerChannel(), 4, 3) == (1, 3)
-    with pytest.raises(TypeError, match="not a granularity"):
-        block_shape("channel", 4, 3)
-
-
 def test_kinds_of_scales():
     factors = np.array([[1, 3], [2, 16]], np.int8)
     base = np.array([0.5, 2.0], np.float32)
@@ -68,7 +59,7 @@ def test_kinds_of_scales():
     shifted = BlockScales("shift", base[:1], -factors, (1, 1))
     np.testing.assert_array_equal(shifted.values(), 0.5 * 2.0 ** -factors.astype(float))
     assert shifted.count == 4
-    with pytest.raises(ValueError, match="unknown kind"):
+    with pytest.raises(ValueError, match="kind of block scales is 'double'"):
         BlockScales("double", base, factors, (1, 1))
     with pytest.raises(ValueError, match="does not fit"):
         BlockScales("integer", np.ones(3, np.float32), factors, (1, 1))

@@ -1,6 +1,8 @@
 """Products that may run on a GPU: the same numbers from both ways. The other device of the test is the CPU."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -38,14 +40,30 @@ def test_statistics_of_both_ways_agree(monkeypatch, groups):
         np.testing.assert_allclose(one.cross, other.cross, rtol=1e-5, atol=1e-4)
 
 
-def test_a_gpu_multiplies_in_full_float32(monkeypatch):
-    """Its fast mode is off during a product, and as it was after it."""
-    settings, seen = tf.config.experimental, []
+def test_a_gpu_multiplies_in_full_float32_from_its_first_use_on(monkeypatch):
+    """Its fast mode is switched off once, by whichever thread comes first, and nobody switches it on again."""
+    settings, calls, seen = tf.config.experimental, [], []
+    switch, matmul = settings.enable_tensor_float_32_execution, tf.matmul
     monkeypatch.setattr(products, "accelerator", lambda: "/CPU:0")
-    matmul = tf.matmul
+    monkeypatch.setattr(products, "_in_full_float32", False)
+    monkeypatch.setattr(settings, "enable_tensor_float_32_execution", lambda on: (calls.append(on), switch(on)))
     monkeypatch.setattr(
         tf, "matmul", lambda a, b: (seen.append(settings.tensor_float_32_execution_enabled()), matmul(a, b))[1]
     )
     before = settings.tensor_float_32_execution_enabled()
-    products.product(np.eye(2, dtype="f"), np.eye(2, dtype="f"))
-    assert seen == [False] and settings.tensor_float_32_execution_enabled() == before
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: products.product(np.eye(2, dtype="f"), np.eye(2, dtype="f")), range(8)))
+        assert calls == [False] and seen == [False] * 8 and not settings.tensor_float_32_execution_enabled()
+    finally:
+        switch(before)
+
+
+def test_sums_do_not_depend_on_the_number_of_threads(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(40, 3)) * 10.0 ** np.arange(-20, 20)[:, None]
+    sums = []
+    for threads in (1, 3):
+        monkeypatch.setattr(products, "usable_cpus", lambda threads=threads: threads)
+        sums.append(products.sum_in_threads((partial(np.copy, value) for value in values), 1))
+    np.testing.assert_array_equal(*sums)
+    np.testing.assert_array_equal(sums[0], sum(values[1:], values[0]))

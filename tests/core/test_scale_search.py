@@ -30,9 +30,9 @@ def outputs_of(view, x, scales, bits):
     return quantized.reshape(x.shape[0], -1, x.shape[2]) @ x.transpose(0, 2, 1)
 
 
-def scale_objective(view, scales, bits, gram, cross=None, objective="output_error"):
+def scale_objective(view, scales, bits, gram, cross=None):
     """Objective of each row block, float64 ``[V]``."""
-    errors = BlockErrors(view, gram, cross, scales.block_shape, bits, objective, np.float64)
+    errors = BlockErrors(view, gram, cross, scales.block_shape, bits, np.float64)
     return errors.row_objective(scales.values())
 
 
@@ -42,7 +42,6 @@ cases = st.tuples(
 
 
 @pytest.mark.parametrize("kind", SCALE_KINDS)
-@pytest.mark.parametrize("objective", ["output_error", "cosine"])
 @given(
     case=cases,
     bits=st.integers(2, 8).filter(lambda b: b != 7),
@@ -51,15 +50,15 @@ cases = st.tuples(
     magnitude=st.sampled_from([1e-12, 1.0, 1e12]),
 )
 @settings(max_examples=25, deadline=None)
-def test_search_is_never_worse_than_its_starts_in_any_row(kind, objective, case, bits, seed, crossed, magnitude):
+def test_search_is_never_worse_than_its_starts_in_any_row(kind, case, bits, seed, crossed, magnitude):
     shape, m, n = case
     m, n = min(m, shape[0]), min(n, shape[1])
     view, _, gram, _, cross = problem(seed, *shape, magnitude=magnitude)
     cross = cross if crossed else None
-    found = search_scales(view, gram, (m, n), bits, kind, cross, objective)
-    cost = scale_objective(view, found, bits, gram, cross, objective)
+    found = search_scales(view, gram, (m, n), bits, kind, cross)
+    cost = scale_objective(view, found, bits, gram, cross)
     for start in start_scales(view, (m, n), bits, kind):
-        reference = scale_objective(view, start, bits, gram, cross, objective)
+        reference = scale_objective(view, start, bits, gram, cross)
         assert (cost <= reference + 1e-12 * np.abs(reference)).all()
     assert found.kind == kind and found.factors.shape == (-(-shape[0] // m), -(-shape[1] // n))
     assert np.isfinite(found.values()).all() and (found.values() > 0).all()
@@ -84,33 +83,10 @@ def test_objective_is_the_error_of_the_outputs(shape, crossed):
     np.testing.assert_allclose((costs[0] - costs[1]) * unit, errors[0] - errors[1], rtol=1e-4, atol=1e-6)
 
 
-def test_cosine_is_that_of_the_outputs():
-    view, x, gram, z, cross = problem(1)
-    scales = start_scales(view, (4, 3), 3, "float")[0]
-    quantized = outputs_of(view, x, scales, 3)
-    for v, rows in enumerate((slice(0, 4), slice(4, 8))):
-        a, b = z[0, rows].ravel(), quantized[0, rows].ravel()
-        cosine = -scale_objective(view, scales, 3, gram, cross, "cosine")[v]
-        # Without the norm of the float output, which no scale changes.
-        unit = np.abs(view).max() * np.sqrt(np.einsum("gkk->gk", gram).mean()) * np.sqrt(60)
-        assert cosine * unit / np.linalg.norm(a) == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
-
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_rows_of_one_weight_are_not_clipped_for_a_cosine(bits):
-    """As in depthwise convolutions of one tap, where any scale has the cosine 1."""
-    rng = np.random.default_rng(0)
-    view = rng.normal(size=(64, 1, 1)).astype(np.float32)
-    gram = rng.uniform(0.1, 10.0, (64, 1, 1)).astype(np.float32)
-    scales = search_scales(view, gram, (1, 1), bits, "float", gram * view, "cosine")
-    np.testing.assert_allclose(quantize_nearest(view, scales, bits).dequantize(), view, rtol=1e-5)
-
-
-@pytest.mark.parametrize("objective", ["output_error", "cosine"])
 @pytest.mark.parametrize("crossed", [False, True])
-def test_column_costs_are_differences_of_the_objective(objective, crossed):
+def test_column_costs_are_differences_of_the_objective(crossed):
     view, _, gram, _, cross = problem(2, 7, 5, 2)
-    errors = BlockErrors(view, gram, cross if crossed else None, (3, 2), 4, objective, np.float64)
+    errors = BlockErrors(view, gram, cross if crossed else None, (3, 2), 4, np.float64)
     values = start_scales(view, (3, 2), 4, "float")[0].values()
     before = errors.set_scales(values)
     for h in range(3):
@@ -185,8 +161,6 @@ def test_misuse_is_refused():
     view, _, gram, _, cross = problem(7)
     with pytest.raises(ValueError, match="scale kind"):
         search_scales(view, gram, (1, 6), 4, "double")
-    with pytest.raises(ValueError, match="objective"):
-        search_scales(view, gram, (1, 6), 4, objective="angle")
     with pytest.raises(ValueError, match="Gram matrix"):
         search_scales(view, gram[:, :5, :5], (1, 6), 4)
     with pytest.raises(ValueError, match="cross terms"):

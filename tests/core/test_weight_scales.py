@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfptq.config import PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.affine import WEIGHT_BITS
 from tfptq.core.blocks import quantize_nearest
+from tfptq.core.granularity import PerChannel, PerTensor
 from tfptq.core.weight_scales import fit_scales, max_abs_scales, mse_scales
 
 
@@ -62,24 +62,24 @@ def test_dead_channels_take_the_largest_scale():
 
 
 @pytest.mark.parametrize("scaler", ["float", "shift"])
-@pytest.mark.parametrize("weight_scale", ["max_abs", "mse"])
+@pytest.mark.parametrize("by_error", [False, True])
 @pytest.mark.parametrize("value", [0.0, 1e-38, 3e38])
-def test_constant_weights(scaler, weight_scale, value):
+def test_constant_weights(scaler, by_error, value):
     view = np.full((3, 2, 1), value, np.float32)
-    scales = fit_scales(view, QuantizationConfig(scaler=scaler, weight_scale=weight_scale))
+    scales = fit_scales(view, PerTensor(), 8, scaler, by_error=by_error)
     assert np.isfinite(scales.values()).all() and (scales.values() > 0).all()
     np.testing.assert_allclose(quantize_nearest(view, scales, 8).dequantize(), view, rtol=1e-2, atol=1e-18)
 
 
-def test_fit_scales_picks_by_config():
+def test_fit_scales_picks_by_granularity_and_kind():
     view = random_view(1)
-    assert fit_scales(view, QuantizationConfig(PerTensor())).count == 1
-    assert fit_scales(view, QuantizationConfig(PerChannel())).factors.shape == (6, 1)
-    assert fit_scales(view, QuantizationConfig(PerTensor(), scaler="shift")).kind == "shift"
-    searched = fit_scales(view, QuantizationConfig(PerChannel(), weight_scale="mse", weight_bits=3))
+    assert fit_scales(view, PerTensor(), 8).count == 1
+    assert fit_scales(view, PerChannel(), 8).factors.shape == (6, 1)
+    assert fit_scales(view, PerTensor(), 8, "shift").kind == "shift"
+    searched = fit_scales(view, PerChannel(), 3, by_error=True)
     np.testing.assert_array_equal(searched.values(), mse_scales(view, (1, 5), 3).values())
 
 
 def test_weights_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="NaN"):
-        fit_scales(np.full((1, 1, 1), np.nan), QuantizationConfig())
+        fit_scales(np.full((1, 1, 1), np.nan), PerTensor(), 8)

@@ -62,9 +62,8 @@ def nearest_snr(model, images):
         Rounding("coordinate"),
         Rounding("attention", steps=60),
         Rounding("adaround", steps=60),
-        Rounding("coordinate", refine_scales=1),
     ],
-    ids=["coordinate", "attention", "adaround", "refined"],
+    ids=["coordinate", "attention", "adaround"],
 )
 def test_learned_rounding_beats_nearest(model, images, nearest_snr, rounding):
     result = quantize(model, images, _config(rounding))

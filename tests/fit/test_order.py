@@ -17,7 +17,8 @@ from tfptq.fit.order import LARGEST_STEP, fit_kernels, plan_fit, ranges_for_kern
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.float_file import FloatFile
-from tfptq.lowering.emit import IntegerPlan, plan_integers
+from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
+from tfptq.lowering.plan import IntegerPlan, plan_integers
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan
 from tfptq.pipeline.steps import kernel_views, plan_kernels
 
@@ -213,13 +214,13 @@ class TooLittle:
 def test_the_plan_says_why_a_kernel_has_no_statistics(model, data):
     kernel, learned = (
         task_of(model, data).float_file.kernel("head"),
-        KernelPlan(CONFIG.replace(rounding=Rounding("coordinate")), "int8"),
+        KernelPlan(CONFIG.replace(rounding=Rounding("coordinate")), CONVERTER_KERNEL_LAYOUTS),
     )
     sequential = TooLittle()
     plan = plan_fit(kernel, learned, sequential)
     assert (plan.rounding, plan.from_statistics, plan.reason) == ("nearest", False, "for a reason")
-    part = KernelPlan(learned.config.replace(statistics_samples=4), "int8")
+    part = KernelPlan(learned.config.replace(statistics_samples=4), CONVERTER_KERNEL_LAYOUTS)
     plan_fit(kernel, part, sequential)
     assert sequential.fewest == [0, FEW_POSITIONS]
-    plain = KernelPlan(CONFIG, "int8")
+    plain = KernelPlan(CONFIG, CONVERTER_KERNEL_LAYOUTS)
     assert plan_fit(kernel, plain, sequential) is plain and plan_fit(kernel, learned, None) is learned

@@ -5,11 +5,12 @@ from float_files import FloatModel, convolution, kernels_of
 
 from tfptq.core.windows import Window
 from tfptq.float_file.kernel import KernelId
-from tfptq.float_file.matching import WeightFinder, find_kernels, kernel_view, layers_in_names
+from tfptq.float_file.matching import WeightFinder, find_kernels, layers_in_names
+from tfptq.ops.table import OPERATORS
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(5, 3, 2, 4)).astype(np.float32)  # [O, kh, kw, I]
-VIEW = kernel_view("CONV_2D", KERNEL.shape).to_view(KERNEL)  # [O, I, T]
+VIEW = OPERATORS["CONV_2D"].kernel_view(KERNEL.shape).to_view(KERNEL)  # [O, I, T]
 CONV, NOBODYS = KernelId("conv", "kernel"), KernelId(None, "conv/kernel")
 
 
@@ -139,4 +140,4 @@ def test_layers_that_tensors_are_named_after(numbered):
     ],
 )
 def test_views_of_all_operators(operator, shape, view):
-    assert kernel_view(operator, shape).view_shape == view
+    assert OPERATORS[operator].kernel_view(shape).view_shape == view

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.affine import WEIGHT_BITS, ActivationGrid, activation_grid, weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
-from tfptq.core.weight_scales import fit_scales
 from tfptq.layers import ActivationQuantizer, WeightQuantizer
 
 KINDS = {
@@ -44,7 +43,7 @@ def test_fake_quantized_kernel_equals_the_numpy_codes(kind, bits, shape, seed):
     quantizer = weight_quantizer(config)
     weights = quantizer.build(shape, "kernel", owner())
     view = quantizer.view_of(shape)
-    quantizer.assign(fit_scales(view.to_view(kernel), config), weights, shape)
+    quantizer.assign(config.scales_of(view.to_view(kernel)), weights, shape)
     found = quantizer.quantized_weight(kernel, weights)
     result = keras.ops.convert_to_numpy(quantizer(keras.ops.convert_to_tensor(kernel), False, weights))
     np.testing.assert_array_equal(result, view.from_view(found.dequantize()))
@@ -100,7 +99,7 @@ def test_scales_go_to_the_axes_of_the_view():
     quantizer = weight_quantizer(KINDS["channel"], view)
     weights = quantizer.build((2, 3, 4), "kernel", owner())
     quantizer.assign(
-        fit_scales(np.float32([[[127.0]], [[12.7]], [[1.27]]]) * np.ones((3, 4, 2)), quantizer.config),
+        quantizer.config.scales_of(np.float32([[[127.0]], [[12.7]], [[1.27]]]) * np.ones((3, 4, 2))),
         weights,
         (2, 3, 4),
     )

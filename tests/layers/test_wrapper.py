@@ -8,7 +8,6 @@ from keras import layers
 from tfptq.config import PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.affine import activation_grid
 from tfptq.core.blocks import QuantizedWeight, quantize_nearest
-from tfptq.core.weight_scales import fit_scales
 from tfptq.layers import (
     ActivationQuantizer,
     DefaultQuantizeConfig,
@@ -35,7 +34,7 @@ def random(*shape, seed=0):
 def assign_all(wrapper, config=CONFIG):
     for slot in wrapper.quantized_weights:
         view = slot.view.to_view(keras.ops.convert_to_numpy(slot.variable))
-        slot.assign(quantize_nearest(view, fit_scales(view, config), config.weight_bits))
+        slot.assign(quantize_nearest(view, config.scales_of(view), config.weight_bits))
 
 
 def numpy(tensor):
@@ -83,7 +82,7 @@ def test_assigned_codes_come_back(config):
     wrapper(random(1, 5, 5, 2))
     (slot,) = wrapper.quantized_weights
     view = random(3, 2, 9) * np.float32([1.0, 0.1, 0.003])[:, None, None]
-    scales = fit_scales(view, config)
+    scales = config.scales_of(view)
     limit = 2 ** (config.weight_bits - 1) - 1
     codes = np.random.default_rng(1).integers(-limit, limit + 1, (3, 2, 9)).astype(np.int8)  # Any codes, not nearest.
     weight = QuantizedWeight(codes, scales, config.weight_bits)
@@ -98,7 +97,7 @@ def test_codes_of_other_bits_or_shape_are_refused():
     wrapper(random(1, 2))
     (slot,) = wrapper.quantized_weights
     view = random(3, 2, 1)
-    scales = fit_scales(view, CONFIG)
+    scales = CONFIG.scales_of(view)
     with pytest.raises(ValueError, match=r"4-bit codes .* given 8-bit codes"):
         slot.assign(quantize_nearest(view, scales, 8))
     with pytest.raises(ValueError, match=r"codes \(3, 2, 1\) and was given .* \(3, 4, 1\)"):

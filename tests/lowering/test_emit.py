@@ -9,8 +9,9 @@ from stock_runtimes import RESOLVERS, details, run, run_decoded, signal_to_noise
 from tfptq.core.blocks import QuantizedWeight, float_scales, quantize_nearest
 from tfptq.core.weight_scales import max_abs_scales
 from tfptq.float_file.kernel import KernelId
-from tfptq.lowering.emit import emit, plan_integers
-from tfptq.lowering.op_rules import RULES, least_version
+from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
+from tfptq.lowering.emit import emit
+from tfptq.lowering.plan import plan_integers
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
 from tfptq.tflite.runtime import TensorRunner
 
@@ -30,9 +31,9 @@ def measured(model, values=None):
 
 
 def with_codes(kernel, weight):
-    """A kernel with codes for the layout int8."""
+    """A kernel with codes for the layout INT8."""
     shift = np.zeros(len(weight.codes), np.float32)
-    return QuantizedKernel.of(kernel, KernelPlan(CONVERTER_KERNEL_CONFIG, "int8"), weight, shift)
+    return QuantizedKernel.of(kernel, KernelPlan(CONVERTER_KERNEL_CONFIG, CONVERTER_KERNEL_LAYOUTS), weight, shift)
 
 
 def quantized(model, bits=8, skipped=None, values=None, **types):
@@ -184,10 +185,10 @@ def test_versions_and_16_bit_activations():
     for bits in (8, 16):
         plan, emitted = quantized(model, bits)
         for operator in emitted.operators:
-            name = emitted.operator_name(operator)
-            if name in RULES and not emitted.is_float(operator.inputs[0]):
+            spec = emitted.spec(operator)
+            if spec.output_grid is not None and not emitted.is_float(operator.inputs[0]):
                 version = emitted.root.operatorCodes[operator.opcodeIndex].version
-                assert version >= least_version(name, bits)
+                assert version >= spec.version(bits)
         expected = run(model.to_bytes(), {"x": VALUES})["y"]
         assert signal_to_noise(expected, run(emitted.to_bytes(), {"x": VALUES}, "REF")["y"]) > 30
         assert plan.bits == bits

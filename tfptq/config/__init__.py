@@ -10,15 +10,12 @@ from tfptq.config.config import (
 from tfptq.config.parts import (
     LAYER_FIELDS,
     Calibration,
-    Granularity,
     LayerOverride,
     MixedPrecision,
-    PerBlock,
-    PerChannel,
-    PerTensor,
     Rounding,
     override,
 )
+from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
 
 __all__ = [
     "DEFAULT_PRESET",

@@ -1,7 +1,8 @@
 """A quantization config: a plain value.
 
 Change one with ``replace(**changes)``, start from a preset with ``from_preset(name)``, store it with ``to_json`` and
-``from_json``. A wrong value is refused when the object is made, with a message that names the field and what it may be.
+``from_json``. A wrong value is refused when the object is made, with a message that names the field and what it may be;
+so is a field that would have no effect (``effects``).
 """
 
 import copy
@@ -12,26 +13,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tfptq.config.parts import (
-    Calibration,
-    Granularity,
-    LayerOverride,
-    MixedPrecision,
-    PerBlock,
-    PerChannel,
-    PerTensor,
-    Rounding,
-    between,
-    check_types,
-    one_of,
-    override,
-    plain,
-)
+import numpy as np
+
+from tfptq.base.arguments import between, check_types, one_of, plain
+from tfptq.config.effects import without_effect
+from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding, override
 from tfptq.config.serialization import decode, encode
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
+from tfptq.core.blocks import BlockScales
+from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
+from tfptq.core.weight_scales import fit_scales
+from tfptq.tflite.layouts import INT8, POLICIES
+from tfptq.tflite.layouts import LAYOUTS as REGISTERED_LAYOUTS
 
-#: How the codes of a kernel may lie in the file; see ``tfptq.tflite.layouts``.
-LAYOUTS = ("size", "speed", "int8", "int4", "native", "inline", "composite")
+#: How the codes of a kernel may lie in the file.
+LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
+
+_SCALER_NEEDS = {
+    "shift": "needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)",
+    "integer": "needs granularity=PerBlock(m, n): integers tell blocks apart",
+}
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,8 @@ class QuantizationConfig:
         activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
             in Keras only, and 8 in the file.
         activation_aware: fit weights on activations that are rounded to ``activation_bits``, 8 or less, as well.
-        weight_scale: ``"max_abs"``, ``"mse"`` (search the scales with the least squared weight error), ``"output"``
-            (search those with the least error of the layer's output, PTQ-SL) or ``"cosine"`` (the same with cosine
-            similarity).
+        weight_scale: ``"max_abs"``, ``"mse"`` (search the scales with the least squared weight error) or ``"output"``
+            (search those with the least error of the layer's output, PTQ-SL).
         rounding: how weights are rounded to codes; the name of a method stands for its defaults.
         statistics_samples: number of samples that layer statistics are taken from; None takes all.
         equalize: multiply channels in one layer and divide them in the next: where that helps layers of less than 8
@@ -103,16 +103,30 @@ class QuantizationConfig:
     def __post_init__(self):
         self._check_fields()
         self._check_combination()
-        for item in self.overrides:
-            if not isinstance(item, LayerOverride):
-                raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
-            # Which fields come together is known for a layer: later overrides may complete this one (for_layer).
-            probe = copy.copy(self)
-            vars(probe).update(item.changes)
-            try:
-                probe._check_fields()
-            except ValueError as error:
-                raise ValueError(f"the override for {item.pattern!r}: {error}") from error
+        for problem in without_effect(self._variants()).values():
+            raise ValueError(problem)
+
+    def _variants(self) -> list["QuantizationConfig"]:
+        """The config, and once with each override; their fields are checked one by one.
+
+        Which fields come together is known for a layer: later overrides may complete one (``for_layer``).
+        """
+        return [self, *map(self._variant, self.overrides)]
+
+    def _variant(self, item: LayerOverride) -> "QuantizationConfig":
+        if not isinstance(item, LayerOverride):
+            raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
+        try:
+            return self._unchecked(dict(item.changes))
+        except ValueError as error:
+            raise ValueError(f"the override for {item.pattern!r}: {error}") from error
+
+    def _unchecked(self, changes: dict[str, Any]) -> "QuantizationConfig":
+        """Copy with other values, each checked by itself only."""
+        found = copy.copy(self)
+        vars(found).update(changes)
+        found._check_fields()
+        return found
 
     def _check_fields(self) -> None:
         """Check each field by itself, and build parts from the names that stand for them."""
@@ -137,7 +151,7 @@ class QuantizationConfig:
         one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
         one_of("weight_bits", self.weight_bits, WEIGHT_BITS)
         one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
-        one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output", "cosine"))
+        one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output"))
         for field in ("input_type", "output_type"):
             allowed = ("float32", "int16") if self.activation_bits == 16 else ("float32", "int8", "uint8")
             one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), allowed)
@@ -146,13 +160,9 @@ class QuantizationConfig:
 
     def _check_combination(self) -> None:
         """Check the fields that must fit each other."""
-        if self.scaler == "shift" and isinstance(self.granularity, PerChannel):
-            raise ValueError(
-                "scaler='shift' needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)"
-            )
+        if self.scaler not in self.granularity.scale_kinds:
+            raise ValueError(f"scaler={self.scaler!r} {_SCALER_NEEDS[self.scaler]}")
         if self.scaler == "integer":
-            if not isinstance(self.granularity, PerBlock):
-                raise ValueError("scaler='integer' needs granularity=PerBlock(m, n): integers tell blocks apart")
             bits = self.weight_bits if self.mixed_precision is None else max(self.mixed_precision.bits)
             multipliers_of("integer", bits, self.multipliers)
 
@@ -169,19 +179,40 @@ class QuantizationConfig:
         """Width of the activations in the file: 4 to 7 bits are simulated in Keras, and 8 in the file."""
         return max(self.activation_bits, 8)
 
-    def replace(self, **changes) -> "QuantizationConfig":
+    def replace(self, **changes: Any) -> "QuantizationConfig":
         """Copy with other values.
 
+        Fields that lose their effect by the change go back to their defaults, unless the same call names them: a preset
+        with ``rotate`` can be given 8 bits.
+
         Raises:
-            ValueError: unknown field, or a value that the field does not take.
+            ValueError: unknown field, or a value that the field does not take or that would have no effect.
         """
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:
             one_of("config field", name, known)
-        return dataclasses.replace(self, **changes)
+        return self._changed(changes, keep=changes)
+
+    def _changed(self, changes: dict[str, Any], keep: Iterable[str]) -> "QuantizationConfig":
+        """Copy with other values, where fields without an effect have their defaults, except those to keep."""
+        lost = without_effect(self._unchecked(changes)._variants()).keys() - set(keep)
+        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in lost}
+        return dataclasses.replace(self, **{**changes, **defaults})
+
+    def scales_of(self, view: np.ndarray) -> BlockScales:
+        """Scales of a weight ``[O, I, T]`` of the layer that this is the config of, from the weights alone.
+
+        Scales by output error need statistics (``core.scale_search``); from the weights they are those by weight error.
+        """
+        by_error = self.weight_scale != "max_abs"
+        return fit_scales(
+            view, self.granularity, self.weight_bits, self.scaler, by_error=by_error, allowed=self.multipliers
+        )
 
     def for_layer(self, layer_name: str) -> "QuantizationConfig":
         """The config of one layer: this one with all matching overrides applied, and no overrides left.
+
+        Fields that have no effect on the layer have their defaults.
 
         Raises:
             ValueError: the values do not fit each other; with the name of the layer and where they come from.
@@ -191,7 +222,7 @@ class QuantizationConfig:
         if "weight_bits" in changes:
             changes["mixed_precision"] = None  # it chooses the widths of the other layers
         try:
-            return dataclasses.replace(self, overrides=(), **changes)
+            return self._changed({**changes, "overrides": ()}, keep=())
         except ValueError as error:
             given = ", ".join(f"{field}={value!r} ({item.pattern!r})" for field, (item, value) in found.items())
             raise ValueError(
@@ -210,11 +241,7 @@ class QuantizationConfig:
         return field in self._overridden(layer_name)
 
     def with_pinned_edges(self, layer_names: Iterable[str]) -> "QuantizationConfig":
-        """The config with ``edge_bits`` applied to some layers, see ``with_pinned``.
-
-        Args:
-            layer_names: names of the layers at the edges of the model; see ``tfptq.graph.edge_layers``.
-        """
+        """The config with ``edge_bits`` applied to the layers at the edges of a model, see ``with_pinned``."""
         return self if self.edge_bits is None else self.with_pinned(layer_names, self.edge_bits)
 
     def with_pinned(self, layer_names: Iterable[str], bits: int) -> "QuantizationConfig":
@@ -223,10 +250,6 @@ class QuantizationConfig:
         Overrides of the user win over the width. A layer that has the width, by the pin or by an override, gets a float
         scale per channel where others have blocks, and codes of 8 bits where others have a layout for fewer, unless an
         override names that very layer, and for it blocks or a layout.
-
-        Args:
-            layer_names: names of the layers.
-            bits: their width.
         """
         narrowest = self.weight_bits if self.mixed_precision is None else min(self.mixed_precision.bits)
         if bits <= narrowest:
@@ -241,14 +264,14 @@ class QuantizationConfig:
         settled = {**vars(self), "weight_bits": bits, **{field: value for field, (_, value) in found.items()}}
         if settled["weight_bits"] < bits:
             return {}
-        changes = {} if "weight_bits" in found else {"weight_bits": bits}
+        changes: dict[str, Any] = {} if "weight_bits" in found else {"weight_bits": bits}
         own = {field: value for field, (item, value) in found.items() if item.names(layer_name)}
-        if isinstance(settled["granularity"], PerBlock):
+        if settled["granularity"].has_blocks:
             if "granularity" in own or own.get("scaler", "float") != "float":
                 return changes
             changes.update(granularity=PerChannel(), scaler="float")
-        if settled["layout"] not in ("size", "speed") and "layout" not in own:
-            changes["layout"] = "int8"
+        if settled["layout"] not in POLICIES and "layout" not in own:
+            changes["layout"] = INT8.name
         return changes
 
     def check_overrides(self, layer_names: list[str]) -> None:
@@ -290,7 +313,11 @@ class QuantizationConfig:
             raise ValueError(f"the quantization config is not valid JSON: {error}") from error
         if not isinstance(values, dict):
             raise ValueError("the quantization config must be a JSON object")
-        return cls().replace(**decode(values))
+        return cls().replace_json(values)
+
+    def replace_json(self, values: dict[str, Any]) -> "QuantizationConfig":
+        """``replace`` with values as ``to_dict`` writes them."""
+        return self.replace(**decode(values))
 
     @classmethod
     def from_preset(cls, name: str) -> "QuantizationConfig":

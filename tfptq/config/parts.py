@@ -1,131 +1,37 @@
-"""The parts of a quantization config: granularities, calibration, rounding, mixed precision, overrides.
+"""The parts of a quantization config: calibration, rounding, mixed precision, overrides.
 
 Frozen dataclasses that check their own fields; ``tfptq.config`` puts them together and exports them.
 """
 
 import dataclasses
 import fnmatch
-import functools
 import glob
-import numbers
-import types
-import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tfptq.base.arguments import between, check_types, one_of, plain
 from tfptq.core.affine import WEIGHT_BITS
-
-#: How the codes of a kernel can be found.
-ROUNDING_METHODS = ("nearest", "coordinate", "attention", "adaround")
-#: What Attention Round can start from.
-ROUNDING_STARTS = ("coordinate", "nearest", "gaussian")
+from tfptq.core.ranges import CALIBRATION_METHODS
+from tfptq.core.rounding import ROUNDING_METHODS, RoundingMethod
 
 
-def one_of(field: str, value: Any, allowed) -> None:
-    """Refuse a value that is not among those allowed, naming the field."""
-    if value not in allowed:
-        raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")
+def refuse_unread(part: Any, name: str, read: Iterable[str], remedies: dict[str, str]) -> None:
+    """Refuse fields of a part of a config that are set and would have no effect.
 
-
-def plain(value: Any) -> Any:
-    """A number of numpy's, or of another library's, as Python's own, and a list as a tuple; anything else as it is.
-
-    Configs are compared, hashed and written as JSON, for which they hold Python's own values.
+    Args:
+        part: dataclass.
+        name: its field in the config.
+        read: the fields that have an effect.
+        remedies: what to name for others to have one.
     """
-    if isinstance(value, list | tuple):
-        return tuple(map(plain, value))
-    if isinstance(value, bool | str) or not isinstance(value, numbers.Real):
-        return value
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
-
-
-def check_types(config: Any) -> None:
-    """Make numbers in a dataclass Python's own, and refuse values of other types than its fields declare.
-
-    Raises:
-        ValueError: a field holds a value of another type; it is named.
-    """
-    for name, kinds in _types_of_fields(type(config)).items():
-        value = getattr(config, name)
-        if not any(_is_a(plain(value), kind) for kind in kinds):
-            wanted = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)
-            raise ValueError(f"{type(config).__name__}.{name} is {value!r}; it must be of the type {wanted}")
-        object.__setattr__(config, name, plain(value))
-
-
-@functools.cache
-def _types_of_fields(cls: type) -> dict[str, tuple[type, ...]]:
-    hints = typing.get_type_hints(cls)
-    choices = {name: typing.get_args(hint) if _is_union(hint) else (hint,) for name, hint in hints.items()}
-    return {name: tuple(typing.get_origin(kind) or kind for kind in kinds) for name, kinds in choices.items()}
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (types.UnionType, typing.Union)
-
-
-def _is_a(value: Any, kind: type) -> bool:
-    """Whether a value is of a type, where a truth value is no number, and a whole number will do for a real one."""
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
-
-
-def between(field: str, value: float, low: float, high: float) -> None:
-    """Refuse a number outside of ``low`` to ``high``, naming the field.
-
-    Limits that have no reason of their own lie far outside of what is of use: they refuse slips of the pen, such as a
-    learning rate of 1e-30, and numbers that would overflow.
-    """
-    if not low <= value <= high:
-        raise ValueError(f"{field} is {value}; it must be between {low} and {high}")
-
-
-@dataclass(frozen=True)
-class PerTensor:
-    """One scale for a whole layer."""
-
-
-@dataclass(frozen=True)
-class PerChannel:
-    """One scale for each output channel."""
-
-
-@dataclass(frozen=True)
-class PerBlock:
-    """One scale for each block of output x input channels (PTQ-SL).
-
-    Give the two sides of a block, or ``input_blocks`` alone. With ``input_blocks=H`` each layer's input channels are
-    cut into ``H`` blocks, and as many output channels share a block as keep the number of scales at that of
-    ``PerChannel`` or below: the same rule for narrow, wide and depthwise layers.
-
-    Attributes:
-        output_channels: height ``m`` of a block; the last block of a layer may be smaller.
-        input_channels: width ``n`` of a block. Depthwise layers have one input channel.
-        input_blocks: number ``H`` of blocks side by side, in place of ``m`` and ``n``; layers with fewer channels have
-            fewer.
-    """
-
-    output_channels: int | None = None
-    input_channels: int | None = None
-    input_blocks: int | None = None
-
-    def __post_init__(self):
-        check_types(self)
-        sides = (self.output_channels, self.input_channels)
-        if (None in sides) if self.input_blocks is None else sides != (None, None):
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if field.name not in read and value != field.default:
             raise ValueError(
-                f"{self} must have either output_channels and input_channels, or input_blocks alone: PerBlock(4, 8)"
+                f"{name}.{field.name}={value!r} has no effect without {remedies[field.name]}; leave it out, or name "
+                "that as well"
             )
-        for name, value in dataclasses.asdict(self).items():
-            if value is not None:
-                between(f"PerBlock.{name}", value, 1, 2**20)
-
-
-Granularity = PerTensor | PerChannel | PerBlock
-#: Name of a granularity -> its class.
-GRANULARITIES = {cls.__name__: cls for cls in (PerTensor, PerChannel, PerBlock)}
 
 
 @dataclass(frozen=True)
@@ -136,33 +42,24 @@ class Calibration:
     values of the samples, as with ``"min_max"``.
 
     Attributes:
-        method: ``"min_max"``, ``"moving_average"``, ``"percentile"``, ``"mse"`` or ``"kl"``. With 16-bit activations
-            ``"mse"`` leaves room for values four times as large as those of the samples.
+        method: ``"min_max"``, ``"percentile"`` or ``"mse"``. With 16-bit activations ``"mse"`` leaves room for values
+            four times as large as those of the samples.
         percentile: share of the values kept, in percent, for ``"percentile"``.
-        momentum: weight of the past for ``"moving_average"``.
-        bins: number of histogram bins for the methods that need one.
+        bins: number of histogram bins for ``"percentile"`` and ``"mse"``.
     """
 
     method: str = "mse"
     percentile: float = 99.99
-    momentum: float = 0.9
     bins: int = 2048
 
     def __post_init__(self):
         check_types(self)
-        one_of("calibration.method", self.method, ("min_max", "moving_average", "percentile", "mse", "kl"))
+        one_of("calibration.method", self.method, CALIBRATION_METHODS)
         between("calibration.percentile", self.percentile, 50.0, 100.0)
-        between("calibration.momentum", self.momentum, 0.0, 1.0)
         between("calibration.bins", self.bins, 256, 65536)
-
-
-#: Option of ``Rounding`` -> the methods that read it.
-_READERS_OF_ROUNDING = {
-    "steps": ("attention", "adaround"),
-    "learning_rate": ("attention", "adaround"),
-    "tau": ("attention",),
-    "start": ("attention",),
-}
+        read = {"min_max": (), "percentile": ("percentile", "bins"), "mse": ("bins",)}[self.method]
+        remedies = {"percentile": "method='percentile'", "bins": "method='percentile' or method='mse'"}
+        refuse_unread(self, "calibration", ("method", *read), remedies)
 
 
 @dataclass(frozen=True)
@@ -175,51 +72,51 @@ class Rounding:
         steps: steps of Adam for ``"attention"`` and ``"adaround"``.
         learning_rate: of Adam, for ``"attention"`` in units of the scale; None for the default of the method.
         tau: width of the attention, in units of the scale, for ``"attention"``.
-        start: first offsets for ``"attention"``: ``"coordinate"``, ``"nearest"`` or ``"gaussian"``.
-        refine_scales: how often scales and codes are refined in turn after rounding. Not for ``"nearest"``.
-        damping: pull towards the float weights, in units of the mean input power.
+        damping: pull towards the float weights, in units of the mean input power. Not for ``"nearest"``.
         most_inputs: kernels with more inputs than this to an output are rounded to nearest, since the cost of
-            statistics grows with the square of the inputs; None rounds all by the method.
+            statistics grows with the square of the inputs; None rounds all by the method. Not for ``"nearest"``.
     """
 
     method: str = "nearest"
     steps: int = 500
     learning_rate: float | None = None
     tau: float = 0.5
-    start: str = "coordinate"
-    refine_scales: int = 0
     damping: float = 0.2
     most_inputs: int | None = None
 
     def __post_init__(self):
         check_types(self)
         one_of("rounding.method", self.method, ROUNDING_METHODS)
-        one_of("rounding.start", self.start, ROUNDING_STARTS)
         between("rounding.steps", self.steps, 1, 1_000_000)
         between("rounding.tau", self.tau, 1e-3, 1e3)
-        between("rounding.refine_scales", self.refine_scales, 0, 100)
         between("rounding.damping", self.damping, 0.0, 1e3)
         if self.most_inputs is not None:
             between("rounding.most_inputs", self.most_inputs, 1, 2**20)
         if self.learning_rate is not None:
             between("rounding.learning_rate", self.learning_rate, 1e-8, 10.0)
-        self._refuse_unused()
+        remedies = {field.name: _readers(field.name) for field in dataclasses.fields(self)}
+        refuse_unread(self, "rounding", _fields_of(ROUNDING_METHODS[self.method]), remedies)
 
-    def _refuse_unused(self):
-        """No option is passed over in silence."""
-        if self.method == "nearest" and self.refine_scales:
-            raise ValueError(
-                "rounding with refine_scales learns from the layer's outputs, which rounding.method='nearest' does "
-                "not; give a method that does, such as 'coordinate'"
-            )
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, readers in _READERS_OF_ROUNDING.items():
-            if getattr(self, name) != defaults[name] and self.method not in readers:
-                wanted = " or ".join(f"method={reader!r}" for reader in readers)
-                raise ValueError(
-                    f"rounding.{name}={getattr(self, name)!r} has no effect without {wanted}; "
-                    "leave it out, or name that as well"
-                )
+    @property
+    def learns(self) -> bool:
+        """Whether the method reads statistics of the layer."""
+        return ROUNDING_METHODS[self.method].learns
+
+    def options(self) -> Any:
+        """The options object of the method, for ``tfptq.core.rounding.round_weight``."""
+        method = ROUNDING_METHODS[self.method]
+        values = {name: getattr(self, name) for name in method.option_names}
+        return method.options(**{name: value for name, value in values.items() if value is not None})
+
+
+def _fields_of(method: RoundingMethod) -> tuple[str, ...]:
+    """The fields of ``Rounding`` that a method reads."""
+    return ("method", *method.option_names, *(("damping", "most_inputs") if method.learns else ()))
+
+
+def _readers(field: str) -> str:
+    """The methods that read a field of ``Rounding``."""
+    return " or ".join(f"method={name!r}" for name, method in ROUNDING_METHODS.items() if field in _fields_of(method))
 
 
 @dataclass(frozen=True)
@@ -305,6 +202,6 @@ class LayerOverride:
         return self.pattern in (layer_name, glob.escape(layer_name))
 
 
-def override(pattern: str, **changes) -> LayerOverride:
+def override(pattern: str, **changes: Any) -> LayerOverride:
     """Build a ``LayerOverride``: ``override("logits", weight_bits=8, granularity=PerChannel())``."""
     return LayerOverride(pattern, tuple(sorted(changes.items())))

@@ -4,28 +4,26 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from tfptq.config.parts import (
-    GRANULARITIES,
-    Calibration,
-    Granularity,
-    LayerOverride,
-    MixedPrecision,
-    Rounding,
-    one_of,
-)
+from tfptq.base.arguments import one_of
+from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding
+from tfptq.core.granularity import GRANULARITIES, Granularity
 
 
 def encode(value: Any) -> Any:
     """A config, or a part of one, as dictionaries, lists, texts, numbers and None."""
     if isinstance(value, LayerOverride):
         return {"pattern": value.pattern, "changes": {name: encode(item) for name, item in value.changes}}
-    if type(value) in GRANULARITIES.values():
-        return {"type": type(value).__name__, **dataclasses.asdict(value)}
-    if dataclasses.is_dataclass(value):
-        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Granularity):
+        return {"type": type(value).__name__, **_fields(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _fields(value)
     if isinstance(value, tuple):
         return [encode(item) for item in value]
     return value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
 
 
 def decode(values: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def _granularity(name: str, value: Any) -> Granularity:
         raise ValueError(f'{name} has an unexpected shape: {value!r}; write {{"type": "PerChannel"}}')
     fields = dict(value)
     kind = fields.pop("type")
-    one_of(f"{name}.type", kind, tuple(GRANULARITIES))
+    one_of(f"{name}.type", kind, tuple(GRANULARITIES))  # a tuple: the value may be no key
     return _made(name, GRANULARITIES[kind], fields)
 
 

@@ -12,11 +12,12 @@ Source of the blocks: PTQ-SL, arXiv 2110.07809.
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from tfptq.config import Granularity, PerBlock, PerChannel, PerTensor
+from tfptq.base.arguments import one_of
 from tfptq.core.affine import SCALE_KINDS, nearest_codes
 
 
@@ -26,18 +27,12 @@ class WeightView:
 
     Each axis of the kernel is an output, an input or a tap axis; the order within each group is that of the
     canonical view (so a ``Conv2D`` kernel ``[kh, kw, I, O]`` has ``WeightView(shape, (3,), (2,), (0, 1))``).
-
-    Attributes:
-        shape: shape of the kernel.
-        output_axes: axes that together number the output channels.
-        input_axes: axes that together number the input channels; empty for a depthwise kernel.
-        tap_axes: the other axes.
     """
 
-    shape: tuple[int, ...]
-    output_axes: tuple[int, ...]
-    input_axes: tuple[int, ...]
-    tap_axes: tuple[int, ...] = ()
+    shape: tuple[int, ...]  # of the kernel
+    output_axes: tuple[int, ...]  # together they number the output channels
+    input_axes: tuple[int, ...]  # the input channels; none in a depthwise kernel
+    tap_axes: tuple[int, ...] = ()  # the others
 
     def __post_init__(self):
         if sorted(self._order) != list(range(len(self.shape))):
@@ -50,10 +45,10 @@ class WeightView:
     @property
     def view_shape(self) -> tuple[int, int, int]:
         """``(O, I, T)``."""
-        return tuple(
-            int(np.prod([self.shape[axis] for axis in axes], dtype=np.int64))
-            for axes in (self.output_axes, self.input_axes, self.tap_axes)
+        outputs, inputs, taps = (
+            math.prod(self.shape[axis] for axis in axes) for axes in (self.output_axes, self.input_axes, self.tap_axes)
         )
+        return outputs, inputs, taps
 
     def to_view(self, kernel: np.ndarray) -> np.ndarray:
         """Kernel in its own layout -> contiguous ``[O, I, T]``."""
@@ -76,22 +71,15 @@ class BlockScales:
     * ``integer``: ``S[v, h] = base[v] * factors[v, h]`` with integers ``1..16``.
     * ``shift``: ``S[v, h] = base[v] * 2**factors[v, h]`` with integers ``-15..15``. WES is this kind with one
       base for the whole layer (``base`` has one entry), ``m = 1``, ``n = I`` and factors ``-k[c]``.
-
-    Attributes:
-        kind: ``"float"``, ``"integer"`` or ``"shift"``.
-        base: float32 ``[V]``, or ``[1]`` when all rows share it.
-        factors: ``[V, H]``; float32 for ``float``, int8 for the others.
-        block_shape: ``(m, n)`` in channels.
     """
 
     kind: str
-    base: np.ndarray
-    factors: np.ndarray
-    block_shape: tuple[int, int]
+    base: np.ndarray  # float32 [V], or [1] where all rows share it
+    factors: np.ndarray  # [V, H]; float32 for ``float``, int8 for the others
+    block_shape: tuple[int, int]  # (m, n) in channels
 
     def __post_init__(self):
-        if self.kind not in SCALE_KINDS:
-            raise ValueError(f"unknown kind of block scale {self.kind!r}")
+        one_of("kind of block scales", self.kind, SCALE_KINDS)
         if self.factors.ndim != 2 or self.base.shape not in ((1,), (self.factors.shape[0],)):
             raise ValueError(f"base {self.base.shape} does not fit factors {self.factors.shape}")
 
@@ -103,13 +91,7 @@ class BlockScales:
         return (base * self.factors.astype(np.float32)).astype(np.float32)
 
     def expand(self, outputs: int, inputs: int, values: np.ndarray | None = None) -> np.ndarray:
-        """One number per (output, input) channel pair, ``[O, I, 1]``.
-
-        Args:
-            outputs: ``O``.
-            inputs: ``I``.
-            values: ``[V, H]`` array to expand instead of the scales (the factors, say).
-        """
+        """One scale, or other value ``[V, H]``, per (output, input) channel pair, ``[O, I, 1]``."""
         values = self.values() if values is None else values
         m, n = self.block_shape
         return np.repeat(np.repeat(values, m, axis=0)[:outputs], n, axis=1)[:, :inputs, None]
@@ -140,11 +122,9 @@ class BlockScales:
         return "channel" if self.block_shape[0] == 1 and self.factors.shape[1] == 1 else "block"
 
     def row_multiples(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The scales as whole multiples of one scale for each row of blocks.
+        """The scales as multiples of one for each row: ``(multipliers int32 [V, H], scale of a row float32 [V])``.
 
-        Returns:
-            ``(multipliers int32 [V, H], scale of each row float32 [V])`` with ``multipliers * scale`` equal to
-            ``values()``, or None for float scales of several blocks in a row.
+        None for float scales of several blocks in a row.
         """
         if self.factors.shape[1] == 1:
             return np.ones(self.factors.shape, np.int32), self.values()[:, 0]
@@ -168,30 +148,6 @@ def float_scales(values: np.ndarray, block_shape: tuple[int, int]) -> BlockScale
     return BlockScales("float", np.ones(1, np.float32), values, block_shape)
 
 
-def block_shape(granularity: Granularity, outputs: int, inputs: int) -> tuple[int, int]:
-    """Block shape ``(m, n)`` in channels that a granularity means for a weight ``[O, I, T]``.
-
-    Raises:
-        TypeError: not a granularity.
-    """
-    if isinstance(granularity, PerTensor):
-        return outputs, inputs
-    if isinstance(granularity, PerChannel):
-        return 1, inputs
-    if isinstance(granularity, PerBlock):
-        if granularity.input_blocks is not None:
-            return _balanced_shape(granularity.input_blocks, outputs, inputs)
-        return min(granularity.output_channels, outputs), min(granularity.input_channels, inputs)
-    raise TypeError(f"{granularity!r} is not a granularity")
-
-
-def _balanced_shape(columns: int, outputs: int, inputs: int) -> tuple[int, int]:
-    """The lowest blocks ``(m, n)``, ``columns`` of them side by side, with at most ``O`` scales in all."""
-    width = -(-inputs // min(columns, inputs, outputs))
-    rows = max(outputs // -(-inputs // width), 1)  # as many rows of blocks as ceil(I/n) columns leave scales for
-    return -(-outputs // rows), width
-
-
 def block_maxima(view: np.ndarray, block_shape: tuple[int, int]) -> np.ndarray:
     """Largest magnitude in each block, ``[V, H]``, of a view ``[O, I, T]``."""
     m, n = block_shape
@@ -206,19 +162,12 @@ def run_maxima(values: np.ndarray, size: int, axis: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeight:
-    """A weight as integer codes and block scales, in the canonical view.
+    """A weight as integer codes and block scales, in the canonical view."""
 
-    Attributes:
-        codes: int8 ``[O, I, T]``.
-        scales: scales of the blocks.
-        bits: width of the codes.
-        permutation: for information, the order in which reordering put the output channels, or None.
-    """
-
-    codes: np.ndarray
+    codes: np.ndarray  # int8 [O, I, T]
     scales: BlockScales
     bits: int
-    permutation: np.ndarray | None = field(default=None)
+    permutation: np.ndarray | None = None  # for information, the order in which reordering put the output channels
 
     @property
     def scale_per_weight(self) -> np.ndarray:
@@ -230,11 +179,7 @@ class QuantizedWeight:
         return (self.codes * self.scale_per_weight).astype(np.float32)
 
     def times_rows(self, row_factors: np.ndarray) -> "QuantizedWeight":
-        """The weight with each output channel multiplied by a number that is not 0.
-
-        Args:
-            row_factors: float ``[O]``; a negative one flips the signs of the codes.
-        """
+        """The weight times a number that is not 0 for each output channel; a negative one flips signs of codes."""
         outputs, m = len(self.codes), self.scales.block_shape[0]
         row_of_block = np.repeat(np.arange(len(self.scales.factors)), m)[:outputs]
         base = np.broadcast_to(self.scales.base, len(self.scales.factors))[row_of_block]
@@ -248,11 +193,9 @@ class QuantizedWeight:
         return QuantizedWeight(codes, scales, self.bits, self.permutation)
 
     def int8_form(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The same weights as an ordinary per-channel int8 layer, when that is exact.
+        """The same weights as a per-channel int8 layer, ``(codes int8 [O, I, T], scale float32 [O])``.
 
-        Returns:
-            ``(codes int8 [O, I, T], scale float32 [O])`` with ``codes * scale`` equal to ``dequantize()``, or
-            None when scales differ inside a row by something else than integers, or a code leaves int8.
+        None when scales differ inside a row by something else than integers, or a code leaves int8.
         """
         multiples = self.scales.row_multiples()
         if multiples is None:

@@ -26,20 +26,14 @@ _FINE_STEPS = np.linspace(0.97, 1.03, 25)
 
 @dataclass(frozen=True, eq=False)
 class Effort:
-    """How long to search.
+    """How long to search."""
 
-    Attributes:
-        bases: candidates of ``s_v``, as multiples of the one that gives the row's largest block the largest multiplier.
-            Below 1 no multiplier is large enough for that block; above 1 the largest ones are not needed.
-        entrants: how many of them get one pass over the columns, or None for no such stage.
-        finalists: how many go through the whole search.
-        refinements: multiples of ``s_v`` to try, time after time.
-    """
-
+    #: Candidates of ``s_v``, as multiples of the one that gives the row's largest block the largest multiplier. Below 1
+    #: no multiplier is large enough for that block; above 1 the largest ones are not needed.
     bases: np.ndarray
-    entrants: int | None
-    finalists: int
-    refinements: tuple[np.ndarray, ...]
+    entrants: int | None  # how many of them get one pass over the columns; None for no such stage
+    finalists: int  # how many go through the whole search
+    refinements: tuple[np.ndarray, ...]  # multiples of ``s_v`` to try, time after time
 
 
 #: Neighbouring candidates are 5 % apart.
@@ -51,26 +45,15 @@ THOROUGH = Effort(np.geomspace(0.6, 2.5, 94), 48, 8, (_BASE_STEPS, _FINE_STEPS, 
 
 @dataclass(frozen=True, eq=False)
 class MultipleSearch:
-    """A search near given float scales.
+    """A search near given float scales."""
 
-    Attributes:
-        errors: the errors of the layer, which have taken the float scales; the search moves them.
-        wanted: the float scales ``[V, H]``.
-        multipliers: those to choose from, ascending.
-        sweeps: passes of coordinate descent.
-    """
-
-    errors: BlockErrors
-    wanted: np.ndarray
-    multipliers: np.ndarray
-    sweeps: int
+    errors: BlockErrors  # of the layer, which have taken the float scales; the search moves them
+    wanted: np.ndarray  # the float scales, [V, H]
+    multipliers: np.ndarray  # those to choose from, ascending
+    sweeps: int  # of coordinate descent
 
     def run(self, largest: np.ndarray, effort: Effort) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Search from the most promising bases.
-
-        Args:
-            largest: the largest float scale of each row that counts, ``[V]``.
-            effort: how long.
+        """Search from the most promising bases; ``largest [V]`` is the largest float scale of each row that counts.
 
         Returns:
             ``s_v`` ``[V]`` and multipliers ``[V, H]`` of each finalist.

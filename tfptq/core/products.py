@@ -8,23 +8,34 @@ over threads of our own instead, which wait for nobody.
 
 import contextlib
 import contextvars
-import os
+import functools
+import operator
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from tfptq.base.cpus import usable_cpus
 
 #: Square matrices from this size on are worth several threads.
 _LARGE = 2048
 #: More threads than this would hold more batches in memory than they save time.
 _MOST_THREADS = 4
 _CONTROLLER = ThreadpoolController()
+#: Whether the GPU was used before, and the lock of this variable.
+_in_full_float32, _FIRST_USE = False, threading.Lock()
 
-Sum = TypeVar("Sum")
+
+class _Addable(Protocol):
+    def __add__(self, other: Any, /) -> Self: ...
+
+
+Sum = TypeVar("Sum", bound=_Addable)
 
 
 def accelerator() -> str | None:
@@ -41,19 +52,23 @@ def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         return left @ right
     import tensorflow as tf
 
-    with tf.device(device), _without_tf32(tf.config.experimental):
+    _multiply_in_full_float32()
+    with tf.device(device):
         return tf.matmul(left, right).numpy()
 
 
-@contextlib.contextmanager
-def _without_tf32(settings) -> Iterator[None]:
-    """GPUs would round factors to 10 bits, which is coarser than the noise that statistics allow for."""
-    before = settings.tensor_float_32_execution_enabled()
-    settings.enable_tensor_float_32_execution(False)
-    try:
-        yield
-    finally:
-        settings.enable_tensor_float_32_execution(before)
+def _multiply_in_full_float32() -> None:
+    """Switch TensorFloat-32 off for the process, once: it rounds factors to 10 bits, which statistics do not bear.
+
+    Not for each product: threads that multiply at the same time would switch it on for each other.
+    """
+    global _in_full_float32
+    with _FIRST_USE:
+        if not _in_full_float32:
+            import tensorflow as tf
+
+            tf.config.experimental.enable_tensor_float_32_execution(False)
+            _in_full_float32 = True
 
 
 def threads_for(size: int) -> contextlib.AbstractContextManager:
@@ -65,17 +80,18 @@ def sum_in_threads(jobs: Iterable[Callable[[], Sum]], size: int) -> Sum:
     """Add up what jobs return, in their order, so that the number of threads does not change the sum.
 
     Args:
-        jobs: made one by one, while those before run; at most one for each thread waits.
+        jobs: at least one; made one by one, while those before run, so that at most one for each thread waits.
         size: rows of the matrices that the jobs multiply; large ones have the threads of the BLAS.
     """
-    threads = 1 if size >= _LARGE else min(os.cpu_count() or 1, _MOST_THREADS)
-    total, running = None, deque()
+    return functools.reduce(operator.add, _results(jobs, 1 if size >= _LARGE else min(usable_cpus(), _MOST_THREADS)))
+
+
+def _results(jobs: Iterable[Callable[[], Sum]], threads: int) -> Iterator[Sum]:
+    running: deque[Future[Sum]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for job in jobs:
             running.append(pool.submit(contextvars.copy_context().run, job))  # numpy's error state is in the context
             if len(running) > threads:
-                part = running.popleft().result()
-                total = part if total is None else total + part
-        for future in running:
-            total = future.result() if total is None else total + future.result()
-    return total
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()

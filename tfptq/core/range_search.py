@@ -14,10 +14,6 @@ features in every sample, so that the next layer adds them up, whereas rounding 
 only taken when its plain ``J`` is not above that of the full range, the choice is never worse than min-max. (With
 activations alone at 8 bits, MobileNetV2, ResNet-20 and MobileNetV1 gave about the same output SNR for weights 1 to 16
 and kept most answers at 4.)
-
-**Least divergence.** The measured distribution ``P`` (clipped mass moved onto the end bins) is compared with ``Q``,
-the same histogram reduced to ``2**bits`` levels and spread again over its nonempty bins: KL(P || Q). The two ends move
-independently; an end at 0 stays there.
 """
 
 import numpy as np
@@ -35,21 +31,13 @@ _NARROWEST = -7.0
 _COARSE, _FINE = 29, 25
 #: Zero points are first tried at this distance.
 _STRIDE = 4
-#: Ends of the range that the search for the least divergence tries on each side.
-_DIVERGENCE_CANDIDATES = 64
 #: Bins narrower than this share of the bin width (the outer ones are drawn in) are taken for a point: the difference of
 #: primitives at their edges would be rounding noise.
 _POINT = 1e-6
-#: Probability at least of a level in the divergence, whose logarithm would be infinite else.
-_LEAST_PROBABILITY = 1e-12
 
 
 def least_squares_range(counts: Histogram, bits: int = 8) -> tuple[float, float]:
-    """Range with the least expected squared error.
-
-    Args:
-        counts: histogram of the tensor.
-        bits: width of the activation grid.
+    """Range of a tensor with the least expected squared error on a grid of ``bits`` bits.
 
     Returns:
         ``(minimum, maximum)``, 0 included, the real range of a grid and not longer than the full range's;
@@ -73,7 +61,8 @@ def least_squares_range(counts: Histogram, bits: int = 8) -> tuple[float, float]
 
 def expected_error(counts: Histogram, grid: ActivationGrid) -> float:
     """Expected squared error ``J`` of a grid, summed over the histogram's values."""
-    return float(sum(_Moments(counts).errors(np.array([grid.scale]), np.array([grid.zero_point]), grid))[0, 0])
+    rounding, clipping = _Moments(counts).errors(np.array([grid.scale]), np.array([grid.zero_point]), grid)
+    return float(rounding[0, 0] + clipping[0, 0])
 
 
 def _best_grid(
@@ -103,7 +92,9 @@ class _Moments:
         moments = np.stack([np.ones_like(self.center), self.center, self.center**2 + self.width**2 / 12.0])
         self.below = _running_sum(moments * self.mass)  # [3, n + 1]
 
-    def errors(self, scales: np.ndarray, zero_points: np.ndarray, like: ActivationGrid) -> tuple[np.ndarray, ...]:
+    def errors(
+        self, scales: np.ndarray, zero_points: np.ndarray, like: ActivationGrid
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Summed squared rounding and clipping errors, each ``[scales, zero points]``."""
         least, most = like.code_range
         steps = scales[:, None] / self.unit
@@ -158,48 +149,3 @@ def _interpolate(running: np.ndarray, bins: np.ndarray, part: np.ndarray) -> np.
 def _spread(count: np.ndarray, first: np.ndarray, second: np.ndarray, point: np.ndarray) -> np.ndarray:
     """Summed squared distance to a point, from the moments about 0."""
     return np.maximum(second - 2.0 * point * first + point**2 * count, 0.0)
-
-
-def least_divergence_range(counts: Histogram, bits: int = 8) -> tuple[float, float]:
-    """Range with the least Kullback-Leibler divergence, both ends searched in turn.
-
-    Args:
-        counts: histogram of the tensor.
-        bits: width of the activation grid.
-
-    Returns:
-        ``(minimum, maximum)``, 0 included.
-    """
-    mass = counts.counts.astype(np.float64)
-    origin, size = -counts.first, len(mass)
-    # Exact zeros are on every grid; left in, the spike of a ReLU would drown everything else.
-    mass[origin] -= counts.zeros
-    if size <= 2 ** min(bits, 12) or not mass.any():
-        return min(counts.low, 0.0), max(counts.high, 0.0)
-    start, stop = 0, size  # bins kept
-    for _ in range(2):
-        stops = np.unique(np.linspace(origin + 1, size, _DIVERGENCE_CANDIDATES).astype(int))[::-1]
-        stop = min(stops, key=lambda end: _divergence(mass, start, end, bits))
-        starts = np.unique(np.linspace(0, origin, _DIVERGENCE_CANDIDATES).astype(int))
-        start = min(starts, key=lambda begin: _divergence(mass, begin, stop, bits))
-    edges = counts.edges
-    return float(edges[start]), float(edges[stop])
-
-
-def _divergence(mass: np.ndarray, start: int, stop: int, bits: int) -> float:
-    """KL(P || Q) of keeping the bins ``start .. stop - 1`` on ``2**bits`` levels."""
-    kept = mass[start:stop]
-    levels, size = 2**bits, len(kept)
-    if size < levels or not kept.any():
-        return np.inf
-    level = np.arange(size) * levels // size
-    occupied = kept > 0
-    share = np.bincount(level, kept, levels) / np.maximum(np.bincount(level, occupied, levels), 1)
-    model = np.where(occupied, share[level], 0.0)
-    clipped = kept.copy()
-    clipped[0] += mass[:start].sum()
-    clipped[-1] += mass[stop:].sum()
-    p = clipped / clipped.sum()
-    q = np.maximum(model / model.sum(), _LEAST_PROBABILITY)
-    present = p > 0
-    return float(np.sum(p[present] * np.log(p[present] / q[present])))

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfptq.base.arguments import one_of
 from tfptq.core.affine import SCALE_KINDS, multipliers_of
-from tfptq.core.block_errors import OBJECTIVES, BlockErrors
+from tfptq.core.block_errors import BlockErrors
 from tfptq.core.blocks import BlockScales, block_maxima, float_scales
 from tfptq.core.multiple_search import QUICK, THOROUGH, MultipleSearch
 from tfptq.core.scale_multiples import largest_alive, scales_of_multiples
@@ -26,10 +27,11 @@ from tfptq.core.weight_scales import max_abs_scales, start_scales
 
 #: Candidates of a float block scale, as multiples of max-abs: alpha, beta and n of the paper.
 ALPHA, BETA, STEPS = 0.3, 1.2, 100
+#: Passes of coordinate descent.
+SWEEPS = 2
 #: Every so many candidates are tried first, and then the three to each side of the best: 33 in place of all 102.
 _STRIDE = 4
-#: What the search must gain on its start, relative. A row of one weight has the same cosine at any scale, even one that
-#: clips the weight to a third: no rounding error of the cosine may choose it.
+#: What the search must gain on its start, relative: no rounding error of the objective may choose other scales.
 _MARGIN = 1e-9
 
 
@@ -40,8 +42,6 @@ def search_scales(
     bits: int,
     kind: str = "float",
     cross: np.ndarray | None = None,
-    objective: str = "output_error",
-    sweeps: int = 2,
     allowed: Sequence[int] | None = None,
     thorough: bool = False,
 ) -> BlockScales:
@@ -55,21 +55,19 @@ def search_scales(
         bits: width of the codes.
         kind: ``"float"``, ``"integer"`` or ``"shift"``.
         cross: covariance C of the float output with the inputs, ``[G, O/G, K]``; None if they saw the same inputs.
-        objective: ``"output_error"`` or ``"cosine"``.
-        sweeps: passes of coordinate descent.
         allowed: the only multipliers of integer scales; None for all.
-        thorough: whether integer and shift scales are searched for longer: worth it with nearest rounding, not where
-            rounding is learned afterwards.
+        thorough: search integer and shift scales for longer: worth it with nearest rounding, not where rounding is
+            learned afterwards.
 
     Returns:
         Scales that are, for every row block, at least as good as max-abs and weight-MSE ones of that kind.
 
     Raises:
-        ValueError: unknown kind or objective, or arrays whose shapes do not fit.
+        ValueError: unknown kind, or arrays whose shapes do not fit.
     """
     gram = gram[None] if gram.ndim == 2 else gram
-    _check(view, gram, cross, kind, objective)
-    arguments = (view, gram, cross, block_shape, bits, objective)
+    _check(view, gram, cross, kind)
+    arguments = (view, gram, cross, block_shape, bits)
     starts = start_scales(view, block_shape, bits, kind, allowed)
     exact = BlockErrors(*arguments, dtype=np.float64)
     start = _rowwise_best(starts, exact)
@@ -77,20 +75,17 @@ def search_scales(
     errors = BlockErrors(*arguments)
     errors.set_scales(unrestricted.values())
     largest = max_abs_scales(view, block_shape, bits).values()
-    found = float_scales(_descend_float(errors, unrestricted.values(), largest, sweeps), block_shape)
+    found = float_scales(_descend_float(errors, unrestricted.values(), largest), block_shape)
     if kind != "float":
-        search = MultipleSearch(errors, found.values(), multipliers_of(kind, bits, allowed), sweeps)
+        search = MultipleSearch(errors, found.values(), multipliers_of(kind, bits, allowed), SWEEPS)
         alive = block_maxima(view, block_shape) > 0.0
         finished = search.run(largest_alive(found.values(), alive), THOROUGH if thorough else QUICK)
         found = _rowwise_best([scales_of_multiples(kind, *item, block_shape) for item in finished], errors)
     return _rowwise_best([start, found], exact, _MARGIN)
 
 
-def _check(view: np.ndarray, gram: np.ndarray, cross: np.ndarray | None, kind: str, objective: str) -> None:
-    if kind not in SCALE_KINDS:
-        raise ValueError(f"scale kind is {kind!r}; it must be one of {', '.join(map(repr, SCALE_KINDS))}")
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective is {objective!r}; it must be one of {', '.join(map(repr, OBJECTIVES))}")
+def _check(view: np.ndarray, gram: np.ndarray, cross: np.ndarray | None, kind: str) -> None:
+    one_of("scale kind", kind, SCALE_KINDS)
     outputs, inputs, taps = view.shape
     columns = inputs * taps
     groups = gram.shape[0]
@@ -101,13 +96,7 @@ def _check(view: np.ndarray, gram: np.ndarray, cross: np.ndarray | None, kind: s
 
 
 def _rowwise_best(choices: list[BlockScales], errors: BlockErrors, margin: float = 0.0) -> BlockScales:
-    """For each row block the scales with the least objective: the first, unless others gain more than a margin.
-
-    Args:
-        choices: all of one kind and block shape.
-        errors: gives the objective.
-        margin: part of the first one's objective.
-    """
+    """For each row block the scales with the least objective: the first, unless others gain more than its share."""
     costs = np.stack([errors.row_objective(scales.values()) for scales in choices])
     costs[0] -= margin * np.abs(costs[0])
     best = costs.argmin(axis=0)  # [V]
@@ -119,14 +108,14 @@ def _rowwise_best(choices: list[BlockScales], errors: BlockErrors, margin: float
     return BlockScales(choices[0].kind, base, factors, choices[0].block_shape)
 
 
-def _descend_float(errors: BlockErrors, values: np.ndarray, largest: np.ndarray, sweeps: int) -> np.ndarray:
+def _descend_float(errors: BlockErrors, values: np.ndarray, largest: np.ndarray) -> np.ndarray:
     """Coordinate descent over columns; returns float32 ``[V, H]``."""
     values = values.copy()
     factors = (ALPHA + np.arange(STEPS + 1) * (BETA - ALPHA) / STEPS).astype(np.float32)
     coarse = np.arange(0, STEPS + 1, _STRIDE)
     near = np.concatenate([np.arange(-_STRIDE + 1, 0), np.arange(1, _STRIDE)])
     columns = values.shape[1]
-    for _ in range(sweeps if columns > 1 else 1):
+    for _ in range(SWEEPS if columns > 1 else 1):
         before = values.copy()
         for h in range(columns):
             first = np.append(factors[coarse], np.float32(1.0))[:, None] * largest[:, h]

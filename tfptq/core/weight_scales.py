@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import SMALLEST_SCALE, multipliers_of, weight_code_limit
-from tfptq.core.blocks import BlockScales, block_maxima, block_shape, float_scales
+from tfptq.core.blocks import BlockScales, block_maxima, float_scales
+from tfptq.core.granularity import Granularity, PerTensor
 from tfptq.core.rounding_errors import rounding_errors
 from tfptq.core.scale_multiples import (
     covering_scales,
@@ -32,25 +32,34 @@ CANDIDATES = np.concatenate([[1.0], np.linspace(0.3, 1.2, 91)]).astype(np.float3
 _BASE_STEPS = np.geomspace(0.75, 1.5, 16)
 
 
-def fit_scales(view: np.ndarray, config: QuantizationConfig) -> BlockScales:
-    """Scales of a weight as its layer's config asks.
+def fit_scales(
+    view: np.ndarray,
+    granularity: Granularity,
+    bits: int,
+    kind: str = "float",
+    *,
+    by_error: bool = False,
+    allowed: Sequence[int] | None = None,
+) -> BlockScales:
+    """Scales of a weight.
 
     Args:
         view: float ``[O, I, T]``.
-        config: config of the layer; granularity, scaler, weight_scale and weight_bits count. Scales by output error
-            or cosine need statistics (``scale_search``); from the weights alone they are those by weight error.
+        granularity: which weights share a scale.
+        bits: width of the codes.
+        kind: ``"float"``, ``"integer"`` or ``"shift"``; one layer scale and shifts are the shift scaler (WES).
+        by_error: search the scales with the least squared weight error, instead of max-abs ones.
+        allowed: the only multipliers of integer scales; None for all.
 
     Raises:
         ValueError: the weights are not finite.
     """
     if not np.isfinite(view).all():
         raise ValueError("the weights contain NaN or infinity")
-    by_error = config.weight_scale != "max_abs"
-    if config.scaler == "shift" and isinstance(config.granularity, PerTensor):
-        return shift_scales(view, config.weight_bits, search=by_error)
-    shape = block_shape(config.granularity, view.shape[0], view.shape[1])
-    scales_of = mse_scales if by_error else max_abs_scales
-    return scales_of(view, shape, config.weight_bits, config.scaler, config.multipliers)
+    if kind == "shift" and isinstance(granularity, PerTensor):
+        return shift_scales(view, bits, search=by_error)
+    shape = granularity.block_shape(view.shape[0], view.shape[1])
+    return (mse_scales if by_error else max_abs_scales)(view, shape, bits, kind, allowed)
 
 
 def max_abs_scales(
@@ -75,15 +84,7 @@ def max_abs_scales(
 def mse_scales(
     view: np.ndarray, shape: tuple[int, int], bits: int, kind: str = "float", allowed: Sequence[int] | None = None
 ) -> BlockScales:
-    """Scales with the least squared weight error, never worse than max-abs ones of that kind.
-
-    Args:
-        view: float ``[O, I, T]``.
-        shape: block shape ``(m, n)`` in channels.
-        bits: width of the codes.
-        kind: ``"float"``, ``"integer"`` or ``"shift"``.
-        allowed: the only multipliers of integer scales; None for all.
-    """
+    """Scales with the least squared weight error, never worse than max-abs ones of that kind, with its arguments."""
     start = max_abs_scales(view, shape, bits)
     units = (view / start.expand(*view.shape[:2])).astype(np.float32)  # weights in units of S0
     errors = rounding_errors(units, CANDIDATES[:, None, None], shape, bits)
@@ -98,7 +99,7 @@ def mse_scales(
 def start_scales(
     view: np.ndarray, shape: tuple[int, int], bits: int, kind: str, allowed: Sequence[int] | None = None
 ) -> list[BlockScales]:
-    """Max-abs and MSE scales of one kind, between which a search may choose its start; arguments are as of both."""
+    """Max-abs and MSE scales of one kind, between which a search may choose its start."""
     return [max_abs_scales(view, shape, bits, kind, allowed), mse_scales(view, shape, bits, kind, allowed)]
 
 

@@ -10,20 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from tfptq.config import PerBlock, PerTensor, QuantizationConfig, Rounding
-from tfptq.core.adaround import AdaRoundOptions
+from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import ActivationGrid, weight_code_limit
-from tfptq.core.attention_round import AttentionRoundOptions
 from tfptq.core.bias_correction import correct_bias
-from tfptq.core.blocks import BlockScales, QuantizedWeight, block_shape, quantize_nearest
+from tfptq.core.blocks import BlockScales, QuantizedWeight, quantize_nearest
 from tfptq.core.products import threads_for
 from tfptq.core.rounding import round_weight
 from tfptq.core.scale_search import search_scales
 from tfptq.core.statistics import CentredStatistics, LayerStatistics
-from tfptq.core.weight_scales import fit_scales
 from tfptq.float_file.kernel import Kernel
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
-from tfptq.tflite.layouts.constants import half_scales
 
 #: Multiples of the scales, in steps of 0.05, that are tried together with the rounding below 8 bits, where it pays: in
 #: small kernels, where the lattice of what codes can add up to is coarse (``core.rounding``). Each costs a coordinate
@@ -45,7 +41,7 @@ def rounding_method(config: QuantizationConfig, shape: tuple[int, int, int]) -> 
 
 def asks_for_statistics(config: QuantizationConfig, shape: tuple[int, int, int]) -> bool:
     """Whether a weight of a shape ``(O, I, T)`` is to be fitted on statistics of its inputs and outputs."""
-    return config.weight_scale in ("output", "cosine") or rounding_method(config, shape) != "nearest"
+    return config.weight_scale == "output" or rounding_method(config, shape) != "nearest"
 
 
 def weights_of_uses(kernel: Kernel, grids: Mapping[int, ActivationGrid]) -> np.ndarray:
@@ -68,7 +64,7 @@ def fit_from_means(
         mean_inputs: for each use, the mean input under each weight, broadcastable to ``[O, I, T]``.
         weights: how much each use counts, ``[uses]``.
     """
-    scales = _storable(fit_scales(kernel.values, plan.config), kernel, plan)
+    scales = _storable(plan.config.scales_of(kernel.values), kernel, plan)
     weight = mirrored(quantize_nearest(kernel.values, scales, plan.config.weight_bits), kernel)
     shift = np.zeros(len(kernel.values), np.float32)
     if plan.config.bias_correction:
@@ -78,7 +74,7 @@ def fit_from_means(
     return QuantizedKernel.of(kernel, plan, weight, shift.astype(np.float32))
 
 
-def fit_from_statistics(kernel: Kernel, plan: KernelPlan, sums: LayerStatistics, seed: int) -> QuantizedKernel:
+def fit_from_statistics(kernel: Kernel, plan: KernelPlan, sums: LayerStatistics) -> QuantizedKernel:
     """Quantize a kernel from statistics of its inputs and outputs.
 
     Raises:
@@ -95,19 +91,14 @@ def fit_from_statistics(kernel: Kernel, plan: KernelPlan, sums: LayerStatistics,
         scarcity = max(1.0, FEW_POSITIONS * values.shape[1] * values.shape[2] / sums.count)
         damping = config.rounding.damping * scarcity
         scales = _storable(_searched_scales(values, plan, statistics.damped(values, damping)), kernel, plan)
-        weight = _rounded(values, scales, plan, statistics, damping, seed)
-        # The rounding may have refined the scales.
-        weight = replace(weight, scales=_storable(weight.scales, kernel, plan))
-        weight = mirrored(weight, kernel)
+        weight = mirrored(_rounded(values, scales, plan, statistics, damping), kernel)
         return QuantizedKernel.of(kernel, plan, weight, _best_bias_shift(kernel, plan, weight, statistics))
 
 
 def _storable(scales: BlockScales, kernel: Kernel, plan: KernelPlan) -> BlockScales:
     """Scales that the layout can hold."""
-    if plan.layout != "native":
-        return scales
     try:
-        return half_scales(scales)
+        return plan.layouts.candidates[0].stored_scales(scales)
     except ValueError as error:
         raise ValueError(f"layer {kernel.id.owner!r}: {error}") from error
 
@@ -132,33 +123,25 @@ def _searched_scales(view: np.ndarray, plan: KernelPlan, statistics: CentredStat
     """Scales as the config asks, by output error where it says so."""
     config = plan.config
     layer_shift = config.scaler == "shift" and isinstance(config.granularity, PerTensor)
-    if config.weight_scale not in ("output", "cosine") or layer_shift:
-        # WES has one base for the layer and shifts that follow from it: the weight error decides.
-        by_weights = "max_abs" if config.weight_scale == "max_abs" else "mse"
-        return fit_scales(view, config.replace(weight_scale=by_weights))
+    if config.weight_scale != "output" or layer_shift:
+        return config.scales_of(view)  # WES has one base and shifts that follow from it: the weight error decides
     outputs, inputs, _ = view.shape
     return search_scales(
         view,
         statistics.gram,
-        block_shape(config.granularity, outputs, inputs),
+        config.granularity.block_shape(outputs, inputs),
         config.weight_bits,
-        config.scaler if isinstance(config.granularity, PerBlock) else "float",
+        config.scaler,
         cross=statistics.cross,
-        objective="cosine" if config.weight_scale == "cosine" else "output_error",
         allowed=config.multipliers,
         thorough=plan.rounding == "nearest",  # learned codes are as good with any
     )
 
 
 def _rounded(
-    view: np.ndarray,
-    scales: BlockScales,
-    plan: KernelPlan,
-    statistics: CentredStatistics,
-    damping: float,
-    seed: int,
+    view: np.ndarray, scales: BlockScales, plan: KernelPlan, statistics: CentredStatistics, damping: float
 ) -> QuantizedWeight:
-    config, rounding = plan.config, plan.config.rounding
+    config = plan.config
     if plan.rounding == "nearest":
         return quantize_nearest(view, scales, config.weight_bits)
     small = view.shape[1] * view.shape[2] <= MOST_INPUTS_FOR_GAINS and config.weight_bits < 8
@@ -168,20 +151,8 @@ def _rounded(
         config.weight_bits,
         statistics,
         plan.rounding,
-        _rounding_options(rounding),
+        config.rounding.options(),
         damping=damping,
-        # The layout "native" stores float16 scales, which multiples would not be.
-        gains=GAINS if small and plan.layout != "native" else (),
-        refine_scales=rounding.refine_scales,
-        seed=seed,
+        # Multiples of float16 scales, say, would be none.
+        gains=GAINS if small and plan.layouts.candidates[0].exact_scales else (),
     )
-
-
-def _rounding_options(rounding: Rounding):
-    """Options object of ``tfptq.core`` for a rounding method."""
-    rate = {} if rounding.learning_rate is None else {"learning_rate": rounding.learning_rate}
-    if rounding.method == "attention":
-        return AttentionRoundOptions(tau=rounding.tau, steps=rounding.steps, start=rounding.start, **rate)
-    if rounding.method == "adaround":
-        return AdaRoundOptions(steps=rounding.steps, **rate)
-    return None

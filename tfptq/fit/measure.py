@@ -5,7 +5,6 @@ Tensors that nothing but softmaxes read are measured as far as a softmax tells t
 One stream over the data; memory does not grow with the number of samples.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -54,10 +53,10 @@ class Measurements:
             bits: width of the grids the ranges are for.
         """
         # Inputs are data on a lattice of their own (pixels, say): clipping them gains nothing.
-        everything = dataclasses.replace(calibration, method="min_max")
+        methods = {index: "min_max" if index in self.as_they_are else calibration.method for index in self.statistics}
         roomy = bits == 16 and calibration.method == "mse"
         ranges = {
-            index: activation_range(value, everything if index in self.as_they_are else calibration, bits)
+            index: activation_range(value, methods[index], calibration.percentile, bits)
             for index, value in self.statistics.items()
         }
         return {index: (HEADROOM * low, HEADROOM * high) for index, (low, high) in ranges.items()} if roomy else ranges
@@ -106,7 +105,7 @@ class _Measuring:
         self._float_file = float_file
         self._softmax_inputs = SoftmaxInputs(float_file.model)
         measured = [*float_file.model.activations(), *self._softmax_inputs.constants]
-        self._statistics = {index: TensorStatistics(calibration) for index in measured}
+        self._statistics = {index: TensorStatistics(calibration.bins) for index in measured}
         self._clipped: dict[int, Limits] = {}
         #: kernel input -> shape of one sample -> number of such samples, and their sum
         self._sums: dict[int, dict[tuple, tuple[int, np.ndarray]]] = {use.input: {} for use in float_file.uses}

@@ -25,8 +25,8 @@ from tfptq.fit.kernel import (
 from tfptq.fit.measure import Measurements
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.kernel import Kernel
-from tfptq.lowering.emit import IntegerPlan
 from tfptq.lowering.grids import Range
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 
 #: Most steps of a result that one step of a kernel's products may be. XNNPACK refuses 256.
@@ -58,7 +58,6 @@ def fit_kernels(
     sequential: SequentialCalibration | None = None,
     checkpoint: Checkpoint | None = None,
     *,
-    seed: int = 0,
     advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[QuantizedKernel, ...]:
     """Quantize kernels of a float file.
@@ -69,7 +68,6 @@ def fit_kernels(
         grids: tensor index -> grid of the activations.
         sequential: needed when a plan wants statistics.
         checkpoint: keeps finished weights, so that a killed run can go on.
-        seed: seed of everything random.
         advance: called with the number of kernels done.
     """
     fitted = []
@@ -79,7 +77,7 @@ def fit_kernels(
             item = QuantizedKernel.of(kernel, plan, *stored)
         elif sequential is not None and plan.from_statistics:
             sums = sequential.statistics(kernel, weights_of_uses(kernel, grids))
-            item = fit_from_statistics(kernel, plan, sums, seed)
+            item = fit_from_statistics(kernel, plan, sums)
         else:
             means = [measurements.input_means[use.operator] for use in kernel.uses]
             item = fit_from_means(kernel, plan, means, weights_of_uses(kernel, grids))
@@ -101,7 +99,7 @@ def with_bias_headroom(kernel: QuantizedKernel, grids: Mapping[int, ActivationGr
     """
     weight = kernel.weight
     for use in kernel.uses:
-        if use.input in grids and kernel.plan.layout != "native":
+        if use.input in grids and kernel.layout.exact_scales:
             bias = use.shifted_bias(kernel.bias_shift) / use.magnitudes
             weight = make_room_for_bias(weight, bias, grids[use.input].scale)
     return kernel if weight is kernel.weight else replace(kernel, weight=weight)

@@ -10,7 +10,6 @@ from typing import Any
 import keras
 
 from tfptq.config import QuantizationConfig, resolve_config
-from tfptq.core.weight_scales import fit_scales
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers.quantize_config import DefaultQuantizeConfig, QuantizeConfig
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
@@ -219,4 +218,4 @@ def _set_initial_scales(wrapper: QuantizeWrapper) -> None:
     for slot in wrapper.quantized_weights:
         if slot.view is not None and isinstance(slot.quantizer, WeightQuantizer):
             kernel = keras.ops.convert_to_numpy(slot.variable)
-            slot.assign_scales(fit_scales(slot.view.to_view(kernel), slot.quantizer.config))
+            slot.assign_scales(slot.quantizer.config.scales_of(slot.view.to_view(kernel)))

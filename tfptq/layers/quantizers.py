@@ -30,7 +30,6 @@ from tfptq.core.blocks import (
     BlockScales,
     QuantizedWeight,
     WeightView,
-    block_shape,
     quantize_nearest,
 )
 from tfptq.layers.fake_quantize import fake_quantize
@@ -207,7 +206,7 @@ class WeightQuantizer(Quantizer):
         granularity, scaler = self.config.granularity, self.config.scaler
         if scaler == "shift" and isinstance(granularity, PerTensor):
             return (1,), (outputs, 1), (1, inputs)
-        m, n = block_shape(granularity, outputs, inputs)
+        m, n = granularity.block_shape(outputs, inputs)
         factors = (-(-outputs // m), -(-inputs // n))
         return (1,) if scaler == "float" else factors[:1], factors, (m, n)
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from tfptq.config import PerBlock, QuantizationConfig
+from tfptq.config import QuantizationConfig
 from tfptq.core.affine import weight_code_limit
-from tfptq.core.blocks import block_maxima, block_shape
+from tfptq.core.blocks import block_maxima
 from tfptq.core.reorder import AxisSegment, BlockedLayer, reorder
 from tfptq.graph import apply_permutations, channel_groups
 from tfptq.graph.channel_groups import ChannelGroups, ChannelRun, LayerChannels, runs_with_channels
@@ -104,7 +104,7 @@ def _blocked_layers(model: keras.Model, config: QuantizationConfig, groups: Chan
         if not supports(layer) or len(weight_specs(layer)) != 1:
             continue  # layers with several kernels (attention) are no part of channel groups
         layer_config = config.for_layer(layer.name)
-        if layer_config.skip or not isinstance(layer_config.granularity, PerBlock):
+        if layer_config.skip or not layer_config.granularity.has_blocks:
             continue
         channels = groups.layers.get(layer.name, LayerChannels((), ()))
         layers[layer.name] = _blocked_layer(_view(model, layer.name), layer_config, channels)
@@ -117,7 +117,7 @@ def _blocked_layer(view: np.ndarray, config: QuantizationConfig, channels: Layer
     step = 1.0 / (12.0 * weight_code_limit(config.weight_bits) ** 2)  # S^2 / 12 for a block with maximum 1
     return BlockedLayer(
         np.abs(view).max(axis=2),
-        block_shape(config.granularity, outputs, inputs),
+        config.granularity.block_shape(outputs, inputs),
         rows=_segments(channels.outputs),
         columns=_segments(channels.inputs),
         weight=taps * step / power,

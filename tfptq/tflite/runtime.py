@@ -4,12 +4,12 @@ The wanted tensors are made outputs of the file. So the default (XNNPACK) kernel
 model many times faster than an interpreter that is told to preserve all tensors.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from tfptq.base.cpus import usable_cpus
 from tfptq.tflite.model import NUMPY_TYPES, TFLiteModel
 
 
@@ -29,7 +29,7 @@ class TensorRunner:
         # An input that is also an output would be copied by the runtime; it is read back as an input instead.
         model.subgraph.outputs = [index for index in self.tensors if index in written] or model.subgraph.outputs
         model.root.signatureDefs = None
-        self._interpreter = Interpreter(model_content=model.to_bytes(), num_threads=os.cpu_count())
+        self._interpreter = Interpreter(model_content=model.to_bytes(), num_threads=usable_cpus())
         self._grids = {index: _input_grid(model, index) for index in model.subgraph.inputs}
         self._shapes: dict[int, tuple[int, ...]] = {}
 

@@ -1,0 +1,71 @@
+"""Checks of arguments: each names the field, what was found, and what it may be."""
+
+import dataclasses
+import difflib
+import functools
+import numbers
+import types
+import typing
+from collections.abc import Collection
+from typing import Any
+
+
+def one_of(field: str, value: Any, allowed: Collection[Any]) -> None:
+    """Refuse a value that is not among those allowed; the message has a close name, where there is one."""
+    if value not in allowed:
+        close = difflib.get_close_matches(str(value), map(str, allowed), 1) if isinstance(value, str) else []
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}{hint}")
+
+
+def between(field: str, value: float, low: float, high: float) -> None:
+    """Refuse a number outside of ``low`` to ``high``.
+
+    Limits that have no reason of their own lie far outside of what is of use: they refuse slips of the pen, such as a
+    learning rate of 1e-30, and numbers that would overflow.
+    """
+    if not low <= value <= high:
+        raise ValueError(f"{field} is {value}; it must be between {low} and {high}")
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy's, or of another library's, as Python's own, and a list as a tuple; anything else as it is.
+
+    Configs are compared, hashed and written as JSON, for which they hold Python's own values.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, bool | str) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def check_types(instance: Any) -> None:
+    """Make numbers in a dataclass Python's own, and refuse values of other types than its fields declare."""
+    for name, kinds in _types_of_fields(type(instance)).items():
+        value = getattr(instance, name)
+        if not any(_is_a(plain(value), kind) for kind in kinds):
+            wanted = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)
+            raise ValueError(f"{type(instance).__name__}.{name} is {value!r}; it must be of the type {wanted}")
+        object.__setattr__(instance, name, plain(value))
+
+
+@functools.cache
+def _types_of_fields(cls: Any) -> dict[str, tuple[type, ...]]:
+    hints = typing.get_type_hints(cls)
+    choices = {
+        field.name: typing.get_args(hints[field.name]) if _is_union(hints[field.name]) else (hints[field.name],)
+        for field in dataclasses.fields(cls)
+    }
+    return {name: tuple(typing.get_origin(kind) or kind for kind in kinds) for name, kinds in choices.items()}
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    """Whether a value is of a type, where a truth value is no number, and a whole number will do for a real one."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
