@@ -51,7 +51,11 @@ class Progress:
         start = time.perf_counter()
         if self.enabled:
             with tqdm(desc=name, total=total, file=self._stream, dynamic_ncols=True) as bar:
-                yield lambda units=1: bar.update(units)
+                yield bar.update
         else:
-            yield lambda units=1: None
+            yield _draw_nothing
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _draw_nothing(units: int = 1) -> None:
+    del units

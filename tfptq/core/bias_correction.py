@@ -18,7 +18,7 @@ from tfptq.core.shift_scaler import limit_shifts_for_bias, smallest_scales_for_b
 
 
 def correct_bias(bias: np.ndarray, view: np.ndarray, quantized: np.ndarray, input_mean: np.ndarray) -> np.ndarray:
-    """Take the mean shift of weight rounding out of a bias.
+    """Take the mean shift of weight rounding out of a bias; float32 ``[O]``.
 
     Args:
         bias: float ``[O]``.
@@ -26,19 +26,13 @@ def correct_bias(bias: np.ndarray, view: np.ndarray, quantized: np.ndarray, inpu
         quantized: dequantized weight ``[O, I, T]``.
         input_mean: mean input under each weight: ``[I]``, ``[I, T]`` (padding lowers the mean of border taps), or
             anything that broadcasts to ``[O, I, T]`` (depthwise: ``[O, 1, 1]`` or ``[O, 1, T]``).
-
-    Returns:
-        float32 ``[O]``.
-
-    Raises:
-        ValueError: the mean does not fit the weight.
     """
     error = np.asarray(view, np.float64) - quantized
     return (bias + _expected_output(error, input_mean)).astype(np.float32)
 
 
 def quantize_bias(bias: np.ndarray, scale: np.ndarray, dtype: type = np.int32) -> np.ndarray:
-    """Round a bias to integer codes within half of their type, so that the products added to them cannot overflow.
+    """Round a bias ``[O]`` to codes within half of their type, so that the products added to them cannot overflow.
 
     Args:
         bias: float ``[O]``.
@@ -60,14 +54,9 @@ def quantize_bias(bias: np.ndarray, scale: np.ndarray, dtype: type = np.int32) -
 
 
 def make_room_for_bias(weight: QuantizedWeight, bias: np.ndarray, input_scale: float) -> QuantizedWeight:
-    """Enlarge scales where the int32 bias would overflow, and round the weights there to the larger scales.
+    """Enlarge scales where the int32 bias ``[O]`` would overflow, and round the weights there to the larger scales.
 
     That costs no accuracy: where the bias needs 30 bits, an error of half a code in each weight is nothing beside it.
-
-    Args:
-        weight: codes and scales.
-        bias: float ``[O]``.
-        input_scale: scale of the layer's input.
 
     Returns:
         A weight whose scales ``quantize_bias`` accepts for the bias; ``weight`` itself where that is so already.
@@ -80,12 +69,7 @@ def make_room_for_bias(weight: QuantizedWeight, bias: np.ndarray, input_scale: f
 
 
 def limit_scales_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: float) -> BlockScales:
-    """Enlarge weight scales where the int32 bias would overflow.
-
-    Args:
-        scales: scales of a weight, any kind.
-        bias: float ``[O]``.
-        input_scale: scale of the layer's input.
+    """Enlarge weight scales of any kind where the int32 bias ``[O]`` would overflow.
 
     Returns:
         Scales with all of ``bias / (input_scale * S[c])`` within ``BIAS_CODE_LIMIT``. ``S[c]`` is the scale of the
