@@ -16,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 help:
 	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
 	@echo "make test    run the tests"
-	@echo "make lint    check style"
+	@echo "make lint    check style, types, and which room imports which"
 	@echo "make format  fix style where a program can"
 	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
 	@echo "make clean   remove .venv, out and caches"
@@ -31,6 +31,8 @@ test: $(VENV)/.test-ready
 lint: $(VENV)/.test-ready
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@$(VENV)/bin/lint-imports --no-logo
 
 format: $(VENV)/.test-ready
 	@$(PYTHON) -m ruff check --fix .
@@ -40,7 +42,7 @@ bench: $(VENV)/.bench-ready
 	@$(PYTHON) -m benchmarks
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
 
 # A stamp file for each set of dependencies: pip runs again only when they change.
 $(VENV)/.%-ready: setup.py pyproject.toml | $(PYTHON)

@@ -16,7 +16,9 @@ def read_version() -> str:
 
 TEST_REQUIRES = [
     "hypothesis>=6.100",
+    "import-linter>=2.10",
     "matplotlib>=3.8",
+    "mypy>=1.15",
     "pillow>=10",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -39,13 +41,15 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["tfptq", "tfptq.*", "converters", "converters.*"]),
-    package_data={"tfptq": ["**/*.fbs"]},
+    license_files=["LICENSE"],
+    packages=find_packages(include=["tfptq", "tfptq.*"]),
+    package_data={"tfptq": ["py.typed", "*.pyi", "**/*.fbs"]},
     python_requires=">=3.10",
     install_requires=[
         "absl-py>=1.4",
         "ai-edge-litert>=2.3",
         "flatbuffers>=24.3",
+        "h5py>=3.10",
         "numpy>=1.26",
         "tensorflow>=2.16",
         "tensorflow-model-optimization>=0.8",
@@ -60,10 +64,11 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "tfptq-keras-to-tflite = converters.keras_to_tflite:main",
-            "tfptq-inspect = converters.inspect_tflite:main",
-            "tfptq-sweep-granularity = converters.sweep_granularity:main",
-            "tfptq-verify = converters.verify_tflite:main",
+            "tfptq = tfptq.cli.main:main",
+            "tfptq-inspect = tfptq.cli.inspect:main",
+            "tfptq-keras-to-tflite = tfptq.cli.convert:main",
+            "tfptq-sweep-granularity = tfptq.cli.sweep:main",
+            "tfptq-verify = tfptq.cli.verify:main",
         ],
     },
     classifiers=[
@@ -72,5 +77,6 @@ setup(
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import blocks_page, measure, worker, zoo
-from converters.granularity_cells import Cell, describe
-from converters.granularity_plot import write_plot
 from tfptq import QuantizationConfig, quantize_keras_model
 from tfptq.base.files import write_atomically
+from tfptq.cli.sweep_cells import Cell, describe
+from tfptq.cli.sweep_plot import write_plot
 from tfptq.config import PerBlock, PerChannel, PerTensor
 
 HERE = Path(__file__).resolve().parent

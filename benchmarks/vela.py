@@ -20,9 +20,9 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from benchmarks import blocks, measure, tables, worker, zoo
-from converters.granularity_cells import Cell
 from tfptq import quantize_keras_model
 from tfptq.base.files import write_atomically
+from tfptq.cli.sweep_cells import Cell
 from tfptq.config import PerChannel
 
 HERE = Path(__file__).resolve().parent

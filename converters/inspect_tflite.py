@@ -1,33 +1,7 @@
-"""Show what is in a quantized .tflite file: inputs and outputs, blocks, scales and bits, and what made it.
-
-tfptq-inspect net.tflite
-tfptq-inspect --json net.tflite
-"""
+"""``tfptq-inspect`` from a checkout."""
 
 import sys
-from collections.abc import Sequence
 
-from absl import flags
+from tfptq.cli.inspect import main
 
-from converters import command_line
-
-FLAGS = command_line.new_flags()
-flags.DEFINE_boolean("json", False, "print JSON in place of text", flag_values=FLAGS)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; returns its exit code."""
-    return command_line.run(_inspect, FLAGS, __doc__, argv)
-
-
-def _inspect(arguments: list[str]) -> None:
-    path = command_line.one_path(arguments)
-    with command_line.quiet_import():
-        from tfptq.tflite.inspect import inspect
-    with command_line.naming(path):
-        result = inspect(path)
-    print(result.to_json() if FLAGS.json else result.render())
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+sys.exit(main())

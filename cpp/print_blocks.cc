@@ -50,11 +50,6 @@ void PrintTensor(const tfptq::TensorBlocks& tensor) {
   std::printf("  blocks of %u x %u channels\n", tensor.block_outputs, tensor.block_inputs);
   for (uint64_t row = 0; row < tfptq::Rows(tensor); ++row) PrintRow(tensor, row);
   if (!tensor.permutation.empty()) std::printf("  permutation%s\n", List(tensor.permutation).c_str());
-  if (!tensor.codes.empty()) {
-    std::printf("  codes");
-    for (const int8_t code : tensor.codes) std::printf(" %d", code);
-    std::printf("\n");
-  }
 }
 
 void PrintFile(const std::string& path) {

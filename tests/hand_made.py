@@ -6,6 +6,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
+from tfptq.tflite.layouts import INT4, INT8
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks, attach
 
 CONFIG = '{"granularity": {"type": "PerTensor"}}'
@@ -79,7 +80,7 @@ class FileBuilder:
         return len(self.model.operatorCodes) - 1
 
     def layer(
-        self, kind, weight, view, bias=True, grid=(0.08, 5), output_shape=None, layout="int8", name=None, **options
+        self, kind, weight, view, bias=True, grid=(0.08, 5), output_shape=None, layout=INT8, name=None, **options
     ):
         """Append a layer with a ``QuantizedWeight``.
 
@@ -90,7 +91,7 @@ class FileBuilder:
             bias: int32 ``[O]``, True for a small random one, or None.
             grid: (scale, zero point) of the output.
             output_shape: needed for TRANSPOSE_CONV only.
-            layout: ``int8`` or ``int4``.
+            layout: ``INT8`` or ``INT4``.
             name: of the kernel.
             options: of the operator.
         """
@@ -100,7 +101,7 @@ class FileBuilder:
         uniform = np.unique(scales).size == 1
         file_scales = scales[:1] if uniform else scales
         data, tensor_type = stored, schema.TensorType.INT8
-        if layout == "int4":
+        if layout is INT4:
             data, tensor_type = _packed(stored), schema.TensorType.INT4
         axis = view.output_axes[0]
         kernel = self._tensor(
@@ -157,7 +158,7 @@ def _packed(codes):
     return flat[0::2] | flat[1::2] << 4
 
 
-def conv_layer(builder, rng, kernel=(6, 3, 3, 4), operator="CONV_2D", layout="int8", **scales):
+def conv_layer(builder, rng, kernel=(6, 3, 3, 4), operator="CONV_2D", layout=INT8, **scales):
     """Append a layer with a random kernel; strides and dilations of 1."""
     view = VIEWS[operator](tuple(kernel))
     options = {} if operator == "FULLY_CONNECTED" else {"strideW": 1, "strideH": 1}

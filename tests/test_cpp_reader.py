@@ -11,6 +11,7 @@ import pytest
 from hand_made import VIEWS, FileBuilder, random_weight
 
 from tfptq.core.blocks import QuantizedWeight
+from tfptq.tflite.layouts import layout_named
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks, encode, read
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,13 +42,13 @@ def file_with_all_kinds(**changes):
         ("float", (6, 5), "int8"),
         ("float", (1, 5), "native"),
         ("float", (4, 4), "inline"),
-        ("float", (2, 3), "float32"),
+        ("float", (2, 3), "composite"),
     ]
     for tensor, (kind, block, layout) in enumerate(cases):
         weight = random_weight(rng, view, kind, block, 4, shared_base=tensor % 2 == 0)
         weight = QuantizedWeight(weight.codes, weight.scales, 4, rng.permutation(6) if tensor == 1 else None)
         named = {"tensor": tensor, "tensor_name": f"tensor {tensor}", "layer": f"layer_{tensor}"}
-        blocks.append(TensorBlocks.from_quantized_weight(weight, view=view, layout=layout, **named))
+        blocks.append(TensorBlocks.from_quantized_weight(weight, view=view, layout=layout_named(layout), **named))
     values = {"config": '{"a": 1}', "seed": 2**64 - 1, "versions": {"tfptq": "1", "keras": "3"}, **changes}
     return FileBuilder((1, 4)).finish(BlockMetadata(tensors=tuple(blocks), **values))
 
@@ -57,7 +58,7 @@ def printed(metadata):
     lines = [f"schema version {metadata.schema_version}", f"config {metadata.config}", f"seed {metadata.seed}"]
     lines += [f"version {name} {version}" for name, version in sorted(metadata.versions.items())]
     for blocks in metadata.tensors:
-        kind, layout, granularity = blocks.scale_kind.title(), blocks.layout.title(), blocks.granularity.title()
+        kind, layout, granularity = blocks.scale_kind.title(), blocks.layout.format_name, blocks.granularity.title()
         lines += [
             f"tensor {blocks.subgraph}:{blocks.tensor} {blocks.tensor_name}",
             f"  layer {blocks.layer}",
@@ -73,8 +74,6 @@ def printed(metadata):
             lines.append(f"  row {row}: {' '.join(cells)}")
         if blocks.permutation is not None:
             lines.append(f"  permutation {' '.join(map(str, blocks.permutation))}")
-        if blocks.codes is not None:
-            lines.append(f"  codes {' '.join(map(str, blocks.codes.ravel()))}")
     return "\n".join(lines) + "\n"
 
 

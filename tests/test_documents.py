@@ -7,27 +7,22 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from snippets import WITH_SNIPPETS, blocks
 
 import tfptq
+from tfptq.cli.main import PROGRAMS as SUBCOMMANDS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix() for place in ("*.md", "docs/*.md", "examples/*/*.md") for path in ROOT.glob(place)
 )
-WITH_SNIPPETS = ("README.md", "docs/guide.md")
 PROGRAMS = {
-    "tfptq-keras-to-tflite": "keras_to_tflite",
-    "tfptq-inspect": "inspect_tflite",
-    "tfptq-verify": "verify_tflite",
-    "tfptq-sweep-granularity": "sweep_granularity",
+    "tfptq-keras-to-tflite": "convert",
+    "tfptq-inspect": "inspect",
+    "tfptq-verify": "verify",
+    "tfptq-sweep-granularity": "sweep",
+    **{f"tfptq {name}": name for name in SUBCOMMANDS},
 }
-
-
-def blocks(document, language):
-    """(number of the line before, text) of the fenced blocks of a language."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    for match in re.finditer(rf"^ *```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
-        yield text.count("\n", 0, match.start()) + 1, match[1]
 
 
 @pytest.fixture
@@ -77,9 +72,8 @@ def test_every_preset_is_in_the_readme():
 def test_flags_of_commands_exist(document):
     for _, text in blocks(document, " *"):
         for command in text.replace("\\\n", " ").splitlines():
-            program = command.split(maxsplit=1)[0] if command.strip() else ""
-            if program in PROGRAMS:
-                flags = import_module(f"converters.{PROGRAMS[program]}").FLAGS
+            for program in (name for name in PROGRAMS if command.startswith(f"{name} ")):
+                flags = import_module(f"tfptq.cli.{PROGRAMS[program]}").FLAGS
                 assert [name for name in re.findall(r"\s--(\w+)", command) if name not in flags] == [], command
 
 

@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,8 @@ import pytest
 from hand_made import FileBuilder
 
 import tfptq
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", tfptq.__all__)
@@ -62,6 +65,7 @@ def test_reading_a_file_does_not_load_tensorflow():
         "tfptq.fit.measure",
         "tfptq.lowering.describe",
         "tfptq.lowering.emit",
+        "tfptq.ops.table",
         "tfptq.tflite.verify",
     ],
 )
@@ -82,3 +86,17 @@ def test_the_model_optimization_toolkit_is_not_imported():
     loaded = _modules_after("import tfptq; [getattr(tfptq, name) for name in tfptq.__all__]")
     assert "tensorflow" in loaded
     assert not {"tensorflow_model_optimization", "tf_keras"} & loaded
+
+
+def test_what_is_installed(monkeypatch):
+    pytest.importorskip("setuptools")
+    from distutils.core import run_setup
+
+    monkeypatch.chdir(ROOT)
+    setup = run_setup("setup.py", stop_after="init")
+    assert {package.split(".")[0] for package in setup.packages} == {"tfptq"}
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("tfptq/**/*.py")}
+    assert {package.replace(".", "/") for package in setup.packages} == folders
+    for script in setup.entry_points["console_scripts"]:
+        module, function = script.split(" = ")[1].split(":")
+        assert callable(getattr(importlib.import_module(module), function))

@@ -31,7 +31,7 @@ _CONTENTS = {
     "tfptq.pipeline.result": ("QuantizationResult",),
     "tfptq.tflite.flatbuffer": ("FormatError",),
     "tfptq.tflite.inspect": ("inspect",),
-    "tfptq.tflite.layouts.choose": ("LayoutError",),
+    "tfptq.tflite.layouts": ("LayoutError",),
     "tfptq.tflite.verify": ("VerificationError", "verify"),
 }
 _MODULE_OF = {name: module for module, names in _CONTENTS.items() for name in names}

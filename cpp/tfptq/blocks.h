@@ -66,13 +66,7 @@ inline void Check(const TensorBlocks& tensor) {
   const std::set<int> widths = {2, 3, 4, 5, 6, 8};
   require(widths.count(tensor.bits) == 1, "impossible number of bits");
   require(!tensor.shape.empty() && tensor.shape.size() <= 8, "impossible shape");
-  uint64_t elements = 1;
-  bool small = true;  // Whether the number of elements fits 32 bits; larger ones have no codes here.
-  for (const uint32_t size : tensor.shape) {
-    require(size > 0, "impossible shape");
-    small = small && elements * size <= UINT32_MAX;
-    if (small) elements *= size;
-  }
+  for (const uint32_t size : tensor.shape) require(size > 0, "impossible shape");
   std::set<uint32_t> axes = {tensor.output_axis};
   axes.insert(tensor.input_axes.begin(), tensor.input_axes.end());
   require(axes.size() == 1 + tensor.input_axes.size() && *axes.rbegin() < tensor.shape.size(), "impossible axes");
@@ -107,8 +101,6 @@ inline void Check(const TensorBlocks& tensor) {
   require(tensor.granularity == granularity, "the granularity does not fit the blocks");
   const bool whole = tensor.layout == Layout::Int8 || tensor.layout == Layout::Int4;
   require(!(is_float && columns > 1 && whole), "float blocks cannot lie in Int8 or Int4");
-  const uint64_t codes = tensor.layout == Layout::Float32 ? elements : 0;
-  require(tensor.codes.size() == codes && (codes == 0 || small), "codes of the wrong length");
 
   if (!tensor.permutation.empty()) {
     std::vector<uint32_t> sorted = tensor.permutation;

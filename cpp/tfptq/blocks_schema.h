@@ -35,7 +35,7 @@ inline const char* Name(ScaleKind value) {
   throw FormatError("unknown ScaleKind");
 }
 
-enum class Layout : uint8_t { Int8 = 0, Int4 = 1, Native = 2, Inline = 3, Composite = 4, Float32 = 5 };
+enum class Layout : uint8_t { Int8 = 0, Int4 = 1, Native = 2, Inline = 3, Composite = 4 };
 
 // The name of a member.
 inline const char* Name(Layout value) {
@@ -45,7 +45,6 @@ inline const char* Name(Layout value) {
     case Layout::Native: return "Native";
     case Layout::Inline: return "Inline";
     case Layout::Composite: return "Composite";
-    case Layout::Float32: return "Float32";
   }
   throw FormatError("unknown Layout");
 }
@@ -80,7 +79,6 @@ struct TensorBlocks {
   std::vector<float> base;
   std::vector<float> float_factors;
   std::vector<int8_t> integer_factors;
-  std::vector<int8_t> codes;
   std::vector<uint32_t> permutation;
 };
 
@@ -103,7 +101,6 @@ inline TensorBlocks ReadTensorBlocks(Walk& walk, uint64_t position, int depth) {
   value.base = table.Vector<float>(13);
   value.float_factors = table.Vector<float>(14);
   value.integer_factors = table.Vector<int8_t>(15);
-  value.codes = table.Vector<int8_t>(16);
   value.permutation = table.Vector<uint32_t>(17);
   // Refuses members that are not in the enumeration.
   Name(value.granularity);

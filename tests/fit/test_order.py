@@ -16,7 +16,7 @@ from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.matching import is_keras_weight
 from tfptq.layers import weight_specs
-from tfptq.lowering.emit import plan_integers
+from tfptq.lowering.plan import plan_integers
 
 CALIBRATION = Calibration("min_max")
 CONFIG = QuantizationConfig(PerChannel())

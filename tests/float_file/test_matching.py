@@ -3,11 +3,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel, convolution
 
-from tfptq.float_file.matching import bind_weights, kernel_view, layers_in_names
+from tfptq.float_file.matching import bind_weights, layers_in_names
+from tfptq.ops.table import OPERATORS
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(5, 3, 2, 4)).astype(np.float32)  # [O, kh, kw, I]
-VIEW = kernel_view("CONV_2D", KERNEL.shape).to_view(KERNEL)  # [O, I, T]
+VIEW = OPERATORS["CONV_2D"].kernel_view(KERNEL.shape).to_view(KERNEL)  # [O, I, T]
 
 
 def bound(kernel, weights):
@@ -99,4 +100,4 @@ def test_layers_that_tensors_are_named_after(numbered):
     ],
 )
 def test_views_of_all_operators(operator, shape, view):
-    assert kernel_view(operator, shape).view_shape == view
+    assert OPERATORS[operator].kernel_view(shape).view_shape == view

@@ -9,9 +9,9 @@ from stock_runtimes import RESOLVERS, details, run, run_decoded, signal_to_noise
 from tfptq.core.blocks import QuantizedWeight, float_scales, quantize_nearest
 from tfptq.core.weight_scales import max_abs_scales
 from tfptq.float_file.matching import bind_weights
-from tfptq.lowering.emit import emit, plan_integers
+from tfptq.lowering.emit import emit
 from tfptq.lowering.kernel_plan import KernelPlan
-from tfptq.lowering.op_rules import RULES, least_version
+from tfptq.lowering.plan import plan_integers
 from tfptq.tflite.runtime import TensorRunner
 
 RNG = np.random.default_rng(0)
@@ -180,10 +180,10 @@ def test_versions_and_16_bit_activations():
     for bits in (8, 16):
         plan, emitted = quantized(model, bits)
         for operator in emitted.operators:
-            name = emitted.operator_name(operator)
-            if name in RULES and not emitted.is_float(operator.inputs[0]):
+            spec = emitted.spec(operator)
+            if spec.output_grid is not None and not emitted.is_float(operator.inputs[0]):
                 version = emitted.root.operatorCodes[operator.opcodeIndex].version
-                assert version >= least_version(name, bits)
+                assert version >= spec.version(bits)
         expected = run(model.to_bytes(), {"x": VALUES})["y"]
         assert signal_to_noise(expected, run(emitted.to_bytes(), {"x": VALUES}, "REF")["y"]) > 30
         assert plan.bits == bits

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tfptq.core.affine import activation_grid, symmetric_range
 from tfptq.lowering.grids import assign_grids
-from tfptq.lowering.op_rules import FIXED_OUTPUT_GRIDS
+from tfptq.ops.table import OPERATORS
 
 SHAPE = (1, 4)
 
@@ -57,7 +57,7 @@ def test_fixed_grids_pass_through_chains(name, expected):
     found = grids(graph.finish(z), dict.fromkeys("xyz", (-0.5, 0.5)))
     for tensor in "yz":
         assert (found[tensor].scale, found[tensor].zero_point) == expected
-    assert grids(graph.finish(z), dict.fromkeys("xyz", (-0.5, 0.5)), bits=16)["z"] == FIXED_OUTPUT_GRIDS[name][16]
+    assert grids(graph.finish(z), dict.fromkeys("xyz", (-0.5, 0.5)), bits=16)["z"] == OPERATORS[name].fixed_grids[16]
 
 
 def test_alike_inputs_of_a_concatenation_share_its_grid():

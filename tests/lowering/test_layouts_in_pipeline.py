@@ -8,7 +8,7 @@ from stock_runtimes import RESOLVERS, RUNTIMES, run
 
 import tfptq
 from tfptq.config import PerBlock, PerChannel, QuantizationConfig, override
-from tfptq.tflite.layouts.choose import LayoutError
+from tfptq.tflite.layouts import LayoutError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 

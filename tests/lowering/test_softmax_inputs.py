@@ -11,7 +11,8 @@ from stock_runtimes import RESOLVERS, run_decoded
 from tfptq.config import Calibration
 from tfptq.fit.measure import measure
 from tfptq.float_file.float_file import FloatFile
-from tfptq.lowering.emit import emit, plan_integers
+from tfptq.lowering.emit import emit
+from tfptq.lowering.plan import plan_integers
 from tfptq.lowering.softmax_inputs import REACH, SoftmaxInputs
 
 CALIBRATION = Calibration("min_max")

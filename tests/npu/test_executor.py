@@ -6,6 +6,7 @@ from hand_made import VIEWS, FileBuilder, random_weight
 
 from tfptq.core.blocks import BlockScales, QuantizedWeight
 from tfptq.npu import Executor, compare_with_stock
+from tfptq.tflite.layouts import INLINE
 from tfptq.tflite.metadata import TensorBlocks
 
 RELU, RELU_N1_TO_1, RELU6 = 1, 2, 3
@@ -172,31 +173,38 @@ def test_blocks_of_a_grouped_convolution():
 
 
 def float_block_file(weight, view):
-    """DEQUANTIZE -> FULLY_CONNECTED(float kernel) -> QUANTIZE, its codes in the metadata (layout float32)."""
+    """DEQUANTIZE -> FULLY_CONNECTED -> QUANTIZE, whose float kernel is unpacked from codes with a scale for each."""
     builder = FileBuilder((5, view.shape[1]))
     graph, kinds = builder.graph, schema.TensorType
     x = builder._tensor("x", (5, view.shape[1]), kinds.FLOAT32, None)
-    kernel = builder._tensor("kernel", view.shape, kinds.FLOAT32, view.from_view(weight.dequantize()))
+    kernel = builder._tensor("kernel", view.shape, kinds.INT8, view.from_view(weight.codes), [1.0], [0])
+    scales = builder._tensor("scales", view.shape, kinds.FLOAT32, view.from_view(weight.scale_per_weight))
+    unpacked, product = (builder._tensor(name, view.shape, kinds.FLOAT32, None) for name in ("unpacked", "product"))
     bias = builder._tensor("bias", view.shape[:1], kinds.FLOAT32, np.linspace(-1, 1, view.shape[0], dtype=np.float32))
     y = builder._tensor("y", (5, view.shape[0]), kinds.FLOAT32, None)
     out = builder._tensor("output", (5, view.shape[0]), kinds.INT8, None, [0.02], [4])
     steps = (
         ("DEQUANTIZE", [builder.last], x),
-        ("FULLY_CONNECTED", [x, kernel, bias], y),
+        ("DEQUANTIZE", [kernel], unpacked),
+        ("MUL", [unpacked, scales], product),
+        ("FULLY_CONNECTED", [x, product, bias], y),
         ("QUANTIZE", [y], out),
     )
     for name, inputs, output in steps:
         code = getattr(schema.BuiltinOperator, name)
-        builder.model.operatorCodes.append(schema.OperatorCodeT(code, None, 1, code))
+        builder.model.operatorCodes.append(schema.OperatorCodeT(code, None, 2 if name == "DEQUANTIZE" else 1, code))
         operator = schema.OperatorT(len(builder.model.operatorCodes) - 1, inputs, [output])
         if name == "FULLY_CONNECTED":
             operator.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
             operator.builtinOptions = schema.FullyConnectedOptionsT()
+        elif name == "MUL":
+            operator.builtinOptionsType = schema.BuiltinOptions.MulOptions
+            operator.builtinOptions = schema.MulOptionsT()
         graph.operators.append(operator)
     builder.last = out
     builder.blocks.append(
         TensorBlocks.from_quantized_weight(
-            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout="float32"
+            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=INLINE
         )
     )
     return builder.finish()

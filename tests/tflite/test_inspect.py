@@ -5,6 +5,7 @@ import pytest
 from hand_made import VIEWS, FileBuilder, conv_layer, random_weight
 
 from tfptq.tflite.inspect import OperatorRow, inspect
+from tfptq.tflite.layouts import INT4
 from tfptq.tflite.metadata import FormatError
 
 
@@ -13,7 +14,7 @@ def builder():
     rng = np.random.default_rng(0)
     builder = FileBuilder((1, 5, 5, 3))
     conv_layer(builder, rng, (4, 3, 3, 3))
-    conv_layer(builder, rng, (1, 3, 3, 4), "DEPTHWISE_CONV_2D", "int4", bits=4, kind="float")
+    conv_layer(builder, rng, (1, 3, 3, 4), "DEPTHWISE_CONV_2D", INT4, bits=4, kind="float")
     view = VIEWS["FULLY_CONNECTED"]((6, 100))
     return builder.layer("FULLY_CONNECTED", random_weight(rng, view, "integer", (2, 30), 4), view)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite import metadata as metadata_module
 from tfptq.tflite.flatbuffer import read_message
-from tfptq.tflite.generated import blocks_generated as generated
+from tfptq.tflite.flatbuffer_writer import write_message
+from tfptq.tflite.layouts import INLINE, INT4, INT8
 from tfptq.tflite.metadata import (
     BlockMetadata,
     FormatError,
@@ -34,7 +35,7 @@ def weight_and_view(kind="shift", block=None, layout="int8", operator="CONV_2D",
 
 
 def blocks_of(weight, view, **changes):
-    arguments = {"tensor": 3, "tensor_name": "conv/kernel", "layer": "conv", "layout": "int8", **changes}
+    arguments = {"tensor": 3, "tensor_name": "conv/kernel", "layer": "conv", "layout": INT8, **changes}
     return TensorBlocks.from_quantized_weight(weight, view=view, **arguments)
 
 
@@ -49,9 +50,9 @@ CASES = {
     "channel": ({"kind": "float"}, {}),
     "integer": ({"kind": "integer", "block": (4, 2), "shared_base": False}, {}),
     "shift blocks": ({"kind": "shift", "block": (2, 3)}, {"subgraph": 1}),
-    "float blocks": ({"kind": "float", "block": (2, 3)}, {"layout": "float32"}),
-    "inline": ({"kind": "float", "block": (5, 4)}, {"layout": "inline"}),
-    "depthwise": ({"operator": "DEPTHWISE_CONV_2D"}, {"layout": "int4"}),
+    "float blocks": ({"kind": "float", "block": (2, 3)}, {"layout": INLINE}),
+    "inline": ({"kind": "float", "block": (5, 4)}, {"layout": INLINE}),
+    "depthwise": ({"operator": "DEPTHWISE_CONV_2D"}, {"layout": INT4}),
     "dense": ({"operator": "FULLY_CONNECTED", "kind": "integer", "block": (1, 2)}, {}),
 }
 
@@ -69,9 +70,7 @@ def test_round_trip(case):
     assert np.array_equal(blocks.scales().values(), weight.scales.values())
     assert blocks.scales().kind == weight.scales.kind
     assert blocks.view.view_shape == view.view_shape
-    assert (blocks.codes is None) == (changes.get("layout") != "float32")
-    if blocks.codes is not None:
-        assert np.array_equal(view.to_view(blocks.codes), weight.codes)
+    assert blocks.layout is changes.get("layout", INT8)
 
 
 @pytest.mark.parametrize(
@@ -107,22 +106,13 @@ def test_permutation_is_kept():
     assert np.array_equal(decode(message_of(blocks_of(moved, view))).tensors[0].permutation, order)
 
 
-def test_the_generated_classes_read_the_same():
-    """What a reader made by flatc sees, so that schema, generated code and our reader cannot drift apart."""
-    message = message_of(blocks_of(*weight_and_view("integer", (4, 2))))
-    assert generated.BlockMetadata.BlockMetadataBufferHasIdentifier(message, 0)
-    official = generated.BlockMetadataT.InitFromObj(generated.BlockMetadata.GetRootAs(message, 0))
-    ours = read_message(message, blocks_schema())
-    for table, theirs in ((ours, official), (ours.tensors[0], official.tensors[0])):
-        for name, value in vars(table).items():
-            camel = name.split("_")[0] + "".join(part.title() for part in name.split("_")[1:])
-            other = getattr(theirs, camel)
-            if isinstance(value, str):
-                assert value == (other or b"").decode()
-            elif isinstance(value, np.ndarray):
-                assert np.array_equal(value, [] if other is None else other)
-            elif not isinstance(value, list):
-                assert value == other
+def test_the_number_of_the_reserved_layout_is_refused():
+    """5 stood for a layout Float32 in drafts of the format."""
+    root = read_message(message_of(blocks_of(*weight_and_view())), blocks_schema())
+    entry = {**vars(root.tensors[0]), "layout": 5}
+    root = {**vars(root), "versions": [], "tensors": [entry]}
+    with pytest.raises(FormatError, match="layer 'conv': unknown layout 5"):
+        decode(write_message(root, blocks_schema()))
 
 
 def test_attach_replaces_and_read_finds():
@@ -173,7 +163,6 @@ def test_older_files_are_read(monkeypatch):
 CONTRADICTIONS = {
     "bits": {"bits": 7},
     "scale kind": {"scale_kind": "double"},
-    "layout": {"layout": "int16"},
     "negative index": {"tensor": -1},
     "impossible shape": {"shape": ()},
     "axes": {"output_axis": 4},
@@ -187,8 +176,6 @@ CONTRADICTIONS = {
     "finite and positive  ": {"base": np.float32([np.inf])},
     "finite and positive   ": {"base": np.float32([1e-45])},
     "factor out of range": {"factors": np.full((6, 1), 16, np.int8)},
-    "codes belong": {"codes": np.zeros((6, 3, 3, 5), np.int8)},
-    "codes belong ": {"layout": "float32"},
     "permutation": {"permutation": np.zeros(6, np.int64)},
     "permutation ": {"permutation": np.arange(5)},
 }
@@ -229,7 +216,7 @@ def test_metadata_contradictions_are_refused():
 
 GOOD = message_of(
     blocks_of(*weight_and_view("integer", (4, 2))),
-    blocks_of(*weight_and_view("float", (2, 3)), layout="float32", tensor=4),
+    blocks_of(*weight_and_view("float", (2, 3)), layout=INLINE, tensor=4),
 )
 
 
@@ -318,7 +305,7 @@ def test_schema_text_that_is_not_understood_is_refused():
     for text, problem in (
         ("table A { x:int; }", "root_type"),
         ('file_identifier "ABCD"; root_type A; table A { x:int32_t; }', "int32_t"),
-        ('file_identifier "ABCD"; root_type A; table A { x:int (deprecated); }', "cannot understand"),
+        ('file_identifier "ABCD"; root_type A; table A { x:int (key); }', "cannot understand"),
     ):
         with pytest.raises(ValueError, match=problem):
             parse_schema(text)

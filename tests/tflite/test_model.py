@@ -4,7 +4,7 @@ from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel, convolution
 from stock_runtimes import run
 
-from tfptq.tflite.model import BUFFER_ALIGNMENT, TFLiteModel
+from tfptq.tflite.model import BUFFER_ALIGNMENT, TFLiteModel, quantization_parameters
 
 
 @pytest.fixture
@@ -123,3 +123,26 @@ def test_removal_follows_signatures_and_optional_inputs():
     assert model.operators[0].inputs[2] == -1
     values = np.arange(8, dtype=np.float32).reshape(2, 4)
     np.testing.assert_array_equal(run(model.to_bytes(), {"x": values})["y"], values)
+
+
+def test_a_copy_shares_nothing_that_is_edited():
+    graph = FloatModel()
+    x = graph.input("x", (1, 4, 4, 2))
+    conv = convolution(graph, x, np.ones((3, 1, 1, 2)), [0.5, -0.5, 0.0])
+    original = graph.finish(conv)
+    original.tensors[conv].quantization = quantization_parameters([0.5], [3])
+    before, twin = original.to_bytes(), original.copy()
+    assert twin.to_bytes() == before
+    twin.operators[0].builtinOptions.strideW = 9
+    twin.operators[0].inputs[0] = 7
+    twin.tensors[conv].quantization.scale[0] = 0.25
+    twin.tensors[conv].shape[0] = 5
+    twin.root.operatorCodes[0].version = 99
+    for buffer in twin.root.buffers:
+        buffer.data = None
+    assert original.to_bytes() == before
+
+
+def test_a_copy_shares_the_bytes_of_constants(network):
+    pairs = list(zip(network.root.buffers, network.copy().root.buffers, strict=True))
+    assert all(first.data is second.data for first, second in pairs)

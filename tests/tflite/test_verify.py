@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tfptq.core.blocks import BlockScales, QuantizedWeight
 from tfptq.npu import Executor
 from tfptq.tflite.inspect import inspect
+from tfptq.tflite.layouts import COMPOSITE, INLINE, INT4, INT8, NATIVE
 from tfptq.tflite.metadata import BlockMetadata, FormatError, TensorBlocks
 from tfptq.tflite.verify import VerificationError, verify
 
@@ -20,7 +21,7 @@ def network():
     rng = np.random.default_rng(0)
     builder = FileBuilder((1, 5, 5, 3))
     conv_layer(builder, rng, (4, 3, 3, 3))
-    conv_layer(builder, rng, (1, 3, 3, 4), "DEPTHWISE_CONV_2D", "int4", bits=3)
+    conv_layer(builder, rng, (1, 3, 3, 4), "DEPTHWISE_CONV_2D", INT4, bits=3)
     view = VIEWS["FULLY_CONNECTED"]((6, 100))
     weight = random_weight(rng, view, "integer", (2, 30), 4, shared_base=False)
     builder.layer("FULLY_CONNECTED", weight, view)
@@ -145,7 +146,7 @@ def test_files_without_metadata_are_refused():
 
 def test_huge_shapes_in_the_metadata_allocate_nothing():
     scales = BlockScales("float", np.ones(1, np.float32), np.ones((1, 1), np.float32), (2**31, 2**31))
-    values = {"bits": 8, "scale_kind": "float", "layout": "int8", "block_shape": scales.block_shape}
+    values = {"bits": 8, "scale_kind": "float", "layout": INT8, "block_shape": scales.block_shape}
     blocks = TensorBlocks(
         tensor=1, tensor_name="layer_0/kernel", layer="x", shape=(2**31, 2**31), output_axis=0, input_axes=(1,),
         base=scales.base, factors=scales.factors, **values,
@@ -158,27 +159,24 @@ def test_huge_shapes_in_the_metadata_allocate_nothing():
 # Layouts other than int8 and int4.
 
 
-def unpacked_file(change=lambda factor: factor, layout="inline"):
-    """Constant(INT4) -> DEQUANTIZE -> MUL(block scales), or one FLOAT32 constant."""
+def unpacked_file(change=lambda factor: factor, layout=INLINE):
+    """Constant(INT8) -> DEQUANTIZE -> MUL(block scales)."""
     rng = np.random.default_rng(0)
     view = VIEWS["FULLY_CONNECTED"]((4, 6))
     weight = random_weight(rng, view, "float", (2, 3), 4)
     builder = FileBuilder((1, 6))
     kinds = schema.TensorType
-    if layout == "float32":
-        kernel = builder._tensor("kernel", (4, 6), kinds.FLOAT32, change(weight.dequantize().reshape(4, 6)))
-    else:
-        codes = weight.codes.reshape(2, 2, 2, 3)
-        kernel = builder._tensor("kernel", codes.shape, kinds.INT8, codes, [1.0], [0])
-        dequantized = builder._tensor("kernel/float", codes.shape, kinds.FLOAT32, None)
-        scales = weight.scales.values().reshape(2, 1, 2, 1)
-        factor = builder._tensor("kernel/scales", scales.shape, kinds.FLOAT32, change(scales))
-        product = builder._tensor("kernel/product", codes.shape, kinds.FLOAT32, None)
-        steps = (("DEQUANTIZE", [kernel], dequantized), ("MUL", [dequantized, factor], product))
-        for name, inputs, output in steps:
-            code = getattr(schema.BuiltinOperator, name)
-            builder.model.operatorCodes.append(schema.OperatorCodeT(code, None, 1, code))
-            builder.graph.operators.append(schema.OperatorT(len(builder.model.operatorCodes) - 1, inputs, [output]))
+    codes = weight.codes.reshape(2, 2, 2, 3)
+    kernel = builder._tensor("kernel", codes.shape, kinds.INT8, codes, [1.0], [0])
+    dequantized = builder._tensor("kernel/float", codes.shape, kinds.FLOAT32, None)
+    scales = weight.scales.values().reshape(2, 1, 2, 1)
+    factor = builder._tensor("kernel/scales", scales.shape, kinds.FLOAT32, change(scales))
+    product = builder._tensor("kernel/product", codes.shape, kinds.FLOAT32, None)
+    steps = (("DEQUANTIZE", [kernel], dequantized), ("MUL", [dequantized, factor], product))
+    for name, inputs, output in steps:
+        code = getattr(schema.BuiltinOperator, name)
+        builder.model.operatorCodes.append(schema.OperatorCodeT(code, None, 1, code))
+        builder.graph.operators.append(schema.OperatorT(len(builder.model.operatorCodes) - 1, inputs, [output]))
     builder.blocks.append(
         TensorBlocks.from_quantized_weight(
             weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=layout
@@ -187,7 +185,7 @@ def unpacked_file(change=lambda factor: factor, layout="inline"):
     return builder.finish()
 
 
-@pytest.mark.parametrize("layout", ["inline", "composite", "float32"])
+@pytest.mark.parametrize("layout", [INLINE, COMPOSITE])
 def test_scales_outside_the_tensor(layout):
     assert "kernel: " in verify(unpacked_file(layout=layout)).render()
     with pytest.raises(VerificationError, match="'kernel'"):
@@ -212,7 +210,7 @@ def native_file(size=32, change=0.0):
     )
     builder.blocks.append(
         TensorBlocks.from_quantized_weight(
-            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout="native"
+            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=NATIVE
         )
     )
     return builder.finish()

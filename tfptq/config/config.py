@@ -23,9 +23,11 @@ from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, 
 from tfptq.core.blocks import BlockScales
 from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
 from tfptq.core.weight_scales import fit_scales
+from tfptq.tflite.layouts import INT8, POLICIES
+from tfptq.tflite.layouts import LAYOUTS as REGISTERED_LAYOUTS
 
-#: How the codes of a kernel may lie in the file; see ``tfptq.tflite.layouts``.
-LAYOUTS = ("size", "speed", "int8", "int4", "native", "inline", "composite")
+#: How the codes of a kernel may lie in the file.
+LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
 
 _SCALER_NEEDS = {
     "shift": "needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)",
@@ -263,8 +265,8 @@ class QuantizationConfig:
             if "granularity" in own or own.get("scaler", "float") != "float":
                 return changes
             changes.update(granularity=PerChannel(), scaler="float")
-        if settled["layout"] not in ("size", "speed") and "layout" not in own:
-            changes["layout"] = "int8"
+        if settled["layout"] not in POLICIES and "layout" not in own:
+            changes["layout"] = INT8.name
         return changes
 
     def check_overrides(self, layer_names: list[str]) -> None:

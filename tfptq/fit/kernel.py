@@ -20,7 +20,6 @@ from tfptq.core.scale_search import search_scales
 from tfptq.core.statistics import CentredStatistics, LayerStatistics
 from tfptq.float_file.kernel import Kernel
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
-from tfptq.tflite.layouts.constants import half_scales
 
 #: Multiples of the scales, in steps of 0.05, that are tried together with the rounding below 8 bits, where it pays: in
 #: small kernels, where the lattice of what codes can add up to is coarse (``core.rounding``). Each costs a coordinate
@@ -98,10 +97,8 @@ def fit_from_statistics(kernel: Kernel, plan: KernelPlan, sums: LayerStatistics)
 
 def _storable(scales: BlockScales, kernel: Kernel, plan: KernelPlan) -> BlockScales:
     """Scales that the layout can hold."""
-    if plan.layout != "native":
-        return scales
     try:
-        return half_scales(scales)
+        return plan.layouts.candidates[0].stored_scales(scales)
     except ValueError as error:
         raise ValueError(f"layer {kernel.id.owner!r}: {error}") from error
 
@@ -156,6 +153,6 @@ def _rounded(
         plan.rounding,
         config.rounding.options(),
         damping=damping,
-        # The layout "native" stores float16 scales, which multiples would not be.
-        gains=GAINS if small and plan.layout != "native" else (),
+        # Multiples of float16 scales, say, would be none.
+        gains=GAINS if small and plan.layouts.candidates[0].exact_scales else (),
     )

@@ -25,8 +25,8 @@ from tfptq.fit.kernel import (
 from tfptq.fit.measure import Measurements
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.kernel import Kernel
-from tfptq.lowering.emit import IntegerPlan
 from tfptq.lowering.grids import Range
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 
 #: Most steps of a result that one step of a kernel's products may be. XNNPACK refuses 256.
@@ -99,7 +99,7 @@ def with_bias_headroom(kernel: QuantizedKernel, grids: Mapping[int, ActivationGr
     """
     weight = kernel.weight
     for use in kernel.uses:
-        if use.input in grids and kernel.plan.layout != "native":
+        if use.input in grids and kernel.layout.exact_scales:
             bias = use.shifted_bias(kernel.bias_shift) / use.magnitudes
             weight = make_room_for_bias(weight, bias, grids[use.input].scale)
     return kernel if weight is kernel.weight else replace(kernel, weight=weight)

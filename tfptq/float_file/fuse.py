@@ -11,11 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfptq.float_file.matching import WEIGHTED_OPERATORS
 from tfptq.tflite.model import TFLiteModel
 
-#: First version of DEPTHWISE_CONV_2D that can dilate.
-_DILATES = 2
 #: Operators between a kernel and the ADD of its bias that move values without changing their channels' order.
 _MOVING = ("RESHAPE", "BATCH_TO_SPACE_ND")
 
@@ -53,8 +50,7 @@ def fuse_dilations(model: TFLiteModel) -> int:
         else:
             convolution.inputs[0], convolution.outputs = source, [target]
         options.padding, options.dilationHFactor, options.dilationWFactor = padding, int(block[0]), int(block[1])
-        if model.operator_name(convolution) == "DEPTHWISE_CONV_2D":
-            model.raise_version(convolution, _DILATES)
+        model.raise_version(convolution, model.spec(convolution).options.get("dilationHFactor", 1))
         model.operators[:] = [operator for operator in model.operators if operator not in (spread, gather)]
         changed += 1
     return changed
@@ -71,10 +67,10 @@ def fuse_biases(model: TFLiteModel) -> int:
     """
     changed = 0
     for operator in list(model.operators):
-        name = model.operator_name(operator)
-        if name not in WEIGHTED_OPERATORS or operator.builtinOptions.fusedActivationFunction:
+        spec = model.spec(operator)
+        if spec.kernel is None or operator.builtinOptions.fusedActivationFunction:
             continue
-        kernel_at, bias_at, _ = WEIGHTED_OPERATORS[name]
+        kernel_at, bias_at, _ = spec.weights
         if not model.is_constant(operator.inputs[kernel_at]):
             continue  # a product of two activations
         last, users = operator, _users(model, operator)

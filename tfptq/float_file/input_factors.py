@@ -12,7 +12,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.float_file.kernel import KernelId
-from tfptq.float_file.matching import FACTOR_TOLERANCE, WeightFinder, kernel_view
+from tfptq.float_file.matching import FACTOR_TOLERANCE, WeightFinder
 from tfptq.tflite.model import TFLiteModel
 
 
@@ -56,7 +56,7 @@ def _find(
     kernel = model.constant(constant)
     if (
         model.shape(source)[-1] != kernel.shape[1]
-        or finder.find(kernel, kernel_view("FULLY_CONNECTED", kernel.shape))[1] is not None
+        or finder.find(kernel, model.spec(operator).kernel_view(kernel.shape))[1] is not None
     ):
         return None, None
     for key, weight in weights.items():

@@ -11,7 +11,6 @@ Weights with equal values cannot be told apart here; ``tfptq.float_file.equal_we
 import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,33 +19,8 @@ from tfptq.core.windows import Window
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
 from tfptq.tflite.model import TFLiteModel
 
-
-class WeightedInputs(NamedTuple):
-    """Where among the inputs of an operator its kernel stands, its bias (which may be missing), and its activation."""
-
-    kernel: int
-    bias: int
-    input: int
-
-
-#: Operators that may have a constant kernel.
-WEIGHTED_OPERATORS = {
-    "CONV_2D": WeightedInputs(kernel=1, bias=2, input=0),
-    "DEPTHWISE_CONV_2D": WeightedInputs(kernel=1, bias=2, input=0),
-    "FULLY_CONNECTED": WeightedInputs(kernel=1, bias=2, input=0),
-    "TRANSPOSE_CONV": WeightedInputs(kernel=1, bias=3, input=2),
-}
 #: Largest relative difference between a weight and a per-channel multiple of another.
 FACTOR_TOLERANCE = 1e-5
-
-
-def kernel_view(operator_name: str, shape: tuple[int, ...]) -> WeightView:
-    """Canonical view of a kernel in a ``.tflite`` file."""
-    if operator_name == "DEPTHWISE_CONV_2D":  # [1, kh, kw, C]
-        return WeightView(shape, (3,), (0,), (1, 2))
-    if operator_name == "FULLY_CONNECTED":  # [O, I]
-        return WeightView(shape, (0,), (1,), ())
-    return WeightView(shape, (0,), (3,), (1, 2))  # [O, kh, kw, I]
 
 
 def find_kernels(
@@ -67,16 +41,16 @@ def find_kernels(
     uses: dict[KernelId, list[KernelUse]] = {}
     values: dict[KernelId, np.ndarray] = {}
     for at, operator in enumerate(model.operators):
-        name = model.operator_name(operator)
-        if name not in WEIGHTED_OPERATORS:
+        spec = model.spec(operator)
+        if spec.kernel is None:
             continue
-        kernel_at, bias_at, input_at = WEIGHTED_OPERATORS[name]
+        kernel_at, bias_at, input_at = spec.weights
         tensor = operator.inputs[kernel_at]
         if not (model.is_constant(tensor) and model.is_float(tensor)):
             continue
         bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
         constant = model.constant(tensor)
-        view, id, factors = finder.find(constant, kernel_view(name, constant.shape), named[at])
+        view, id, factors = finder.find(constant, spec.kernel_view(constant.shape), named[at])
         if id is None:
             id = KernelId(None, model.name(tensor))
             values.setdefault(id, view.to_view(constant))
@@ -98,19 +72,18 @@ def find_kernels(
 
 def operator_window(model: TFLiteModel, operator) -> Window:
     """Geometry of an operator with a kernel."""
-    name = model.operator_name(operator)
-    if name == "FULLY_CONNECTED":
+    spec = model.spec(operator)
+    if not spec.kernel.taps:
         return Window()
-    kernel_at, _, input_at = WEIGHTED_OPERATORS[name]
-    options, kernel = operator.builtinOptions, model.shape(operator.inputs[kernel_at])
-    channels = model.shape(operator.inputs[input_at])[3]
+    options, kernel = operator.builtinOptions, model.shape(operator.inputs[spec.weights.kernel])
+    channels = model.shape(operator.inputs[spec.weights.input])[3]
     return Window(
         kernel=kernel[1:3],
         strides=(options.strideH, options.strideW),
         dilations=(getattr(options, "dilationHFactor", 1), getattr(options, "dilationWFactor", 1)),
         padding=("same", "valid")[options.padding],
-        groups=channels if name == "DEPTHWISE_CONV_2D" else channels // kernel[3],
-        transposed=name == "TRANSPOSE_CONV",
+        groups=channels if spec.name == "DEPTHWISE_CONV_2D" else channels // kernel[3],
+        transposed=spec.name == "TRANSPOSE_CONV",
     )
 
 
@@ -147,7 +120,7 @@ def replace_kernel(model: TFLiteModel, operator, kernel: np.ndarray, bias: np.nd
         kernel: float32, in the layout of the file.
         bias: float32 ``[O]``; an operator without a bias gets one.
     """
-    kernel_at, bias_at, _ = WEIGHTED_OPERATORS[model.operator_name(operator)]
+    kernel_at, bias_at, _ = model.spec(operator).weights
     name = model.name(operator.outputs[0])
     operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
     operator.inputs[kernel_at] = model.add_constant(f"{name}/kernel", kernel.astype(np.float32))

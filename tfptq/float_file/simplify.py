@@ -3,7 +3,7 @@
 * Shapes that are computed at run time because the batch is dynamic (SHAPE, GATHER, PACK, ... before a RESHAPE) become
   constants with one -1. Compilers for NPUs and microcontrollers want that.
 * A dense layer on more than two axes is RESHAPE, FULLY_CONNECTED, RESHAPE; the operator can do that itself.
-* A RESHAPE or EXPAND_DIMS to a shape that is there already, or was there before, goes away.
+* A RESHAPE, EXPAND_DIMS or SQUEEZE to a shape that is there already, or was there before, goes away.
 * SUM becomes MEAN and a multiplication: the reference int8 kernel of SUM gives wrong results where the grids of its
   input and output differ (LiteRT 2.3, also for the converter's own files), that of MEAN does not.
 * SQUARE, which has no integer kernel, becomes ``MUL(x, x)``.
@@ -17,9 +17,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.float_file.fuse import fuse_biases, fuse_dilations
 from tfptq.tflite.model import TFLiteModel
-
-#: First version of FULLY_CONNECTED that can keep the leading axes of its input.
-_KEEPS_AXES = 5
 
 
 def simplify(model: TFLiteModel) -> None:
@@ -107,14 +104,14 @@ def keep_axes_of_dense_layers(model: TFLiteModel) -> int:
         ):
             operator.outputs = [target]
             operator.builtinOptions.keepNumDims = True
-            model.raise_version(operator, _KEEPS_AXES)
+            model.raise_version(operator, model.spec(operator).options["keepNumDims"])
             model.operators.remove(users[0])
             changed += 1
     return changed
 
 
 def remove_idle_reshapes(model: TFLiteModel) -> int:
-    """Remove every RESHAPE and EXPAND_DIMS that only brings back a shape that its values had before.
+    """Remove every RESHAPE, EXPAND_DIMS and SQUEEZE that only brings back a shape that its values had before.
 
     A stack of one-dimensional convolutions has two between each pair of them.
 
@@ -127,7 +124,7 @@ def remove_idle_reshapes(model: TFLiteModel) -> int:
     sources: dict[int, list[int]] = {}  # result of a view -> the tensors with the same values before it
     changed = 0
     for operator in model.operators:
-        if model.operator_name(operator) not in ("RESHAPE", "EXPAND_DIMS"):
+        if not model.spec(operator).views:
             continue
         result, sizes = operator.outputs[0], model.sizes(operator.outputs[0])
         sources[result] = [operator.inputs[0], *sources.get(operator.inputs[0], ())]

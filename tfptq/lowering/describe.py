@@ -28,13 +28,14 @@ def describe(
     place_of = emitted.model.places()
     tensors: dict[str, TensorBlocks] = {}
     for kernel, use in ((it, use) for it in kernels for use in it.uses):
-        name = emitted.kernel_names[use.operator]
+        written = emitted.kernels[use.operator]
+        name = written.codes
         if name in tensors:
             continue
         subgraph, index = place_of[name]
         tensors[name] = TensorBlocks.from_quantized_weight(
             kernel.in_file(use),
-            view=use.view,
+            view=written.view,
             tensor=index,
             tensor_name=name,
             layer=kernel.id.layer or name,

@@ -10,14 +10,14 @@
   Where nothing but softmaxes reads the sum, the mask is cut off instead (``tfptq.lowering.softmax_inputs``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from tfptq.core.affine import MOST_COARSENING, ActivationGrid, activation_grid
 from tfptq.lowering.grids import Range
-from tfptq.lowering.op_rules import FIXED_OUTPUT_GRIDS
-from tfptq.lowering.softmax_inputs import ARITHMETIC, MASKED_ROW, MOVING
+from tfptq.lowering.softmax_inputs import MASKED_ROW
+from tfptq.ops.operator_spec import Node
 from tfptq.tflite.model import TFLiteModel
 
 #: Largest ratio of an operand's step to the result's, or of the product of the factors' steps to that of the product.
@@ -47,15 +47,16 @@ def operators_losing_precision(
     Returns:
         Position -> reason.
     """
-    found, before_softmax = {}, _before_softmax(model)
+    found: dict[int, str] = {}
+    before_softmax = _before_softmax(model)
     for at in positions:
         operator = model.operators[at]
-        name = model.operator_name(operator)
-        if name in FIXED_OUTPUT_GRIDS:
-            codes = _width(ranges[operator.outputs[0]]) / FIXED_OUTPUT_GRIDS[name][bits].scale
+        spec, name = model.spec(operator), model.operator_name(operator)
+        if spec.fixed_grids:
+            codes = _width(ranges[operator.outputs[0]]) / spec.fixed_grids[bits].scale
             if codes < FEWEST_FIXED_CODES:
                 found[at] = f"{name} has results so small that they are {max(codes, 1):.0f} steps of its fixed grid"
-        if name not in ARITHMETIC:
+        if not spec.arithmetic:
             continue
         result = grids[operator.outputs[0]]
         steps = [_grid(model, index, grids, bits).scale for index in operator.inputs]
@@ -77,27 +78,36 @@ def inputs_to_scale_in_float(model: TFLiteModel, ranges: Mapping[int, Range]) ->
     Returns:
         Position -> reason to leave it in float.
     """
-    found, readers = {}, model.consumers()
-    for source in model.subgraph.inputs:
-        if not model.is_float(source):
-            continue
-        for at in readers.get(source, []):
-            chain, gain, index = [], np.float32(1.0), source
-            while at is not None and (constant := _constant_operand(model, model.operators[at], index)) is not None:
+    found: dict[int, str] = {}
+    readers = model.consumers()
+    for source in filter(model.is_float, model.subgraph.inputs):
+        for first in readers.get(source, []):
+            chain: list[int] = []
+            for at, gain, result in _scalings(model, readers, source, first):
                 chain.append(at)
-                gain = gain * constant if model.operator_name(model.operators[at]) == "MUL" else gain
-                index = model.operators[at].outputs[0]
-                if np.abs(gain).max() * _width(ranges[source]) > MOST_COARSENING * _width(ranges[index]):
+                if np.abs(gain).max() * _width(ranges[source]) > MOST_COARSENING * _width(ranges[result]):
                     reason = "scales and shifts an input whose channels differ too much for one grid"
                     found.update({each: f"{model.operator_name(model.operators[each])} {reason}" for each in chain})
-                following = readers.get(index, [])
-                at = following[0] if len(following) == 1 and index not in model.subgraph.outputs else None
     return found
 
 
-def _constant_operand(model: TFLiteModel, operator, index: int) -> np.ndarray | None:
+def _scalings(
+    model: TFLiteModel, readers: Mapping[int, list[int]], index: int, first: int
+) -> Iterator[tuple[int, np.ndarray, int]]:
+    """The operators in a row that scale and shift a tensor: position, factors so far, index of the result."""
+    at: int | None = first
+    gain = np.ones((), np.float32)
+    while at is not None and (constant := _constant_operand(model, model.operators[at], index)) is not None:
+        gain = gain * constant if model.operator_name(model.operators[at]) == "MUL" else gain
+        index = model.operators[at].outputs[0]
+        yield at, gain, index
+        following = readers.get(index, [])
+        at = following[0] if len(following) == 1 and index not in model.subgraph.outputs else None
+
+
+def _constant_operand(model: TFLiteModel, operator: Node, index: int) -> np.ndarray | None:
     """What is added to a tensor, or what multiplies it, if the operator does that with a constant."""
-    if model.operator_name(operator) not in ARITHMETIC:
+    if not model.spec(operator).arithmetic:
         return None
     others = [other for other in operator.inputs if other != index]
     return model.constant(others[0]) if len(others) == 1 and model.is_constant(others[0]) else None
@@ -115,7 +125,7 @@ def _grid(model: TFLiteModel, index: int, grids: Mapping[int, ActivationGrid], b
     return activation_grid(float(values.min()), float(values.max()), bits)
 
 
-def _loses_scores(model: TFLiteModel, operator, grids: Mapping[int, ActivationGrid]) -> bool:
+def _loses_scores(model: TFLiteModel, operator: Node, grids: Mapping[int, ActivationGrid]) -> bool:
     result = grids[operator.outputs[0]]
     if _span(result) < MASKED_ROW:
         return False
@@ -132,7 +142,7 @@ def _before_softmax(model: TFLiteModel) -> set[int]:
     """Tensors that a softmax reads, among others perhaps, directly or moved or through sums and products."""
     found: set[int] = set()
     for operator in reversed(model.operators):
-        name = model.operator_name(operator)
-        if name == "SOFTMAX" or (name in (*MOVING, *ARITHMETIC) and operator.outputs[0] in found):
+        spec = model.spec(operator)
+        if spec.name == "SOFTMAX" or ((spec.moves or spec.arithmetic) and operator.outputs[0] in found):
             found.update(operator.inputs)
     return found

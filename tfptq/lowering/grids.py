@@ -7,10 +7,9 @@ that grid.
 
 from collections.abc import Mapping
 
-from ai_edge_litert import schema_py_generated as schema
-
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
-from tfptq.lowering.op_rules import FIXED_OUTPUT_GRIDS, RULES, data_inputs
+from tfptq.ops.operator_spec import Node, OperatorSpec, OutputGrid
+from tfptq.ops.table import FUSED_FUNCTIONS
 from tfptq.tflite.model import TFLiteModel
 
 #: An input joins the grid of a concatenation when its range covers at least this share of the joint range: it then
@@ -19,13 +18,12 @@ JOIN_SHARE = 0.5
 
 #: Least maximum of a result of ReLU6: the code of 6 then stays far inside int32.
 LEAST_BOUNDED_MAXIMUM = 2.0**-20
-_BOUNDED = (schema.ActivationFunctionType.RELU6, schema.ActivationFunctionType.RELU_N1_TO_1)
 
 Range = tuple[float, float]
 
 
 def assign_grids(
-    model: TFLiteModel, integer_operators: list, ranges: Mapping[int, Range], bits: int
+    model: TFLiteModel, integer_operators: list[Node], ranges: Mapping[int, Range], bits: int
 ) -> dict[int, ActivationGrid]:
     """Grids of all activation tensors that operators on integers read or write.
 
@@ -38,58 +36,61 @@ def assign_grids(
 
     Returns:
         Tensor index -> grid; the model's inputs and outputs are among them, as they may be integers in any case, and
-        so are the constants that have a range. Two tensors of a ``"chain"`` operator always have the same grid. An
-        input of a ``"join"`` operator may have another grid than its output, and then needs a requantization; so may
-        an input that needs the zero point 0, when its grid is fixed.
+        so are the constants that have a range. Inputs and results of an operator with ``OutputGrid.SAME`` always share
+        one. An input of one with ``OutputGrid.JOINT`` may have another grid than its output, and then needs a
+        requantization; so may an input that needs the zero point 0, when its grid is fixed.
     """
     groups = _Groups({**ranges, **_least_ranges(model, integer_operators, ranges)})
-    for operator in integer_operators:
-        name = model.operator_name(operator)
-        if name in FIXED_OUTPUT_GRIDS:
-            groups.fix(operator.outputs[0], FIXED_OUTPUT_GRIDS[name][bits])
-    by_share = {"chain": [], "join": [], "no": []}
-    for operator in integer_operators:
-        by_share[RULES[model.operator_name(operator)].share].append(operator)
-    for operator in by_share["chain"]:
-        source = operator.inputs[data_inputs(model, operator)[0]]
-        for output in operator.outputs:
-            groups.join(source, output)
+    specs = [(operator, model.spec(operator)) for operator in integer_operators]
+    for operator, spec in specs:
+        if spec.fixed_grids:
+            groups.fix(operator.outputs[0], spec.fixed_grids[bits])
+    for operator, spec in specs:
+        if spec.output_grid is OutputGrid.SAME:
+            source = operator.inputs[spec.data_inputs(operator)[0]]
+            for output in operator.outputs:
+                groups.join(source, output)
     readers = model.consumers()
-    for operator in by_share["join"]:
-        _join(model, operator, groups, readers)
-    for operator in integer_operators:
-        for at in RULES[model.operator_name(operator)].symmetric:
+    for operator, spec in specs:
+        if spec.output_grid is OutputGrid.JOINT:
+            _join(model, operator, groups, readers)
+    for operator, spec in specs:
+        for at in spec.symmetric_inputs:
             if not model.is_constant(operator.inputs[at]):
                 groups.make_symmetric(operator.inputs[at])
     interface = {index for index in (*model.subgraph.inputs, *model.subgraph.outputs) if index in ranges}
     constants = {index for index in ranges if model.is_constant(index)}
     touched = {
         index
-        for operator in integer_operators
-        for index in (*operator.outputs, *(operator.inputs[at] for at in data_inputs(model, operator)))
+        for operator, spec in specs
+        for index in (*operator.outputs, *(operator.inputs[at] for at in spec.data_inputs(operator)))
         if not model.is_constant(index)
     }
     return {index: groups.grid(index, bits) for index in sorted(interface | constants | touched)}
 
 
-def _least_ranges(model: TFLiteModel, operators: list, ranges: Mapping[int, Range]) -> dict[int, Range]:
+def _least_ranges(model: TFLiteModel, operators: list[Node], ranges: Mapping[int, Range]) -> dict[int, Range]:
     """Wider ranges for results that are bounded by ReLU6 and its like but are almost always 0.
 
     Built-in kernels compute the code of the bound in int32 and refuse a scale under which it overflows.
     """
     bounded = {}
     for operator in operators:
-        function = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
-        if function in _BOUNDED or model.operator_name(operator) in ("RELU6", "RELU_N1_TO_1"):
+        fused = FUSED_FUNCTIONS.get(getattr(operator.builtinOptions, "fusedActivationFunction", 0))
+        if _is_bounded(model.spec(operator)) or (fused is not None and _is_bounded(fused)):
             low, high = ranges[operator.outputs[0]]
             bounded[operator.outputs[0]] = (low, max(high, LEAST_BOUNDED_MAXIMUM))
     return bounded
 
 
-def _join(model: TFLiteModel, operator, groups: "_Groups", readers: Mapping[int, list[int]]) -> None:
+def _is_bounded(spec: OperatorSpec) -> bool:
+    return spec.clamp is not None and spec.clamp[1] is not None
+
+
+def _join(model: TFLiteModel, operator: Node, groups: "_Groups", readers: Mapping[int, list[int]]) -> None:
     """Put the inputs of a concatenation and its like on the output's grid, where that does not hurt them."""
     output = operator.outputs[0]
-    inputs = [operator.inputs[at] for at in data_inputs(model, operator)]
+    inputs = [operator.inputs[at] for at in model.spec(operator).data_inputs(operator)]
     inputs = [index for index in inputs if not model.is_constant(index)]
     fixed = {groups.fixed(index) for index in inputs}
     low = min(groups.range(index)[0] for index in (*inputs, output))
@@ -102,7 +103,7 @@ def _join(model: TFLiteModel, operator, groups: "_Groups", readers: Mapping[int,
 
 
 def _read_elsewhere(
-    model: TFLiteModel, index: int, operator, groups: "_Groups", readers: Mapping[int, list[int]]
+    model: TFLiteModel, index: int, operator: Node, groups: "_Groups", readers: Mapping[int, list[int]]
 ) -> bool:
     """Whether a tensor or one on its grid is an output, or is read by an operator that leads off that grid."""
     members = groups.members(index)

@@ -8,7 +8,8 @@ import numpy as np
 from tfptq.config import PerChannel, QuantizationConfig
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.float_file.kernel import Kernel, KernelUse
-from tfptq.tflite.layouts.constants import half_scales
+from tfptq.lowering.choose_layout import LayoutPlan
+from tfptq.tflite.layouts import Layout
 
 #: What a kernel gets that is the weight of no Keras layer. No field of the model's config reaches it.
 CONVERTER_KERNEL_CONFIG = QuantizationConfig(PerChannel())
@@ -20,14 +21,14 @@ class KernelPlan:
 
     Attributes:
         config: config of its layer.
-        layout: layout, as far as it is known before the codes are.
+        layouts: layouts that it may get, as far as they are known before the codes are.
         rounding: method that rounds the weights.
         from_statistics: whether it is fitted on statistics of its inputs and outputs, and not on mean inputs alone.
         reason: why it is not although its config asks for that, or None.
     """
 
     config: QuantizationConfig
-    layout: str
+    layouts: LayoutPlan
     rounding: str = "nearest"
     from_statistics: bool = False
     reason: str | None = None
@@ -47,13 +48,13 @@ class QuantizedKernel(Kernel):
     plan: KernelPlan
     weight: QuantizedWeight
     bias_shift: np.ndarray
-    layout: str
+    layout: Layout
 
     @classmethod
     def of(cls, kernel: Kernel, plan: KernelPlan, weight: QuantizedWeight, bias_shift: np.ndarray) -> "QuantizedKernel":
         """A kernel with codes that every use can hold: where one flips signs, none without a mirror image."""
         fields = {field.name: getattr(kernel, field.name) for field in dataclasses.fields(Kernel)}
-        return cls(**fields, plan=plan, weight=weight, bias_shift=bias_shift, layout=plan.layout)
+        return cls(**fields, plan=plan, weight=weight, bias_shift=bias_shift, layout=plan.layouts.candidates[0])
 
     def float_values(self, use: KernelUse) -> tuple[np.ndarray, np.ndarray]:
         """Dequantized kernel ``[O, I, T]`` and bias ``[O]`` of one use, float32."""
@@ -66,4 +67,4 @@ class QuantizedKernel(Kernel):
     def in_file(self, use: KernelUse) -> QuantizedWeight:
         """Codes and scales as the file holds them for one use."""
         weight = use.stored_weight(self.weight)
-        return dataclasses.replace(weight, scales=half_scales(weight.scales)) if self.layout == "native" else weight
+        return dataclasses.replace(weight, scales=self.layout.stored_scales(weight.scales))

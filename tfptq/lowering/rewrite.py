@@ -14,9 +14,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.core.bias_correction import quantize_bias
-from tfptq.float_file.matching import WEIGHTED_OPERATORS, WeightedInputs
-from tfptq.lowering.op_rules import RULES, SHAPE_READERS, data_inputs, least_version
-from tfptq.tflite.model import TFLiteModel
+from tfptq.ops.operator_spec import OutputGrid, WeightedInputs
+from tfptq.ops.table import spec_of
+from tfptq.tflite.model import TFLiteModel, quantization_parameters
 
 _INTEGER_TYPE = {8: schema.TensorType.INT8, 16: schema.TensorType.INT16}
 _BIAS_TYPE = {8: np.int32, 16: np.int64}
@@ -148,7 +148,7 @@ class Lowering:
     # Operators.
 
     def _keep_float(self, operator) -> None:
-        if self.model.operator_name(operator) not in SHAPE_READERS:
+        if not self.model.spec(operator).reads_shape:
             operator.inputs = [self._as_float(index) for index in operator.inputs]
         self._operators.append(operator)
         for index in operator.outputs:
@@ -156,18 +156,18 @@ class Lowering:
                 self._float[index] = index
 
     def _lower(self, operator) -> None:
-        name = self.model.operator_name(operator)
-        joint = self.grids[operator.outputs[0]] if RULES[name].share == "join" else None
-        for at in data_inputs(self.model, operator):
+        spec = self.model.spec(operator)
+        joint = self.grids[operator.outputs[0]] if spec.output_grid is OutputGrid.JOINT else None
+        for at in spec.data_inputs(operator):
             index = operator.inputs[at]
-            symmetric = at in RULES[name].symmetric
+            symmetric = at in spec.symmetric_inputs
             if self.model.is_constant(index):
                 operator.inputs[at] = self._constant(index, joint, symmetric)
             else:
                 operator.inputs[at] = self._as_integer(index, self._symmetric(index) if symmetric else joint)
-        if name in WEIGHTED_OPERATORS:
-            self._place_kernel(operator, WEIGHTED_OPERATORS[name])
-        self.model.raise_version(operator, least_version(name, self.bits))
+        if spec.kernel is not None:
+            self._place_kernel(operator, spec.weights)
+        self.model.raise_version(operator, spec.version(self.bits))
         self._operators.append(operator)
         for index in operator.outputs:
             self._become_integer(index)
@@ -270,14 +270,4 @@ class Lowering:
         return self.model.add_constant(f"{self.model.name(index)}_int{self.bits}", grid.quantize(values), quantization)
 
     def _convert(self, name: str, source: int, target: int) -> None:
-        # Version 2 of QUANTIZE is the first that requantizes, version 2 of DEQUANTIZE the first that reads int8.
-        self._operators.append(self.model.new_operator(name, [source], [target], version=2 if self.bits == 8 else 3))
-
-
-def quantization_parameters(scales, zero_points, axis: int = 0):
-    """``QuantizationParametersT`` from scales and zero points."""
-    parameters = schema.QuantizationParametersT()
-    parameters.scale = np.asarray(scales, np.float32)
-    parameters.zeroPoint = np.asarray(zero_points, np.int64)
-    parameters.quantizedDimension = axis
-    return parameters
+        self._operators.append(self.model.new_operator(name, [source], [target], spec_of(name).version(self.bits)))

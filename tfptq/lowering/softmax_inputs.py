@@ -20,6 +20,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tfptq.ops.operator_spec import Node, OperatorSpec
 from tfptq.tflite.model import TFLiteModel
 
 #: Distance from the maximum of a row from which on values are nothing: exp(-20) = 2e-9.
@@ -29,9 +30,6 @@ REACH = 20.0
 MASKED_ROW = 500.0
 #: Factors of a constant mask other than 0 may differ by so much; 8-bit grids hold no smaller ones beside the largest.
 _LARGEST_RATIO = 256.0
-#: Operators whose results are some of the values of their first input.
-MOVING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "BROADCAST_TO", "TILE", "SLICE", "STRIDED_SLICE")
-ARITHMETIC = ("ADD", "SUB", "MUL")
 
 Limits = tuple[float, float]
 #: Limits of a tensor all of whose values count.
@@ -51,20 +49,20 @@ class SoftmaxInputs:
 
     def __init__(self, model: TFLiteModel):
         readers = model.consumers()
-        # (kind, inputs, output) from the last operator to the first: a reader comes before what it reads.
-        self._steps: list[tuple[str, tuple[int, ...], int]] = []
+        # (operator, inputs, output) from the last operator to the first: a reader comes before what it reads.
+        self._steps: list[tuple[OperatorSpec, tuple[int, ...], int]] = []
         limited: set[int] = set()
         refused = set(model.subgraph.outputs)
         for operator in reversed(model.operators):
-            name = model.operator_name(operator)
+            spec = model.spec(operator)
             inputs = [index for index in operator.inputs if model.is_float(index)]
-            starts = name == "SOFTMAX" or operator.outputs[0] in limited - refused
-            if not starts or not _passes_limits(name, operator):
+            starts = spec.name == "SOFTMAX" or operator.outputs[0] in limited - refused
+            if not starts or not _passes_limits(spec, operator):
                 refused.update(operator.inputs)
                 continue
-            if name in MOVING or name == "SOFTMAX":
+            if spec.moves or spec.name == "SOFTMAX":
                 inputs = inputs[:1]
-            self._steps.append((name, tuple(inputs), operator.outputs[0]))
+            self._steps.append((spec, tuple(inputs), operator.outputs[0]))
             limited.update(inputs)
         self._limited = limited - refused
         touched = {index for _, inputs, output in self._steps for index in (*inputs, output)}
@@ -73,7 +71,7 @@ class SoftmaxInputs:
         self.constants = {
             index: model.constant(index)
             for index in sorted(self._limited - self.tensors)
-            if all(model.operator_name(model.operators[at]) in ARITHMETIC for at in readers[index])
+            if all(model.spec(model.operators[at]).arithmetic for at in readers[index])
         }
         self._all_constants = {index: model.constant(index) for index in touched - self.tensors}
 
@@ -88,10 +86,10 @@ class SoftmaxInputs:
         """
         values = {**self._all_constants, **values}
         found: dict[int, Limits] = {}
-        for name, inputs, output in self._steps:
+        for spec, inputs, output in self._steps:
             operands = [values[index] for index in inputs]
             constant = [index in self._all_constants for index in inputs]
-            given = _given(name, operands, constant, values[output], found.get(output, NO_LIMITS))
+            given = _given(spec, operands, constant, values[output], found.get(output, NO_LIMITS))
             for index, (low, high) in zip(inputs, given, strict=True):
                 known = found.get(index)
                 # Several readers: what one of them can tell apart must stay.
@@ -99,31 +97,31 @@ class SoftmaxInputs:
         return {index: limits for index, limits in found.items() if index in self._limited}
 
 
-def _passes_limits(name: str, operator) -> bool:
+def _passes_limits(spec: OperatorSpec, operator: Node) -> bool:
     """Whether an operator's inputs have limits where its results have."""
-    if name == "SOFTMAX":
+    if spec.name == "SOFTMAX":
         return getattr(operator.builtinOptions, "beta", 1.0) == 1.0
     fused = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
-    return name in (*MOVING, *ARITHMETIC) and not fused
+    return (spec.moves or spec.arithmetic) and not fused
 
 
 def _given(
-    name: str, operands: list[np.ndarray], constant: list[bool], result: np.ndarray, limits: Limits
+    spec: OperatorSpec, operands: list[np.ndarray], constant: list[bool], result: np.ndarray, limits: Limits
 ) -> list[Limits]:
     """Limits of the operands of an operator whose result has limits."""
-    if name == "SOFTMAX":
+    if spec.name == "SOFTMAX":
         return [(_floor(operands[0]), math.inf)]
-    if name in MOVING:
+    if spec.moves:
         return [limits]
     low, high = limits
     first, second = operands
-    if name == "MUL":
+    if spec.name == "MUL":
         if constant == [False, True]:
             return _product_limits(first, second, result, limits)
         return _product_limits(second, first, result, limits)[::-1] if constant == [True, False] else [NO_LIMITS] * 2
     # An infinite limit stays one beside infinite operands.
     (least, most), (least_u, most_u) = _extremes(first), _extremes(second)
-    if name == "ADD":
+    if spec.name == "ADD":
         return [_sums(low, -most_u, high, -least_u), _sums(low, -most, high, -least)]
     return [_sums(low, least_u, high, most_u), _sums(least, -high, most, -low)]
 

@@ -19,6 +19,8 @@ import math
 
 import numpy as np
 
+from tfptq.ops.table import FUSED_FUNCTIONS
+
 #: Smallest exponent that is kept; below it every product of an int32 rounds to 0.
 LOWEST_EXPONENT = -31
 
@@ -111,7 +113,8 @@ def activation_range(kind: str, scale: float, zero_point: int) -> tuple[int, int
     Raises:
         ValueError: any other activation function.
     """
-    bounds = {"NONE": (None, None), "RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
+    clips = {spec.name: spec.clamp for spec in FUSED_FUNCTIONS.values() if spec.clamp is not None}
+    bounds = {"NONE": (None, None), **clips}
     if kind not in bounds:
         raise ValueError(f"the fused activation {kind} has no integer form here; there are {', '.join(bounds)}")
 

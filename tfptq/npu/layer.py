@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
-from tfptq.float_file.matching import WEIGHTED_OPERATORS
 from tfptq.npu.convolution import Geometry
 from tfptq.npu.fixed_point import activation_range
+from tfptq.ops.table import OPERATORS, spec_of
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor, enumeration_names
 from tfptq.tflite.stored_codes import stored_codes
@@ -82,17 +82,17 @@ def find_layers(model: Model, metadata: BlockMetadata) -> tuple[list[Layer], dic
             skipped[blocks.layer] = str(reason)
     for blocks in metadata.tensors:
         if id(blocks) not in reached:
-            skipped[blocks.layer] = (
-                f"no {', '.join(WEIGHTED_OPERATORS)} of the main subgraph reads {blocks.tensor_name!r}"
-            )
+            kinds = ", ".join(spec.name for spec in OPERATORS.values() if spec.kernel is not None)
+            skipped[blocks.layer] = f"no {kinds} of the main subgraph reads {blocks.tensor_name!r}"
     return layers, skipped
 
 
 def _kernel_blocks(graph: Subgraph, operator: Operator, described: dict[int, TensorBlocks]) -> TensorBlocks | None:
     """Metadata of the kernel that an operator reads, directly or through the operators that unpack it."""
-    if operator.kind not in WEIGHTED_OPERATORS or len(operator.inputs) <= WEIGHTED_OPERATORS[operator.kind].kernel:
+    spec = spec_of(operator.kind)
+    if spec.kernel is None or len(operator.inputs) <= spec.weights.kernel:
         return None
-    index = operator.inputs[WEIGHTED_OPERATORS[operator.kind].kernel]
+    index = operator.inputs[spec.weights.kernel]
     for _ in _UNPACKING:
         producer = graph.producers.get(index)
         if index in described or producer is None or producer.kind not in _UNPACKING or not producer.inputs:
@@ -105,7 +105,7 @@ def _layer(model: Model, position: int, operator: Operator, blocks: TensorBlocks
     graph = model.subgraphs[0]
     if operator.options is None or not operator.outputs:
         raise UnsupportedLayer(f"the {operator.kind} lacks options or outputs")
-    places = WEIGHTED_OPERATORS[operator.kind]
+    places = spec_of(operator.kind).weights
     _, bias, source = (operator.inputs[at] if at < len(operator.inputs) else -1 for at in places)
     into, out = _int8_source(graph, source), _int8_result(graph, operator.outputs[0])
     output_grid = _grid(graph.tensors[out])

@@ -26,14 +26,20 @@ from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
+from tfptq.lowering.choose_layout import (
+    CONVERTER_KERNEL_LAYOUTS,
+    plan_layout,
+    settle_layout,
+)
 from tfptq.lowering.describe import describe
-from tfptq.lowering.emit import IntegerPlan, emit, plan_integers
+from tfptq.lowering.emit import emit
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grids import Range
+from tfptq.lowering.plan import IntegerPlan, plan_integers
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
 from tfptq.prepare.network import FloatNetwork
 from tfptq.simulation.assign import simulated_grids
-from tfptq.tflite.layouts.choose import FLOAT_LAYOUTS, plan_layout, settle_layout
+from tfptq.tflite.layouts import Computes
 from tfptq.tflite.metadata import attach
 from tfptq.version import __version__
 
@@ -118,9 +124,9 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         differences = {**network.differences, "convert": check_float_file(float_file, network.model, few)}
     plans = plan_kernels(float_file, network.config)
     in_float = {
-        use.operator: f"layout {plans[kernel.id].layout} computes in float"
+        use.operator: f"layout {plans[kernel.id].layouts.candidates[0]} computes in float"
         for kernel in float_file.kernels
-        if kernel.id in plans and plans[kernel.id].layout in FLOAT_LAYOUTS
+        if kernel.id in plans and plans[kernel.id].layouts.computes is not Computes.INTEGER
         for use in kernel.uses
     }
     return Job(
@@ -154,10 +160,11 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
         own = _config_of(config, kernel.id)
         if own.skip:
             continue
-        operator = float_file.model.operator_name(float_file.model.operators[kernel.uses[0].operator])
-        # The converter's own kernels are ordinary 8-bit ones.
-        layout = "int8" if kernel.id.layer is None else plan_layout(kernel.id.layer, own, operator, kernel.shape)
-        plans[kernel.id] = KernelPlan(own, layout)
+        layouts = CONVERTER_KERNEL_LAYOUTS
+        if kernel.id.layer is not None:
+            operators = (float_file.model.operator_name(float_file.model.operators[it.operator]) for it in kernel.uses)
+            layouts = plan_layout(kernel.id.layer, own, operators, kernel.shape)
+        plans[kernel.id] = KernelPlan(own, layouts)
     return plans
 
 
@@ -234,7 +241,7 @@ def quantized_kernels(job: Job, plan: IntegerPlan) -> tuple[Kernel, ...]:
     """The kernels that get codes, with the uses that read these."""
     found = []
     for kernel in job.float_file.kernels:
-        stored = kernel.id in job.plans and job.plans[kernel.id].layout in FLOAT_LAYOUTS
+        stored = kernel.id in job.plans and job.plans[kernel.id].layouts.computes is not Computes.INTEGER
         uses = kernel.uses if stored else tuple(use for use in kernel.uses if use.operator in plan.operators)
         if uses:
             found.append(replace(kernel, uses=uses))
@@ -324,7 +331,7 @@ def _simulated_with(activations: Activations, plan: IntegerPlan) -> dict[int, Ac
 def with_layouts(kernels: Iterable[QuantizedKernel]) -> tuple[QuantizedKernel, ...]:
     """The kernels with the layouts that their codes allow."""
     return tuple(
-        replace(kernel, layout=settle_layout(kernel.id.owner, kernel.plan.layout, kernel.weight)) for kernel in kernels
+        replace(kernel, layout=settle_layout(kernel.id.owner, kernel.plan.layouts, kernel.weight)) for kernel in kernels
     )
 
 

@@ -13,12 +13,12 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import KernelId
 from tfptq.float_file.layer_operators import operators_of_layers, reads_weights
 from tfptq.layers import is_weighted, supports
-from tfptq.lowering.emit import IntegerPlan
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.prepare.reorder import ReorderedLayer
 from tfptq.report.compare import Pair, compare_with_float
 from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
-from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
+from tfptq.tflite.layouts import LAYOUTS
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96
@@ -151,10 +151,10 @@ def _layer_report(outcome: Outcome, kernel: QuantizedKernel, snrs: Mapping[int, 
         granularity=granularity_name(kernel.weight.scales),
         bits=kernel.weight.bits,
         rounding=kernel.plan.rounding,
-        layout=kernel.layout,
+        layout=kernel.layout.name,
         scales=kernel.weight.scales.count,
         bytes_before=4 * values.size + bias_bytes,
-        bytes_after=stored_bytes(kernel.layout, kernel.in_file(first), first.view) + bias_bytes,
+        bytes_after=kernel.layout.stored_bytes(kernel.in_file(first), first.view) + bias_bytes,
         weight_snr_db=signal_to_noise(values, kernel.weight.dequantize()),
         output_snr_db=min(ratios, default=None),
         noise_before=None if reordered is None else reordered.noise_before,
@@ -316,7 +316,7 @@ def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
     if budget is None:
         return
     known = [(kernel, kernel.uses[0]) for kernel in outcome.kernels if kernel.id.layer is not None]
-    stored = sum(code_bytes(kernel.layout, kernel.in_file(use), use.view) for kernel, use in known)
+    stored = sum(kernel.layout.code_bytes(kernel.in_file(use)) for kernel, use in known)
     if stored > budget:
         yield (
             f"the codes of the weights take {stored} bytes in the file, and budget_bytes={budget} of mixed_precision "
@@ -336,10 +336,10 @@ def _warnings(outcome: Outcome):
     if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
     uses = sum(len(kernel.uses) for kernel in outcome.kernels)
-    for layout, cost in COSTS.items():
-        count = sum(len(kernel.uses) for kernel in outcome.kernels if kernel.layout == layout)
-        if count:
-            yield f"{count} of {uses} kernels {cost}"
+    for layout in LAYOUTS:
+        count = sum(len(kernel.uses) for kernel in outcome.kernels if kernel.layout is layout)
+        if count and layout.cost is not None:
+            yield f"{count} of {uses} kernels {layout.cost}"
     for kernel in outcome.kernels:
         if kernel.id.layer is None:
             yield f"kernel {kernel.id.name!r} is no weight of a Keras layer; it is quantized per channel at 8 bits"

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfptq.core.decibels import decibels, powers
 from tfptq.float_file.float_file import FloatFile
-from tfptq.lowering.emit import IntegerPlan
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.tflite.interface import read_ends
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.model_reader import read_model

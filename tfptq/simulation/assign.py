@@ -14,9 +14,8 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
 from tfptq.graph.float_equality import model_outputs, relative_difference
 from tfptq.layers import QuantizedActivation, QuantizedVariable, QuantizeWrapper, wrappers
-from tfptq.lowering.emit import IntegerPlan
 from tfptq.lowering.grids import Range
-from tfptq.lowering.op_rules import FIXED_OUTPUT_GRIDS
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.runtime import TensorRunner
 
@@ -317,5 +316,5 @@ def _output_tensor(float_file: FloatFile, wrapper: QuantizeWrapper, use: KernelU
 def _written_tensor(float_file: FloatFile, use: KernelUse) -> int:
     """Result of a kernel, after an activation function of its own (such as LOGISTIC) where it has one."""
     readers = [float_file.model.operators[at] for at in float_file.model.consumers().get(use.output, [])]
-    alone = len(readers) == 1 and float_file.model.operator_name(readers[0]) in FIXED_OUTPUT_GRIDS
+    alone = len(readers) == 1 and bool(float_file.model.spec(readers[0]).fixed_grids)
     return readers[0].outputs[0] if alone else use.output

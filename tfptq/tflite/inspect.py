@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 
+from tfptq.ops.table import spec_of
 from tfptq.tflite.interface import EndRow, read_ends
 from tfptq.tflite.metadata import BlockMetadata, load_bytes, metadata_of
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, read_model
@@ -143,15 +144,15 @@ def _weights(model: Model, metadata: BlockMetadata):
             scales="WES" if blocks.is_shift_scaler else blocks.scale_kind,
             count=int(blocks.factors.size),
             block=blocks.block_shape,
-            layout=blocks.layout,
-            bytes=int(described_tensor(blocks, model).data.size),
+            layout=blocks.layout.name,
+            bytes=described_tensor(blocks, model).stored_bytes,
         )
 
 
 def _operator_type(graph: Subgraph, operator: Operator) -> str:
     """Type of the results; with the type of the first input where an operator converts."""
     result = graph.tensors[operator.outputs[0]].type if operator.outputs else "nothing"
-    if operator.kind not in ("QUANTIZE", "DEQUANTIZE", "CAST") or not operator.inputs or operator.inputs[0] < 0:
+    if not spec_of(operator.kind).converts or not operator.inputs or operator.inputs[0] < 0:
         return result
     source = graph.tensors[operator.inputs[0]].type
     return result if source == result else f"{source} -> {result}"

@@ -5,24 +5,24 @@ buffer that ``Model.metadata`` names ``TFPTQ_BLOCKS``, with one ``TensorBlocks``
 """
 
 import json
-import math
 import os
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
 from tfptq.core.affine import SCALE_KINDS
 from tfptq.tflite.flatbuffer import FormatError, read_message
-from tfptq.tflite.generated import blocks_generated as generated
+from tfptq.tflite.flatbuffer_writer import write_message
+from tfptq.tflite.layouts import LAYOUTS, Layout
 from tfptq.tflite.model_reader import Model, read_model
 from tfptq.tflite.schema import Schema, parse_schema
-from tfptq.tflite.tensor_blocks import GRANULARITIES, LAYOUTS, TensorBlocks
+from tfptq.tflite.tensor_blocks import GRANULARITIES, TensorBlocks
 
 __all__ = [
     "METADATA_KEY",
@@ -81,18 +81,14 @@ class BlockMetadata:
 
 def encode(metadata: BlockMetadata) -> bytes:
     """Write block metadata as a FlatBuffers message."""
-    root = generated.BlockMetadataT()
-    root.schemaVersion = metadata.schema_version
-    root.config, root.seed = metadata.config, metadata.seed
-    root.versions = []
-    for name, version in sorted(metadata.versions.items()):
-        entry = generated.VersionT()
-        entry.name, entry.version = name, version
-        root.versions.append(entry)
-    root.tensors = [_pack_tensor(blocks) for blocks in metadata.tensors]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(root.Pack(builder), file_identifier=blocks_schema().identifier)
-    return bytes(builder.Output())
+    root = {
+        "schema_version": metadata.schema_version,
+        "config": metadata.config,
+        "seed": metadata.seed,
+        "versions": [{"name": name, "version": version} for name, version in sorted(metadata.versions.items())],
+        "tensors": [_pack_tensor(blocks) for blocks in metadata.tensors],
+    }
+    return write_message(root, blocks_schema())
 
 
 def decode(message: bytes) -> BlockMetadata:
@@ -153,27 +149,38 @@ def metadata_of(model: Model) -> BlockMetadata | None:
     return decode(bytes(model.buffers[buffers[0]])) if buffers else None
 
 
-def _pack_tensor(blocks: TensorBlocks) -> generated.TensorBlocksT:
-    entry = generated.TensorBlocksT()
-    entry.subgraph, entry.tensor = blocks.subgraph, blocks.tensor
-    entry.tensorName, entry.layer, entry.bits = blocks.tensor_name, blocks.layer, blocks.bits
-    entry.granularity = GRANULARITIES.index(blocks.granularity)
-    entry.scaleKind = SCALE_KINDS.index(blocks.scale_kind)
-    entry.layout = LAYOUTS.index(blocks.layout)
-    entry.shape = np.asarray(blocks.shape, np.uint32)
-    entry.outputAxis = blocks.output_axis
-    entry.inputAxes = np.asarray(blocks.input_axes, np.uint32)
-    entry.blockOutputs, entry.blockInputs = blocks.block_shape
-    entry.base = blocks.base.astype(np.float32)
-    if blocks.scale_kind == "float":
-        entry.floatFactors = blocks.factors.astype(np.float32).ravel()
-    else:
-        entry.integerFactors = blocks.factors.astype(np.int8).ravel()
-    if blocks.codes is not None:
-        entry.codes = blocks.codes.astype(np.int8).ravel()
-    if blocks.permutation is not None:
-        entry.permutation = blocks.permutation.astype(np.uint32)
-    return entry
+def _pack_tensor(blocks: TensorBlocks) -> dict[str, Any]:
+    factors = "float_factors" if blocks.scale_kind == "float" else "integer_factors"
+    return {
+        "subgraph": blocks.subgraph,
+        "tensor": blocks.tensor,
+        "tensor_name": blocks.tensor_name,
+        "layer": blocks.layer,
+        "bits": blocks.bits,
+        "granularity": GRANULARITIES.index(blocks.granularity),
+        "scale_kind": SCALE_KINDS.index(blocks.scale_kind),
+        "layout": _layout_numbers()[blocks.layout.format_name],
+        "shape": blocks.shape,
+        "output_axis": blocks.output_axis,
+        "input_axes": blocks.input_axes,
+        "block_outputs": blocks.block_shape[0],
+        "block_inputs": blocks.block_shape[1],
+        "base": blocks.base,
+        factors: blocks.factors.ravel(),
+        "permutation": blocks.permutation,
+    }
+
+
+def _layout_numbers() -> dict[str, int]:
+    return blocks_schema().enums["Layout"][1]
+
+
+def _layout_of(number: int, layer: str) -> Layout:
+    """The first layout that is described by a member of the enumeration."""
+    for layout in LAYOUTS:
+        if _layout_numbers()[layout.format_name] == number:
+            return layout
+    raise FormatError(f"block metadata of layer {layer!r}: unknown layout {number}")
 
 
 def _unpack_tensor(entry: SimpleNamespace) -> TensorBlocks:
@@ -189,7 +196,7 @@ def _unpack_tensor(entry: SimpleNamespace) -> TensorBlocks:
         layer=entry.layer,
         bits=entry.bits,
         scale_kind=member(SCALE_KINDS, entry.scale_kind, "scale kind"),
-        layout=member(LAYOUTS, entry.layout, "layout"),
+        layout=_layout_of(entry.layout, entry.layer),
         shape=shape,
         output_axis=entry.output_axis,
         input_axes=tuple(int(axis) for axis in entry.input_axes),
@@ -197,7 +204,6 @@ def _unpack_tensor(entry: SimpleNamespace) -> TensorBlocks:
         base=entry.base,
         factors=_unpack_factors(entry, shape),
         subgraph=entry.subgraph,
-        codes=_unpack_codes(entry, shape),
         permutation=entry.permutation.astype(np.int64) if entry.permutation.size else None,
     )
     if blocks.granularity != member(GRANULARITIES, entry.granularity, "granularity"):
@@ -219,11 +225,3 @@ def _unpack_factors(entry: SimpleNamespace, shape: tuple[int, ...]) -> np.ndarra
     if rows < 1 or factors.size % rows:
         raise FormatError(f"block metadata of layer {entry.layer!r}: {factors.size} factors in {rows} rows")
     return factors.reshape(rows, -1)
-
-
-def _unpack_codes(entry: SimpleNamespace, shape: tuple[int, ...]) -> np.ndarray | None:
-    if not entry.codes.size:
-        return None
-    if entry.codes.size != math.prod(shape):
-        raise FormatError(f"block metadata of layer {entry.layer!r}: {entry.codes.size} codes for the shape {shape}")
-    return entry.codes.reshape(shape)

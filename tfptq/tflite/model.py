@@ -14,6 +14,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.base.text import unique_name
+from tfptq.ops.operator_spec import OperatorSpec
+from tfptq.ops.table import spec_of
 from tfptq.tflite.model_reader import OPERATOR_NAMES
 
 #: TensorType of the schema -> numpy dtype, for the types whose buffers we read or write.
@@ -52,20 +54,10 @@ class TFLiteModel:
         self._names = {_text(tensor.name) for subgraph in self.root.subgraphs for tensor in subgraph.tensors}
 
     def copy(self) -> "TFLiteModel":
-        """A model that can be edited without changing this one; constants are shared."""
+        """A model that can be edited without changing this one; the bytes of constants are shared."""
         twin = object.__new__(TFLiteModel)
-        twin.root, twin._names = copy.copy(self.root), set(self._names)
-        twin.root.subgraphs = [copy.copy(subgraph) for subgraph in self.root.subgraphs]
-        for subgraph in twin.root.subgraphs:
-            subgraph.tensors = [copy.copy(tensor) for tensor in subgraph.tensors]
-            subgraph.operators = [copy.copy(operator) for operator in subgraph.operators]
-            for operator in subgraph.operators:
-                operator.inputs, operator.outputs = list(operator.inputs), list(operator.outputs)
-        for field in ("buffers", "operatorCodes", "metadata", "signatureDefs"):
-            values = getattr(self.root, field)
-            # Entries of buffers and operator codes never change in place; those of the other two do.
-            shared = field in ("buffers", "operatorCodes")
-            setattr(twin.root, field, list(values) if shared and values is not None else copy.deepcopy(values))
+        shared = {id(buffer.data): buffer.data for buffer in self.root.buffers}  # never edited in place
+        twin.root, twin._names = copy.deepcopy(self.root, shared), set(self._names)
         return twin
 
     @property
@@ -110,6 +102,10 @@ class TFLiteModel:
         """Name of an operator's kind, such as ``CONV_2D``."""
         code = self.root.operatorCodes[operator.opcodeIndex]
         return OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    def spec(self, operator) -> OperatorSpec:
+        """What is known of an operator's kind."""
+        return spec_of(self.operator_name(operator))
 
     def is_constant(self, index: int) -> bool:
         """Whether a tensor's values stand in the file."""
@@ -296,6 +292,15 @@ class TFLiteModel:
         finally:
             self.root.buffers = buffers
         return bytes(builder.Output())
+
+
+def quantization_parameters(scales, zero_points, axis: int = 0):
+    """``QuantizationParametersT`` from scales and zero points."""
+    parameters = schema.QuantizationParametersT()
+    parameters.scale = np.asarray(scales, np.float32)
+    parameters.zeroPoint = np.asarray(zero_points, np.int64)
+    parameters.quantizedDimension = axis
+    return parameters
 
 
 class _SharingBuilder(flatbuffers.Builder):

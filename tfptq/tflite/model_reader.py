@@ -94,6 +94,11 @@ class Tensor:
     quantized_dimension: int
     blockwise: tuple[int, int] | None
 
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the constant; 0 when it is none."""
+        return 0 if self.data is None else int(self.data.size)
+
     def values(self) -> np.ndarray:
         """Elements of a constant in its shape; INT4 comes unpacked as int8.
 

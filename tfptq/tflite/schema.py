@@ -2,8 +2,9 @@
 
 The parsed schema drives the bounds-checked reader (``flatbuffer.py``) and the generator of the C++ reader, so that
 the ``.fbs`` text stays the one source of the format. Understood are enumerations, unions, tables with scalars,
-strings, vectors, tables and union members, defaults, ``(id: n)``, ``file_identifier`` and ``root_type``. Field ``k``
-of a table has the slot ``k`` unless it names one; a union takes two slots, its type and its value.
+strings, vectors, tables and union members, defaults, ``(id: n)``, ``(deprecated)``, ``file_identifier`` and
+``root_type``. Field ``k`` of a table has the slot ``k`` unless it names one; a union takes two slots, its type and its
+value. A deprecated field keeps its slot and is neither read nor written.
 """
 
 import re
@@ -100,16 +101,19 @@ def _members(body: str, first: int = 0) -> dict[str, int]:
     return members
 
 
-_FIELD = re.compile(r"(\w+)\s*:\s*(\[?)(\w+)\]?\s*(?:=\s*(-?[\w.]+))?\s*(?:\(\s*id\s*:\s*(\d+)\s*\))?\s*;")
+_FIELD = re.compile(
+    r"(\w+)\s*:\s*(\[?)(\w+)\]?\s*(?:=\s*(-?[\w.]+))?\s*(?:\(\s*(?:id\s*:\s*(\d+)|(deprecated))\s*\))?\s*;"
+)
 
 
 def _fields(body: str, unions: dict) -> tuple[Field, ...]:
-    fields, slot = [], -1
-    for name, bracket, type_name, default, number in _FIELD.findall(body):
+    fields, slot, found = [], -1, _FIELD.findall(body)
+    for name, bracket, type_name, default, number, deprecated in found:
         slot = int(number) if number else slot + (2 if type_name in unions else 1)
         value = {"": 0, "true": 1, "false": 0}.get(default)
-        fields.append(Field(name, slot, type_name, bool(bracket), float(default) if value is None else value))
-    if len(fields) != body.count(";"):
+        if not deprecated:
+            fields.append(Field(name, slot, type_name, bool(bracket), float(default) if value is None else value))
+    if len(found) != body.count(";"):
         raise ValueError(f"cannot understand all fields of the table {{{body}}}")
     return tuple(fields)
 

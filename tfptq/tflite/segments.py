@@ -8,14 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from ai_edge_litert import schema_py_generated as schema
 
+from tfptq.ops.table import FUSED_FUNCTIONS
 from tfptq.tflite.model import TFLiteModel
-
-_ACTIVATION_OPERATORS = {
-    schema.ActivationFunctionType.RELU: "RELU",
-    schema.ActivationFunctionType.RELU6: "RELU6",
-    schema.ActivationFunctionType.RELU_N1_TO_1: "RELU_N1_TO_1",
-    schema.ActivationFunctionType.TANH: "TANH",
-}
 
 
 def unfuse_activations(model: TFLiteModel, positions: Iterable[int]) -> dict[int, int]:
@@ -30,17 +24,18 @@ def unfuse_activations(model: TFLiteModel, positions: Iterable[int]) -> dict[int
         one is what the activation function writes.
     """
     wanted = set(positions)
-    operators, moved = [], {}
+    operators: list = []
+    moved: dict[int, int] = {}
     for at, operator in enumerate(model.operators):
         moved[at] = len(operators)
         operators.append(operator)
         function = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
-        if at in wanted and function in _ACTIVATION_OPERATORS:
+        if at in wanted and function in FUSED_FUNCTIONS:
             output = operator.outputs[0]
             name = f"{model.name(output)}/before_activation"
             inner = model.add_activation_like(output, name, schema.TensorType.FLOAT32)
             operator.outputs, operator.builtinOptions.fusedActivationFunction = [inner], 0
-            operators.append(model.new_operator(_ACTIVATION_OPERATORS[function], [inner], [output]))
+            operators.append(model.new_operator(FUSED_FUNCTIONS[function].name, [inner], [output]))
     model.operators[:] = operators
     return moved
 

@@ -16,8 +16,8 @@ import numpy as np
 from tfptq.core.affine import LARGEST_MULTIPLIER, LARGEST_SHIFT, SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite.flatbuffer import FormatError
+from tfptq.tflite.layouts import Computes, Layout
 
-LAYOUTS = ("int8", "int4", "native", "inline", "composite", "float32")
 GRANULARITIES = ("tensor", "channel", "block")
 
 
@@ -31,7 +31,7 @@ class TensorBlocks:
         layer: name of the Keras layer.
         bits: width of the codes.
         scale_kind: ``"float"``, ``"integer"`` or ``"shift"``, see ``BlockScales``.
-        layout: one of ``LAYOUTS``; how the tensor holds the codes.
+        layout: how the tensor holds the codes.
         shape: shape in which the weighted operator reads the kernel.
         output_axis: axis of the output channels.
         input_axes: axes that together number the input channels, the last fastest; none: one input channel.
@@ -39,7 +39,6 @@ class TensorBlocks:
         base: float32 ``[V]`` or ``[1]``.
         factors: ``[V, H]``; float32 for ``float``, int8 for the others.
         subgraph: index of the subgraph.
-        codes: int8 array of ``shape`` in the layout ``float32``; None in all others, whose tensor holds the codes.
         permutation: int64 ``[O]``, the original channel at each place, or None. Information only.
     """
 
@@ -48,7 +47,7 @@ class TensorBlocks:
     layer: str
     bits: int
     scale_kind: str
-    layout: str
+    layout: Layout
     shape: tuple[int, ...]
     output_axis: int
     input_axes: tuple[int, ...]
@@ -56,7 +55,6 @@ class TensorBlocks:
     base: np.ndarray
     factors: np.ndarray
     subgraph: int = 0
-    codes: np.ndarray | None = None
     permutation: np.ndarray | None = None
 
     def __post_init__(self):
@@ -71,19 +69,10 @@ class TensorBlocks:
         tensor: int,
         tensor_name: str,
         layer: str,
-        layout: str,
+        layout: Layout,
         subgraph: int = 0,
     ) -> "TensorBlocks":
-        """Describe a ``QuantizedWeight`` that lies in a tensor.
-
-        Args:
-            weight: codes and scales.
-            view: the way from the kernel that the weighted operator reads to the canonical view of ``weight``.
-            tensor: see the attributes of the class, like all that follow.
-            tensor_name: name of the tensor.
-            layer: name of the Keras layer.
-            layout: how the tensor holds the codes.
-            subgraph: index of the subgraph.
+        """Describe a ``QuantizedWeight`` whose kernel an operator reads in the shape of ``view``.
 
         Raises:
             FormatError: the description contradicts itself.
@@ -104,7 +93,6 @@ class TensorBlocks:
             base=np.asarray(scales.base, np.float32),
             factors=np.asarray(scales.factors, np.float32 if scales.kind == "float" else np.int8),
             subgraph=subgraph,
-            codes=view.from_view(weight.codes) if layout == "float32" else None,
             permutation=None if weight.permutation is None else np.asarray(weight.permutation, np.int64),
         )
 
@@ -178,7 +166,6 @@ def _check(blocks: TensorBlocks) -> None:
     rank = len(blocks.shape)
     require(blocks.bits in WEIGHT_BITS, f"{blocks.bits} bits; there are {WEIGHT_BITS}")
     require(blocks.scale_kind in SCALE_KINDS, f"unknown scale kind {blocks.scale_kind!r}")
-    require(blocks.layout in LAYOUTS, f"unknown layout {blocks.layout!r}")
     require(blocks.subgraph >= 0 and blocks.tensor >= 0, "negative index")
     require(1 <= rank <= 8 and all(size >= 1 for size in blocks.shape), f"impossible shape {blocks.shape}")
     axes = (blocks.output_axis, *blocks.input_axes)
@@ -189,12 +176,9 @@ def _check(blocks: TensorBlocks) -> None:
     require(blocks.factors.shape == (rows, columns), f"factors {blocks.factors.shape}, expected {(rows, columns)}")
     require(blocks.base.shape in ((1,), (rows,)), f"base of shape {blocks.base.shape}, expected 1 or {rows} entries")
     _check_scales(blocks, require)
-    in_metadata = blocks.layout == "float32"
-    require((blocks.codes is not None) == in_metadata, "codes belong in the metadata for the layout float32 only")
-    if blocks.codes is not None:
-        require(blocks.codes.shape == blocks.shape, f"codes of shape {blocks.codes.shape}, expected {blocks.shape}")
-    blockwise_float = blocks.scale_kind == "float" and columns > 1
-    require(not (blockwise_float and blocks.layout in ("int8", "int4")), f"float blocks cannot lie in {blocks.layout}")
+    on_integers = blocks.layout.computes is Computes.INTEGER
+    no_multiples = blocks.scale_kind == "float" and columns > 1
+    require(not (no_multiples and on_integers), f"float blocks cannot lie in {blocks.layout.name}")
     if blocks.permutation is not None:
         right_length = blocks.permutation.shape == (outputs,)
         require(

@@ -1,12 +1,39 @@
 """Layouts: the ways in which the codes of one kernel can lie in the file, each with the same weights.
 
-* ``int8``: an ordinary int8 constant with a scale per output channel, codes times integer multipliers. Runs on every
-  kernel and delegate at full speed.
-* ``int4``: the same, two codes a byte, where they fit. Stock CPU kernels for INT4 convolutions are 7 to 20 times slower
-  than those for INT8.
-* ``native``: FULLY_CONNECTED with ``BlockwiseQuantization``. Computes on activations that are quantized at run time.
-* ``inline``: constant -> DEQUANTIZE -> MUL(block scales) -> RESHAPE -> the operator, in float.
-* ``composite``: the same inside a STABLEHLO_COMPOSITE that an NPU compiler can match.
-
-``choose`` says which layouts a layer can have; the other modules write them.
+One module per layout; ``tfptq.lowering.choose_layout`` chooses among them. To add one, write a subclass of ``Layout``
+in a module of its own and append its instance to ``LAYOUTS``; if compilers have to know it, name it in
+``docs/format.md`` and ``blocks.fbs`` first.
 """
+
+from tfptq.tflite.layouts.base import POLICIES, Computes, KernelSite, Layout, LayoutError, LayoutRequest, WrittenKernel
+from tfptq.tflite.layouts.composite import COMPOSITE
+from tfptq.tflite.layouts.inline import INLINE
+from tfptq.tflite.layouts.int4 import INT4
+from tfptq.tflite.layouts.int8 import INT8
+from tfptq.tflite.layouts.native import NATIVE
+
+__all__ = [
+    "COMPOSITE",
+    "INLINE",
+    "INT4",
+    "INT8",
+    "LAYOUTS",
+    "NATIVE",
+    "POLICIES",
+    "Computes",
+    "KernelSite",
+    "Layout",
+    "LayoutError",
+    "LayoutRequest",
+    "WrittenKernel",
+    "layout_named",
+]
+
+#: Every layout, in the order in which messages and reports name them.
+LAYOUTS: tuple[Layout, ...] = (INT8, INT4, NATIVE, INLINE, COMPOSITE)
+_BY_NAME = {layout.name: layout for layout in LAYOUTS}
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of a name; raises KeyError for policies and unknown names."""
+    return _BY_NAME[name]

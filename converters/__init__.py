@@ -1,1 +1,0 @@
-"""Programs on the command line: each parses flags, calls ``tfptq`` and prints."""

@@ -1,0 +1,332 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from tfptq import quantize
+from tfptq.cli import convert as program
+from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Rounding, override
+from tfptq.report import Report
+from tfptq.tflite.inspect import inspect
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "converters" / "keras_to_tflite.py"
+
+
+def convert(files, output, *flags, model="net.keras", data="samples.npy"):
+    return program.main(
+        [
+            "keras_to_tflite.py",
+            f"--model={files / model}",
+            f"--calibration_data={files / data}",
+            f"--output={output}",
+            "--samples=64",
+            *flags,
+        ]
+    )
+
+
+def accuracy(path, digits):
+    interpreter = Interpreter(model_path=str(path))
+    runner = interpreter.get_signature_runner()
+    (name,), (output,) = runner.get_input_details(), runner.get_output_details()
+    scores = np.concatenate([runner(**{name: image[None]})[output] for image in digits.x_test])
+    return np.mean(scores.argmax(axis=1) == digits.y_test)
+
+
+@pytest.mark.parametrize("model", ["net.keras", "net.h5"])
+def test_file_works_and_report_is_printed(files, digits, tmp_path, capfd, model):
+    assert convert(files, tmp_path / "net.tflite", model=model) == 0
+    out = capfd.readouterr().out
+    assert out.startswith("digits_dense: 2 layers quantized with w8a8_shift, 64 calibration samples, seed 0\n")
+    assert out.endswith(f"wrote {tmp_path / 'net.tflite'}\n")
+    assert accuracy(tmp_path / "net.tflite", digits) > 0.95
+
+
+def test_preset_types_and_json_report(files, tmp_path):
+    output, report = tmp_path / "net.tflite", tmp_path / "report.json"
+    flags = ("--preset=w8a8_channel", "--input_type=int8", "--output_type=uint8", f"--report={report}", "--seed=5")
+    assert convert(files, output, *flags) == 0
+    interpreter = Interpreter(model_path=str(output))
+    assert interpreter.get_input_details()[0]["dtype"] == np.int8
+    assert interpreter.get_output_details()[0]["dtype"] == np.uint8
+    parsed = Report.from_json(report.read_text())
+    assert parsed.preset == "w8a8_channel (changed: input_type, output_type)"
+    assert parsed.seed == 5 and parsed.file_bytes == output.stat().st_size
+
+
+def test_config_file_and_text_report(files, tmp_path):
+    config = QuantizationConfig.from_preset("w8a8_channel").replace(overrides=(override("probabilities", skip=True),))
+    (tmp_path / "config.json").write_text(config.to_json())
+    report = tmp_path / "report.txt"
+    assert convert(files, tmp_path / "net.tflite", f"--config={tmp_path / 'config.json'}", f"--report={report}") == 0
+    assert ": 1 layer quantized" in report.read_text() and "left in float:\n  probabilities" in report.read_text()
+
+
+@pytest.fixture(scope="module")
+def simulation(files, digits, digits_dense):
+    """``simulation.keras`` among the files: 4-bit weights, and every output shifted."""
+    config = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, output_type="int8")
+    result = quantize.quantize_keras_model(digits_dense, digits.x_train[:64], config, progress=False)
+    result.keras_model.save(files / "simulation.keras")
+    return result
+
+
+def test_a_simulation_is_written_as_it_is(files, simulation, tmp_path, capfd):
+    output = tmp_path / "net.tflite"
+    assert convert(files, output, "--set=layout=int8", "--input_type=uint8", model="simulation.keras") == 0
+    assert {(row.bits, row.layout) for row in inspect(output).weights} == {(4, "int8")}
+    interpreter = Interpreter(model_path=str(output))
+    assert interpreter.get_input_details()[0]["dtype"] == np.uint8
+    assert interpreter.get_output_details()[0]["dtype"] == np.int8
+    assert convert(files, output, "--preset=w8a8_channel", model="simulation.keras") == 0
+    assert Interpreter(model_path=str(output)).get_output_details()[0]["dtype"] == np.float32
+    capfd.readouterr()
+    assert convert(files, output, f"--checkpoint_dir={tmp_path}", model="simulation.keras") == 2
+    assert "--checkpoint_dir is for fitting weights" in capfd.readouterr().err
+
+
+def config_of(path):
+    return QuantizationConfig.from_json(json.dumps(inspect(path).config))
+
+
+def test_set_changes_fields_of_a_preset(files, tmp_path):
+    changes = {
+        "layout": ("int8", "int8"),
+        "multipliers": ("2,3,4,6", (2, 3, 4, 6)),
+        "rounding": ("nearest", Rounding("nearest")),
+        "weight_scale": ("mse", "mse"),
+        "granularity": ('{"type": "PerBlock", "input_blocks": 2}', PerBlock(input_blocks=2)),
+        "overrides": ('[{"pattern": "hidden", "changes": {"skip": true}}]', (override("hidden", skip=True),)),
+    }
+    flags = [f"--set={name}={text}" for name, (text, _) in changes.items()]
+    output = tmp_path / "net.tflite"
+    assert convert(files, output, "--preset=w4a8_block", "--set=layout=speed", *flags) == 0
+    wanted = {name: value for name, (_, value) in changes.items()}
+    assert config_of(output) == QuantizationConfig.from_preset("w4a8_block").replace(**wanted)
+    # The flags of one call do not stay for the next.
+    assert convert(files, output) == 0
+    assert config_of(output) == QuantizationConfig.from_preset("w8a8_shift")
+
+
+def test_set_changes_fields_of_a_config_file_and_fields_that_go_together(files, tmp_path):
+    (tmp_path / "config.json").write_text(QuantizationConfig.from_preset("w8a8_shift").to_json())
+    flags = (f"--config={tmp_path / 'config.json'}", "--set=granularity=PerChannel", "--set=scaler=float")
+    assert convert(files, tmp_path / "net.tflite", *flags) == 0
+    found = config_of(tmp_path / "net.tflite")
+    assert found.granularity == PerChannel() and found.scaler == "float" and found.weight_scale == "mse"
+
+
+def test_16_bit_inputs_and_outputs(files, tmp_path):
+    output = tmp_path / "net.tflite"
+    assert convert(files, output, "--set=activation_bits=16", "--input_type=int16", "--output_type=int16") == 0
+    interpreter = Interpreter(model_path=str(output))
+    assert interpreter.get_input_details()[0]["dtype"] == np.int16
+    assert interpreter.get_output_details()[0]["dtype"] == np.int16
+
+
+def test_checkpoint_dir_and_max_memory(files, tmp_path, capfd):
+    flags = (f"--checkpoint_dir={tmp_path / 'work'}", "--max_memory=1000000")
+    first, second = tmp_path / "first.tflite", tmp_path / "second.tflite"
+    assert convert(files, first, *flags) == 0
+    assert sorted(path.name for path in (tmp_path / "work").glob("*.npz")) == ["weight_0000.npz", "weight_0001.npz"]
+    assert convert(files, second, *flags) == 0
+    assert first.read_bytes() == second.read_bytes()
+    capfd.readouterr()
+    assert convert(files, second, *flags, "--seed=1") == 1
+    assert "holds a run with another model, config, seed or dataset" in capfd.readouterr().err
+
+
+def test_max_memory_reaches_the_library(files, tmp_path, monkeypatch):
+    seen = {}
+    genuine = quantize.quantize_keras_model
+    monkeypatch.setattr(quantize, "quantize_keras_model", lambda *a, **k: seen.update(k) or genuine(*a, **k))
+    assert convert(files, tmp_path / "net.tflite", "--max_memory=12345678") == 0
+    assert seen["max_memory"] == 12345678
+    seen.clear()
+    assert convert(files, tmp_path / "net.tflite") == 0
+    assert "max_memory" not in seen and seen["checkpoint_dir"] is None
+
+
+def test_html_report(files, tmp_path):
+    report = tmp_path / "report.html"
+    assert convert(files, tmp_path / "net.tflite", f"--report={report}") == 0
+    text = report.read_text()
+    assert text.startswith("<!DOCTYPE html>") and "probabilities" in text
+
+
+def test_image_folder(files, tmp_path, digits, capfd):
+    from PIL import Image
+
+    for index, image in enumerate(digits.x_train[:20]):
+        pixels = np.rint(image[..., 0] * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    output = tmp_path / "net.tflite"
+    assert convert(Path("/"), output, "--preprocessing=unit", model=files / "net.keras", data=tmp_path) == 0
+    assert "20 calibration samples" in capfd.readouterr().out
+    assert accuracy(output, digits) > 0.95
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (("--preset=w9a9",), "value should be one of <w8a8_shift|"),
+        (("--preset=w8a8_layer", "--config=c.json"), "give --preset or --config, not both"),
+        (("--report=r.pdf",), "must end in .html, .json, .txt"),
+        (("--set=layout",), "--set=layout is no name=value"),
+        (("--set==int8",), "is no name=value"),
+        (("--input_type=int16",), "input_type (with activation_bits=8) is 'int16'"),
+        (("--set=colour=1",), "config field is 'colour'; it must be one of 'granularity'"),
+        (("--set=colour.hue=1",), "config field is 'colour.hue'; it must be one of 'granularity'"),
+        (("--set=layout.x=1",), "--set=layout.x: the field 'layout' has no parts"),
+        (("--set=rounding.colour=1",), "Rounding has no 'colour'"),
+        (("--preprocessing=unit",), "--preprocessing=unit is for folders of images"),
+        (("--set=layout=int9",), "layout is 'int9'; it must be one of 'size', 'speed', 'int8'"),
+        (("--set=granularity=PerPixel",), "granularity.type is 'PerPixel'"),
+        (("--set=weight_bits={4}",), "weight_bits is '{4}'; it must be of the type int"),
+        (("--max_memory=-1",), "-1 is not a non-negative integer"),
+        (("--seed=-3",), "-3 is not a non-negative integer"),
+        (("--samples=-1",), "-1 is not a non-negative integer"),
+        (("extra",), "unexpected argument 'extra'"),
+        (("--colour",), "Unknown command line flag 'colour'"),
+    ],
+)
+def test_wrong_command_lines(files, tmp_path, capfd, flags, message):
+    assert convert(files, tmp_path / "net.tflite", *flags) == 2
+    out, err = capfd.readouterr()
+    assert message in err and err.count("\n") == 1 and out == ""
+
+
+def test_set_changes_a_part_of_a_field_and_leaves_the_others(files, tmp_path):
+    flags = ("--preset=w4a8_mixed", "--set=rounding.steps=20", "--set=mixed_precision.bits=3,4")
+    assert convert(files, tmp_path / "net.tflite", *flags, "--set=calibration.method=percentile") == 0
+    config = inspect(tmp_path / "net.tflite").config
+    assert (config["rounding"]["method"], config["rounding"]["steps"]) == ("attention", 20)
+    assert (config["mixed_precision"]["bits"], config["mixed_precision"]["average_bits"]) == ([3, 4], 4.0)
+    assert config["calibration"]["method"] == "percentile"
+
+
+def test_set_drops_what_loses_its_effect_and_refuses_what_is_named(files, tmp_path, capfd):
+    flags = ("--preset=w4a8_channel", "--set=weight_bits=8", "--set=rounding=nearest")
+    assert convert(files, tmp_path / "net.tflite", *flags) == 0
+    assert inspect(tmp_path / "net.tflite").config["rotate"] is False
+    assert convert(files, tmp_path / "other.tflite", *flags, "--set=rotate=true") == 2
+    assert "rotate=True has no effect: weights of 8 bits are not rotated" in capfd.readouterr().err
+
+
+def test_nothing_that_is_read_is_overwritten(files, tmp_path, capfd):
+    for name in ("net.keras", "samples.npy"):
+        shutil.copy(files / name, tmp_path)
+    (tmp_path / "config.json").write_text(QuantizationConfig().to_json())
+    (tmp_path / "link.tflite").symlink_to(tmp_path / "net.keras")
+    (tmp_path / "folder").mkdir()
+    config = f"--config={tmp_path / 'config.json'}"
+    cases = [
+        ("net.keras", "--output=.*would overwrite the file of --model="),
+        ("link.tflite", "--output=.*would overwrite the file of --model="),
+        ("folder/../samples.npy", "--output=.*would overwrite the file of --calibration_data="),
+        ("config.json", "--output=.*would overwrite the file of --config="),
+        ("new.json", "--report=.*would overwrite the file of --output="),
+    ]
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    for output, message in cases:
+        flags = (config, f"--report={tmp_path / 'folder' / '..' / 'new.json'}")
+        assert convert(tmp_path, tmp_path / output, *flags) == 2, output
+        assert re.search(message, capfd.readouterr().err)
+    assert convert(tmp_path, tmp_path / "net.tflite", config, f"--report={tmp_path / 'config.json'}") == 2
+    assert "--report=" in capfd.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+
+
+def test_images_without_preprocessing(files, tmp_path, capfd):
+    assert convert(files, tmp_path / "net.tflite", data=tmp_path, model="none.keras") == 2
+    assert "images need --preprocessing" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder of Linux in which no file can be made")
+def test_a_folder_that_takes_no_files_is_refused_before_the_work(files, capfd):
+    assert convert(files, "/proc/net.tflite", model="none.keras") == 1
+    err = capfd.readouterr().err
+    assert "cannot write /proc/net.tflite" in err and "none.keras" not in err
+
+
+def test_missing_flags(capfd):
+    assert program.main(["keras_to_tflite.py", "--model=net.keras"]) == 2
+    assert "missing --calibration_data, --output" in capfd.readouterr().err
+
+
+def test_errors_are_one_line(files, tmp_path, capfd):
+    (tmp_path / "bad.json").write_text('{"weight_bits": 7}')
+    (tmp_path / "bad.keras").write_text("no zip")
+    np.save(tmp_path / "wide.npy", np.zeros((4, 9, 9, 1), np.float32))
+    output = tmp_path / "net.tflite"
+    cases = [
+        ({"flags": (f"--checkpoint_dir={files / 'samples.npy'}",)}, "which is a file; name a folder"),
+        ({"flags": (f"--config={tmp_path / 'bad.json'}",)}, "bad.json: weight_bits is 7"),
+        ({"flags": (f"--config={files / 'samples.npy'}",)}, "samples.npy: 'utf-8' codec can't decode"),
+        ({"flags": (f"--config={tmp_path / 'none.json'}",)}, "none.json"),
+        ({"model": "none.keras"}, "none.keras"),
+        ({"model": tmp_path / "bad.keras"}, "bad.keras"),
+        ({"data": "none.npy"}, "none.npy"),
+        ({"data": "samples.csv"}, "neither a .npy or .npz file nor an existing folder"),
+        ({"data": tmp_path / "wide.npy"}, "input 'image' is float32 of shape [batch, 9, 9, 1]"),
+        ({"output": tmp_path / "no" / "net.tflite"}, "create it first"),
+    ]
+    for changes, message in cases:
+        arguments = {"output": output, "flags": (), **changes}
+        assert convert(files, arguments.pop("output"), *arguments.pop("flags"), **arguments) == 1
+        out, err = capfd.readouterr()
+        lines = [line for line in err.splitlines() if line.startswith("keras_to_tflite.py: ")]
+        assert len(lines) == 1 and message in lines[0], err
+        assert "Traceback" not in err and out == "" and not output.exists()
+
+
+CUSTOM = """
+import keras
+
+@keras.saving.register_keras_serializable("mine")
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+"""
+SAVE = """
+import keras
+import my_layers
+
+inputs = keras.Input((8, 8, 1), name="image")
+keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(my_layers.Twice()(inputs)))).save("custom.keras")
+"""
+
+
+def test_custom_layers(files, tmp_path):
+    """In processes of their own, as a class stays registered."""
+    (tmp_path / "my_layers.py").write_text(CUSTOM)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": environment}
+    subprocess.run([sys.executable, "-c", SAVE], check=True, **options)
+    arguments = ["--model=custom.keras", f"--calibration_data={files / 'samples.npy'}", "--output=custom.tflite"]
+    command = [sys.executable, SCRIPT, *arguments]
+    refused = subprocess.run(command, **options)
+    assert refused.returncode == 1 and "custom class or function 'Twice'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    wrong = subprocess.run([*command, "--custom_objects=no_layers"], **options)
+    assert wrong.returncode == 2 and "--custom_objects=no_layers cannot be imported" in wrong.stderr
+    done = subprocess.run([*command, "--custom_objects=my_layers"], **options)
+    assert done.returncode == 0 and (tmp_path / "custom.tflite").exists(), done.stderr
+
+
+@pytest.mark.parametrize("error", [TypeError("no keras.Model"), RuntimeError("not on TensorFlow")])
+def test_errors_of_the_facade_are_one_line(files, tmp_path, capfd, monkeypatch, error):
+    def refuse(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("tfptq.quantize.quantize_keras_model", refuse)
+    assert convert(files, tmp_path / "net.tflite") == 1
+    assert f"keras_to_tflite.py: {error} (--traceback shows where)\n" in capfd.readouterr().err

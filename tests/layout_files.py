@@ -1,0 +1,79 @@
+"""Files with one layer in a given layout, for tests of layouts."""
+
+import functools
+
+import keras
+import numpy as np
+from keras import layers
+from stock_runtimes import RESOLVERS, RUNTIMES, run
+
+from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.core.blocks import quantize_nearest
+from tfptq.core.weight_scales import fit_scales
+from tfptq.float_file.convert import convert_float
+from tfptq.float_file.matching import bind_weights, replace_kernel
+from tfptq.lowering.describe import describe
+from tfptq.lowering.emit import emit, plan_integers
+from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.tflite.layouts import Computes
+from tfptq.tflite.metadata import attach
+from tfptq.tflite.model import TFLiteModel
+
+#: name -> (layer, shape of a sample)
+LAYERS = {
+    "conv": (lambda: layers.Conv2D(6, 3, padding="same"), (9, 7, 5)),
+    "grouped": (lambda: layers.Conv2D(8, 3, groups=2), (9, 7, 6)),
+    "dilated": (lambda: layers.Conv2D(6, 3, dilation_rate=2), (9, 9, 5)),
+    "depthwise": (lambda: layers.DepthwiseConv2D(3), (9, 7, 5)),
+    "multiplied": (lambda: layers.DepthwiseConv2D(3, depth_multiplier=2), (9, 7, 5)),
+    "conv1d": (lambda: layers.Conv1D(6, 3), (9, 5)),
+    "transposed": (lambda: layers.Conv2DTranspose(6, 3, strides=2), (5, 5, 4)),
+    "dense": (lambda: layers.Dense(7), (13,)),
+    "sequence": (lambda: layers.Dense(7), (5, 13)),
+    "wide": (lambda: layers.Dense(9), (64,)),
+}
+STEP = 8 / 255  # of the output grid
+
+
+@functools.cache
+def float_file(kind):
+    layer, shape = LAYERS[kind]
+    keras.utils.set_random_seed(1)
+    return convert_float(keras.Sequential([keras.Input(shape, name="x"), layer()]))
+
+
+def emitted(kind, layout, config):
+    """(file in a layout, float file with the same weights, the kernel plan)."""
+    model = TFLiteModel(float_file(kind))
+    (binding,) = bind_weights(model, {})
+    weight = binding.view.to_view(model.constant(binding.kernel))
+    weight = quantize_nearest(weight, fit_scales(weight, config), config.weight_bits)
+    kernel = KernelPlan(binding, weight, np.linspace(-1, 1, len(weight.codes), dtype=np.float32), layout)
+    skipped = {} if layout.computes is Computes.INTEGER else {binding.operator: "in float"}
+    plan = plan_integers(model, dict.fromkeys(model.activations(), (-4.0, 4.0)), skipped=skipped)
+    result = emit(float_file(kind), plan, [kernel])
+    attach(result.model.root, describe(result, [kernel], config, 0))
+    dequantized = kernel.binding.view.from_view(kernel.weight_in_file.dequantize())
+    replace_kernel(model, model.operators[binding.operator], dequantized, kernel.bias)
+    return result.model.to_bytes(), model.to_bytes(), kernel
+
+
+def samples(kind, count=3):
+    return {"x": np.random.default_rng(2).normal(0, 1, (count, *LAYERS[kind][1])).astype(np.float32)}
+
+
+def output(file, inputs, resolver, runtime):
+    (values,) = run(file, inputs, resolver, runtime).values()
+    assert values.any(), f"{runtime} {resolver} computes zeros"
+    return values
+
+
+EVERYWHERE = [(resolver, runtime) for runtime in RUNTIMES for resolver in RESOLVERS]
+BLOCKS = {
+    "float blocks": QuantizationConfig(PerBlock(2, 3), weight_bits=4),
+    "integer blocks of 3 bits": QuantizationConfig(PerBlock(4, 2), "integer", 3),
+    "shift blocks of 2 bits": QuantizationConfig(PerBlock(1, 1), "shift", 2),
+    "channels of 8 bits": QuantizationConfig(PerChannel(), weight_bits=8),
+    "one scale of 5 bits": QuantizationConfig(PerTensor(), weight_bits=5),
+    "shift scaler": QuantizationConfig(PerTensor(), "shift", 4),
+}

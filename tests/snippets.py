@@ -1,0 +1,15 @@
+"""Fenced blocks of the documents."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+WITH_SNIPPETS = ("README.md", "docs/guide.md")
+
+
+def blocks(document: str, language: str) -> Iterator[tuple[int, str]]:
+    """(number of the line before, text) of the fenced blocks of a language."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for match in re.finditer(rf"^ *```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+        yield text.count("\n", 0, match.start()) + 1, match[1]

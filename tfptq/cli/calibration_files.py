@@ -1,0 +1,191 @@
+"""Calibration samples from files: ``.npy``, ``.npz``, or a folder of images.
+
+When there are more samples than wanted, a random choice is taken, not the first ones: files are often sorted by class.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfptq.cli.command_line import UsageError
+
+if TYPE_CHECKING:  # the flags need not wait for TensorFlow, and arrays need no Pillow
+    from PIL import Image
+
+    from tfptq.data.checks import InputSpec
+
+#: Preprocessing -> (offset, divisor) of the pixel values 0..255 for each colour channel.
+PREPROCESSING = {
+    "raw": ((0.0,), (1.0,)),
+    "unit": ((0.0,), (255.0,)),
+    "tf": ((127.5,), (127.5,)),
+    "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+_IMAGE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def load_calibration_data(
+    path: str | Path, inputs: "tuple[InputSpec, ...]", samples: int, seed: int, preprocessing: str | None = None
+) -> Any:
+    """Find calibration samples for a model.
+
+    Args:
+        path: a ``.npy`` file with an array ``[samples, ...]``; a ``.npz`` file with one such array for each input of
+            the model, under its name; or a folder that is searched for images.
+        inputs: what the model asks for.
+        samples: largest number of samples to use; 0 for all.
+        seed: seed of the choice, where there are more.
+        preprocessing: key of ``PREPROCESSING``, for images.
+
+    Returns:
+        A dataset that ``tfptq.quantize_keras_model`` takes.
+
+    Raises:
+        UsageError: images without preprocessing.
+        ValueError: unknown kind of file, no images, or images for a model that takes none.
+        OSError: no such file, or it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _image_folder(path, inputs, samples, seed, _needed_preprocessing(preprocessing))
+    if path.suffix not in (".npy", ".npz"):
+        raise ValueError(f"calibration data {path} is neither a .npy or .npz file nor an existing folder of images")
+    loaded = load_arrays(path, "calibration data")
+    if isinstance(loaded, np.ndarray):
+        return _chosen({"": loaded}, samples, seed)[""]
+    arrays = _chosen(loaded, samples, seed)
+    unnamed = set(arrays) == {f"arr_{index}" for index in range(len(arrays))}
+    return [arrays[f"arr_{index}"] for index in range(len(arrays))] if unnamed else arrays
+
+
+def load_arrays(path: str | Path, what: str) -> np.ndarray | dict[str, np.ndarray]:
+    """What is in a file of numpy: one array, which is mapped and not read, or all of an archive, by name.
+
+    Args:
+        path: the file. What it holds decides, not its name.
+        what: what it should hold, for messages.
+
+    Raises:
+        ValueError: neither, damaged, or with Python objects in it.
+        OSError: no such file, or it cannot be read.
+    """
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"cannot read {what} {path}: {error}") from error
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """All images in a folder and those in it, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def check_preprocessing(preprocessing: str | None, *paths: str | Path) -> None:
+    """Refuse images without preprocessing, and preprocessing without images; no model is needed to know that.
+
+    Raises:
+        UsageError: a path is a folder, and the preprocessing is None; or it is given, and all paths are files.
+    """
+    if any(Path(path).is_dir() for path in paths):
+        _needed_preprocessing(preprocessing)
+    if preprocessing is not None and all(Path(path).is_file() for path in paths):
+        raise UsageError(
+            f"--preprocessing={preprocessing} is for folders of images; the arrays in {paths[0]} are taken as they "
+            "are: leave the flag out, and let the arrays hold what the model takes"
+        )
+
+
+def _needed_preprocessing(preprocessing: str | None) -> str:
+    if preprocessing is None:
+        raise UsageError(
+            f"images need --preprocessing, which says how pixels 0..255 become inputs: {', '.join(PREPROCESSING)}"
+        )
+    return preprocessing
+
+
+def _choice(count: int, samples: int, seed: int) -> np.ndarray:
+    """Sorted indices of the samples to use."""
+    if samples in (0, count) or samples > count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, samples, replace=False))
+
+
+def _chosen(arrays: dict[str, np.ndarray], samples: int, seed: int) -> dict[str, np.ndarray]:
+    """The same choice of samples from each array; arrays of different lengths are left for ``tfptq`` to refuse."""
+    lengths = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if len(lengths) != 1 or samples == 0 or samples >= max(lengths):
+        return arrays
+    indices = _choice(max(lengths), samples, seed)
+    return {name: array[indices] for name, array in arrays.items()}
+
+
+def _image_folder(
+    folder: Path, inputs: "tuple[InputSpec, ...]", samples: int, seed: int, preprocessing: str
+) -> Callable[[], Iterator[np.ndarray]]:
+    """A function that yields the images of a folder, as the model takes them, one by one."""
+    height, width, channels = _image_shape(inputs)
+    offset, divisor = (np.array(values, np.float32) for values in PREPROCESSING[preprocessing])
+    if len(offset) not in (1, channels):
+        raise ValueError(f"--preprocessing={preprocessing} is for {len(offset)} channels; the model takes {channels}")
+    paths = image_paths(folder)
+    if not paths:
+        raise ValueError(f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    chosen = [paths[index] for index in _choice(len(paths), samples, seed)]
+    read_image = _image_reader(height, width, _IMAGE_MODES[channels])
+
+    def generate() -> Iterator[np.ndarray]:
+        for path in chosen:
+            pixels = read_image(path).reshape(1, height, width, channels)
+            yield (pixels - offset) / divisor
+
+    return generate
+
+
+def _image_shape(inputs: "tuple[InputSpec, ...]") -> tuple[int, int, int]:
+    if len(inputs) != 1:
+        raise ValueError(
+            f"a folder of images serves models with one input; this one has {len(inputs)}: use a .npz file"
+        )
+    (spec,) = inputs
+    match spec.shape:
+        case (int(height), int(width), int(channels)) if channels in _IMAGE_MODES:
+            return height, width, channels
+    raise ValueError(
+        f"a folder of images serves inputs [batch, height, width, 1, 3 or 4] of fixed size; "
+        f"the input {spec.name!r} is {spec}: use a .npy file"
+    )
+
+
+def _in_8_bits(image: "Image.Image") -> np.ndarray:
+    """Grey values of 16 bits as those of 8; Pillow itself would clip them to 255."""
+    return (np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8)
+
+
+def _image_reader(height: int, width: int, mode: str) -> Callable[[Path], np.ndarray]:
+    """A function that reads an image file, crops it in the middle to the aspect of the input, and scales it."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ValueError("reading images needs Pillow; install it with: pip install pillow") from error
+
+    def read(path: Path) -> np.ndarray:
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode.startswith("I"):
+                    upright = Image.fromarray(_in_8_bits(upright))
+                upright = upright.convert(mode)
+        except OSError as error:
+            raise ValueError(f"cannot read the image {path}: {error}") from error
+        return np.asarray(ImageOps.fit(upright, (width, height), Image.Resampling.BILINEAR), np.float32)
+
+    return read

@@ -1,0 +1,119 @@
+"""Choose the layout of a layer.
+
+Whether a layout holds the weights exactly follows from the config of the layer, its operator and its shape alone, but
+for questions that the codes decide, such as whether all codes times multipliers fit 4 bits. So ``plan_layout`` decides
+before weights are fitted whether the layer computes in integers, and ``settle_layout`` the rest afterwards.
+
+A policy takes the smallest of the layouts that may be taken for it, and integer computation first: it is not traded for
+bytes, since a layer that could run on an integer device would become one that cannot.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tfptq.config import PerTensor, QuantizationConfig
+from tfptq.core.blocks import QuantizedWeight
+from tfptq.tflite.layouts import INT8, LAYOUTS, POLICIES, Computes, Layout, LayoutError, LayoutRequest, layout_named
+
+
+@dataclass(frozen=True)
+class LayoutPlan:
+    """Layouts that a kernel may get.
+
+    Attributes:
+        candidates: best first; all compute on the same. The first that holds the fitted weight is taken.
+        alternatives: names of all layouts that the kernel could have whatever its codes will be, for messages.
+    """
+
+    candidates: tuple[Layout, ...]
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def computes(self) -> Computes:
+        """What the operator will compute on."""
+        return self.candidates[0].computes
+
+
+#: For a kernel that is the weight of no layer.
+CONVERTER_KERNEL_LAYOUTS = LayoutPlan((INT8,))
+
+
+def plan_layout(
+    layer: str, config: QuantizationConfig, operators: Iterable[str], view_shape: tuple[int, int, int]
+) -> LayoutPlan:
+    """Layouts of a layer as far as they are known before its weights are fitted.
+
+    Args:
+        layer: name of the layer, for messages.
+        config: config of the layer.
+        operators: kinds of the operators that read its kernel, such as ``CONV_2D``.
+        view_shape: ``(O, I, T)`` of its kernel.
+
+    Raises:
+        LayoutError: the config names a layout that the layer cannot have.
+    """
+    requests = [layout_request(config, operator, view_shape) for operator in dict.fromkeys(operators)]
+    alternatives = tuple(layout.name for layout in LAYOUTS if all(_is_sure(layout, each) for each in requests))
+    if config.layout in POLICIES:
+        return LayoutPlan(_preferred(config.layout, requests), alternatives)
+    layout = layout_named(config.layout)
+    problem = _obstacle(layout, requests)
+    if problem:
+        raise _error(layer, layout, problem, alternatives)
+    return LayoutPlan((layout,), alternatives)
+
+
+def layout_request(config: QuantizationConfig, operator: str, view_shape: tuple[int, int, int]) -> LayoutRequest:
+    """What a layout has to know of a kernel."""
+    return LayoutRequest(
+        operator,
+        view_shape,
+        config.granularity.block_shape(*view_shape[:2]),
+        config.scaler,
+        config.weight_bits,
+        config.device_activation_bits,
+        is_shift_scaler=config.scaler == "shift" and isinstance(config.granularity, PerTensor),
+    )
+
+
+def settle_layout(layer: str, plan: LayoutPlan, weight: QuantizedWeight) -> Layout:
+    """Layout of a layer whose weights are known.
+
+    Args:
+        layer: name of the layer, for messages.
+        plan: what ``plan_layout`` returned.
+        weight: the fitted weight.
+
+    Raises:
+        LayoutError: no candidate can hold the weight.
+    """
+    problems = []
+    for layout in plan.candidates:
+        problem = layout.obstacle_of(weight)
+        if problem is None:
+            return layout
+        problems.append(problem)
+    raise _error(layer, plan.candidates[-1], problems[-1], plan.alternatives)
+
+
+def _obstacle(layout: Layout, requests: Iterable[LayoutRequest]) -> str | None:
+    """Why some use of a kernel cannot have a layout."""
+    return next(filter(None, map(layout.obstacle, requests)), None)
+
+
+def _is_sure(layout: Layout, request: LayoutRequest) -> bool:
+    """Whether a layout can hold a kernel whatever its codes will be."""
+    return layout.obstacle(request) is None and not layout.depends_on_codes(request)
+
+
+def _preferred(policy: str, requests: list[LayoutRequest]) -> tuple[Layout, ...]:
+    """The layouts that a policy takes, best first."""
+    possible = [layout for layout in LAYOUTS if policy in layout.policies and _obstacle(layout, requests) is None]
+    first = next(kind for kind in Computes if any(layout.computes is kind for layout in possible))
+    same = [layout for layout in possible if layout.computes is first]
+    return tuple(sorted(same, key=lambda layout: layout.code_bits(requests[0].weight_bits)))
+
+
+def _error(layer: str, layout: Layout, problem: str, alternatives: tuple[str, ...]) -> LayoutError:
+    possible = ", ".join(map(repr, alternatives))
+    return LayoutError(f"layer {layer!r} cannot have the layout {layout.name!r}: {problem}; it can have {possible}")

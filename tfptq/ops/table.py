@@ -1,0 +1,158 @@
+"""The operator table: one row for everything the project knows of a TFLite operator.
+
+Integer rules follow LiteRT's 8-bit quantization specification; for 16-bit activations (16x8) the fixed grids are the
+symmetric ones of that mode. An operator without a row, without an ``output_grid`` or with an obstacle stays float
+between DEQUANTIZE and QUANTIZE.
+"""
+
+from ai_edge_litert import schema_py_generated as schema
+
+from tfptq.core.affine import ActivationGrid
+from tfptq.ops.operator_spec import Input, KernelAxes, ModelView, Node, OperatorSpec, OutputGrid
+
+DATA, SYMMETRIC, KERNEL, BIAS, PARAMETER = Input
+OWN, SAME, JOINT = OutputGrid
+
+_CONV = KernelAxes((0,), (3,), (1, 2))  # [O, kh, kw, I]
+_DEPTHWISE = KernelAxes((3,), (0,), (1, 2))  # [1, kh, kw, C]
+_DENSE = KernelAxes((0,), (1,), ())  # [O, I]
+
+_SYMMETRIC_16 = ActivationGrid(1 / 32768, 0, 16)
+_PROBABILITIES = {8: ActivationGrid(1 / 256, -128), 16: _SYMMETRIC_16}
+
+
+def _constant_slope(model: ModelView, operator: Node) -> str | None:
+    return None if model.is_constant(operator.inputs[1]) else "with a slope that is computed"
+
+
+def _more_than_4d(model: ModelView, operator: Node) -> str | None:
+    return None if len(model.shape(operator.inputs[0])) <= 4 else "of more than 4 dimensions"
+
+
+_op = OperatorSpec
+_ROWS = (
+    # Kernels. The least version for INT4 of DEPTHWISE_CONV_2D is 7, but the reference resolver knows six, which do.
+    _op("CONV_2D", (DATA, KERNEL, BIAS), OWN, int8=3, int16=4, int4=7, kernel=_CONV, twin="convolution"),
+    _op(
+        "DEPTHWISE_CONV_2D",
+        (DATA, KERNEL, BIAS),
+        OWN,
+        int8=3,
+        int16=5,
+        int4=6,
+        options={"dilationHFactor": 2},
+        kernel=_DEPTHWISE,
+        twin="depthwise",
+    ),
+    _op(
+        "FULLY_CONNECTED",
+        (DATA, KERNEL, BIAS),
+        OWN,
+        int8=5,
+        int16=7,
+        int4=10,
+        options={"keepNumDims": 5},
+        kernel=_DENSE,
+        twin="fully_connected",
+    ),
+    _op("TRANSPOSE_CONV", (PARAMETER, KERNEL, DATA, BIAS), OWN, int8=3, int16=3, kernel=_CONV, twin="transposed"),
+    # XNNPACK in TF 2.21 takes the second factor's zero point for 0 (also in the converter's own files).
+    _op("BATCH_MATMUL", (DATA, SYMMETRIC), OWN, int8=2, int16=3, twin="batch_matmul"),
+    # Element by element, on integers.
+    _op("ADD", (DATA, DATA), OWN, int8=2, int16=3, arithmetic=True, summing=True, twin="tf.add"),
+    _op("SUB", (DATA, DATA), OWN, int8=2, int16=5, arithmetic=True, summing=True, twin="tf.subtract"),
+    _op("MUL", (DATA, DATA), OWN, int8=2, int16=4, arithmetic=True, summing=True, twin="tf.multiply"),
+    _op(
+        "SQUARED_DIFFERENCE",
+        (DATA, DATA),
+        OWN,
+        int8=2,
+        obstacle=_more_than_4d,
+        summing=True,
+        twin="tf.math.squared_difference",
+    ),
+    _op("MAXIMUM", (DATA, DATA), JOINT, int8=2, int16=3, summing=True, twin="tf.maximum"),
+    _op("MINIMUM", (DATA, DATA), JOINT, int8=2, int16=3, twin="tf.minimum"),
+    _op("RELU", (DATA,), OWN, int8=2, int16=3, clamp=(0.0, None), fusible=True, twin="tf.nn.relu"),
+    _op("RELU6", (DATA,), OWN, int8=2, int16=3, clamp=(0.0, 6.0), fusible=True, twin="tf.nn.relu6"),
+    _op("RELU_N1_TO_1", (DATA,), OWN, int8=1, clamp=(-1.0, 1.0), fusible=True, twin="relu_n1_to_1"),
+    _op("LEAKY_RELU", (DATA,), OWN, int8=2, int16=2, twin="leaky_relu"),
+    _op("PRELU", (DATA, DATA), OWN, int8=1, obstacle=_constant_slope, twin="prelu"),
+    _op("HARD_SWISH", (DATA,), OWN, int8=1, twin="hard_swish"),
+    _op("ELU", (DATA,), OWN, int8=1, twin="tf.nn.elu"),
+    _op("GELU", (DATA,), OWN, int8=2, twin="gelu"),
+    _op("LOGISTIC", (DATA,), OWN, int8=2, int16=3, fixed_grids=_PROBABILITIES, twin="tf.sigmoid"),
+    _op(
+        "TANH",
+        (DATA,),
+        OWN,
+        int8=2,
+        int16=3,
+        fixed_grids={8: ActivationGrid(1 / 128, 0), 16: _SYMMETRIC_16},
+        fusible=True,
+        twin="tf.tanh",
+    ),
+    _op("SOFTMAX", (DATA,), OWN, int8=2, int16=3, fixed_grids=_PROBABILITIES, twin="softmax"),
+    _op("LOG_SOFTMAX", (DATA,), OWN, int8=2, fixed_grids={8: ActivationGrid(16 / 256, 127)}),
+    _op("L2_NORMALIZATION", (DATA,), OWN, int8=2, fixed_grids={8: ActivationGrid(1 / 128, 0)}),
+    # Element by element, in float.
+    _op("DIV", (DATA, DATA), twin="tf.divide"),
+    _op("POW", (DATA, DATA), twin="tf.pow"),
+    _op("ABS", (DATA,), twin="tf.abs"),
+    _op("NEG", (DATA,), twin="tf.negative"),
+    _op("EXP", (DATA,), twin="tf.exp"),
+    _op("SQRT", (DATA,), twin="tf.sqrt"),
+    _op("RSQRT", (DATA,), twin="tf.math.rsqrt"),
+    _op("SQUARE", (DATA,), twin="tf.square"),
+    _op("FAKE_QUANT", (DATA,), twin="fake_quantization"),
+    # Over positions. The reference int8 kernel of SUM is wrong where grids differ (``tfptq.float_file.simplify``).
+    _op("AVERAGE_POOL_2D", (DATA,), SAME, int8=2, int16=3, twin="average_pool"),
+    _op("MAX_POOL_2D", (DATA,), SAME, int8=2, int16=3, twin="max_pool"),
+    _op("MEAN", (DATA, PARAMETER), OWN, int8=2, int16=3, summing=True, twin="mean"),
+    _op("SUM", (DATA, PARAMETER), OWN, int8=2, int16=3, summing=True, twin="total"),
+    _op("REDUCE_MAX", (DATA, PARAMETER), SAME, int8=2, int16=3, twin="largest"),
+    _op("REDUCE_MIN", (DATA, PARAMETER), SAME, int8=2, int16=3),
+    _op("REDUCE_PROD", (DATA, PARAMETER), twin="product"),
+    _op("RESIZE_BILINEAR", (DATA, PARAMETER), SAME, int8=2, int16=4, twin="resize_bilinear"),
+    _op("RESIZE_NEAREST_NEIGHBOR", (DATA, PARAMETER), SAME, int8=2, int16=4, twin="resize_nearest"),
+    # Moving values around.
+    _op("CONCATENATION", (DATA,), JOINT, int8=2, int16=3, any_number=True, twin="concatenation"),
+    _op("PACK", (DATA,), JOINT, int8=2, int16=4, any_number=True, twin="pack"),
+    _op("UNPACK", (DATA,), SAME, int8=2, int16=4),
+    _op("RESHAPE", (DATA, PARAMETER), SAME, int8=1, int16=1, moves=True, views=True, twin="tf.reshape"),
+    _op("SQUEEZE", (DATA,), SAME, int8=1, int16=2, moves=True, views=True, twin="squeeze"),
+    _op("EXPAND_DIMS", (DATA, PARAMETER), SAME, int8=1, int16=1, moves=True, views=True, twin="expand_dims"),
+    _op("TRANSPOSE", (DATA, PARAMETER), SAME, int8=2, int16=5, moves=True, twin="tf.transpose"),
+    _op("BROADCAST_TO", (DATA, PARAMETER), moves=True),
+    _op("TILE", (DATA, PARAMETER), SAME, int8=2, moves=True, twin="tf.tile"),
+    _op("SLICE", (DATA, PARAMETER, PARAMETER), SAME, int8=2, int16=4, moves=True),
+    _op("STRIDED_SLICE", (DATA, *[PARAMETER] * 3), SAME, int8=2, int16=4, moves=True, twin="strided_slice"),
+    _op("PAD", (DATA, PARAMETER), SAME, int8=2, int16=3, twin="tf.pad"),
+    _op("PADV2", (DATA, PARAMETER, DATA), JOINT, int8=2, int16=3),
+    _op("MIRROR_PAD", (DATA, PARAMETER), SAME, int8=2, int16=3),
+    _op("SPLIT", (PARAMETER, DATA), SAME, int8=2, int16=4),
+    _op("SPLIT_V", (DATA, PARAMETER, PARAMETER), SAME, int8=2, int16=2),
+    _op("GATHER", (DATA, PARAMETER), SAME, int8=2, int16=4, twin="gather"),
+    _op("DEPTH_TO_SPACE", (DATA,), SAME, int8=1),
+    _op("SPACE_TO_DEPTH", (DATA,), SAME, int8=2),
+    _op("SPACE_TO_BATCH_ND", (DATA, *[PARAMETER] * 2), SAME, int8=2, int16=4, twin="tf.compat.v1.space_to_batch_nd"),
+    _op("BATCH_TO_SPACE_ND", (DATA, *[PARAMETER] * 2), SAME, int8=2, int16=4, twin="tf.compat.v1.batch_to_space_nd"),
+    # Shapes and types. Version 2 of QUANTIZE is the first that requantizes.
+    _op("SHAPE", (DATA,), reads_shape=True, twin="tf.shape"),
+    _op("RANK", (DATA,), reads_shape=True),
+    _op("QUANTIZE", (DATA,), int8=2, int16=3, converts=True),
+    _op("DEQUANTIZE", (DATA,), int8=2, int16=3, int4=6, converts=True),
+    _op("CAST", (DATA,), converts=True),
+)
+
+#: Name -> row.
+OPERATORS: dict[str, OperatorSpec] = {row.name: row for row in _ROWS}
+#: Code of a fused activation function -> the operator that does the same.
+FUSED_FUNCTIONS: dict[int, OperatorSpec] = {
+    getattr(schema.ActivationFunctionType, row.name): row for row in _ROWS if row.fusible
+}
+
+
+def spec_of(name: str) -> OperatorSpec:
+    """The row of an operator; an empty one where nothing is known."""
+    return OPERATORS.get(name) or OperatorSpec(name)

@@ -1,0 +1,197 @@
+"""What a layout is, and the values that go in and out of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.model_reader import Subgraph, Tensor
+
+if TYPE_CHECKING:
+    from tfptq.tflite.tensor_blocks import TensorBlocks
+
+#: What a config can ask for in place of a layout: the smallest file, or the fastest one on stock CPU kernels.
+POLICIES = ("size", "speed")
+
+
+class LayoutError(ValueError):
+    """A layer cannot have the layout that the config names. The message says why, and which it can have."""
+
+
+class Computes(Enum):
+    """What the operators of a layout compute on."""
+
+    INTEGER = "integer"
+    #: On activations that the kernel quantizes at run time; float in the graph.
+    DYNAMIC = "dynamic"
+    FLOAT = "float"
+
+
+@dataclass(frozen=True)
+class LayoutRequest:
+    """What is known of a kernel before it is fitted.
+
+    Attributes:
+        operator: kind of the operator that reads it, such as ``CONV_2D``.
+        view_shape: ``(O, I, T)``.
+        block_shape: ``(m, n)`` channels that share a scale.
+        scale_kind: one of ``SCALE_KINDS``.
+        weight_bits: width of the codes.
+        activation_bits: width of the activations in the file, 8 or 16.
+        is_shift_scaler: whether it has WES scales, one for the layer and a shift for each output channel.
+    """
+
+    operator: str
+    view_shape: tuple[int, int, int]
+    block_shape: tuple[int, int]
+    scale_kind: str
+    weight_bits: int
+    activation_bits: int = 8
+    is_shift_scaler: bool = False
+
+    @property
+    def has_row_blocks(self) -> bool:
+        """Whether several blocks lie side by side, so that one output channel has several scales."""
+        return self.block_shape[1] < self.view_shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class KernelSite:
+    """An operator whose float kernel is to be replaced.
+
+    Attributes:
+        model: model to edit.
+        operator: the operator; its bias is in place where the layout does not compute on integers.
+        kernel_at: place of the kernel among its inputs.
+        name: name for the tensor of codes.
+        weight: codes, and scales as ``Layout.stored_scales`` returned them.
+        view: way from the kernel in the file to the canonical view.
+    """
+
+    model: TFLiteModel
+    operator: Any
+    kernel_at: int
+    name: str
+    weight: QuantizedWeight
+    view: WeightView
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenKernel:
+    """What a layout wrote for one use of a kernel.
+
+    Attributes:
+        codes: name of the tensor of codes, unique over all subgraphs.
+        tensor: index of the tensor that the operator reads as its kernel.
+        operators: what stands in the place of the operator, in execution order.
+        reader: the one of them that reads the kernel.
+        view: way from the kernel as the reader sees it to the canonical view.
+        scales: float32 ``[O]``: weight scale of each output channel, which the bias shares; None where the layout does
+            not compute on integers.
+    """
+
+    codes: str
+    tensor: int
+    operators: list
+    reader: Any
+    view: WeightView
+    scales: np.ndarray | None = None
+
+
+class Layout(ABC):
+    """One way to store a kernel.
+
+    Attributes:
+        name: as it stands in configs and reports.
+        computes: what the operator computes on.
+        format_name: member of the enumeration ``Layout`` in ``blocks.fbs``.
+        tensor_types: types that the tensor of codes may have.
+        policies: those of ``POLICIES`` that may take the layout without being asked for it by name.
+        keeps_shape: whether the tensor of codes has the shape of the kernel, or only as many elements.
+        exact_scales: whether the file holds every float32 scale as it is; else ``stored_scales`` are final.
+        cost: what the report says about the kernels that have the layout, after their number; None for nothing.
+    """
+
+    name: str
+    computes: Computes
+    format_name: str
+    tensor_types: tuple[str, ...]
+    policies: tuple[str, ...] = ()
+    keeps_shape: bool = True
+    exact_scales: bool = True
+    cost: str | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    # Choice.
+
+    def obstacle(self, request: LayoutRequest) -> str | None:
+        """Why a kernel cannot have the layout, as far as it is known before fitting."""
+        return None
+
+    def depends_on_codes(self, request: LayoutRequest) -> bool:
+        """Whether ``obstacle_of`` may still refuse a kernel that ``obstacle`` lets pass."""
+        return False
+
+    def obstacle_of(self, weight: QuantizedWeight) -> str | None:
+        """Why a fitted weight cannot have the layout."""
+        return None
+
+    def stored_scales(self, scales: BlockScales) -> BlockScales:
+        """Scales as the file holds them.
+
+        Raises:
+            ValueError: it cannot hold these.
+        """
+        return scales
+
+    # Size.
+
+    @abstractmethod
+    def code_bits(self, weight_bits: int) -> int:
+        """Bits of one code in the file."""
+
+    def code_bytes(self, weight: QuantizedWeight) -> int:
+        """Bytes of the codes in the file, without scales."""
+        return -(-weight.codes.size * self.code_bits(weight.bits) // 8)
+
+    @abstractmethod
+    def stored_bytes(self, weight: QuantizedWeight, view: WeightView) -> int:
+        """Bytes of the codes and scales in the file."""
+
+    # Files.
+
+    @abstractmethod
+    def write(self, site: KernelSite, earlier: WrittenKernel | None = None) -> WrittenKernel:
+        """Write a kernel and let its operator, or what takes the operator's place, read it.
+
+        Layouts on integers are written into the float graph, which is lowered to integers afterwards; the others into
+        the lowered graph.
+
+        Args:
+            site: the operator and its kernel.
+            earlier: what was written for another operator that reads the same kernel, whose constants may be shared.
+        """
+
+    def read_codes(self, blocks: TensorBlocks, tensor: Tensor) -> np.ndarray:
+        """int8 codes in ``blocks.shape``, without multipliers.
+
+        Raises:
+            FormatError: the tensor cannot hold this weight.
+        """
+        return tensor.values().reshape(blocks.shape)
+
+    @abstractmethod
+    def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
+        """Compare the scales in the file with those of the metadata; returns what holds.
+
+        Raises:
+            VerificationError: they differ.
+        """
