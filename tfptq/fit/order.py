@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from tfptq.core.affine import ActivationGrid
-from tfptq.core.bias_correction import make_room_for_bias
+from tfptq.core.bias_correction import bias_code_limits, make_room_for_bias
 from tfptq.fit.checkpoint import Checkpoint
 from tfptq.fit.kernel import (
     FEW_POSITIONS,
@@ -47,7 +47,7 @@ def bindings_by_key(bindings: tuple[WeightBinding, ...]) -> dict[KernelKey, tupl
 def with_room_for_biases(
     task: FittingTask, fitted: Mapping[KernelKey, FittedWeight], grids: Mapping[int, ActivationGrid]
 ) -> Fitted:
-    """Enlarge scales under which the int32 bias of some use would overflow.
+    """Enlarge scales under which the integer bias of some use would overflow.
 
     Args:
         task: what the weights were fitted for.
@@ -61,9 +61,16 @@ def with_room_for_biases(
             if binding.input in grids and has_exact_scales(task.config(key)):
                 factors = 1.0 if binding.row_factors is None else np.abs(binding.row_factors)
                 bias = item.bias_of(task.float_file, binding) / factors
-                weight = make_room_for_bias(weight, bias, grids[binding.input].scale)
+                weight = make_room_for_bias(weight, bias, grids[binding.input].scale, _limits(binding, bias, grids))
         found[key] = item if weight is item.weight else replace(item, weight=weight)
     return found
+
+
+def _limits(binding: WeightBinding, bias: np.ndarray, grids: Mapping[int, ActivationGrid]) -> np.ndarray:
+    """Largest bias codes of one use, int32 where its operator computes in float."""
+    if binding.output not in grids:
+        return bias_code_limits(bias, 8, 1.0)
+    return bias_code_limits(bias, grids[binding.input].bits, grids[binding.output].scale)
 
 
 def ranges_for_kernels(model: TFLiteModel, plan: IntegerPlan, fitted: Fitted) -> dict[int, Range]:

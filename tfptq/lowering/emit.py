@@ -138,7 +138,8 @@ def _squares_for_float(model: TFLiteModel, integer: list[int], in_float: Mapping
     The variance in a normalization is one, whose root has no integer kernel. Squares need twice the bits of their
     roots: 8 bits for them would leave 4 to the standard deviation.
     """
-    readers, leading = model.consumers(), set()
+    readers = model.consumers()
+    leading: set[int] = set()
     for at in reversed(integer):
         operator = model.operators[at]
         result = operator.outputs[0]

@@ -6,6 +6,7 @@ scale ``s[v]`` for each row are stored as ``q * r`` with the scale ``s``.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,20 +57,17 @@ class Int8(Layout):
 
     def write(self, use: KernelUse, earlier: WrittenKernel | None = None) -> WrittenKernel:
         """One constant for all uses."""
-        if earlier is None:
-            tensor, scales = self._add(use)
-            codes = use.model.name(tensor)
-        else:
-            tensor, scales, codes = earlier.tensor, earlier.scales, earlier.codes
-        use.operator.inputs[use.kernel_at] = tensor
-        return WrittenKernel(codes, tensor, [use.operator], use.operator, use.view, scales)
+        written = earlier or self._add(use)
+        use.operator.inputs[use.kernel_at] = written.tensor
+        return dataclasses.replace(written, operators=[use.operator], reader=use.operator)
 
-    def _add(self, use: KernelUse) -> tuple[int, np.ndarray]:
+    def _add(self, use: KernelUse) -> WrittenKernel:
         codes, scales = self._form(use.weight, repr(use.name))
         stored = scales if len(np.unique(scales)) > 1 else scales[:1]
         quantization = quantization_parameters(stored, np.zeros(len(stored), np.int64), use.view.output_axes[0])
         code_bits = self.code_bits(use.weight.bits)
-        return add_codes(use.model, use.name, use.view.from_view(codes), quantization, code_bits), scales
+        tensor = add_codes(use.model, use.name, use.view.from_view(codes), quantization, code_bits)
+        return WrittenKernel(use.model.name(tensor), tensor, [use.operator], use.operator, use.view, scales)
 
     @staticmethod
     def _form(weight: QuantizedWeight, what: str) -> tuple[np.ndarray, np.ndarray]:

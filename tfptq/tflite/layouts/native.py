@@ -7,6 +7,7 @@ under the reference resolver, so ``native`` is only taken when it is asked for b
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,15 +79,11 @@ class Native(Layout):
 
     def write(self, use: KernelUse, earlier: WrittenKernel | None = None) -> WrittenKernel:
         """One constant for all uses."""
-        if earlier is None:
-            tensor = self._add(use)
-            codes = use.model.name(tensor)
-        else:
-            tensor, codes = earlier.tensor, earlier.codes
-        use.operator.inputs[use.kernel_at] = tensor
-        return WrittenKernel(codes, tensor, [use.operator], use.operator, use.view)
+        written = earlier or self._add(use)
+        use.operator.inputs[use.kernel_at] = written.tensor
+        return dataclasses.replace(written, operators=[use.operator], reader=use.operator)
 
-    def _add(self, use: KernelUse) -> int:
+    def _add(self, use: KernelUse) -> WrittenKernel:
         rows = _row_values(use.weight.scales, use.view.view_shape[0]).astype(np.float16)
         quantization = schema.QuantizationParametersT()
         quantization.details = schema.BlockwiseQuantizationT(
@@ -95,7 +92,8 @@ class Native(Layout):
             blockSize=use.weight.scales.block_shape[1],
         )
         quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
-        return add_codes(use.model, use.name, use.view.from_view(use.weight.codes), quantization, 4)
+        tensor = add_codes(use.model, use.name, use.view.from_view(use.weight.codes), quantization, 4)
+        return WrittenKernel(use.model.name(tensor), tensor, [use.operator], use.operator, use.view)
 
     def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
         """The float16 constant and the size of the blocks."""
