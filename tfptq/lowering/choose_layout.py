@@ -43,16 +43,7 @@ UNMATCHED_PLAN = LayoutPlan((INT8,))
 def plan_layouts(
     model: TFLiteModel, bindings: Iterable[WeightBinding], config_of: Callable[[WeightKey], QuantizationConfig]
 ) -> dict[int, LayoutPlan]:
-    """What ``plan_layout`` says about each use of a Keras weight that the config does not skip.
-
-    Args:
-        model: float model.
-        bindings: the uses of its kernels.
-        config_of: config of the layer of a Keras weight.
-
-    Returns:
-        Position of the operator -> plan.
-    """
+    """Position of each operator that reads a Keras weight, unless its config skips it -> ``plan_layout``."""
     planned = {}
     for binding in bindings:
         if binding.key is None or config_of(binding.key).skip:
@@ -65,12 +56,6 @@ def plan_layouts(
 
 def plan_layout(layer: str, config: QuantizationConfig, operator: str, view_shape: tuple[int, int, int]) -> LayoutPlan:
     """Layouts of a layer as far as they are known before its weights are fitted.
-
-    Args:
-        layer: name of the layer, for messages.
-        config: config of the layer.
-        operator: kind of the operator, such as ``CONV_2D``.
-        view_shape: ``(O, I, T)`` of its kernel.
 
     Raises:
         LayoutError: the config names a layout that the layer cannot have.
@@ -106,11 +91,6 @@ def asked_layout(config: QuantizationConfig) -> Layout | None:
 
 def settle_layout(layer: str, plan: LayoutPlan, weight: QuantizedWeight) -> Layout:
     """Layout of a layer whose weights are known.
-
-    Args:
-        layer: name of the layer, for messages.
-        plan: what ``plan_layout`` returned.
-        weight: the fitted weight.
 
     Raises:
         LayoutError: no candidate can hold the weight.
