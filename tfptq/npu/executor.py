@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tfptq.npu.convolution import convolution_sums, dense_sums, depthwise_sums, transposed_sums
 from tfptq.npu.layer import Layer, find_layers
 from tfptq.npu.requantization import Requantization, plan_requantization
-from tfptq.tflite.interface import EndRow, read_ends
+from tfptq.tflite.interface import InterfaceRow, read_interface
 from tfptq.tflite.metadata import load_bytes, metadata_of
 from tfptq.tflite.model_reader import read_model
 
@@ -133,7 +133,7 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
     """
     file = load_bytes(file)
     executor = Executor(file)
-    arrays = _checked_ends(inputs, [row for row in read_ends(file, read_model(file)) if row.end == "input"])
+    arrays = _checked_inputs(inputs, [row for row in read_interface(file, read_model(file)) if row.end == "input"])
     interpreter = _reference_interpreter(file)
     _invoke(interpreter, arrays)
     comparisons = []
@@ -163,7 +163,7 @@ def _reference_interpreter(file: bytes) -> Interpreter:
         ) from error
 
 
-def _checked_ends(inputs, rows: list[EndRow]) -> list[np.ndarray]:
+def _checked_inputs(inputs, rows: list[InterfaceRow]) -> list[np.ndarray]:
     """Inputs in the order of the file.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 from tfptq.core.decibels import decibels, powers
 from tfptq.float_file.float_file import FloatFile
 from tfptq.lowering.plan import IntegerPlan
-from tfptq.tflite.interface import read_ends
+from tfptq.tflite.interface import read_interface
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.runtime import TensorRunner
@@ -41,7 +41,7 @@ def compare_with_float(
         inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
         if inner is not None and (use.output in plan.grids or quantized.is_float(inner)):
             pairs[inner] = use.output
-    names = [row.name for row in read_ends(tflite, read_model(tflite)) if row.end == "output"]
+    names = [row.name for row in read_interface(tflite, read_model(tflite)) if row.end == "output"]
     ends = {
         name: (inner, outer)
         for name, inner, outer in zip(names, quantized.subgraph.outputs, float_file.model.subgraph.outputs, strict=True)
