@@ -103,12 +103,14 @@ def test_unknown_spatial_size_pins_through_flattening_only():
     assert channel_groups(reshaped).groups == ()
 
 
-def test_only_homogeneous_paths_are_equalizable():
-    def groups(between):
-        inputs = keras.Input((4, 4, 3))
-        x = between(layers.Conv2D(4, 1)(inputs))
-        return channel_groups(keras.Model(inputs, layers.Conv2D(2, 1)(x)), Change.SCALE).groups
+def groups_across(between, change):
+    """Groups of two convolutions with something between them."""
+    inputs = keras.Input((4, 4, 3))
+    x = between(layers.Conv2D(4, 1)(inputs))
+    return channel_groups(keras.Model(inputs, layers.Conv2D(2, 1)(x)), change).groups
 
+
+def test_only_homogeneous_paths_are_equalizable():
     homogeneous = (
         layers.ReLU(),
         layers.LeakyReLU(),
@@ -128,16 +130,11 @@ def test_only_homogeneous_paths_are_equalizable():
         lambda x: x + 1.0,
         lambda x: layers.Add()([x, keras.ops.mean(x, axis=-1, keepdims=True)]),
     )
-    assert [len(groups(between)) for between in homogeneous] == [1] * len(homogeneous)
-    assert [len(groups(between)) for between in others] == [0] * len(others)
+    assert [len(groups_across(between, Change.SCALE)) for between in homogeneous] == [1] * len(homogeneous)
+    assert [len(groups_across(between, Change.SCALE)) for between in others] == [0] * len(others)
 
 
 def test_only_linear_paths_are_rotatable():
-    def groups(between):
-        inputs = keras.Input((4, 4, 3))
-        x = between(layers.Conv2D(4, 1)(inputs))
-        return channel_groups(keras.Model(inputs, layers.Conv2D(2, 1)(x)), Change.ROTATION).groups
-
     linear = (
         layers.Activation("linear"),
         layers.AveragePooling2D(2),
@@ -165,8 +162,8 @@ def test_only_linear_paths_are_rotatable():
         lambda x: x + 1.0,
         lambda x: layers.Add()([x, keras.ops.mean(x, axis=-1, keepdims=True)]),
     )
-    assert [len(groups(between)) for between in linear] == [1] * len(linear)
-    assert [len(groups(between)) for between in others] == [0] * len(others)
+    assert [len(groups_across(between, Change.ROTATION)) for between in linear] == [1] * len(linear)
+    assert [len(groups_across(between, Change.ROTATION)) for between in others] == [0] * len(others)
 
 
 def test_layers_with_an_activation_function_are_not_rotated():

@@ -23,11 +23,7 @@ _CUSTOM_OBJECTS = (ActivationQuantizer, DefaultQuantizeConfig, QuantizeAnnotate,
 
 
 def quantize_scope(*args: Mapping[str, Any]) -> keras.saving.CustomObjectScope:
-    """Scope in which Keras finds tfptq's classes, and those in ``args`` (class name -> class), when it loads a model.
-
-    >>> with quantize_scope({"FourBitDense": FourBitDense}):
-    ...     model = keras.models.load_model("simulation.keras")
-    """
+    """Scope in which Keras finds tfptq's classes, and those in ``args`` (class name -> class), to load a model."""
     objects = {kind.__name__: kind for kind in _CUSTOM_OBJECTS}
     for custom in args:
         objects.update(custom)
@@ -39,8 +35,7 @@ def quantize_annotate_layer(
 ) -> QuantizeAnnotate:
     """Mark a layer, built or not, for ``quantize_apply``; the result computes the same and is used in its place.
 
-    Raises:
-        ValueError: not a single layer, or one without a default when no ``quantize_config`` is given.
+    A layer without a default of its class needs a ``quantize_config``.
     """
     annotation = QuantizeAnnotate(to_annotate, quantize_config)
     if quantize_config is None and not supports(to_annotate):

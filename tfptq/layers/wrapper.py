@@ -45,12 +45,7 @@ def _output_shapes(layer: keras.Layer) -> list[tuple[int | None, ...]]:
 
 
 class _LayerWrapper(keras.layers.Wrapper):
-    """A wrapper that is called with the arguments of its layer, whatever they are.
-
-    Raises:
-        TypeError: not a ``QuantizeConfig``.
-        ValueError: not a single layer.
-    """
+    """A wrapper that is called with the arguments of its layer, whatever they are."""
 
     def __init__(self, layer: keras.Layer, quantize_config: QuantizeConfig | None, **kwargs):
         kind = type(self).__name__

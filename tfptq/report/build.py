@@ -18,7 +18,8 @@ from tfptq.lowering.emit import IntegerPlan
 from tfptq.lowering.kernel_plan import KernelPlan
 from tfptq.prepare.reorder import ReorderedLayer
 from tfptq.report.compare import Pair, compare_with_float
-from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
+from tfptq.report.report import Report
+from tfptq.report.values import BlockPicture, FloatOperator, LayerReport, SkippedLayer
 from tfptq.tflite.layouts.sizes import COSTS, code_bytes, stored_bytes
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
