@@ -51,7 +51,7 @@ class _VariableOwner:
 
 
 class WeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
-    """``tfptq.layers.WeightQuantizer`` for TFMOT; ``weight_scale`` (``"max_abs"`` or ``"mse"``) says how scales are found."""
+    """``tfptq.layers.WeightQuantizer`` for TFMOT; scales are found by ``weight_scale``, ``"max_abs"`` or ``"mse"``."""
 
     def __init__(
         self,
