@@ -7,7 +7,7 @@ cells are kept in ``benchmarks/results/rounding.json`` and are not measured agai
 * ``network``: `w4a8_channel` without equalization, and without rotation;
 * ``methods``: nearest, coordinate descent, AdaRound and Attention Round, per channel;
 * ``samples``: coordinate descent on 32 to 1024 samples: accuracy, time, memory;
-* ``attention``: width, start and steps of Attention Round, one changed at a time, and AdaRound at equal cost;
+* ``attention``: width and steps of Attention Round, one changed at a time, and AdaRound at equal cost;
 * ``blocks``: the same methods with reordered blocks.
 """
 

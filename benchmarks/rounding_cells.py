@@ -90,7 +90,7 @@ def _attention(network: str) -> Iterable[Cell]:
     """One factor changed at a time; AdaRound at the same numbers of steps."""
     for bits in (4, 3) if network == "resnet20" else ():
         yield learned(network, bits, "attention")
-        for field, values in {"tau": (0.25, 1.0), "start": ("nearest", "gaussian"), "steps": (100, 2000)}.items():
+        for field, values in {"tau": (0.25, 1.0), "steps": (100, 2000)}.items():
             yield from (learned(network, bits, "attention", **{field: value}) for value in values)
         yield from (learned(network, bits, "adaround", steps=steps) for steps in (500, 2000))
 

@@ -278,10 +278,10 @@ def test_arguments_are_checked_before_the_work(arguments, error, message):
 
 
 def test_numbers_of_numpy_are_numbers(model):
-    config = tfptq.QuantizationConfig(weight_bits=np.int64(8), statistics_samples=np.int32(8))
+    config = tfptq.QuantizationConfig(weight_bits=np.int64(8), rounding="coordinate", statistics_samples=np.int32(8))
     options = {"seed": np.int64(3), "max_memory": np.uint32(10**6), "progress": False}
     result = tfptq.quantize_keras_model(model, images(), config, **options)
-    plain = tfptq.QuantizationConfig(statistics_samples=8)
+    plain = tfptq.QuantizationConfig(rounding="coordinate", statistics_samples=8)
     expected = tfptq.quantize_keras_model(model, images(), plain, seed=3, max_memory=10**6, progress=False)
     assert result.tflite == expected.tflite and type(result.report.seed) is int
     with pytest.raises(TypeError, match="seed is .*True.*; it must be a whole number"):

@@ -213,6 +213,14 @@ def test_set_changes_a_part_of_a_field_and_leaves_the_others(files, tmp_path):
     assert config["calibration"]["method"] == "percentile"
 
 
+def test_set_drops_what_loses_its_effect_and_refuses_what_is_named(files, tmp_path, capfd):
+    flags = ("--preset=w4a8_channel", "--set=weight_bits=8", "--set=rounding=nearest")
+    assert convert(files, tmp_path / "net.tflite", *flags) == 0
+    assert inspect(tmp_path / "net.tflite").config["rotate"] is False
+    assert convert(files, tmp_path / "other.tflite", *flags, "--set=rotate=true") == 2
+    assert "rotate=True has no effect: weights of 8 bits are not rotated" in capfd.readouterr().err
+
+
 def test_nothing_that_is_read_is_overwritten(files, tmp_path, capfd):
     for name in ("net.keras", "samples.npy"):
         shutil.copy(files / name, tmp_path)

@@ -17,6 +17,9 @@ from tfptq.config import (
     override,
     resolve_config,
 )
+from tfptq.core.rounding import NoOptions
+from tfptq.core.rounding.methods.adaround import AdaRoundOptions
+from tfptq.core.rounding.methods.attention import AttentionRoundOptions
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -36,6 +39,7 @@ def test_json_round_trip_of_everything():
         overrides=(
             override("stem", weight_bits=8, granularity=PerTensor(), scaler="shift"),
             override("b*", skip=True, multipliers=(1, 2), rounding=Rounding("attention")),
+            override("c", granularity=PerBlock(2, 4), scaler="integer"),
         ),
         multipliers=(2, 3, 4, 6),
         input_type="int8",
@@ -102,7 +106,8 @@ def test_bad_json(text, message):
         ({"statistics_samples": 12.5}, "statistics_samples is 12.5; it must be of the type int or None"),
         ({"rounding": Rounding}, "rounding is <class .*; it must be of the type Rounding"),
         ({"overrides": override("a", skip=True)}, "overrides is LayerOverride.*; it must be of the type tuple"),
-        ({"calibration": "minmax"}, "calibration.method is 'minmax'"),
+        ({"calibration": "minmax"}, "calibration.method is 'minmax'; .*; did you mean 'min_max'"),
+        ({"weight_scale": "cosine"}, "weight_scale is 'cosine'"),
         ({"granularity": "channel"}, "granularity is 'channel'"),
         ({"scaler": "int"}, "scaler is 'int'"),
         ({"weight_bits": 9}, "weight_bits is 9"),
@@ -129,7 +134,9 @@ def test_bad_values(changes, message):
         ("nearest", {"steps": 100}),
         ("coordinate", {"learning_rate": 0.1}),
         ("coordinate", {"tau": 1.0}),
-        ("adaround", {"start": "gaussian"}),
+        ("adaround", {"tau": 1.0}),
+        ("nearest", {"damping": 5.0}),
+        ("nearest", {"most_inputs": 640}),
     ],
 )
 def test_options_that_a_rounding_method_does_not_have_are_refused(method, options):
@@ -138,16 +145,11 @@ def test_options_that_a_rounding_method_does_not_have_are_refused(method, option
         Rounding(method, **options)
 
 
-@pytest.mark.parametrize(
-    ("options", "field"),
-    [({"refine_scales": 2}, "refine_scales")],
-)
-def test_rounding_to_nearest_refuses_what_would_have_no_effect(options, field):
-    with pytest.raises(ValueError, match=f"rounding with {field} learns.*'nearest' does not"):
-        Rounding(**options)
-    preset = QuantizationConfig.from_preset("w4a8_channel")
-    learned = preset.replace(rounding=Rounding("coordinate", **options), overrides=[override("a", rounding="nearest")])
-    assert learned.for_layer("a").rounding == learned.replace(rounding="nearest").rounding == Rounding()
+def test_rounding_builds_the_options_of_its_method():
+    rounding = Rounding("attention", tau=1.0, steps=20)
+    assert rounding.options() == AttentionRoundOptions(tau=1.0, steps=20)
+    assert Rounding("adaround", learning_rate=0.5).options() == AdaRoundOptions(learning_rate=0.5)
+    assert Rounding("coordinate", damping=1.0).options() == Rounding().options() == NoOptions()
 
 
 @pytest.mark.parametrize(
@@ -155,13 +157,88 @@ def test_rounding_to_nearest_refuses_what_would_have_no_effect(options, field):
     [
         ({"method": "magic"}, "calibration.method"),
         ({"percentile": 30}, "calibration.percentile"),
-        ({"momentum": 2}, "calibration.momentum"),
         ({"bins": 8}, "calibration.bins"),
+        ({"method": "min_max", "percentile": 90.0}, "percentile=90.0 has no effect without method='percentile'"),
+        ({"method": "mse", "percentile": 90.0}, "percentile=90.0 has no effect without method='percentile'"),
+        ({"method": "min_max", "bins": 512}, "bins=512 has no effect without method='percentile' or method='mse'"),
     ],
 )
 def test_bad_calibration(changes, message):
     with pytest.raises(ValueError, match=message):
         Calibration(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"activation_aware": True}, "activation_aware=True has no effect: no weight is fitted on statistics; give"),
+        (
+            {"activation_aware": True, "activation_bits": 16, "rounding": "coordinate"},
+            "activation_aware=True has no effect: 16-bit activations .* give activation_bits of 8 or less, or leave it",
+        ),
+        ({"statistics_samples": 64}, "statistics_samples=64 has no effect: no weight is fitted on statistics"),
+        ({"statistics_samples": 64, "weight_scale": "mse"}, "statistics_samples=64 has no effect"),
+        ({"multipliers": (2, 3)}, r"multipliers=\(2, 3\) has no effect: only scaler='integer' .* give it as well, or"),
+        ({"overrides": [override("a", multipliers=(2, 3))]}, r"multipliers=\(2, 3\) has no effect"),
+        ({"rotate": True}, "rotate=True has no effect: weights of 8 bits are not rotated, and no layer has fewer"),
+        ({"rotate": True, "mixed_precision": MixedPrecision((8,))}, "rotate=True has no effect"),
+        ({"reorder": True, "granularity": PerChannel()}, r"reorder=True has no effect: .* give granularity=PerBlock"),
+    ],
+)
+def test_fields_without_an_effect_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        QuantizationConfig(**changes)
+    with pytest.raises(ValueError, match=message):
+        QuantizationConfig().replace(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"activation_aware": True, "rounding": "coordinate"},
+        {"statistics_samples": 64, "weight_scale": "output"},
+        {"statistics_samples": 64, "overrides": [override("a", rounding="coordinate")]},
+        {"multipliers": (1, 2), "overrides": [override("a", granularity=PerBlock(2, 2), scaler="integer")]},
+        {"rotate": True, "overrides": [override("a", weight_bits=4)]},
+        {"rotate": True, "mixed_precision": MixedPrecision((4, 8))},
+        {"reorder": True, "overrides": [override("a", granularity=PerBlock(2, 2))]},
+    ],
+)
+def test_one_layer_that_reads_a_field_is_enough(changes):
+    config = QuantizationConfig(**changes)
+    assert QuantizationConfig.from_json(config.to_json()) == config
+
+
+def test_replace_drops_what_loses_its_effect_unless_it_is_named():
+    block = QuantizationConfig.from_preset("w4a8_block")
+    wide = block.replace(weight_bits=8)
+    assert (block.rotate, wide.rotate, wide.reorder) == (True, False, True)
+    assert wide.label == "w4a8_block (changed: weight_bits, rotate)"
+    assert not block.replace(granularity=PerChannel(), scaler="float").reorder
+    few = block.replace(multipliers=(1, 2))
+    assert few.replace(scaler="shift").multipliers is None and few.replace(layout="int8").multipliers == (1, 2)
+    nearest = QuantizationConfig.from_preset("w8a8_channel").replace(rounding="nearest")
+    assert nearest.statistics_samples is None
+    learned = QuantizationConfig(PerChannel(), rounding="coordinate", activation_aware=True)
+    assert not learned.replace(activation_bits=16).activation_aware
+    for field, changes in (
+        ("rotate", {"weight_bits": 8}),
+        ("reorder", {"granularity": PerTensor(), "scaler": "float"}),
+    ):
+        with pytest.raises(ValueError, match=f"{field}=True has no effect"):
+            block.replace(**{field: True}, **changes)
+    with pytest.raises(ValueError, match="rotate=True has no effect"):
+        block.replace_json({"weight_bits": 8, "rotate": True})
+    assert not block.replace_json({"weight_bits": 8}).rotate
+
+
+def test_layers_keep_only_what_has_an_effect_on_them():
+    items = [override("a", granularity=PerChannel(), scaler="float", weight_bits=8, rounding="nearest")]
+    config = QuantizationConfig.from_preset("w4a8_block").replace(multipliers=(1, 2), overrides=items)
+    layer = config.for_layer("a")
+    assert (layer.multipliers, layer.rotate, layer.reorder) == (None, False, False)
+    assert (config.for_layer("b").multipliers, config.for_layer("b").rotate) == ((1, 2), True)
+    assert QuantizationConfig.from_json(layer.to_json()) == layer
 
 
 def test_overrides_apply_in_order_by_pattern():
@@ -195,6 +272,7 @@ def test_numbers_become_pythons_own_and_lists_tuples():
     item = override("a", granularity=PerBlock(np.int64(2), 4), **parts)
     config = QuantizationConfig(
         weight_bits=np.int64(8),
+        rounding=Rounding("attention", steps=np.int64(20)),
         statistics_samples=np.uint16(64),
         calibration=Calibration("percentile", percentile=np.float32(99.5), bins=np.int32(512)),
         mixed_precision=MixedPrecision(bits=[np.int64(4), 8], budget_bytes=np.int64(1000)),

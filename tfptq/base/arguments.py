@@ -2,12 +2,14 @@
 
 import dataclasses
 import difflib
-import functools
 import numbers
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
+
+#: Dataclass -> field -> types that it may be of; configs are made by the hundred.
+_TYPES: dict[type, dict[str, tuple[type, ...]]] = {}
 
 
 def one_of(field: str, value: Any, allowed: Collection[Any]) -> None:
@@ -40,7 +42,7 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def check_types(instance: Any) -> None:
+def check_types(instance: object) -> None:
     """Make numbers in a dataclass Python's own, and refuse values of other types than its fields declare."""
     for name, kinds in _types_of_fields(type(instance)).items():
         value = getattr(instance, name)
@@ -50,14 +52,16 @@ def check_types(instance: Any) -> None:
         object.__setattr__(instance, name, plain(value))
 
 
-@functools.cache
 def _types_of_fields(cls: Any) -> dict[str, tuple[type, ...]]:
-    hints = typing.get_type_hints(cls)
-    choices = {
-        field.name: typing.get_args(hints[field.name]) if _is_union(hints[field.name]) else (hints[field.name],)
-        for field in dataclasses.fields(cls)
-    }
-    return {name: tuple(typing.get_origin(kind) or kind for kind in kinds) for name, kinds in choices.items()}
+    if cls not in _TYPES:
+        hints = typing.get_type_hints(cls)
+        _TYPES[cls] = {field.name: tuple(_types_of(hints[field.name])) for field in dataclasses.fields(cls)}
+    return _TYPES[cls]
+
+
+def _types_of(hint: Any) -> Iterator[type]:
+    for kind in typing.get_args(hint) if _is_union(hint) else (hint,):
+        yield typing.get_origin(kind) or kind
 
 
 def _is_union(hint: Any) -> bool:

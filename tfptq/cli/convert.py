@@ -179,26 +179,27 @@ def _changed(config: QuantizationConfig) -> QuantizationConfig:
     types = {name: FLAGS[name].value for name in ("input_type", "output_type") if FLAGS[name].value}
     if not (FLAGS.set or types):
         return config
-    changed = config.to_dict()
-    for name, value in map(_read_change, FLAGS.set):
-        _put(changed, name, value)
+    values = config.to_dict()
+    named = [_put(values, name, value) for name, value in map(_read_change, FLAGS.set)]
     # By way of JSON, and all at once: fields that only go together, such as granularity and scaler, are set together.
+    changes = {**{name: values[name] for name in named}, **types}
     try:
-        return QuantizationConfig.from_json(json.dumps({**changed, **types}))
+        return config.replace_json(json.loads(json.dumps(changes)))
     except ValueError as error:
         raise UsageError(f"--set, --input_type or --output_type: {error}") from error
 
 
-def _put(config: dict[str, Any], name: str, value: Any) -> None:
-    """Set a field of a config as JSON has it, or by ``field.part`` a part of a field that has parts."""
+def _put(config: dict[str, Any], name: str, value: Any) -> str:
+    """Set a field of a config as JSON has it, or by ``field.part`` a part of a field that has parts; its name."""
     field, dot, part = name.partition(".")
     if not dot or field not in config:  # an unknown field is refused with all others
         config[name] = value
-        return
+        return name
     whole = {} if config[field] is None else config[field]
     if not isinstance(whole, dict):
         raise UsageError(f"--set={name}: the field {field!r} has no parts; set it as a whole: --set={field}=value")
     config[field] = {**whole, part: value}
+    return field
 
 
 def _read_change(text: str) -> tuple[str, Any]:

@@ -184,9 +184,6 @@ class QuantizationConfig:
 
         Fields that lose their effect by the change go back to their defaults, unless the same call names them: a preset
         with ``rotate`` can be given 8 bits.
-
-        Raises:
-            ValueError: unknown field, or a value that the field does not take or that would have no effect.
         """
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:
@@ -202,7 +199,7 @@ class QuantizationConfig:
     def scales_of(self, view: np.ndarray) -> BlockScales:
         """Scales of a weight ``[O, I, T]`` of the layer that this is the config of, from the weights alone.
 
-        Scales by output error need statistics (``core.scale_search``); from the weights they are those by weight error.
+        Scales by output error need statistics (``core.scale_search``); here they are those by weight error.
         """
         by_error = self.weight_scale != "max_abs"
         return fit_scales(
@@ -212,10 +209,8 @@ class QuantizationConfig:
     def for_layer(self, layer_name: str) -> "QuantizationConfig":
         """The config of one layer: this one with all matching overrides applied, and no overrides left.
 
-        Fields that have no effect on the layer have their defaults.
-
-        Raises:
-            ValueError: the values do not fit each other; with the name of the layer and where they come from.
+        Fields that have no effect on the layer have their defaults. Values that do not fit each other are refused, with
+        the name of the layer and where they come from.
         """
         found = self._overridden(layer_name)
         changes: dict[str, Any] = {field: value for field, (_, value) in found.items()}
@@ -275,11 +270,7 @@ class QuantizationConfig:
         return changes
 
     def check_overrides(self, layer_names: list[str]) -> None:
-        """Refuse overrides that match no layer, or do not fit a layer, and to skip all layers.
-
-        Raises:
-            ValueError: naming the pattern and the layers there are, or the layer and its fields.
-        """
+        """Refuse overrides that match no layer, or do not fit a layer, and to skip all layers."""
         for item in self.overrides:
             if not any(map(item.matches, layer_names)):
                 halves = [name for name in layer_names if _is_half_of(name, item.pattern)]
@@ -302,11 +293,7 @@ class QuantizationConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "QuantizationConfig":
-        """Read what ``to_json`` wrote. Missing fields take their defaults.
-
-        Raises:
-            ValueError: not JSON, unknown fields or bad values.
-        """
+        """Read what ``to_json`` wrote. Missing fields take their defaults."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
@@ -321,11 +308,7 @@ class QuantizationConfig:
 
     @classmethod
     def from_preset(cls, name: str) -> "QuantizationConfig":
-        """Look a preset up by name.
-
-        Raises:
-            ValueError: no such preset; lists those there are.
-        """
+        """Look a preset up by name."""
         one_of("preset", name, PRESETS)
         return PRESETS[name].replace(name=name)
 
@@ -363,12 +346,7 @@ DEFAULT_PRESET = "w8a8_shift"
 
 
 def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfig:
-    """Turn what users pass as ``config=`` into a config: a config, a preset's name, or None for the default.
-
-    Raises:
-        TypeError: anything else.
-        ValueError: no preset has the name.
-    """
+    """Turn what users pass as ``config=`` into a config: a config, a preset's name, or None for the default."""
     if config is None:
         return QuantizationConfig.from_preset(DEFAULT_PRESET)
     if isinstance(config, str):

@@ -17,14 +17,7 @@ from tfptq.core.rounding import ROUNDING_METHODS, RoundingMethod
 
 
 def refuse_unread(part: Any, name: str, read: Iterable[str], remedies: dict[str, str]) -> None:
-    """Refuse fields of a part of a config that are set and would have no effect.
-
-    Args:
-        part: dataclass.
-        name: its field in the config.
-        read: the fields that have an effect.
-        remedies: what to name for others to have one.
-    """
+    """Refuse fields of a part of a config that are set and not read; ``remedies`` says what would read them."""
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
         if field.name not in read and value != field.default:
@@ -124,18 +117,15 @@ class MixedPrecision:
     """Weight bits for each layer, by the lossy coding length of its weights.
 
     Give a budget (``average_bits`` or ``budget_bytes``). Without one, layers are clustered by k-means, as in the paper,
-    and the cluster with the lowest rates gets the smallest width of ``bits``, the next one the next. That looks at
-    the order of the rates and not at how far they lie apart: where they are nearly equal, as in a stack of equal
-    layers, some layers get 2 bits and others 5 for a hundredth of a bit of difference, and the file is worse than one
-    with 4 bits everywhere. Few ``bits`` that lie close together, such as ``(3, 4)``, limit the harm; a budget avoids
-    it.
+    and the cluster with the lowest rates gets the smallest width of ``bits``, the next one the next. That looks at the
+    order of the rates and not at how far they lie apart: equal layers get widths from 2 to 8, and the file is worse
+    than one with 4 bits everywhere. A budget avoids that.
 
     Attributes:
         bits: widths to choose from.
         average_bits: average over the weights of the layers that are not pinned.
-        budget_bytes: bytes of the packed codes of all layers, pinned ones included: what an NPU, or a store that packs
-            codes, would hold. The ``.tflite`` file has INT8 and INT4 only, and holds codes of 5 and 6 bits in 8, and
-            of 2 and 3 bits in 4 or 8; the report warns when its codes take more than the budget.
+        budget_bytes: bytes of the packed codes of all layers, pinned ones included. The ``.tflite`` file holds codes in
+            4 or 8 bits; the report warns when they take more than the budget.
         eps: distortion of the coding length, in units of a layer's root mean square weight, for a layer of mean size;
             it grows with the root of the number of weights.
     """
@@ -177,16 +167,13 @@ LAYER_FIELDS = (
 
 @dataclass(frozen=True)
 class LayerOverride:
-    """Other values for the layers whose name matches a pattern.
+    """Other values for the layers whose name matches a shell-style pattern, such as ``"block_3_*"``.
 
-    Attributes:
-        pattern: shell-style pattern (``"block_3_*"``) over Keras layer names; ``glob.escape(name)`` for one layer whose
-            name has ``*``, ``?`` or ``[`` in it.
-        changes: field name -> value, as sorted pairs; fields out of ``LAYER_FIELDS``.
+    ``glob.escape(name)`` is the pattern of one layer whose name has ``*``, ``?`` or ``[`` in it.
     """
 
     pattern: str
-    changes: tuple[tuple[str, Any], ...]
+    changes: tuple[tuple[str, Any], ...]  # fields out of ``LAYER_FIELDS`` and their values, sorted
 
     def __post_init__(self):
         object.__setattr__(self, "changes", tuple((name, plain(value)) for name, value in self.changes))

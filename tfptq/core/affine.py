@@ -48,30 +48,18 @@ def weight_code_range(bits: int) -> tuple[int, int]:
 
 
 def nearest_codes(values: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
-    """Round ``values`` to the nearest weight code.
-
-    Args:
-        values: float array of any shape.
-        scale: positive float, broadcastable to ``values``.
-        bits: width of the grid.
-
-    Returns:
-        int8 codes of the shape of ``values``. Ties go to the even code, as in LiteRT's float kernels.
-    """
+    """Nearest weight codes, int8, of values of any shape; ties go to the even one, as in LiteRT's float kernels."""
     ratio = np.asarray(values, np.float64) / np.asarray(scale, np.float64)
     return np.clip(np.rint(ratio), *weight_code_range(bits)).astype(np.int8)
 
 
 def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -> np.ndarray:
-    """Multipliers ``r`` whose products with every code of ``bits`` bits fit int8, ascending.
+    """Multipliers ``r`` of the kind ``"integer"`` or ``"shift"`` whose products with every code fit int8, ascending.
 
     Args:
-        kind: ``"integer"`` or ``"shift"``.
+        kind: of scales.
         bits: width of the codes.
         allowed: the only integers to choose from; None for all.
-
-    Returns:
-        Integers ``[n]``, 1 among them unless ``allowed`` leaves it out.
 
     Raises:
         ValueError: none of those allowed fits.
@@ -80,7 +68,9 @@ def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -
     if kind == "shift":
         return 2 ** np.arange(largest.bit_length())
     largest = min(LARGEST_MULTIPLIER, largest)
-    found = np.arange(1, largest + 1) if allowed is None else np.unique([r for r in allowed if r <= largest])
+    if allowed is None:
+        return np.arange(1, largest + 1)
+    found = np.unique([r for r in allowed if r <= largest])
     if not len(found):
         raise ValueError(
             f"multipliers is {tuple(allowed)}; with {bits} bits at least one must be {largest} or less: code times "
@@ -91,17 +81,11 @@ def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -
 
 @dataclass(frozen=True)
 class ActivationGrid:
-    """The affine grid of one activation tensor.
+    """The affine grid of one activation tensor."""
 
-    Attributes:
-        scale: positive float32 step between two codes.
-        zero_point: code of the real value 0.
-        bits: 4 to 8 (asymmetric) or 16 (symmetric).
-    """
-
-    scale: float
-    zero_point: int
-    bits: int = 8
+    scale: float  # positive float32 step between two codes
+    zero_point: int  # code of the real value 0
+    bits: int = 8  # 4 to 8 (asymmetric) or 16 (symmetric)
 
     @property
     def code_range(self) -> tuple[int, int]:
@@ -128,16 +112,11 @@ class ActivationGrid:
 
 
 def activation_grid(minimum: float, maximum: float, bits: int = 8) -> ActivationGrid:
-    """Build the grid that covers a range of real values.
+    """The grid that covers a range of real values: asymmetric with 4 to 8 bits, symmetric with 16.
 
     The range is first widened to contain 0, so that zero padding and ReLU are exact. An empty range (a tensor
     that is always 0) gets the scale 1. The scale of a symmetric grid is no power of two: TFLite's int16 sums of such
     scales take shifts in place of multipliers, and refuse operands with a larger scale than the result's.
-
-    Args:
-        minimum: smallest real value to represent.
-        maximum: largest real value to represent.
-        bits: 4 to 8 for an asymmetric grid, 16 for a symmetric one.
 
     Raises:
         ValueError: the range is not finite, or upside down.

@@ -34,20 +34,14 @@ def cluster_bits(
         rates: coding rate of each layer.
         bits: widths to choose from; with fewer distinct rates than widths, the largest widths stay unused.
         pinned: widths that are fixed; these layers do not take part.
-
-    Returns:
-        Width of each layer, in the order of ``rates``.
-
-    Raises:
-        ValueError: bad widths, rates or pins.
     """
     pinned, bits = _checked(rates, bits, pinned)
     free = [name for name in rates if name not in pinned]
     values, index = np.unique([rates[name] for name in free], return_inverse=True)
     starts = _best_cuts(values, np.bincount(index, minlength=len(values)), min(len(bits), len(values)))
     cluster = np.searchsorted(starts, index, side="right") - 1
-    chosen = {name: bits[number] for name, number in zip(free, cluster, strict=True)}
-    return {name: pinned.get(name, chosen.get(name)) for name in rates}
+    chosen = pinned | {name: bits[number] for name, number in zip(free, cluster, strict=True)}
+    return {name: chosen[name] for name in rates}
 
 
 def assign_bits(
@@ -59,41 +53,41 @@ def assign_bits(
     budget_bytes: int | None = None,
     pinned: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """Assign widths under a budget, never above it.
+    """Assign widths under a budget, ``average_bits`` or ``budget_bytes``, never above it.
 
     Args:
         rates: coding rate of each layer, in bits per weight.
         sizes: number of weights of each layer.
         bits: widths to choose from.
         average_bits: bits per weight over the layers that are not pinned.
-        budget_bytes: bytes of the codes of all layers, pinned ones included. Give this or ``average_bits``.
+        budget_bytes: bytes of the codes of all layers, pinned ones included.
         pinned: widths that are fixed.
-
-    Returns:
-        Width of each layer, in the order of ``rates``.
 
     Raises:
         ValueError: bad arguments, or the smallest widths exceed the budget.
     """
     pinned, bits = _checked(rates, bits, pinned)
-    if (average_bits is None) == (budget_bytes is None):
-        raise ValueError("give either average_bits or budget_bytes")
     if set(sizes) != set(rates):
         raise ValueError(f"sizes and rates name different layers: {sorted(set(sizes) ^ set(rates))}")
     free = sorted((name for name in rates if name not in pinned), key=lambda name: rates[name])
-    if average_bits is not None:
-        cost, available = (lambda name, width: sizes[name] * width), average_bits * sum(sizes[name] for name in free)
+
+    def cost(name: str, width: int) -> int:
+        return sizes[name] * width if budget_bytes is None else packed_bytes(sizes[name], width)
+
+    if average_bits is not None and budget_bytes is None:
+        available = average_bits * sum(sizes[name] for name in free)
+    elif budget_bytes is not None and average_bits is None:
+        available = budget_bytes - sum(cost(name, width) for name, width in pinned.items())
     else:
-        cost, available = (lambda name, width: packed_bytes(sizes[name], width)), budget_bytes
-        available -= sum(packed_bytes(sizes[name], width) for name, width in pinned.items())
+        raise ValueError("give either average_bits or budget_bytes")
     used = sum(cost(name, bits[0]) for name in free)
     if used > available:
         raise ValueError(
             f"the budget cannot be met: {len(free)} layers at {bits[0]} bits need {used}, "
             f"{max(available, 0):g} is left beside {len(pinned)} pinned layers; raise the budget or pin fewer layers"
         )
-    chosen = _fill(free, rates, bits, cost, available - used)
-    return {name: pinned.get(name, chosen.get(name)) for name in rates}
+    chosen = pinned | _fill(free, rates, bits, cost, available - used)
+    return {name: chosen[name] for name in rates}
 
 
 def _checked(rates, bits, pinned) -> tuple[dict[str, int], tuple[int, ...]]:

@@ -33,16 +33,7 @@ class BlockErrors:
         bits: int,
         dtype: type = np.float32,
     ):
-        """Prepare the quadratic.
-
-        Args:
-            view: float weight ``[O, I, T]``.
-            gram: A, ``[G, K, K]``.
-            cross: C, ``[G, P, K]``, or None for ``W A``.
-            block_shape: ``(m, n)`` in channels.
-            bits: width of the codes.
-            dtype: of the computation.
-        """
+        """Take a weight ``[O, I, T]``, A ``[G, K, K]``, and C ``[G, P, K]`` or None for ``W A``."""
         outputs, _, taps = view.shape
         groups, columns = gram.shape[:2]
         # float32 holds products of any magnitude after scaling both factors to about 1.
@@ -75,10 +66,9 @@ class BlockErrors:
         return self._dot(error, linear)
 
     def column_costs(self, h: int, scales: np.ndarray) -> np.ndarray:
-        """Objectives of candidate scales ``[n, V]`` for the blocks of one column.
+        """Objectives of candidate scales ``[n, V]`` for the blocks of one column, up to a constant for each row block.
 
-        Returns:
-            float64 ``[n + 1, V]``, up to a constant for each row block; the last row belongs to the current scales.
+        float64 ``[n + 1, V]``; the last row belongs to the current scales.
         """
         columns = self._slice(h)
         gram = self._gram[:, columns, columns]
@@ -100,11 +90,7 @@ class BlockErrors:
         self.error[:, :, columns] = error
 
     def take_best(self, h: int, candidates: np.ndarray, costs: np.ndarray) -> np.ndarray:
-        """Take the best candidates ``[n, V]`` for the blocks of one column; the last one wins ties.
-
-        Returns:
-            Which one each row block took, ``[V]``.
-        """
+        """Take the best of candidates ``[n, V]`` for one column, the last one of equal ones; return which, ``[V]``."""
         best = len(costs) - 1 - costs[::-1].argmin(axis=0)
         self.set_column(h, candidates[best, np.arange(len(best))])
         return best

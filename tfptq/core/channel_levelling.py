@@ -40,37 +40,19 @@ _LARGEST_STEP = 1.6
 
 @dataclass(frozen=True, eq=False)
 class GridReader:
-    """A layer that reads the channels.
+    """A layer that reads the channels."""
 
-    Attributes:
-        energy: float ``[C]``, sum of the squared weights that read each channel.
-        magnitudes: float ``[O, C]``, largest magnitude over taps; None for a depthwise layer.
-        others: float ``[O]``, largest magnitude in each row at inputs beyond these channels.
-        power: float ``[C]``, mean square of each channel, times the taps that read it.
-        other_power: the same, summed over the inputs beyond these channels.
-        rounding: ``step^2 / 12`` of the grid of the tensor that it reads.
-        signal: power of its output, up to a factor that all readers share.
-    """
-
-    energy: np.ndarray
-    magnitudes: np.ndarray | None
-    others: np.ndarray
-    power: np.ndarray
-    other_power: float
-    rounding: float
-    signal: float
+    energy: np.ndarray  # float ``[C]``, sum of the squared weights that read each channel
+    magnitudes: np.ndarray | None  # float ``[O, C]``, largest magnitude over taps; None for a depthwise layer
+    others: np.ndarray  # float ``[O]``, largest magnitude in each row at inputs beyond these channels
+    power: np.ndarray  # float ``[C]``, mean square of each channel, times the taps that read it
+    other_power: float  # the same, summed over the inputs beyond these channels
+    rounding: float  # ``step^2 / 12`` of the grid of the tensor that it reads
+    signal: float  # power of its output, up to a factor that all readers share
 
 
 def levelling_factors(readers: Sequence[GridReader], highest: np.ndarray) -> np.ndarray:
-    """Find the factors of channels.
-
-    Args:
-        readers: layers that read the channels.
-        highest: largest factor of each channel, ``[C]``, ``>= 1``.
-
-    Returns:
-        float64 ``[C]``, between 1 and ``highest``.
-    """
+    """Factors of channels, float64 ``[C]``, between 1 and the ``highest`` of each channel."""
     terms = [_Terms(reader) for reader in readers if reader.signal > 0.0]
     factors = best = np.ones(len(highest))
     least, idle = math.inf, 0
@@ -89,12 +71,7 @@ def levelling_factors(readers: Sequence[GridReader], highest: np.ndarray) -> np.
 
 
 def least_noise(readers: Sequence[GridReader], highest: np.ndarray) -> float:
-    """A bound that ``J`` cannot fall below, without a search: each part of it at its own best factors.
-
-    Args:
-        readers: layers that read the channels.
-        highest: largest factor of each channel, ``[C]``, ``>= 1``.
-    """
+    """A bound that ``J`` cannot fall below, without a search: each part of it at its own best factors."""
     total = 0.0
     for reader in readers:
         if reader.signal > 0.0:
@@ -108,12 +85,7 @@ def least_noise(readers: Sequence[GridReader], highest: np.ndarray) -> float:
 
 
 def expected_noise(readers: Sequence[GridReader], factors: np.ndarray) -> float:
-    """``J``, summed over the readers, each in relation to the power of its output.
-
-    Args:
-        readers: layers that read the channels.
-        factors: float ``[C]``.
-    """
+    """``J`` under factors ``[C]``, summed over the readers, each in relation to the power of its output."""
     return sum(_Terms(reader).at(factors)[2] for reader in readers if reader.signal > 0.0)
 
 

@@ -22,11 +22,7 @@ import numpy as np
 
 
 def coding_length(matrix: np.ndarray, eps: float) -> float:
-    """Lossy coding length of the columns of ``[n, m]`` in bits for a root mean squared distortion ``eps`` of an entry.
-
-    Raises:
-        ValueError: ``eps`` is not positive, or ``matrix`` is not a finite matrix.
-    """
+    """Lossy coding length of the columns of ``[n, m]`` in bits, for a root mean squared error ``eps`` of an entry."""
     matrix = np.asarray(matrix, np.float64)
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise ValueError(f"the coding length needs a finite matrix; found shape {matrix.shape}")
@@ -39,11 +35,9 @@ def coding_length(matrix: np.ndarray, eps: float) -> float:
 
 
 def coding_rate(view: np.ndarray, eps: float = 0.1) -> float:
-    """Coding length per number of a view ``[O, I, T]``, comparable between layers of all shapes.
+    """Coding length per number of weights ``[O, I, T]``, comparable between layers of all shapes; 0 for zeros.
 
-    Args:
-        view: weights; a layer of zeros has the rate 0.
-        eps: distortion in units of the layer's root mean square weight.
+    ``eps`` is in units of the layer's root mean square weight.
     """
     matrix = np.asarray(view, np.float64).reshape(view.shape[0], -1)
     level = np.sqrt(np.mean(matrix**2))

@@ -33,31 +33,21 @@ _ITERATIONS = 100
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """A kernel that reads the channels.
+    """A kernel that reads the channels."""
 
-    Attributes:
-        magnitudes: ``[O, C]``, largest magnitude of the weights of each row at each channel.
-        others: ``[O]``, largest magnitude in each row at inputs beyond these channels.
-        other_inputs: number of those inputs.
-        importance: how much its noise, relative to its weights, counts.
-    """
-
-    magnitudes: np.ndarray
-    others: np.ndarray
-    other_inputs: int = 0
-    importance: float = 1.0
+    magnitudes: np.ndarray  # ``[O, C]``, largest magnitude of the weights of each row at each channel
+    others: np.ndarray  # ``[O]``, largest magnitude in each row at inputs beyond these channels
+    other_inputs: int = 0  # number of those inputs
+    importance: float = 1.0  # how much its noise, relative to its weights, counts
 
 
 def equalizing_factors(readers: Sequence[Reader], lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
-    """Find the factors of channels.
+    """Find factors of channels, float64 ``[C]``, under which the expected noise is at most that of all ones.
 
     Args:
         readers: kernels with a scale for each row (or for parts of it) that read the channels.
         lowest: smallest factor of each channel, ``[C]``, in (0, 1].
         highest: largest factor of each channel, ``[C]``, ``>= 1``.
-
-    Returns:
-        float64 ``[C]`` factors within their limits, under which the expected noise is at most that of all ones.
     """
     factors = start = np.ones(len(lowest))
     noises = [_ReaderNoise(reader) for reader in readers]

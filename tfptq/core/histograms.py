@@ -18,23 +18,15 @@ LOWEST_EXPONENT = -120
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Counts of values on the dyadic grid.
+    """Counts of values on the dyadic grid."""
 
-    Attributes:
-        low: smallest value counted (exact).
-        high: largest value counted (exact).
-        exponent: bins are ``2**exponent`` wide.
-        counts: int64 ``[n]``, the bins ``first .. first + n - 1``; together they cover 0, ``low`` and ``high``.
-        zeros: how many of the values are exactly 0.
-        bins: most bins there may be.
-    """
-
-    low: float
-    high: float
-    exponent: int
+    low: float  # smallest value counted (exact)
+    high: float  # largest value counted (exact)
+    exponent: int  # bins are ``2**exponent`` wide
+    #: int64 ``[n]``, the bins ``first .. first + n - 1``; together they cover 0, ``low`` and ``high``.
     counts: np.ndarray
-    zeros: int
-    bins: int
+    zeros: int  # how many of the values are exactly 0
+    bins: int  # most bins there may be
 
     @property
     def first(self) -> int:
@@ -64,11 +56,7 @@ class Histogram:
         return Histogram(low, high, exponent, counts, self.zeros, self.bins)
 
     def __add__(self, other: "Histogram") -> "Histogram":
-        """Histogram of the union.
-
-        Raises:
-            ValueError: the two have different numbers of bins.
-        """
+        """Histogram of the union; both must have the same number of bins."""
         if self.bins != other.bins:
             raise ValueError(f"histograms with {self.bins} and {other.bins} bins cannot be merged")
         a, b = self.widened(other.low, other.high), other.widened(self.low, self.high)
@@ -76,13 +64,7 @@ class Histogram:
 
 
 def histogram(values: np.ndarray, bins: int, weight: int = 1) -> Histogram:
-    """Count finite values.
-
-    Args:
-        values: non-empty float array of any shape.
-        bins: most bins there may be.
-        weight: what each value counts for.
-    """
+    """Count finite values of a non-empty array in at most ``bins`` bins, each value ``weight`` times."""
     values = values.ravel()
     low, high = float(values.min()), float(values.max())
     exponent, first, size = _layout(low, high, bins)

@@ -37,11 +37,10 @@ _POINT = 1e-6
 
 
 def least_squares_range(counts: Histogram, bits: int = 8) -> tuple[float, float]:
-    """Range of a tensor with the least expected squared error on a grid of ``bits`` bits.
+    """Range ``(minimum, maximum)`` with the least expected squared error on a grid of some bits.
 
-    Returns:
-        ``(minimum, maximum)``, 0 included, the real range of a grid and not longer than the full range's;
-        ``expected_error`` of this grid is at most that of the full range's.
+    It holds 0, is the real range of a grid, and is not longer than the full range, whose ``expected_error`` it does
+    not exceed.
     """
     if counts.low == counts.high == 0.0:
         return 0.0, 0.0

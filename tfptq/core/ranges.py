@@ -26,35 +26,16 @@ SAMPLES_PER_BATCH = 16384
 
 
 class TensorStatistics:
-    """What has been observed of one tensor.
-
-    Attributes:
-        bins: most bins of the histogram.
-        count: number of values seen.
-        minimum: smallest value seen, exact.
-        maximum: largest value seen, exact.
-        histogram: counts of (a sample of) the values; None before the first batch.
-
-    Example:
-        >>> statistics = TensorStatistics()
-        >>> for batch in stream:
-        ...     statistics.update(batch)
-        >>> minimum, maximum = activation_range(statistics, "mse", bits=8)
-    """
+    """What has been observed of one tensor."""
 
     def __init__(self, bins: int = 2048):
-        self.bins = bins
+        self.bins = bins  # most bins of the histogram
         self.count = 0
-        self.minimum = math.inf
-        self.maximum = -math.inf
-        self.histogram: Histogram | None = None
+        self.minimum, self.maximum = math.inf, -math.inf  # exact
+        self.histogram: Histogram | None = None  # of (a sample of) the values; None before the first batch
 
     def update(self, batch: np.ndarray) -> None:
-        """Take in one batch of the tensor, of any shape, as float32.
-
-        Raises:
-            ValueError: the batch is empty or holds NaN or infinity.
-        """
+        """Take in one batch of the tensor, of any shape, as float32; it must have values, all finite."""
         batch = np.ascontiguousarray(batch, np.float32)
         if batch.size == 0:
             raise ValueError(f"a batch of shape {batch.shape} holds no values")
@@ -67,11 +48,7 @@ class TensorStatistics:
         self.count += batch.size
 
     def __add__(self, other: "TensorStatistics") -> "TensorStatistics":
-        """Statistics of both streams.
-
-        Raises:
-            ValueError: the two have other numbers of bins.
-        """
+        """Statistics of both streams, which must have the same number of bins."""
         if self.bins != other.bins:
             raise ValueError(f"statistics with {self.bins} and {other.bins} bins do not add up")
         merged = TensorStatistics(self.bins)
@@ -86,19 +63,13 @@ class TensorStatistics:
 def activation_range(
     statistics: TensorStatistics, method: str = "mse", percentile: float = 99.99, bits: int = 8
 ) -> tuple[float, float]:
-    """Choose the range of an activation.
+    """Choose the range of an activation, finite and no longer than what was seen and 0.
 
     Args:
         statistics: what was observed of the tensor.
         method: one of ``CALIBRATION_METHODS``.
         percentile: share of the values kept, in percent, for ``"percentile"``.
         bits: width of the grid that the range is for.
-
-    Returns:
-        ``(minimum, maximum)``, finite, for ``activation_grid``; no longer than what was seen and 0.
-
-    Raises:
-        ValueError: nothing was observed, or there is no such method.
     """
     one_of("method", method, CALIBRATION_METHODS)
     if statistics.histogram is None:

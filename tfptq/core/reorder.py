@@ -20,6 +20,7 @@ is kept only if it lowers the full objective, so the result is never worse than 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -43,48 +44,30 @@ class AxisSegment:
 
     Channel ``c`` of the group is at the position ``offset + c``. Offsets come from Concatenate; after Flatten a group
     has several segments.
-
-    Attributes:
-        group: name of the group.
-        offset: first position.
     """
 
-    group: str
-    offset: int = 0
+    group: str  # name of the group
+    offset: int = 0  # first position
 
 
 @dataclass(frozen=True, eq=False)
 class BlockedLayer:
-    """A layer as the search sees it.
+    """A layer as the search sees it."""
 
-    Attributes:
-        maxima: float ``[O, I]``, magnitude of each channel pair (the largest over its taps).
-        block_shape: ``(m, n)`` in channels.
-        rows: groups on the output axis.
-        columns: groups on the input axis.
-        weight: what the squared maxima of this layer count for.
-    """
-
-    maxima: np.ndarray
-    block_shape: tuple[int, int]
-    rows: tuple[AxisSegment, ...] = ()
-    columns: tuple[AxisSegment, ...] = ()
-    weight: float = 1.0
+    maxima: np.ndarray  # float ``[O, I]``, magnitude of each channel pair (the largest over its taps)
+    block_shape: tuple[int, int]  # ``(m, n)`` in channels
+    rows: tuple[AxisSegment, ...] = ()  # groups on the output axis
+    columns: tuple[AxisSegment, ...] = ()  # groups on the input axis
+    weight: float = 1.0  # what the squared maxima of this layer count for
 
 
 @dataclass(frozen=True, eq=False)
 class Reordering:
-    """Result of ``reorder``.
+    """Result of ``reorder``."""
 
-    Attributes:
-        permutations: for each group the old channel at each new place, int64.
-        before: noise objective of each layer in the old order.
-        after: the same in the new order; its sum is at most that of ``before``.
-    """
-
-    permutations: dict[str, np.ndarray]
-    before: np.ndarray
-    after: np.ndarray
+    permutations: dict[str, np.ndarray]  # for each group the old channel at each new place, int64
+    before: np.ndarray  # noise objective of each layer in the old order
+    after: np.ndarray  # the same in the new order; its sum is at most that of ``before``
 
 
 def reorder(
@@ -100,9 +83,6 @@ def reorder(
         sizes: number of channels of each group.
         rounds: how often each group may take its turn; the search ends when a round changes nothing.
         advance: called with the number of groups that had their turn.
-
-    Raises:
-        ValueError: a segment names an unknown group or leaves its axis.
     """
     for layer in layers:
         _check(layer, sizes)
@@ -120,12 +100,7 @@ def reorder(
 
 
 def layer_noise(layer: BlockedLayer, permutations: dict[str, np.ndarray]) -> float:
-    """Noise of one layer, ``weight * sum |block| * M^2``, with its groups in the given orders.
-
-    Args:
-        layer: the layer.
-        permutations: group -> the old channel at each new place, int64 ``[size]``; of all groups of the layer.
-    """
+    """Noise of one layer, ``weight * sum |block| * M^2``, with its groups in the given orders."""
     moved = permuted_maxima(layer, permutations)
     (m, n), (outputs, inputs) = layer.block_shape, moved.shape
     maxima = run_maxima(run_maxima(moved, m, axis=0), n, axis=1)
@@ -133,7 +108,7 @@ def layer_noise(layer: BlockedLayer, permutations: dict[str, np.ndarray]) -> flo
 
 
 def permuted_maxima(layer: BlockedLayer, permutations: dict[str, np.ndarray]) -> np.ndarray:
-    """The layer's maxima, float64 ``[O, I]``, with its groups in the given orders; arguments as in ``layer_noise``."""
+    """The layer's maxima, float64 ``[O, I]``, with its groups in the given orders."""
     orders = [
         axis_order(segments, size, permutations)
         for segments, size in zip((layer.rows, layer.columns), layer.maxima.shape, strict=True)
@@ -208,9 +183,9 @@ def _views(group: str, layers: list[BlockedLayer], permutations: dict[str, np.nd
     for features, blocks in _features(group, size, layers, permutations):
         joined.setdefault(blocks.tobytes(), (blocks, []))[1].append(features)
     views = []
-    for blocks, features in joined.values():
+    for blocks, parts in joined.values():
         starts = np.flatnonzero(np.diff(blocks, prepend=-1))
-        views.append(_View(np.concatenate(features, axis=1), blocks, starts))
+        views.append(_View(np.concatenate(parts, axis=1), blocks, starts))
     # One block, or one channel in each: every order is as good.
     return [view for view in views if 1 < len(view.starts) < size]
 
@@ -277,13 +252,13 @@ def _swap(views: list[_View], order: np.ndarray) -> np.ndarray:
     comparisons = sum(view.features.size for view in views)  # of one channel with all others
     turns = _COMPARISONS // comparisons
     for _ in range(_PASSES):
-        burden = sum(placement.burden() for placement in placements)
+        burden = reduce(np.add, [placement.burden() for placement in placements])
         # A swap that helps has a channel whose leaving helps its block; starting from those finds them all.
         places = [place for place in np.argsort(-burden, kind="stable") if burden[place] > 0.0][:turns]
         turns -= len(places)
         swaps = 0
         for place in places:
-            gains = sum(placement.gains(place) for placement in placements)
+            gains = reduce(np.add, [placement.gains(place) for placement in placements])
             other = int(np.argmax(gains))
             if gains[other] <= _LEAST_SWAP * burden[place]:
                 continue

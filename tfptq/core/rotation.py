@@ -50,21 +50,15 @@ _MOMENTUM, _SECOND_MOMENTUM = 0.9, 0.99
 
 @dataclass(frozen=True, eq=False)
 class RotatedKernel:
-    """A kernel on one side of the channels.
+    """A kernel on one side of the channels."""
 
-    Attributes:
-        view: weights ``[O, I, T]``.
-        axis: ``"output"`` if it produces the channels (``C = O``), ``"input"`` if it reads them (``C = I``).
-        importance: how much its noise, relative to its weights, counts; 0 for kernels that lose nothing.
-    """
-
-    view: np.ndarray
-    axis: str
-    importance: float = 1.0
+    view: np.ndarray  # weights ``[O, I, T]``
+    axis: str  # ``"output"`` if it produces the channels (``C = O``), ``"input"`` if it reads them (``C = I``)
+    importance: float = 1.0  # how much its noise, relative to its weights, counts; 0 for kernels that lose nothing
 
 
 def learn_rotation(kernels: Sequence[RotatedKernel], size: int, seed: int = 0) -> np.ndarray:
-    """Find a rotation of channels under which kernels have less noise.
+    """Find a rotation of channels under which kernels have less noise; the identity where there is none better.
 
     Args:
         kernels: all that produce the channels or read them.
@@ -72,7 +66,7 @@ def learn_rotation(kernels: Sequence[RotatedKernel], size: int, seed: int = 0) -
         seed: of the random rotation that the search starts from.
 
     Returns:
-        float64 ``[C, C]``, orthogonal: new channels from old ones. The identity where nothing better was found.
+        float64 ``[C, C]``, orthogonal: new channels from old ones.
     """
     sensitivity = _sensitivity(kernels, size)
     noises = [_KernelNoise(kernel, sensitivity) for kernel in kernels if kernel.importance]

@@ -14,7 +14,7 @@ _PIECE = 1 << 16
 
 
 def rounding_errors(units: np.ndarray, candidates: np.ndarray, shape: tuple[int, int], bits: int) -> np.ndarray:
-    """Squared error of each block under each candidate.
+    """Squared error of each block under each candidate, float64 ``[n, V, H]``.
 
     Args:
         units: float32 ``[O, I, T]``; the caller chooses the unit so that squares are normal numbers.
@@ -22,9 +22,6 @@ def rounding_errors(units: np.ndarray, candidates: np.ndarray, shape: tuple[int,
             blocks, or for all columns.
         shape: block shape ``(m, n)`` in channels.
         bits: width of the codes.
-
-    Returns:
-        float64 ``[n, V, H]``.
     """
     outputs, inputs, taps = units.shape
     (m, n), code_range = shape, weight_code_range(bits)

@@ -18,13 +18,7 @@ _SMALLEST_SHARE = 1e-6
 
 
 class RowNorms:
-    """The norms of one kernel, in units of its largest weight.
-
-    Attributes:
-        unit: that weight; 1 for a kernel of zeros.
-        powers: float64 ``[O, C]``, weights to the power of ``ORDER``.
-        others: float64 ``[O]``, the same of the largest weight of each row at inputs beyond these channels.
-    """
+    """The norms of one kernel, in units of its largest weight."""
 
     def __init__(self, magnitudes: np.ndarray, others: np.ndarray):
         """Take the powers.
@@ -34,6 +28,7 @@ class RowNorms:
             others: ``[O]``, largest magnitude in each row at inputs beyond these channels.
         """
         self.unit = max(float(magnitudes.max(initial=0.0)), float(others.max(initial=0.0))) or 1.0
+        #: float64 [O, C], weights to the power of ORDER, and [O], that of the largest at inputs beyond these channels
         self.powers = np.maximum(magnitudes / self.unit, _SMALLEST_SHARE).astype(np.float64) ** ORDER
         self.others = (others / self.unit).astype(np.float64) ** ORDER
 

@@ -17,21 +17,14 @@ _ROUNDING = 1e-6
 def scales_of_multiples(
     kind: str, base: np.ndarray, multiples: np.ndarray, block_shape: tuple[int, int]
 ) -> BlockScales:
-    """``BlockScales`` of ``integer`` or ``shift`` kind.
-
-    Args:
-        kind: ``"integer"`` or ``"shift"``.
-        base: ``s_v``, float ``[V]``.
-        multiples: ``r``, integers ``[V, H]``.
-        block_shape: ``(m, n)`` in channels.
-    """
+    """``BlockScales`` of the kind ``"integer"`` or ``"shift"`` from ``s_v`` ``[V]`` and integers ``r`` ``[V, H]``."""
     base = np.maximum(base.astype(np.float32), SMALLEST_SCALE)
     factors = multiples if kind == "integer" else np.log2(multiples)
     return BlockScales(kind, base, factors.astype(np.int8), block_shape)
 
 
 def largest_alive(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """Largest scale of the blocks that are not all 0, ``[V]``; rows without one take that of the layer.
+    """Largest scale in each row of the blocks that are not all 0, ``[V]``; rows without one take that of the layer.
 
     Args:
         values: float scales ``[V, H]``.
@@ -42,15 +35,7 @@ def largest_alive(values: np.ndarray, alive: np.ndarray) -> np.ndarray:
 
 
 def nearest_multiplier(ratios: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """Index of the multiplier nearest to each ratio on a logarithmic scale.
-
-    Args:
-        ratios: positive, of any shape.
-        multipliers: ``[n]``, ascending.
-
-    Returns:
-        int64 in ``0..n-1``, of the shape of ``ratios``.
-    """
+    """Index of the multiplier ``[n]``, ascending, nearest to each ratio of any shape on a logarithmic scale."""
     return np.searchsorted(np.sqrt(multipliers[1:] * multipliers[:-1]), ratios)
 
 

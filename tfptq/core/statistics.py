@@ -48,23 +48,14 @@ _NEARLY_CONSTANT = 0.9
 
 @dataclass(frozen=True, eq=False)
 class LayerStatistics:
-    """Sums over positions, float64. ``a + b`` are the statistics of both data sets.
+    """Sums over positions, float64. ``a + b`` are the statistics of both data sets."""
 
-    Attributes:
-        count: number of positions, each as often as it counts.
-        sum_x: ``[G, K]``, sum of x̂.
-        sum_z: ``[G, P]``, sum of z.
-        sum_zz: ``[G, P]``, sum of z².
-        gram: ``[G, K, K]``, sum of x̂x̂ᵀ.
-        cross: ``[G, P, K]``, sum of z x̂ᵀ.
-    """
-
-    count: float
-    sum_x: np.ndarray
-    sum_z: np.ndarray
-    sum_zz: np.ndarray
-    gram: np.ndarray
-    cross: np.ndarray
+    count: float  # number of positions, each as often as it counts
+    sum_x: np.ndarray  # ``[G, K]``, sum of x̂
+    sum_z: np.ndarray  # ``[G, P]``, sum of z
+    sum_zz: np.ndarray  # ``[G, P]``, sum of z²
+    gram: np.ndarray  # ``[G, K, K]``, sum of x̂x̂ᵀ
+    cross: np.ndarray  # ``[G, P, K]``, sum of z x̂ᵀ
 
     def __add__(self, other: "LayerStatistics") -> "LayerStatistics":
         if self.cross.shape != other.cross.shape:
@@ -107,11 +98,7 @@ class LayerStatistics:
         )
 
     def centred(self) -> "CentredStatistics":
-        """Means and covariances.
-
-        Raises:
-            ValueError: no position was seen, or one that was not finite.
-        """
+        """Means and covariances; refused where no position was seen, or one that was not finite."""
         if self.count == 0:
             raise ValueError("layer statistics hold no positions; pass at least one sample")
         if not (np.isfinite(self.gram).all() and np.isfinite(self.cross).all()):
@@ -128,28 +115,16 @@ class LayerStatistics:
 
 @dataclass(frozen=True, eq=False)
 class CentredStatistics:
-    """Means and covariances of a layer, float64.
+    """Means and covariances of a layer, float64."""
 
-    Attributes:
-        gram: A, ``[G, K, K]``.
-        cross: C, ``[G, P, K]``.
-        mean_x: ``[G, K]``.
-        mean_z: ``[G, P]``.
-        variance_z: ``[G, P]``.
-    """
-
-    gram: np.ndarray
-    cross: np.ndarray
-    mean_x: np.ndarray
-    mean_z: np.ndarray
-    variance_z: np.ndarray
+    gram: np.ndarray  # A, ``[G, K, K]``
+    cross: np.ndarray  # C, ``[G, P, K]``
+    mean_x: np.ndarray  # ``[G, K]``
+    mean_z: np.ndarray  # ``[G, P]``
+    variance_z: np.ndarray  # ``[G, P]``
 
     def group_view(self, view: np.ndarray) -> np.ndarray:
-        """Reshape a canonical view ``[O, I, T]`` to ``[G, P, K]``.
-
-        Raises:
-            ValueError: the view has another number of outputs or inputs than the statistics.
-        """
+        """Reshape a canonical view ``[O, I, T]`` to ``[G, P, K]``."""
         groups, outputs, inputs = self.cross.shape
         if view.ndim != 3 or view.shape[0] != groups * outputs or view.shape[1] * view.shape[2] != inputs:
             raise ValueError(
@@ -159,11 +134,9 @@ class CentredStatistics:
         return view.reshape(groups, outputs, inputs)
 
     def damped(self, view: np.ndarray, damping: float) -> "CentredStatistics":
-        """The same with a pull towards float weights, which keeps few samples from being fitted to their noise.
+        """The same with a pull towards float weights ``[O, I, T]``: few samples are not fitted to their noise.
 
-        Args:
-            view: float weights ``[O, I, T]``.
-            damping: strength, in units of the mean input power of each group.
+        Its strength is in units of the mean input power of each group.
         """
         power = damping * np.diagonal(self.gram, axis1=1, axis2=2).mean(axis=1)[:, None, None]  # [G, 1, 1]
         gram = self.gram + power * np.eye(self.gram.shape[1])
@@ -188,14 +161,13 @@ class CentredStatistics:
 def position_step(positions: int, samples: int, inputs: int) -> int:
     """Every how many positions one is worth its cost.
 
+    A step ``>= 1`` that keeps ``FEWEST_POSITIONS + POSITIONS_PER_INPUT * K`` positions or more of all samples where
+    there are so many, and is prime to ``positions``, so that it does not fall on the same pixels of every sample.
+
     Args:
         positions: output positions of one sample.
         samples: samples of the whole data set.
         inputs: inputs of one group, ``K``.
-
-    Returns:
-        A step ``>= 1`` that keeps ``FEWEST_POSITIONS + POSITIONS_PER_INPUT * K`` positions or more where there are
-        so many, and is prime to ``positions``, so that it does not fall on the same pixels of every sample.
     """
     wanted = FEWEST_POSITIONS + POSITIONS_PER_INPUT * inputs
     step = max(1, positions * samples // wanted)
@@ -233,11 +205,8 @@ def convolution_statistics(
         x: inputs ``[N, H, W, I]``, float32.
         z: float outputs before the activation function, ``[N, Ho, Wo, O]``.
         window: geometry of the convolution.
-        step: keep the positions whose number in the whole data set is a multiple of it.
-        first_position: number of the first position here, so that shards keep what one pass would.
-
-    Raises:
-        ValueError: shapes of ``x``, ``z`` and ``window`` do not fit together.
+        step: as for ``dense_statistics``.
+        first_position: as for ``dense_statistics``.
     """
     x, z = np.asarray(x, np.float32), np.asarray(z, np.float32)
     _check_rows(len(x), len(z))
@@ -274,14 +243,9 @@ def _with_squares(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _origin(values: np.ndarray) -> np.ndarray:
-    """A point that float32 products are taken of differences to, so that their sums lose little precision.
+    """A point ``[columns]`` that float32 products are taken of differences to, so that sums lose little precision.
 
-    Args:
-        values: float32 ``[rows, columns]``.
-
-    Returns:
-        ``[columns]``: the mean of columns that vary little around it, 0 for others, so that the many zeros of some
-        inputs stay zeros.
+    The mean of columns that vary little around it, 0 for others, so that the many zeros of some inputs stay zeros.
     """
     if not len(values):
         return np.zeros(values.shape[1], np.float32)
@@ -303,10 +267,9 @@ def _blocks(kept: np.ndarray, width: int) -> Iterator[np.ndarray]:
 
 
 def _zeros(groups: int, outputs: int, inputs: int) -> LayerStatistics:
-    shapes = ((groups, inputs), (groups, outputs), (groups, outputs))
-    return LayerStatistics(
-        0, *map(np.zeros, shapes), np.zeros((groups, inputs, inputs)), np.zeros((groups, outputs, inputs))
-    )
+    sum_x, sum_z, sum_zz = (np.zeros((groups, size)) for size in (inputs, outputs, outputs))
+    gram, cross = (np.zeros((groups, size, inputs)) for size in (inputs, outputs))
+    return LayerStatistics(0, sum_x, sum_z, sum_zz, gram, cross)
 
 
 def _products(patches: np.ndarray, z: np.ndarray) -> LayerStatistics:

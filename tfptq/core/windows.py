@@ -7,23 +7,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Window:
-    """Which inputs each output position of a two-dimensional convolution reads (one-dimensional: height 1).
+    """Which inputs each output position of a two-dimensional convolution reads (one-dimensional: height 1)."""
 
-    Attributes:
-        kernel: height and width of the kernel.
-        strides: of the output over the input; of the input over the output when transposed.
-        dilations: distance of neighbouring taps.
-        padding: ``"same"`` or ``"valid"``, as TensorFlow defines them.
-        groups: groups of input channels; all of them for a depthwise convolution.
-        transposed: a transposed convolution.
-    """
-
-    kernel: tuple[int, int] = (1, 1)
-    strides: tuple[int, int] = (1, 1)
-    dilations: tuple[int, int] = (1, 1)
-    padding: str = "valid"
-    groups: int = 1
-    transposed: bool = False
+    kernel: tuple[int, int] = (1, 1)  # height and width of the kernel
+    strides: tuple[int, int] = (1, 1)  # of the output over the input; of the input over the output when transposed
+    dilations: tuple[int, int] = (1, 1)  # distance of neighbouring taps
+    padding: str = "valid"  # ``"same"`` or ``"valid"``, as TensorFlow defines them
+    groups: int = 1  # groups of input channels; all of them for a depthwise convolution
+    transposed: bool = False  # a transposed convolution
 
     def __post_init__(self):
         if self.padding not in ("same", "valid"):
@@ -97,15 +88,9 @@ def _spread(x: np.ndarray, strides: tuple[int, int]) -> np.ndarray:
 
 
 def window_sums(x: np.ndarray, output_size: tuple[int, int], window: Window) -> np.ndarray:
-    """What each tap of a convolution reads, summed over all output positions.
+    """What each tap reads of inputs ``[N, H, W, I]``, summed over all output positions.
 
-    Args:
-        x: inputs ``[N, H, W, I]``.
-        output_size: height and width of the output.
-        window: geometry of the convolution.
-
-    Returns:
-        float64 ``[G, K]`` with ``K = I/G * T``, channels outermost.
+    float64 ``[G, K]`` with ``K = I/G * T``, channels outermost.
     """
     channels = x.shape[3]
     padded, origins, offsets = tap_indices(x, output_size, window)

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from tfptq.core.rounding.problem import RoundingProblem
 
 #: Codes ``[G, P, K]`` of a problem, with an options object of the method.
 Codes = Callable[[RoundingProblem, Any], np.ndarray]
+_Function = TypeVar("_Function", bound=Codes)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class RoundingMethod:
 ROUNDING_METHODS: dict[str, RoundingMethod] = {}
 
 
-def rounding_method(name: str, options: type = NoOptions, *, learns: bool = True) -> Callable[[Codes], Codes]:
+def rounding_method(name: str, options: type = NoOptions, *, learns: bool = True) -> Callable[[_Function], _Function]:
     """Register a function as a rounding method.
 
     TensorFlow, where a method learns with it, is to be imported inside of the function: configs read the registry.
@@ -56,7 +57,7 @@ def rounding_method(name: str, options: type = NoOptions, *, learns: bool = True
         ValueError: the name is taken.
     """
 
-    def register(codes: Codes) -> Codes:
+    def register(codes: _Function) -> _Function:
         if not (dataclasses.is_dataclass(options) and options.__dataclass_params__.frozen):  # type: ignore[attr-defined]
             raise TypeError(f"options of rounding {name!r} are {options!r}; give a frozen dataclass")
         required = [field.name for field in dataclasses.fields(options) if _has_no_default(field)]
