@@ -7,6 +7,7 @@ from tfptq.config.config import (
     QuantizationConfig,
     resolve_config,
 )
+from tfptq.config.target import TARGETS, Target
 from tfptq.config.parts import (
     LAYER_FIELDS,
     Calibration,
@@ -22,6 +23,7 @@ __all__ = [
     "LAYER_FIELDS",
     "LAYOUTS",
     "PRESETS",
+    "TARGETS",
     "Calibration",
     "Granularity",
     "LayerOverride",
@@ -31,6 +33,7 @@ __all__ = [
     "PerTensor",
     "QuantizationConfig",
     "Rounding",
+    "Target",
     "override",
     "resolve_config",
 ]

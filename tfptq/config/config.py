@@ -19,6 +19,7 @@ from tfptq.base.arguments import between, check_types, one_of, plain
 from tfptq.config.effects import without_effect
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding, override
 from tfptq.config.serialization import decode, encode
+from tfptq.config.target import TARGETS, Target
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
 from tfptq.core.blocks import BlockScales
 from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
@@ -64,7 +65,12 @@ class QuantizationConfig:
         edge_bits: width of the weights of the layers at the inputs and the outputs of the model, at least: of the first
             and the last layer of a chain, of each branch that reads an input and of each head. None treats them as all
             others. Pinned layers have a scale per channel where others have blocks.
-        layout: how codes lie in the file: ``"size"`` or ``"speed"`` choose for each layer, or a layout's name.
+        target: kind of device that the file is for: ``"cpu"`` (XNNPACK: phones, PCs), ``"web"`` (LiteRT.js), ``"micro"``
+            (TFLite Micro), ``"npu"`` (compilers of int8 files), ``"any"``, or a ``Target``. It decides in which layouts
+            kernels of less than 8 bits lie; where none is of use, they have 8 bits.
+        latency_budget: multiple of the all-INT8 latency that layouts may cost on the target, as far as it was measured.
+        layout: how codes lie in the file: ``"size"`` (the fewest bytes within the budget of latency) or ``"speed"``
+            (nothing slower than INT8) choose among the layouts of the target; a layout's name takes that one.
         multipliers: the integers that ``scaler="integer"`` may choose from; None for all. With few, such as
             ``(2, 3, 4, 6)``, int8 codes take few values, and NPU compilers that compress weights make them smaller.
         calibration: how activation ranges are found; the name of a method stands for its defaults.
@@ -72,7 +78,7 @@ class QuantizationConfig:
         skip: leave the layer in float.
         overrides: other values for single layers; later ones win.
         input_type: type of the model's inputs in the file: ``"float32"``, ``"int8"`` or ``"uint8"``; ``"float32"`` or
-            ``"int16"`` with 16-bit activations.
+            ``"int16"`` with 16-bit activations. None for that of the target.
         output_type: the same for the outputs.
         name: preset that the config came from; ``label`` tells whether it is still the same.
     """
@@ -90,14 +96,16 @@ class QuantizationConfig:
     reorder: bool = False
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
+    target: Target | str = TARGETS["cpu"]
+    latency_budget: float = 1.25
     layout: str = "size"
     multipliers: tuple[int, ...] | None = None
     calibration: Calibration = Calibration()
     bias_correction: bool = True
     skip: bool = False
     overrides: tuple[LayerOverride, ...] = ()
-    input_type: str = "float32"
-    output_type: str = "float32"
+    input_type: str | None = None
+    output_type: str | None = None
     name: str = "custom"
 
     def __post_init__(self):
@@ -139,6 +147,8 @@ class QuantizationConfig:
             raise ValueError(
                 f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
             )
+        object.__setattr__(self, "target", Target.from_plain(self.target))
+        between("latency_budget", self.latency_budget, 1.0, 1000.0)
         one_of("scaler", self.scaler, SCALE_KINDS)
         if self.multipliers is not None:
             if not isinstance(self.multipliers, tuple | list) or not self.multipliers:
@@ -154,7 +164,7 @@ class QuantizationConfig:
         one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output"))
         for field in ("input_type", "output_type"):
             allowed = ("float32", "int16") if self.activation_bits == 16 else ("float32", "int8", "uint8")
-            one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), allowed)
+            one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), (None, *allowed))
         if self.statistics_samples is not None:
             between("statistics_samples", self.statistics_samples, 1, 2**40)
 
@@ -173,6 +183,13 @@ class QuantizationConfig:
         fields = [field.name for field in dataclasses.fields(self) if field.name != "name"]
         changed = [field for field in fields if getattr(self, field) != getattr(preset, field)]
         return f"{self.name} (changed: {', '.join(changed)})" if changed else self.name
+
+    @property
+    def interface_types(self) -> tuple[str, str]:
+        """Types of the inputs and of the outputs in the file, where the target has its say."""
+        integer = {"int8": "int16"}.get(self.target.end_type) if self.activation_bits == 16 else self.target.end_type
+        own = integer or self.target.end_type
+        return self.input_type or own, self.output_type or own
 
     @property
     def device_activation_bits(self) -> int:

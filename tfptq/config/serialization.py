@@ -6,6 +6,7 @@ from typing import Any
 
 from tfptq.base.arguments import one_of
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding
+from tfptq.config.target import Target
 from tfptq.core.granularity import GRANULARITIES, Granularity
 
 
@@ -13,6 +14,8 @@ def encode(value: Any) -> Any:
     """A config, or a part of one, as dictionaries, lists, texts, numbers and None."""
     if isinstance(value, LayerOverride):
         return {"pattern": value.pattern, "changes": {name: encode(item) for name, item in value.changes}}
+    if isinstance(value, Target):
+        return value.to_plain()
     if isinstance(value, Granularity):
         return {"type": type(value).__name__, **_fields(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -92,4 +95,5 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "calibration": _part(Calibration),
     "mixed_precision": _part(MixedPrecision),
     "overrides": _overrides,
+    "target": lambda name, value: Target.from_plain(value),
 }

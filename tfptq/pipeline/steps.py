@@ -208,7 +208,7 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
     bits = job.config.device_activation_bits
     ranges = {**measurements.ranges(job.config.calibration, bits), **(known or {})}
     in_float = job.in_float
-    if job.config.input_type == "float32":
+    if job.config.interface_types[0] == "float32":
         in_float = {**inputs_to_scale_in_float(job.float_file.model, ranges), **in_float}
     return plan_integers(job.float_file.model, ranges, bits, in_float, measurements.clipped)
 
@@ -338,7 +338,7 @@ def with_layouts(kernels: Iterable[QuantizedKernel]) -> tuple[QuantizedKernel, .
 def write(job: Job, plan: IntegerPlan, kernels: Sequence[QuantizedKernel]) -> bytes:
     """The quantized file, with its metadata."""
     with job.steps.step("emit"):
-        types = {"input_type": job.config.input_type, "output_type": job.config.output_type}
-        emitted = emit(job.float_file.data, plan, kernels, **types)
+        input_type, output_type = job.config.interface_types
+        emitted = emit(job.float_file.data, plan, kernels, input_type=input_type, output_type=output_type)
         attach(emitted.model.root, describe(emitted, kernels, job.config, job.seed))
         return emitted.model.to_bytes()

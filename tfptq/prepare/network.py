@@ -111,8 +111,8 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
         data = data.in_full_batches(fixed_batch)
     batch = next(iter(data))
     kept = input_normalizations_to_keep(original, data.spread(SAMPLES_OF_INPUTS))
-    notes = _notes_on_inputs(kept.values(), config.input_type)
-    if kept and config.input_type == "float32":
+    notes = _notes_on_inputs(kept.values(), config.interface_types[0])
+    if kept and config.interface_types[0] == "float32":
         canonical = canonicalise(original, kept)
     difference = max(check_float_equal(original, canonical, batch).values())
     config, _ = choose_bits(config, canonical)

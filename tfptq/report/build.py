@@ -261,7 +261,7 @@ def _warnings_of_samples(outcome: Outcome, num_samples: int):
 def _warnings_of_inputs(outcome: Outcome, config: QuantizationConfig):
     """Inputs that ``input_type`` does not apply to: those that are no floats in Keras."""
     model, readers = outcome.float_file.model, outcome.float_file.model.consumers()
-    if config.input_type == "float32":
+    if config.interface_types[0] == "float32":
         return
     for tensor in outcome.model.inputs:
         index = outcome.float_file.inputs[tensor.name]
@@ -271,7 +271,7 @@ def _warnings_of_inputs(outcome: Outcome, config: QuantizationConfig):
         cast = any(model.operator_name(it) == "CAST" and model.is_float(it.outputs[0]) for it in operators)
         does = ", where the file casts it to float32 and quantizes that" if cast else ""
         yield (
-            f"input_type={config.input_type!r} does not change input {tensor.name!r}, which is {tensor.dtype} in Keras "
+            f"input_type={config.interface_types[0]!r} does not change input {tensor.name!r}, which is {tensor.dtype} in Keras "
             f"and is passed as it is{does}"
             + ("; build the model with keras.Input(dtype='float32') for integers from the start" if cast else "")
         )

@@ -277,9 +277,10 @@ def _tensors_of_integers(
     model, integer = float_file.model, [float_file.model.operators[at] for at in plan.operators]
     read = {index for operator in integer for index in operator.inputs}
     written = {index for operator in integer for index in operator.outputs}
-    if config.output_type != "float32":
+    input_type, output_type = config.interface_types
+    if output_type != "float32":
         read.update(model.subgraph.outputs)
-    if config.input_type != "float32":
+    if input_type != "float32":
         written.update(model.subgraph.inputs)
     return read & set(plan.grids), written & set(plan.grids)
 

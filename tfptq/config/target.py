@@ -1,0 +1,107 @@
+"""Targets: what the stock kernels of a kind of device do well."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfptq.base.arguments import check_types, one_of
+from tfptq.tflite.layouts import LAYOUTS
+
+#: Types that the inputs and outputs of a file can have by themselves.
+END_TYPES = ("float32", "int8")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the stock kernels of a kind of device do well.
+
+    Weights of 8 bits are INT8 on every target. For fewer bits a target names layouts for each kind of operator; kernels
+    that can have none of them lie in INT8, and then have 8 bits as well, which cost nothing more.
+
+    Attributes:
+        name: for reports.
+        layouts: kind of operator (``"CONV_2D"``) -> names of layouts for less than 8 bits that its kernels run well.
+        narrow_int8: leave codes of few bits in INT8 as they are: compilers compress them.
+        costs: name of the table of measured latencies that the package ships; None where latency is not estimated.
+        batch_size: number of samples that a file takes at once; None for any.
+        end_type: type of inputs and outputs where the config leaves it open, ``"float32"`` or ``"int8"``.
+        missing: operators that its runtime has no kernel for.
+    """
+
+    name: str
+    layouts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    narrow_int8: bool = False
+    costs: str | None = None
+    batch_size: int | None = None
+    end_type: str = "float32"
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "layouts", {kind: tuple(names) for kind, names in dict(self.layouts).items()})
+        object.__setattr__(self, "missing", tuple(self.missing))
+        check_types(self)
+        one_of("target.end_type", self.end_type, END_TYPES)
+        known = [layout.name for layout in LAYOUTS]
+        for kind, names in self.layouts.items():
+            for name in names:
+                one_of(f"target.layouts[{kind!r}]", name, known)
+
+    def __hash__(self) -> int:
+        return hash((self.name, tuple(sorted(self.layouts.items()))))
+
+    def layouts_for(self, operator: str) -> tuple[str, ...]:
+        """Layouts of less than 8 bits for a kind of operator, the preferred one first."""
+        return self.layouts.get(operator, ())
+
+    def to_plain(self) -> str | dict[str, Any]:
+        """For JSON: the name of a shipped target, or all fields of another one."""
+        if TARGETS.get(self.name) == self:
+            return self.name
+        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return {**plain, "layouts": {kind: list(names) for kind, names in self.layouts.items()}}
+
+    @classmethod
+    def from_plain(cls, value: Any) -> Target:
+        """What ``to_plain`` wrote, or a ``Target`` itself.
+
+        Raises:
+            ValueError: no such target, or unknown fields.
+        """
+        if isinstance(value, Target):
+            return value
+        if isinstance(value, str):
+            one_of("target", value, TARGETS)
+            return TARGETS[value]
+        if not isinstance(value, Mapping):
+            raise ValueError(f"target is {value!r}; give a name ({', '.join(map(repr, TARGETS))}) or a tfptq.Target")
+        known = [item.name for item in dataclasses.fields(cls)]
+        for name in value:
+            one_of("target field", name, known)
+        return cls(**value)
+
+
+_FULLY_CONNECTED = ("fully_connected_int2", "fully_connected_int4")
+_XNNPACK = {"FULLY_CONNECTED": _FULLY_CONNECTED, "CONV_2D": (*_FULLY_CONNECTED, "im2col_int4")}
+#: The shipped ones. ``docs/guide.md`` says what each was tried with.
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        # XNNPACK has no INT4 convolution; its FULLY_CONNECTED reads INT4 and INT2 at the speed of INT8.
+        Target("cpu", layouts=_XNNPACK, costs="cpu"),
+        # LiteRT.js: as cpu, with a fixed batch and float ends.
+        Target("web", layouts=_XNNPACK, costs="web", batch_size=1),
+        # TFLite Micro refuses FULLY_CONNECTED with INT4 weights and a scale per channel.
+        Target(
+            "micro",
+            layouts={"CONV_2D": ("int4",), "DEPTHWISE_CONV_2D": ("int4",)},
+            batch_size=1,
+            end_type="int8",
+        ),
+        # Vela and its like take INT8 and compress it.
+        Target("npu", narrow_int8=True, batch_size=1, end_type="int8"),
+        Target("any", narrow_int8=True),
+    )
+}
