@@ -34,13 +34,7 @@ def correct_bias(bias: np.ndarray, view: np.ndarray, quantized: np.ndarray, inpu
 def quantize_bias(bias: np.ndarray, scale: np.ndarray, dtype: type = np.int32) -> np.ndarray:
     """Round a bias ``[O]`` to codes within half of their type, so that the products added to them cannot overflow.
 
-    Args:
-        bias: float ``[O]``.
-        scale: ``input_scale * S[c]``, positive, broadcastable to ``[O]``.
-        dtype: of the codes, ``numpy.int32`` or ``numpy.int64``.
-
-    Raises:
-        ValueError: a code does not fit; ``make_room_for_bias`` prevents it.
+    ``scale`` is ``input_scale * S[c]``. A bias that does not fit is refused; ``make_room_for_bias`` prevents it.
     """
     codes = np.rint(np.asarray(bias, np.float64) / np.asarray(scale, np.float64))
     fits = np.abs(codes) <= np.iinfo(dtype).max // 2 + 1
@@ -57,9 +51,6 @@ def make_room_for_bias(weight: QuantizedWeight, bias: np.ndarray, input_scale: f
     """Enlarge scales where the int32 bias ``[O]`` would overflow, and round the weights there to the larger scales.
 
     That costs no accuracy: where the bias needs 30 bits, an error of half a code in each weight is nothing beside it.
-
-    Returns:
-        A weight whose scales ``quantize_bias`` accepts for the bias; ``weight`` itself where that is so already.
     """
     scales = limit_scales_for_bias(weight.scales, bias, input_scale)
     if np.array_equal(scales.values(), weight.scales.values()):
@@ -69,12 +60,10 @@ def make_room_for_bias(weight: QuantizedWeight, bias: np.ndarray, input_scale: f
 
 
 def limit_scales_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: float) -> BlockScales:
-    """Enlarge weight scales of any kind where the int32 bias ``[O]`` would overflow.
+    """Enlarge scales of any kind so that ``bias / (input_scale * S[c])`` stays within ``BIAS_CODE_LIMIT``.
 
-    Returns:
-        Scales with all of ``bias / (input_scale * S[c])`` within ``BIAS_CODE_LIMIT``. ``S[c]`` is the scale of the
-        layer's int8 form: of several blocks in a row the base of their integers, or the smallest of their powers of
-        two. Rows with several float scales are left alone: their layers keep a float bias.
+    ``S[c]`` is the scale of the layer's int8 form: of several blocks in a row the base of their integers, or the
+    smallest of their powers of two. Rows with several float scales are left alone: their layers keep a float bias.
     """
     if scales.is_shift_scaler:
         return limit_shifts_for_bias(scales, bias, input_scale)

@@ -40,12 +40,7 @@ _Class = TypeVar("_Class", bound=type[Granularity])
 
 
 def granularity(cls: _Class) -> _Class:
-    """Register a granularity.
-
-    Raises:
-        TypeError: the class is no frozen dataclass, or lacks a method or a kind of scale.
-        ValueError: its name is taken.
-    """
+    """Register a granularity: a frozen dataclass with another name than those there are."""
     frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if not (frozen and issubclass(cls, Granularity)) or missing:
