@@ -155,9 +155,9 @@ def test_codes_that_the_converter_turns_around_still_fit(images, layout):
     model = keras.Model(inputs, norm(layers.Conv2D(6, 3, use_bias=False, name="turned")(inputs)))
     norm.set_weights([np.float32([1, -1, 2, -2, 1, -1]), *norm.get_weights()[1:]])
     simulation = quantize_model(model, QuantizationConfig(PerChannel(), weight_bits=4, weight_scale="mse"))
-    (slot,) = wrappers(simulation)[0].quantized_weights
-    slot.variable.assign(1.2 * slot.variable)  # as training may
-    assert slot.quantized_weight().codes[[1, 3, 5]].min() == -8
+    (quantized,) = wrappers(simulation)[0].quantized_weights
+    quantized.variable.assign(1.2 * quantized.variable)  # as training may
+    assert quantized.quantized_weight().codes[[1, 3, 5]].min() == -8
     exported = export(simulation, images, QuantizationConfig(layout=layout))
     tfptq.verify(exported.tflite)
     assert any("codes from -7 on in the file, and from -8" in note for note in exported.report.warnings)
@@ -279,7 +279,7 @@ def test_weights_without_codes_are_named(images):
     with pytest.raises(ValueError, match="the weight 'kernel' of layer 'odd' has the quantizer ActivationQuantizer"):
         export(simulation(WithoutCodes), images)
     model = simulation(DefaultQuantizeConfig)
-    (slot,) = wrappers(model)[0].quantized_weights
-    slot.variables["base"].assign(np.zeros(1))
+    (quantized,) = wrappers(model)[0].quantized_weights
+    quantized.variables["base"].assign(np.zeros(1))
     with pytest.raises(ValueError, match="layer 'odd': the weight has no scales yet"):
         export(model, images)

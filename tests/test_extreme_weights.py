@@ -73,6 +73,27 @@ def test_biases_far_beyond_the_weights_do_not_overflow(images, config):
     assert signal_to_noise(expected, found) > 40
 
 
+@pytest.mark.parametrize("preset", ["w8a8_channel", "w8a8_shift"])
+def test_int64_biases_leave_room_for_small_weights(preset):
+    """Many small weights that add up to a little beside the bias, which an int32 bias would round to 0.
+
+    The second channel has a small bias too: with the smallest scale for it, its multiplier would be 0 on every runtime.
+    """
+    rng = np.random.default_rng(0)
+    x = (rng.uniform(0, 1, (16, 2, 2, 1)) * rng.uniform(0.5, 1, (16, 2, 2, 2048))).astype(np.float32)
+    inputs = keras.Input((2, 2, 2048), name="x")
+    model = keras.Model(inputs, layers.Conv2D(3, 1, name="conv")(inputs))
+    kernel = rng.uniform(0.5, 1, (1, 1, 2048, 3)) * [4e-6, 1e-13, 4e-6]
+    model.get_layer("conv").set_weights([kernel.astype(np.float32), np.float32([1, 1e-2, -2])])
+    config = QuantizationConfig.from_preset(preset).replace(activation_bits=16)
+    result = tfptq.quantize_keras_model(model, x, config, progress=False)
+    expected, step = np.asarray(model(x)), 2 / 32767
+    assert np.ptp(expected[..., 0]) > 60 * step
+    for name in RESOLVERS:
+        found = run_decoded(result.tflite, {"x": x}, name)["output_0"]
+        assert np.abs(found - expected).max() < 4 * step, name
+
+
 def test_very_small_weights(images):
     _, expected, found = quantized_with(images, 1e-12)
     assert signal_to_noise(expected, found) > 25

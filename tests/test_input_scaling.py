@@ -7,7 +7,7 @@ from keras import layers
 from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
-from tfptq.graph import canonicalise, check_float_equal, uneven_inputs
+from tfptq.graph import canonicalise, check_float_equal, input_normalizations_to_keep
 
 RNG = np.random.default_rng(0)
 #: Columns of a table: sizes from 0.01 to 1000, one far from 0.
@@ -56,7 +56,7 @@ def test_a_table_is_normalized_in_float(head):
 @pytest.mark.parametrize("head", [normalization, batch_norm, arithmetic])
 def test_the_layer_in_its_place_computes_the_same(head):
     model, batch = table_network(head), {"table": TABLE[:50]}
-    names = uneven_inputs(model, [batch])
+    names = input_normalizations_to_keep(model, [batch])
     canonical = canonicalise(model, names)
     assert [type(layer).__name__ for layer in canonical.layers] == ["InputLayer", "Normalization", "Dense", "Dense"]
     check_float_equal(model, canonical, batch)
@@ -91,7 +91,7 @@ def test_pictures_keep_their_grid(head):
     inputs = keras.Input((8, 8, 3), name="image")
     model = keras.Model(inputs, layers.Conv2D(4, 3, name="conv")(head(inputs)))
     images = RNG.integers(0, 256, (20, 8, 8, 3)).astype(np.float32)
-    assert not uneven_inputs(model, [{"image": images}])
+    assert not input_normalizations_to_keep(model, [{"image": images}])
     config = tfptq.QuantizationConfig.from_preset("w8a8_channel")
     result = tfptq.quantize_keras_model(model, images, config, progress=False)
     assert not result.report.float_operators
@@ -105,7 +105,7 @@ def test_one_of_two_readers():
     inputs = keras.Input((6,), name="table")
     outputs = layers.Concatenate()([layers.Dense(3)(normalization(inputs)), layers.Dense(3, name="raw")(inputs)])
     model = keras.Model(inputs, outputs)
-    assert uneven_inputs(model, [{"table": TABLE}]) == {"normalize": "table"}
+    assert input_normalizations_to_keep(model, [{"table": TABLE}]) == {"normalize": "table"}
     result = tfptq.quantize_keras_model(model, TABLE, "w8a8_channel", progress=False)
     assert [item.operator for item in result.report.float_operators] == ["SUB", "MUL"]
 
@@ -131,7 +131,9 @@ def test_all_samples_count():
     inputs = keras.Input((4, 4, 3), name="image")
     model = keras.Model(inputs, layers.Conv2D(2, 1)(layers.Rescaling(1 / 127.5, -1.0)(inputs)))
     grey, others = np.full((32, 4, 4, 3), 128.0, np.float32), RNG.uniform(0, 255, (32, 4, 4, 3)).astype(np.float32)
-    assert uneven_inputs(model, [{"image": grey}]) and not uneven_inputs(model, [{"image": grey}, {"image": others}])
+    assert input_normalizations_to_keep(model, [{"image": grey}]) and not input_normalizations_to_keep(
+        model, [{"image": grey}, {"image": others}]
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_what_no_layer_normalizes_stays_as_it_is(shape, head, values):
     inputs = keras.Input(shape, name="x")
     model = keras.Model(inputs, head(inputs))
     data = np.full((4, 3), values, np.float32) * RNG.uniform(0.9, 1.1, (4, 3)).astype(np.float32)
-    assert not uneven_inputs(model, [{"x": data}])
+    assert not input_normalizations_to_keep(model, [{"x": data}])
 
 
 def test_half_precision_models_normalize_in_float32():

@@ -65,8 +65,8 @@ def test_the_file_holds_the_codes_of_the_simulation(results, preset):
     blocks = {item.layer: item for item in read(result.tflite).tensors}
     assert set(blocks) == {"conv", "depthwise", "logits"}
     for wrapper in wrappers(result.keras_model):
-        (slot,) = wrapper.quantized_weights
-        weight, item = slot.quantized_weight(), blocks[wrapper.layer.name]
+        (quantized,) = wrapper.quantized_weights
+        weight, item = quantized.quantized_weight(), blocks[wrapper.layer.name]
         stored = file.constant(item.tensor)
         np.testing.assert_array_equal(item.view.to_view(stored), weight.codes)
         scales = np.broadcast_to(file.tensors[item.tensor].quantization.scale, len(weight.codes))

@@ -3,23 +3,21 @@
 Importing this module imports TensorFlow Model Optimization, which turns ``tf.keras`` into Keras 2 (tf_keras) for the
 whole process. Nothing else in tfptq imports it.
 
-``DefaultQuantizeConfig`` and ``WeightQuantizer`` are subclasses of TFMOT's ``QuantizeConfig`` and ``Quantizer``.
 Kernels get the layer-wise, channel-wise or shift (WES) scales of ``tfptq.core``; activations keep TFMOT's
 moving-average ranges. Scales are fitted by ``fit_weight_scales(model)``, and again in every training step, as with
 TFMOT's ``LastValueQuantizer``; before that, kernels pass through.
 
-Example:
-    >>> quantization = tensorflow_model_optimization.quantization.keras
-    >>> config = DefaultQuantizeConfig(QuantizationConfig.from_preset("w8a8_shift"))
-    >>> annotated = tf_keras.models.clone_model(
-    ...     model, clone_function=lambda layer: quantization.quantize_annotate_layer(layer, config))
-    >>> with quantization.quantize_scope(CUSTOM_OBJECTS):
-    ...     simulation = quantization.quantize_apply(annotated)
-    >>> fit_weight_scales(simulation)
+>>> quantization = tensorflow_model_optimization.quantization.keras
+>>> config = DefaultQuantizeConfig(QuantizationConfig.from_preset("w8a8_shift"))
+>>> annotated = tf_keras.models.clone_model(
+...     model, clone_function=lambda layer: quantization.quantize_annotate_layer(layer, config))
+>>> with quantization.quantize_scope(CUSTOM_OBJECTS):
+...     simulation = quantization.quantize_apply(annotated)
+>>> fit_weight_scales(simulation)
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ import tf_keras
 from tfptq import layers as keras3
 from tfptq.config import Granularity, QuantizationConfig
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
+from tfptq.layers.registry import kernel_view
 
 #: Class -> (attribute of the kernel, output axes, input axes); axes count from the end.
 _KERNELS = {
@@ -52,18 +51,7 @@ class _VariableOwner:
 
 
 class WeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
-    """Symmetric codes of a kernel, with the scales of ``tfptq.core``.
-
-    Args:
-        bits: width of the codes.
-        granularity: which weights share a scale.
-        scaler: ``"float"``, or ``"shift"`` for one layer scale and a 4-bit shift for each output channel.
-        weight_scale: ``"max_abs"`` or ``"mse"``: how scales are fitted.
-        view: way from the kernel to ``[O, I, T]``; None for kernels laid out as in Dense and Conv2D.
-
-    Raises:
-        ValueError: ``QuantizationConfig`` refuses the combination.
-    """
+    """``tfptq.layers.WeightQuantizer`` for TFMOT; scales are found by ``weight_scale``, ``"max_abs"`` or ``"mse"``."""
 
     def __init__(
         self,
@@ -86,7 +74,7 @@ class WeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
             weights = self._refitted(inputs, weights)
         return self._quantizer(inputs, training, weights)
 
-    def _refitted(self, kernel: tf.Tensor, weights: Mapping[str, tf.Variable]) -> dict[str, Any]:
+    def _refitted(self, kernel: tf.Tensor, weights: dict[str, Any]) -> dict[str, Any]:
         def fit(values):
             scales = self.fit_scales(values)
             return np.broadcast_to(scales.base, weights["base"].shape).astype(np.float32), scales.factors
@@ -102,16 +90,12 @@ class WeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         """Scales that fit a kernel in its own layout."""
         return self._config.scales_of(self._quantizer.view_of(kernel.shape).to_view(kernel))
 
-    def fit(self, kernel: tf.Variable, weights: Mapping[str, tf.Variable]) -> None:
+    def fit(self, kernel: tf.Variable, weights: dict[str, Any]) -> None:
         """Fit the scales of a kernel and store them."""
         self._quantizer.assign(self.fit_scales(kernel.numpy()), weights, tuple(kernel.shape))
 
-    def quantized_weight(self, kernel: tf.Variable, weights: Mapping[str, tf.Variable]) -> QuantizedWeight:
-        """Codes and scales of a kernel.
-
-        Raises:
-            ValueError: the scales are not fitted yet.
-        """
+    def quantized_weight(self, kernel: tf.Variable, weights: dict[str, Any]) -> QuantizedWeight:
+        """Codes and scales of a kernel; a ValueError if the scales are not fitted yet."""
         return self._quantizer.quantized_weight(kernel.numpy(), weights)
 
     def get_config(self) -> dict[str, Any]:
@@ -120,23 +104,16 @@ class WeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
     @classmethod
     def from_config(cls, config) -> "WeightQuantizer":
-        """Quantizer from what ``get_config`` returned."""
+        """Quantizer from plain values."""
         inner = keras3.WeightQuantizer.from_config(config)
         weight = inner.config
         return cls(weight.weight_bits, weight.granularity, weight.scaler, config["weight_scale"], inner.view)
 
 
 class DefaultQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
-    """Kernel by tfptq, activation function by TFMOT.
+    """Kernel by tfptq, activation function by TFMOT, as ``config.for_layer(name)`` says.
 
-    For Dense, Conv1D, Conv2D, DepthwiseConv2D and Conv2DTranspose.
-
-    Args:
-        layer_config: config of one layer (``config.for_layer(name)``): granularity, scaler, weight_bits, weight_scale
-            and activation_bits count.
-
-    Raises:
-        ValueError: 16-bit activations, which TFMOT cannot simulate.
+    For Dense, Conv1D, Conv2D, DepthwiseConv2D and Conv2DTranspose, with activations of up to 8 bits.
     """
 
     def __init__(self, layer_config: QuantizationConfig):
@@ -148,10 +125,7 @@ class DefaultQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
         """The kernel."""
         attribute, outputs, inputs = _kernel_of(layer)
         kernel, config = getattr(layer, attribute), self.layer_config
-        shape = tuple(kernel.shape)
-        outputs, inputs = (tuple(axis % len(shape) for axis in group) for group in (outputs, inputs))
-        taps = tuple(axis for axis in range(len(shape)) if axis not in outputs + inputs)
-        view = WeightView(shape, outputs, inputs, taps)
+        view = kernel_view(tuple(kernel.shape), outputs, inputs)
         return [
             (kernel, WeightQuantizer(config.weight_bits, config.granularity, config.scaler, config.weight_scale, view))
         ]
@@ -199,19 +173,15 @@ def fit_weight_scales(model: tf_keras.Model) -> None:
 
 
 def quantized_weights(model: tf_keras.Model) -> dict[str, QuantizedWeight]:
-    """Codes and scales of all kernels that have a ``WeightQuantizer``, by the name of the layer.
-
-    Raises:
-        ValueError: the scales of a kernel are not fitted yet.
-    """
+    """Codes and scales of all kernels that have a ``WeightQuantizer``, by the name of the layer."""
     return {
         name: quantizer.quantized_weight(kernel, variables)
         for name, kernel, quantizer, variables in _quantized_kernels(model)
     }
 
 
-def _quantized_kernels(model: tf_keras.Model):
-    """Yields (name of the layer, kernel, quantizer, variables of the quantizer)."""
+def _quantized_kernels(model: tf_keras.Model) -> Iterator[tuple[str, tf.Variable, WeightQuantizer, dict[str, Any]]]:
+    """(name of the layer, kernel, quantizer, variables of the quantizer)."""
     for layer in model.layers:
         if isinstance(layer, tfmot.quantization.keras.QuantizeWrapper):
             for kernel, quantizer, variables in layer._weight_vars:

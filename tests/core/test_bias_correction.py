@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfptq.core.bias_correction import correct_bias, limit_scales_for_bias, make_room_for_bias, quantize_bias
+from tfptq.core.bias_correction import (
+    bias_code_limits,
+    correct_bias,
+    limit_scales_for_bias,
+    make_room_for_bias,
+    quantize_bias,
+)
 from tfptq.core.blocks import BlockScales, float_scales, quantize_nearest
 from tfptq.core.shift_scaler import BIAS_CODE_LIMIT, shift_scales
 from tfptq.core.weight_scales import max_abs_scales
@@ -97,3 +103,27 @@ def test_room_for_a_bias(seed, kind, exponent):
 def test_rows_with_several_float_scales_are_left_alone():
     scales = float_scales(np.full((1, 2), 1e-12), (1, 1))
     assert limit_scales_for_bias(scales, np.ones(1), 1.0) is scales
+
+
+def test_limits_of_bias_codes():
+    """int32 with 8-bit activations; with 16-bit ones as much as the sum and the multiplier of runtimes allow."""
+    bias = np.array([1.0, -1.0, 1e-4, 0.0])
+    np.testing.assert_array_equal(bias_code_limits(bias, 8, 0.1), [BIAS_CODE_LIMIT] * 4)
+    limits = bias_code_limits(bias, 16, 2.0**-15)
+    np.testing.assert_array_equal(limits[:2], [2**46 - 2**36] * 2)
+    assert limits[3] == BIAS_CODE_LIMIT < limits[2] < 2**34
+    scales = np.abs(bias[:3]) / limits[:3]  # times the input's
+    assert (scales / 2.0**-15 > 2.0**-32).all()
+
+
+def test_int64_biases_leave_small_weights_alone():
+    view = np.full((2, 3, 1), 1e-6, np.float32)
+    weight = quantize_nearest(view, max_abs_scales(view, (1, 3), 8), 8)
+    bias, input_scale = np.array([1.0, 0.0]), 2.0**-15
+    assert not make_room_for_bias(weight, bias, input_scale).codes[0].any()
+    roomy = make_room_for_bias(weight, bias, input_scale, bias_code_limits(bias, 16, 2.0**-15))
+    assert roomy is weight
+    codes = quantize_bias(bias, input_scale * weight.int8_form()[1].astype(np.float64), np.int64)
+    assert 2**31 < codes[0] < 2**46
+    with pytest.raises(ValueError, match="does not fit half of int64"):
+        quantize_bias(np.array([2.0**47]), 1.0, np.int64)

@@ -4,9 +4,7 @@ from graph_models import inverted_residual_network, residual_network
 from keras import layers
 
 from tfptq.graph import Side, canonicalise, channel_groups
-from tfptq.graph.channel_groups import analyse
 from tfptq.graph.channel_rules import Change
-from tfptq.graph.rebuild import read_graph
 
 
 def only_group(model):
@@ -105,12 +103,14 @@ def test_unknown_spatial_size_pins_through_flattening_only():
     assert channel_groups(reshaped).groups == ()
 
 
-def test_only_homogeneous_paths_are_equalizable():
-    def groups(between):
-        inputs = keras.Input((4, 4, 3))
-        x = between(layers.Conv2D(4, 1)(inputs))
-        return analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1)(x))), Change.SCALE).groups
+def groups_across(between, change):
+    """Groups of two convolutions with something between them."""
+    inputs = keras.Input((4, 4, 3))
+    x = between(layers.Conv2D(4, 1)(inputs))
+    return channel_groups(keras.Model(inputs, layers.Conv2D(2, 1)(x)), change).groups
 
+
+def test_only_homogeneous_paths_are_equalizable():
     homogeneous = (
         layers.ReLU(),
         layers.LeakyReLU(),
@@ -130,16 +130,11 @@ def test_only_homogeneous_paths_are_equalizable():
         lambda x: x + 1.0,
         lambda x: layers.Add()([x, keras.ops.mean(x, axis=-1, keepdims=True)]),
     )
-    assert [len(groups(between)) for between in homogeneous] == [1] * len(homogeneous)
-    assert [len(groups(between)) for between in others] == [0] * len(others)
+    assert [len(groups_across(between, Change.SCALE)) for between in homogeneous] == [1] * len(homogeneous)
+    assert [len(groups_across(between, Change.SCALE)) for between in others] == [0] * len(others)
 
 
 def test_only_linear_paths_are_rotatable():
-    def groups(between):
-        inputs = keras.Input((4, 4, 3))
-        x = between(layers.Conv2D(4, 1)(inputs))
-        return analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1)(x))), Change.ROTATION).groups
-
     linear = (
         layers.Activation("linear"),
         layers.AveragePooling2D(2),
@@ -167,14 +162,14 @@ def test_only_linear_paths_are_rotatable():
         lambda x: x + 1.0,
         lambda x: layers.Add()([x, keras.ops.mean(x, axis=-1, keepdims=True)]),
     )
-    assert [len(groups(between)) for between in linear] == [1] * len(linear)
-    assert [len(groups(between)) for between in others] == [0] * len(others)
+    assert [len(groups_across(between, Change.ROTATION)) for between in linear] == [1] * len(linear)
+    assert [len(groups_across(between, Change.ROTATION)) for between in others] == [0] * len(others)
 
 
 def test_layers_with_an_activation_function_are_not_rotated():
     inputs = keras.Input((4, 4, 3))
     outputs = layers.Conv2D(2, 1)(layers.Conv2D(4, 1, activation="relu")(inputs))
-    assert analyse(read_graph(keras.Model(inputs, outputs)), Change.ROTATION).groups == ()
+    assert channel_groups(keras.Model(inputs, outputs), Change.ROTATION).groups == ()
 
 
 def test_groups_that_an_activation_cuts_off_are_marked():
@@ -183,7 +178,7 @@ def test_groups_that_an_activation_cuts_off_are_marked():
     x = layers.ReLU()(layers.Conv2D(5, 1)(x))
     y = layers.Conv2D(5, 1, activation="relu6")(inputs)
     outputs = layers.Conv2D(2, 1)(layers.Add()([x, layers.Conv2D(5, 1)(y)]))
-    groups = analyse(read_graph(keras.Model(inputs, outputs)), Change.SCALE).groups
+    groups = channel_groups(keras.Model(inputs, outputs), Change.SCALE).groups
     assert sorted((group.size, group.clipped) for group in groups) == [(4, True), (5, False), (5, True)]
     assert not any(group.clipped for group in channel_groups(keras.Model(inputs, outputs)).groups)
 
@@ -191,7 +186,7 @@ def test_groups_that_an_activation_cuts_off_are_marked():
 def test_depthwise_layers_separate_scales():
     inputs = keras.Input((4, 4, 3))
     x = layers.DepthwiseConv2D(3, activation="relu", name="depthwise")(layers.Conv2D(4, 1, name="first")(inputs))
-    groups = analyse(read_graph(keras.Model(inputs, layers.Conv2D(2, 1, name="last")(x))), Change.SCALE).groups
+    groups = channel_groups(keras.Model(inputs, layers.Conv2D(2, 1, name="last")(x)), Change.SCALE).groups
     assert [(names(group.producers), names(group.consumers)) for group in groups] == [
         ({"first"}, {"depthwise"}),
         ({"depthwise"}, {"last"}),

@@ -21,9 +21,7 @@ from tfptq.graph import (
     rotate_channels,
     scale_channels,
 )
-from tfptq.graph.channel_groups import analyse
 from tfptq.graph.channel_rules import Change
-from tfptq.graph.rebuild import read_graph
 
 
 def permute_everything(canonical, seed):
@@ -36,9 +34,9 @@ def permute_everything(canonical, seed):
 
 
 def scale_everything(canonical, seed):
-    groups = analyse(read_graph(canonical), Change.SCALE)
+    groups = channel_groups(canonical, Change.SCALE)
     random = np.random.default_rng(seed)
-    # ReLU6 follows a scale below 6 only; ``test_channel_room`` has those.
+    # ReLU6 follows a scale below 6 only; ``test_channel_headroom`` has those.
     scales = {group.index: 2.0 ** random.integers(-3, 4, group.size) for group in groups.groups if not group.clipped}
     scaled = scale_channels(canonical, groups, scales)
     check_float_equal(canonical, scaled, batch_for(canonical), 5e-6)
@@ -51,7 +49,7 @@ def random_rotations(groups, seed):
 
 
 def rotate_everything(canonical, seed):
-    groups = analyse(read_graph(canonical), Change.ROTATION)
+    groups = channel_groups(canonical, Change.ROTATION)
     rotations = random_rotations(groups, seed)
     rotated = rotate_channels(canonical, groups, rotations)
     check_float_equal(canonical, rotated, batch_for(canonical), 5e-6)
@@ -130,7 +128,7 @@ def test_bad_permutations_and_scales_are_refused():
         apply_permutations(canonical, groups, {99: np.arange(3)})
     with pytest.raises(ValueError, match="group 0 does not hold each of"):
         apply_permutations(canonical, groups, {0: np.zeros(groups.groups[0].size, int)})
-    scalable = analyse(read_graph(canonical), Change.SCALE)
+    scalable = channel_groups(canonical, Change.SCALE)
     for factors in (np.zeros(scalable.groups[0].size), np.ones(1), np.full(scalable.groups[0].size, np.nan)):
         with pytest.raises(ValueError, match="group 0 are not"):
             scale_channels(canonical, scalable, {0: factors})
@@ -170,7 +168,7 @@ def test_rotations_mix_rows_and_turn_columns_back():
 
 def test_bad_rotations_are_refused():
     canonical = canonicalise(linear_bottlenecks())
-    groups = analyse(read_graph(canonical), Change.ROTATION)
+    groups = channel_groups(canonical, Change.ROTATION)
     with pytest.raises(ValueError, match="no channel group 9"):
         rotate_channels(canonical, groups, {9: np.eye(4)})
     for matrix in (np.eye(3), 2.0 * np.eye(4), np.full((4, 4), np.nan), np.eye(4)[:3]):

@@ -4,18 +4,8 @@ import pytest
 from keras import layers
 
 from tfptq.config import PerChannel, PerTensor, QuantizationConfig, override
-from tfptq.layers import (
-    DefaultQuantizeConfig,
-    QuantizeAnnotate,
-    QuantizeWrapper,
-    quantize_annotate_layer,
-    quantize_annotate_model,
-    quantize_apply,
-    quantize_model,
-    quantize_scope,
-    strip,
-    wrappers,
-)
+from tfptq.layers import DefaultQuantizeConfig, QuantizeAnnotate, QuantizeWrapper, quantize_scope, strip, wrappers
+from tfptq.layers.quantize import quantize_annotate_layer, quantize_annotate_model, quantize_apply, quantize_model
 
 
 def functional():

@@ -32,9 +32,9 @@ def random(*shape, seed=0):
 
 
 def assign_all(wrapper, config=CONFIG):
-    for slot in wrapper.quantized_weights:
-        view = slot.view.to_view(keras.ops.convert_to_numpy(slot.variable))
-        slot.assign(quantize_nearest(view, config.scales_of(view), config.weight_bits))
+    for quantized in wrapper.quantized_weights:
+        view = quantized.view.to_view(keras.ops.convert_to_numpy(quantized.variable))
+        quantized.assign(quantize_nearest(view, config.scales_of(view), config.weight_bits))
 
 
 def numpy(tensor):
@@ -80,28 +80,28 @@ def test_wrapper_computes_the_layer_on_quantized_tensors(name):
 def test_assigned_codes_come_back(config):
     wrapper = wrap(layers.Conv2D(3, 3), config)
     wrapper(random(1, 5, 5, 2))
-    (slot,) = wrapper.quantized_weights
+    (quantized,) = wrapper.quantized_weights
     view = random(3, 2, 9) * np.float32([1.0, 0.1, 0.003])[:, None, None]
     scales = config.scales_of(view)
     limit = 2 ** (config.weight_bits - 1) - 1
     codes = np.random.default_rng(1).integers(-limit, limit + 1, (3, 2, 9)).astype(np.int8)  # Any codes, not nearest.
     weight = QuantizedWeight(codes, scales, config.weight_bits)
-    slot.assign(weight)
-    np.testing.assert_array_equal(slot.quantized_weight().codes, codes)
-    np.testing.assert_array_equal(slot.fake_quantized(), slot.view.from_view(weight.dequantize()))
-    np.testing.assert_array_equal(slot.fake_quantized(), slot.variable)
+    quantized.assign(weight)
+    np.testing.assert_array_equal(quantized.quantized_weight().codes, codes)
+    np.testing.assert_array_equal(quantized.fake_quantized(), quantized.view.from_view(weight.dequantize()))
+    np.testing.assert_array_equal(quantized.fake_quantized(), quantized.variable)
 
 
 def test_codes_of_other_bits_or_shape_are_refused():
     wrapper = wrap(layers.Dense(3))
     wrapper(random(1, 2))
-    (slot,) = wrapper.quantized_weights
+    (quantized,) = wrapper.quantized_weights
     view = random(3, 2, 1)
     scales = CONFIG.scales_of(view)
     with pytest.raises(ValueError, match=r"4-bit codes .* given 8-bit codes"):
-        slot.assign(quantize_nearest(view, scales, 8))
+        quantized.assign(quantize_nearest(view, scales, 8))
     with pytest.raises(ValueError, match=r"codes \(3, 2, 1\) and was given .* \(3, 4, 1\)"):
-        slot.assign(QuantizedWeight(np.zeros((3, 4, 1), np.int8), scales, 4))
+        quantized.assign(QuantizedWeight(np.zeros((3, 4, 1), np.int8), scales, 4))
 
 
 def test_gradients_pass_straight_through():
@@ -187,7 +187,7 @@ def test_attention_takes_all_ways_of_calling(unbuilt):
     np.testing.assert_array_equal(outputs, layer(x, y, use_causal_mask=True))
     outputs, scores = wrapper(x, y, return_attention_scores=True, attention_mask=np.ones((2, 5, 7), bool))
     np.testing.assert_array_equal(scores, layer(x, y, return_attention_scores=True)[1])
-    assert [slot.name for slot in wrapper.quantized_inputs] == ["query", "value", "key"]
+    assert [quantized.name for quantized in wrapper.quantized_inputs] == ["query", "value", "key"]
     wrapper.quantized_inputs[1].assign(activation_grid(-0.1, 0.1))
     assert not np.allclose(wrapper(x, y), layer(x, y), atol=1e-3)
     assert len(wrapper.quantized_weights) == 4

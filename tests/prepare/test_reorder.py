@@ -194,8 +194,8 @@ def _check_codes(result, model):
     orders = reorder_channels(canonicalise(model), result.config).output_orders
     for wrapper in wrappers(result.keras_model):
         blocks = described[wrapper.layer.name]
-        (slot,) = wrapper.quantized_weights
-        weight = slot.quantized_weight()
+        (quantized,) = wrapper.quantized_weights
+        weight = quantized.quantized_weight()
         np.testing.assert_array_equal(codes[wrapper.layer.name], weight.codes)
         np.testing.assert_array_equal(blocks.scales().values(), weight.scales.values())
         order = orders.get(wrapper.layer.name)

@@ -16,12 +16,7 @@ from tfptq.report.picture import heat_map, png
 LAYER = LayerReport("stem", "Conv2D", "block 4x4 integer", 4, "int8", 16, 640, 224, 41.23, 38.5, 0.02, 0.01)
 PICTURE = BlockPicture("stem", ((0.5, 1.0, 0.25),), ((1.0, 0.5, 0.25),))
 REPORT = Report(
-    model_name="net <1>",
-    preset="w4a8_block",
-    samples=256,
-    seed=3,
-    file_bytes=2048,
-    float_file_bytes=6144,
+    *("net <1>", "w4a8_block", 256, 3, 2048, 6144),
     layers=(LAYER, dataclasses.replace(LAYER, name="logits", noise_before=None, noise_after=None)),
     skipped=(SkippedLayer("odd & even", "MyLayer", "the class is not registered"),),
     float_differences={"reorder": 2e-7},

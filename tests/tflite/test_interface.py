@@ -7,7 +7,7 @@ from hand_made import FileBuilder, conv_layer
 
 import tfptq
 from tfptq.tflite.inspect import Inspection, inspect
-from tfptq.tflite.interface import EndRow
+from tfptq.tflite.interface import InterfaceRow
 
 RNG = np.random.default_rng(0)
 
@@ -49,14 +49,14 @@ def test_what_the_interpreter_says(network, kind):
 def test_a_file_without_signatures():
     builder = conv_layer(FileBuilder((1, 5, 5, 3), scale=0.05, zero_point=-3), RNG, (4, 3, 3, 3))
     first, last = inspect(builder.finish()).inputs_and_outputs
-    assert first == EndRow("input", 0, "input", (1, 5, 5, 3), "int8", 0.05, -3)
+    assert first == InterfaceRow("input", 0, "input", (1, 5, 5, 3), "int8", 0.05, -3)
     assert last.end == "output" and last.dtype == "int8" and last.name != "input"
 
 
 def test_the_table():
     rows = (
-        EndRow("input", 0, "image", (None, 8, 8, 1), "int8", 0.00392157, -128),
-        EndRow("output", 0, "output_0", (None, 10), "float32", None, None),
+        InterfaceRow("input", 0, "image", (None, 8, 8, 1), "int8", 0.00392157, -128),
+        InterfaceRow("output", 0, "output_0", (None, 10), "float32", None, None),
     )
     found = Inspection(
         bytes=1,

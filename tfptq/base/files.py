@@ -1,8 +1,7 @@
 """Writing files so that a reader never sees half of one.
 
-The bytes go to a temporary file in the folder of the destination, are flushed to disk, and the temporary file is
-then renamed over the destination. A rename within one folder is atomic on POSIX and on Windows (``os.replace``), so
-the destination holds either its old content or all of the new one, also when the process is killed in between.
+The bytes go to a temporary file in the same folder and are flushed to disk; the file is then renamed over the
+destination, which is atomic on POSIX and on Windows (``os.replace``).
 """
 
 import contextlib
@@ -14,17 +13,9 @@ from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike, content: bytes | str) -> Path:
-    """Write ``content`` to ``path``, all or nothing.
+    """Write bytes, or text as UTF-8, to ``path``, all or nothing; returns the path.
 
-    Args:
-        path: destination; an existing file is replaced and keeps its permissions, and a link keeps its target.
-        content: bytes, or text to store as UTF-8.
-
-    Returns:
-        The destination.
-
-    Raises:
-        OSError: the folder is missing, or the destination cannot be written.
+    An existing file is replaced and keeps its permissions, and a link keeps its target.
     """
     destination = Path(path)
     check_writable(destination)
@@ -48,11 +39,7 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> Path:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Refuse a destination that cannot be written, before a long job is started for it.
-
-    Raises:
-        OSError: naming the path and what is wrong with it.
-    """
+    """Refuse a destination that cannot be written, before a long job is started for it."""
     path = Path(path).resolve()
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
@@ -66,15 +53,7 @@ def check_writable(path: str | os.PathLike) -> None:
 
 
 def check_takes_files(folder: Path, path: Path) -> None:
-    """Refuse a folder in which no file can be made, before a long job is started for it.
-
-    Args:
-        folder: the folder, which exists.
-        path: what shall be written in it, for messages.
-
-    Raises:
-        OSError: naming the path and what is wrong with the folder.
-    """
+    """Refuse an existing folder in which no file can be made; ``path`` is what shall be written there, for messages."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"cannot write {path}: no permission to write in the folder {folder}")
     try:
@@ -87,9 +66,6 @@ def check_takes_files(folder: Path, path: Path) -> None:
 
 
 def _opener(permissions: int | None) -> Callable[[str, int], int]:
-    """What ``open`` makes a file with: for the eyes of its owner until it gets the permissions of the file it replaces.
-
-    A file that replaces none has the permissions of any new file. The system takes the umask off: to read it, it would
-    have to be changed, for all threads.
-    """
+    # A replacement is private until it gets the permissions of the old file. A new file has the usual ones, which the
+    # system derives from the umask: reading that would mean to change it, for all threads.
     return lambda path, flags: os.open(path, flags, 0o666 if permissions is None else 0o600)

@@ -22,8 +22,8 @@ from tfptq.core.affine import LARGEST_SHIFT, SMALLEST_SCALE, weight_code_limit
 from tfptq.core.blocks import BlockScales
 from tfptq.core.rounding_errors import rounding_errors
 
-#: Largest bias code that scales are chosen for: half of int32 is left to the accumulated products, and a little of the
-#: other half to the rounding of scales to float32.
+#: Largest int32 bias code that scales are chosen for: half of int32 is left to the accumulated products, and a little
+#: of the other half to the rounding of scales to float32.
 BIAS_CODE_LIMIT = 2**30 - 2**20
 #: Candidates for the layer scale, as multiples of the max-abs scale. From 2 on the shifts only repeat.
 CANDIDATES = np.concatenate([[1.0], np.linspace(0.4, 1.6, 61)])
@@ -56,13 +56,23 @@ def shift_scales(view: np.ndarray, bits: int, search: bool = False) -> BlockScal
     return BlockScales("shift", base, -shifts[:, None], (1, view.shape[1]))
 
 
-def limit_shifts_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: float) -> BlockScales:
-    """Take shifts back where the int32 bias ``[O]``, at ``input_scale * S[c]``, would overflow ``BIAS_CODE_LIMIT``.
+def limit_shifts_for_bias(
+    scales: BlockScales, bias: np.ndarray, input_scale: float, limit: float | np.ndarray = BIAS_CODE_LIMIT
+) -> BlockScales:
+    """Take shifts back where the bias, at ``input_scale * S[c]``, would overflow.
 
-    ``S[c]`` changes in no other channel, unless a layer scale too small for some bias had to grow, and a channel would
-    need a shift above 15 to make up for it. Weights must be quantized with these scales.
+    Args:
+        scales: WES scales with ``O`` rows.
+        bias: float ``[O]``.
+        input_scale: scale of the layer's input.
+        limit: largest bias code, of all channels or of each ``[O]``.
+
+    Returns:
+        Scales whose bias codes stay within ``limit``. ``S[c]`` changes in no other channel, unless a layer
+        scale too small for some bias had to grow, and a channel would need a shift above 15 to make up for it.
+        Weights must be quantized with these.
     """
-    smallest = smallest_scales_for_bias(bias, input_scale)
+    smallest = smallest_scales_for_bias(bias, input_scale, limit)
     # A power of two on the layer scale, put back by the shifts, leaves the other channels as they are.
     growth = max(0, int(np.frexp(smallest.max(initial=0.0) / scales.base[0])[1]))
     base = np.ldexp(scales.base, growth).astype(np.float32)
@@ -71,9 +81,11 @@ def limit_shifts_for_bias(scales: BlockScales, bias: np.ndarray, input_scale: fl
     return dataclasses.replace(scales, base=base, factors=-limited[:, None].astype(np.int8))
 
 
-def smallest_scales_for_bias(bias: np.ndarray, input_scale: float) -> np.ndarray:
-    """Smallest weight scale of each channel, float64 ``[O]``, that keeps the bias within ``BIAS_CODE_LIMIT``."""
-    return np.abs(bias).astype(np.float64) / (input_scale * BIAS_CODE_LIMIT)
+def smallest_scales_for_bias(
+    bias: np.ndarray, input_scale: float, limit: float | np.ndarray = BIAS_CODE_LIMIT
+) -> np.ndarray:
+    """Smallest weight scale of each channel, float64 ``[O]``, that keeps the bias within ``limit``."""
+    return np.abs(bias).astype(np.float64) / (input_scale * limit)
 
 
 def _search(units: np.ndarray, maxima: np.ndarray, bits: int) -> tuple[float, np.ndarray]:

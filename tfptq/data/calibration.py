@@ -11,8 +11,8 @@ The elements of a stream may be arrays, lists, dicts, or ``(inputs, labels)`` an
 tuples as in ``model.fit``; labels are ignored. A sample without the batch axis gets one.
 
 Iterating over the result gives dicts from input name to an array ``[batch, ...]`` of the type that the model
-declares. Nothing is kept between batches, so memory does not grow with the number of samples, and every batch
-of every pass is checked. Calibration makes several passes, so a stream must be able to start again.
+declares. Calibration makes several passes, so a stream must be able to start again. Every batch of every pass is
+checked, and none is kept.
 """
 
 import hashlib
@@ -50,11 +50,15 @@ MOST_STREAMED = 1 << 18
 class CalibrationData:
     """A stream of calibration batches that can be read any number of times.
 
-    Attributes:
+    Args:
         inputs: what the model asks for.
-        batch_size: samples in a batch; the last batch of a pass may be smaller, and so may one before a change
-            of the sample size where an input leaves that open.
-        fill: repeat samples in such a batch until it is full, for models that take no other.
+        open_pass: starts a new pass over the elements of the source.
+        batch_size: samples in a batch. The last one may be smaller, and so may one before a change of the sample shape.
+        known_samples: number of samples, if the source tells it.
+        fill: repeat samples in a smaller batch until it is full, for models with a fixed batch size.
+
+    Raises:
+        DataError: the dataset is empty, or its first element does not fit.
     """
 
     def __init__(
@@ -65,18 +69,6 @@ class CalibrationData:
         known_samples: int | None = None,
         fill: bool = False,
     ):
-        """Wrap a source; ``calibration_data`` is the usual way to make one.
-
-        Args:
-            inputs: what the model asks for.
-            open_pass: starts a new pass over the elements of the source.
-            batch_size: samples in a batch.
-            known_samples: number of samples, if the source tells it.
-            fill: whether all batches shall be full.
-
-        Raises:
-            DataError: the first element is missing, or does not fit.
-        """
         if batch_size < 1:
             raise DataError(f"batch_size is {batch_size}; it must be at least 1")
         self.inputs = inputs
@@ -107,7 +99,7 @@ class CalibrationData:
         self._num_samples = seen
 
     def in_full_batches(self, batch_size: int) -> "CalibrationData":
-        """The same samples for a model that takes exactly ``batch_size`` at once; the last ones may be repeated."""
+        """The same samples in batches of exactly ``batch_size``; some are repeated to fill the last."""
         return CalibrationData(self.inputs, self._open_pass, batch_size, self._num_samples, fill=True)
 
     def spread(self, most_samples: int | None) -> "SpreadBatches":
@@ -120,31 +112,27 @@ class CalibrationData:
         digest = hashlib.sha256()
         for batch in self:
             for name in sorted(batch):
-                digest.update(np.ascontiguousarray(batch[name]))
+                digest.update(batch[name].tobytes())
         return digest.hexdigest()
 
     @property
     def known_samples(self) -> int | None:
-        """Number of samples if it is known without reading them: from the source, or from a complete pass."""
+        """Number of samples if the source or a complete pass told it."""
         return self._num_samples
 
     @property
     def num_samples(self) -> int:
-        """Number of samples. Costs one pass when none was completed yet."""
+        """Number of samples. Costs a pass when none was completed yet."""
         if self._num_samples is None:
             for _ in self:
                 pass
+        assert self._num_samples is not None  # a complete pass sets it
         return self._num_samples
 
 
 @dataclass(frozen=True)
 class SpreadBatches:
-    """Every ``step``-th batch of a stream; can be read any number of times.
-
-    Attributes:
-        data: the stream.
-        step: distance of the batches.
-    """
+    """Every ``step``-th batch of a stream; can be read any number of times."""
 
     data: CalibrationData
     step: int
@@ -154,7 +142,7 @@ class SpreadBatches:
 
     @property
     def num_samples(self) -> int:
-        """About how many samples there are; the last batch may be smaller."""
+        """Number of samples; approximate, since the last batch may be smaller."""
         batches = -(-self.data.num_samples // self.data.batch_size)
         return min(self.data.num_samples, -(-batches // self.step) * self.data.batch_size)
 
@@ -164,12 +152,9 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
 
     Args:
         model: Keras model with defined inputs.
-        dataset: samples in any of the forms that the module's description lists.
+        dataset: samples in any of the forms above.
         batch_size: samples in each batch of the result, however the dataset itself is batched; None takes fewer the
             larger the inputs are, so that the activations of a batch stay within a few hundred MiB.
-
-    Returns:
-        A stream of dicts, input name -> array ``[batch, ...]``.
 
     Raises:
         DataError: the dataset is empty, of an unknown kind, can be read only once or never ends, or its first
@@ -189,15 +174,15 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
 
 
 def _usual_batch_size(shapes: Iterable[tuple[int, ...]]) -> int:
-    """Samples in a batch, for inputs whose samples have these shapes."""
     values = sum(math.prod(shape) for shape in shapes)
     return min(max(VALUES_PER_BATCH // max(values, 1), SMALLEST_BATCH), LARGEST_BATCH)
 
 
 def _sample_shapes(specs: tuple[InputSpec, ...], open_pass: Callable[[], Iterator[Any]]) -> list[tuple[int, ...]]:
-    """Shapes of a sample of each input: as the model says, or where it leaves sizes open, those of the first sample."""
-    if all(None not in spec.shape for spec in specs):
-        return [spec.shape for spec in specs]
+    """Shape of a sample of each input; sizes that the model leaves open are those of the first sample."""
+    known = [tuple(size for size in spec.shape if size is not None) for spec in specs]
+    if all(len(shape) == len(spec.shape) for shape, spec in zip(known, specs, strict=True)):
+        return known
     for element in open_pass():
         return [values.shape[1:] for values in checked(specs, element).values()]
     return []  # an empty dataset, which is refused soon
@@ -252,8 +237,6 @@ def _called(function: Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Any]
 
 
 def _sliced(arrays: dict[str, Any], length: int, batch_size: int) -> Callable[[], Iterator[Batch]]:
-    """Passes over arrays that hold all samples, reading one batch at a time."""
-
     def open_pass() -> Iterator[Batch]:
         for start in range(0, length, batch_size):
             yield {name: array[start : start + batch_size] for name, array in arrays.items()}
@@ -302,7 +285,7 @@ def _rebatch(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
 
 
 def _cuts(length: int, size: int, count: int) -> Iterator[tuple[int, int]]:
-    """Where to cut a piece so that the first part fills a batch that holds ``count`` samples already."""
+    """Cut a piece so that its first part fills up a batch that holds ``count`` samples already."""
     start = 0
     while start < length:
         stop = min(length, start + size - count)

@@ -17,10 +17,9 @@ class InputSpec:
     """What a model asks of one of its inputs.
 
     Attributes:
-        name: name of the input.
-        shape: shape of one sample, without the batch axis; None where any size will do.
+        shape: of one sample, without the batch axis; None where any size will do.
         dtype: name of the element type.
-        key: where it stands in the dict of inputs of a model that takes one; samples may go by it too.
+        key: in the dict of inputs of a model that takes one; samples may go by it too.
     """
 
     name: str
@@ -34,11 +33,7 @@ class InputSpec:
 
 
 def input_specs(model: keras.Model) -> tuple[InputSpec, ...]:
-    """The inputs of a model, in its order.
-
-    Raises:
-        DataError: the model has no defined inputs.
-    """
+    """The inputs of a model, in its order; raises a DataError if it has no defined inputs."""
     inputs = getattr(model, "inputs", None)
     if not inputs:
         raise DataError(
@@ -53,11 +48,7 @@ def input_specs(model: keras.Model) -> tuple[InputSpec, ...]:
 
 
 def common_length(arrays: dict[str, Any]) -> int:
-    """Number of samples.
-
-    Raises:
-        DataError: it is not the same for all inputs.
-    """
+    """Number of samples; raises a DataError if it is not the same for all inputs."""
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
@@ -97,8 +88,9 @@ def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
 
 def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[str, Any]:
     names = [spec.name for spec in specs]
-    if {spec.key for spec in specs} == set(element):
-        return {spec.name: element[spec.key] for spec in specs}
+    keys = {spec.name: spec.key for spec in specs if spec.key is not None}
+    if len(keys) == len(specs) and set(keys.values()) == set(element):
+        return {name: element[key] for name, key in keys.items()}
     missing = [name for name in names if name not in element]
     unknown = [str(name) for name in element if name not in names]
     if missing or unknown:
@@ -108,11 +100,7 @@ def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[
 
 
 def checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
-    """One element of a source as a batch of the right names, shapes and types.
-
-    Raises:
-        DataError: it has other inputs, shapes or types, values that do not fit these, or differing numbers of samples.
-    """
+    """One element of a source as a batch of the right names, shapes and types; a DataError says what does not fit."""
     named = by_name(specs, element)
     batch = {spec.name: _checked_array(spec, as_array(spec, named[spec.name])) for spec in specs}
     common_length(batch)
@@ -120,11 +108,7 @@ def checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
 
 
 def as_array(spec: InputSpec, value: Any) -> Any:
-    """Nested lists as an array; what slices like an array stays as it is, so that a memory map is not read.
-
-    Raises:
-        DataError: lists of different lengths.
-    """
+    """Nested lists as an array; what slices like an array stays as it is, so that a memory map is not read."""
     if is_array(value):
         return value
     try:

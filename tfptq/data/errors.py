@@ -1,7 +1,4 @@
-"""What is wrong with calibration data, said to the user.
-
-Without Keras and TensorFlow, so that what runs files only can name the samples as well.
-"""
+"""Errors of calibration data. Imports neither Keras nor TensorFlow, so that programs on files can use it."""
 
 import contextlib
 import re
@@ -19,11 +16,7 @@ class DataError(ValueError):
 
 @contextlib.contextmanager
 def blaming_samples() -> Iterator[None]:
-    """Inside this context, what TensorFlow or LiteRT cannot compute is the fault of the calibration samples.
-
-    Raises:
-        DataError: with the reason, such as a token id that an ``Embedding`` has no row for.
-    """
+    """Turn what TensorFlow or LiteRT cannot compute in this context into a DataError about the calibration samples."""
     try:
         yield
     except _failures() as error:
@@ -36,6 +29,6 @@ def blaming_samples() -> Iterator[None]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a computation raises: LiteRT's error, and TensorFlow's, which only a TensorFlow that is loaded can raise."""
+    # What LiteRT raises, and TensorFlow, which only a TensorFlow that is loaded can raise.
     tensorflow = sys.modules.get("tensorflow")
     return (RuntimeError,) if tensorflow is None else (tensorflow.errors.InvalidArgumentError, RuntimeError)

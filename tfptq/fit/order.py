@@ -11,8 +11,10 @@ This module decides in which order kernels are fitted, and which way (``fit.kern
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from tfptq.core.affine import ActivationGrid
-from tfptq.core.bias_correction import make_room_for_bias
+from tfptq.core.bias_correction import bias_code_limits, make_room_for_bias
 from tfptq.fit.checkpoint import Checkpoint
 from tfptq.fit.kernel import (
     FEW_POSITIONS,
@@ -24,7 +26,7 @@ from tfptq.fit.kernel import (
 )
 from tfptq.fit.measure import Measurements
 from tfptq.fit.sequential import SequentialCalibration
-from tfptq.float_file.kernel import Kernel
+from tfptq.float_file.kernel import Kernel, KernelUse
 from tfptq.lowering.grids import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
@@ -91,7 +93,7 @@ def fit_kernels(
 
 
 def with_bias_headroom(kernel: QuantizedKernel, grids: Mapping[int, ActivationGrid]) -> QuantizedKernel:
-    """Enlarge scales under which the int32 bias of some use would overflow.
+    """Enlarge scales under which the integer bias of some use would overflow.
 
     Args:
         kernel: fitted kernel.
@@ -101,8 +103,15 @@ def with_bias_headroom(kernel: QuantizedKernel, grids: Mapping[int, ActivationGr
     for use in kernel.uses:
         if use.input in grids and kernel.layout.exact_scales:
             bias = use.shifted_bias(kernel.bias_shift) / use.magnitudes
-            weight = make_room_for_bias(weight, bias, grids[use.input].scale)
+            weight = make_room_for_bias(weight, bias, grids[use.input].scale, _bias_limits(use, bias, grids))
     return kernel if weight is kernel.weight else replace(kernel, weight=weight)
+
+
+def _bias_limits(use: KernelUse, bias: np.ndarray, grids: Mapping[int, ActivationGrid]) -> np.ndarray:
+    """Largest bias codes ``[O]`` of one use, int32 where its operator computes in float."""
+    if use.output not in grids:
+        return bias_code_limits(bias, 8, 1.0)
+    return bias_code_limits(bias, grids[use.input].bits, grids[use.output].scale)
 
 
 def ranges_for_kernels(kernels: Iterable[QuantizedKernel], plan: IntegerPlan) -> dict[int, Range]:

@@ -20,8 +20,8 @@ from tfptq.graph.float_equality import (
     TOLERANCE,
     FloatEqualityError,
     model_outputs,
+    noise_tolerance,
     relative_difference,
-    tolerance_beside_noise,
 )
 from tfptq.graph.rebuild import graph_of
 from tfptq.layers import weight_specs
@@ -162,7 +162,7 @@ def check_float_file(
     # (numpy's minimum and maximum keep NaN, so that it is refused.)
     largest = float(np.max([np.min([_difference(value, other) for other in found.values()]) for value in expected]))
     if not largest <= tolerance:
-        tolerance = tolerance_beside_noise(model, batch, tolerance)
+        tolerance = noise_tolerance(model, batch, tolerance)
     if np.isnan(largest) and all(np.isfinite(values).all() for values in expected):
         raise FloatEqualityError(
             f"the float .tflite of {model.name!r} gives NaN where the Keras model gives numbers: a layer divides by 0 "

@@ -4,7 +4,7 @@ from tfptq.graph.canonicalise import canonicalise
 from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, channel_groups
 from tfptq.graph.edges import edge_layers
 from tfptq.graph.float_equality import FloatEqualityError, check_float_equal, few_samples, largest_difference
-from tfptq.graph.input_scaling import uneven_inputs
+from tfptq.graph.input_scaling import input_normalizations_to_keep
 from tfptq.graph.move_channels import apply_permutations, rotate_channels, scale_channels
 from tfptq.graph.rebuild import input_names
 
@@ -20,8 +20,8 @@ __all__ = [
     "edge_layers",
     "few_samples",
     "input_names",
+    "input_normalizations_to_keep",
     "largest_difference",
     "rotate_channels",
     "scale_channels",
-    "uneven_inputs",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import keras
 
 from tfptq.graph.fold_batch_norm import fold_batch_norm
-from tfptq.graph.input_scaling import normalize_in_one_layer
+from tfptq.graph.input_scaling import merge_input_normalizations
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.graph.simplify import (
     add_missing_biases,
@@ -23,7 +23,7 @@ from tfptq.graph.simplify import (
 from tfptq.graph.validate import check_backend, check_model, check_names, check_weights
 
 
-def canonicalise(model: keras.Model, unfolded: Collection[str] = ()) -> keras.Model:
+def canonicalise(model: keras.Model, kept: Collection[str] = ()) -> keras.Model:
     """Make the canonical float model.
 
     Nested models are inlined and layers without effect in inference removed. ``TimeDistributed(Dense)`` is made
@@ -33,14 +33,13 @@ def canonicalise(model: keras.Model, unfolded: Collection[str] = ()) -> keras.Mo
     layers without a bias get one of zeros.
 
     Args:
-        model: built Keras 3 Sequential or Functional model; it is not changed. Any number of inputs and outputs,
-            shared layers, nested models.
-        unfolded: names of the normalizations of inputs that ``uneven_inputs`` found: each becomes a layer of its own.
+        model: built Keras 3 Sequential or Functional model; it is not changed.
+        kept: input normalizations to make a layer of their own (``input_normalizations_to_keep``).
 
     Returns:
-        A new functional model with copied float32 weights, the same input names, and inputs and outputs in the same
-        structure and order. Layers keep their names, but for two nested layers of one name, and the halves of a
-        separable convolution (``<name>_depthwise``, ``<name>_pointwise``).
+        A new functional model with copied float32 weights and the same inputs and outputs. Layers keep their names, but
+        for two nested layers of one name, and the halves of a separable convolution (``<name>_depthwise``,
+        ``<name>_pointwise``).
 
     Raises:
         RuntimeError: Keras does not run on TensorFlow.
@@ -53,7 +52,7 @@ def canonicalise(model: keras.Model, unfolded: Collection[str] = ()) -> keras.Mo
     graph = read_graph(model)
     check_names(graph)
     check_weights(graph)
-    graph, normalizations = normalize_in_one_layer(remove_identities(graph), unfolded)
+    graph, normalizations = merge_input_normalizations(remove_identities(graph), kept)
     graph = unwrap_time_distributed(remove_recurrent_dropout(graph))
     graph = split_separable_convolutions(graph)
     graph = repeat_pixels_by_resizing(graph)

@@ -1,7 +1,6 @@
 """Calls that multiply and shift each channel by constants: ``y[..., c] = scale[c] * x[..., c] + shift[c]``.
 
-* ``BatchNormalization`` in inference: ``scale = gamma / sqrt(variance + epsilon)``, ``shift = beta - mean * scale``
-  (gamma = 1 and beta = 0 where switched off).
+* ``BatchNormalization`` in inference: ``scale = gamma / sqrt(variance + epsilon)``, ``shift = beta - mean * scale``.
 * ``Rescaling``: ``scale`` and ``offset`` as they are.
 * ``Normalization``: ``scale = 1 / max(sqrt(variance), epsilon)``, ``shift = -mean * scale``, or its inverse.
 * ``keras.ops`` add, subtract, multiply, divide and negative with one constant operand.
@@ -36,11 +35,7 @@ class ChannelAffine:
 
 
 def channel_affine(call: Call) -> ChannelAffine | None:
-    """Recognise a constant affine map of each channel.
-
-    Returns:
-        The map, or None when ``call`` is something else, or changes the element type.
-    """
+    """The constant affine map that a call computes; None for another call, or one that changes the element type."""
     reader = _READERS.get(call.unit.kind)
     if reader is None or len(call.inputs) != 1 or len(call.outputs) != 1:
         return None
@@ -58,14 +53,11 @@ def channel_affine(call: Call) -> ChannelAffine | None:
 
 
 def _batch_normalization(call: Call):
-    unit = call.unit
-    axis = unit.config["axis"]
-    mean, variance = unit.weight("moving_mean"), unit.weight("moving_variance")
-    gamma, beta = unit.weight("gamma"), unit.weight("beta")
+    config, weights = call.unit.config, dict(call.unit.weights)
     with np.errstate(invalid="ignore"):  # NaN where the layer gives NaN, which check_float_equal reports
-        scale = 1.0 / np.sqrt(variance.astype(np.float64) + unit.config["epsilon"])
-    scale = scale if gamma is None else scale * gamma
-    return axis, scale, (0.0 if beta is None else beta) - mean * scale
+        scale = 1.0 / np.sqrt(weights["moving_variance"].astype(np.float64) + config["epsilon"])
+    scale = scale * weights.get("gamma", 1.0)
+    return config["axis"], scale, weights.get("beta", 0.0) - weights["moving_mean"] * scale
 
 
 def _rescaling(call: Call):
@@ -109,7 +101,6 @@ def _over_channels(source: Value, scale: np.ndarray, shift: np.ndarray):
 
 
 def _arithmetic(call: Call):
-    """Read ``x + c``, ``c - x``, ``x * c``, ``x / c`` and the like."""
     arguments = (*call.args, *call.kwargs.values())
     if len(arguments) != 2:
         return None
@@ -118,17 +109,17 @@ def _arithmetic(call: Call):
     if isinstance(constant, Value) or not isinstance(constant, (int, float, np.ndarray, np.generic)):
         return None
     constant, kind = np.asarray(constant, np.float64), call.unit.kind
-    one, zero = np.float64(1.0), np.float64(0.0)
+    one, zero = np.ones(()), np.zeros(())
     if kind is operations.Add:
         return _over_channels(call.inputs[0], one, constant)
     if kind is operations.Subtract:
         scale, shift = (-one, constant) if first_is_constant else (one, -constant)
-        return _over_channels(call.inputs[0], scale, shift)
+        return _over_channels(call.inputs[0], np.asarray(scale), np.asarray(shift))
     if kind is operations.Multiply:
         return _over_channels(call.inputs[0], constant, zero)
     if first_is_constant or not np.all(constant):  # c / x is not affine, and x / 0 not finite.
         return None
-    return _over_channels(call.inputs[0], 1.0 / constant, zero)
+    return _over_channels(call.inputs[0], np.asarray(1.0 / constant), zero)
 
 
 def _negative(call: Call):

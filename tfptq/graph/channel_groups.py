@@ -1,9 +1,9 @@
-"""Channel groups: which channel axes of a graph have to be permuted (or scaled) together.
+"""Channel groups: which channel axes of a graph have to be permuted (or scaled, or rotated) together.
 
-A *group* is a set of channel axes of one length whose order is free: permuting it everywhere at once leaves the
-function of the model as it is. Its *producers* are the layers whose outputs have these channels (rows of ``W[O, I, T]``
-and bias); its *consumers* read them (columns of ``W``); *per-channel* layers lie in between and have parameters for
-each channel (depthwise kernels, BatchNormalization, PReLU).
+A *group* is a set of channel axes of one length that may be changed in one way, everywhere at once, without changing
+the function of the model. Its *producers* are the layers whose outputs have these channels (rows of ``W[O, I, T]`` and
+bias); its *consumers* read them (columns of ``W``); *per-channel* layers lie in between and have parameters for each
+channel (depthwise kernels, BatchNormalization, PReLU).
 
 Every tensor has a *layout*: the groups that lie side by side along its channel axis. The analysis goes through the
 calls in order and carries layouts from inputs to outputs:
@@ -12,18 +12,15 @@ calls in order and carries layouts from inputs to outputs:
 * elementwise calls, pooling and padding pass a layout on;
 * Add, Multiply, ... make the groups of their inputs one group (union-find);
 * Concatenate puts layouts side by side, Flatten repeats a layout H*W times;
-* anything else *pins* the groups that reach it: their order has to stay. Inputs and outputs of the model pin, too.
+* anything else *pins* the groups that reach it: they stay as they are. Inputs and outputs of the model pin, too.
 
-The same analysis with narrower rules finds groups whose channels may be multiplied by positive numbers, for
-equalization across layers (Nagel et al., arXiv 1906.04721, section 4.1); there a depthwise layer ends one group and
-starts another, because it can take one scale in and give another one out. A group that passes a ReLU6 has a *clip
-level*: its channels follow a scale only as far as they do not reach it.
-
-With rules narrower still it finds groups whose channels may be mixed by any rotation: those with nothing but linear
-calls between their producers and consumers, such as the narrow ends of inverted residuals.
+A ``Change`` is a permutation of the channels; positive factors, for equalization across layers (Nagel et al., arXiv
+1906.04721, section 4.1); or a rotation. Each goes through fewer layers than the one before (``channel_rules``). Under
+factors, a depthwise layer ends one group and starts another, because it can take one factor in and give another out,
+and a group that passes a ReLU6 is *clipped*: its channels follow a factor only below the clip level.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -48,7 +45,6 @@ class Side:
     """One channel axis of a layer that has a group in it.
 
     Attributes:
-        layer: name of the layer.
         axis: ``"output"`` (rows of ``W[O, I, T]``) or ``"input"`` (columns).
         offsets: where on that axis the channels of the group start; several after Flatten or Concatenate.
     """
@@ -60,11 +56,9 @@ class Side:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channel axes that move together.
+    """Channel axes that change together.
 
     Attributes:
-        index: number of the group.
-        size: number of channels.
         producers: layers whose output channels are the group.
         consumers: layers whose input channels hold the group.
         per_channel: layers in between with parameters for each channel, with axis ``"output"``.
@@ -81,7 +75,7 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class ChannelRun:
-    """A run of channels in a layout: a group, or None for channels whose order is pinned."""
+    """A run of channels in a layout: a group, or None for channels that are pinned."""
 
     group: int | None
     size: int
@@ -89,12 +83,7 @@ class ChannelRun:
 
 @dataclass(frozen=True)
 class LayerChannels:
-    """The layouts of a layer's channel axes.
-
-    Attributes:
-        inputs: along the input channels; empty for per-channel layers.
-        outputs: along the output channels.
-    """
+    """The layouts of a layer's channel axes; no inputs for per-channel layers."""
 
     inputs: tuple[ChannelRun, ...]
     outputs: tuple[ChannelRun, ...]
@@ -102,12 +91,10 @@ class LayerChannels:
 
 @dataclass(frozen=True)
 class ChannelGroups:
-    """All free groups of a model.
+    """All free groups of a model, in the order in which they start: ``groups[k].index == k``.
 
-    Attributes:
-        groups: in the order in which they start; ``groups[k].index == k``.
-        layers: {layer name: layouts of its channel axes}, for every layer that has a group on an axis.
-        values: {tensor of the graph that was analysed: layout of its channel axis}, for every one with a group.
+    ``layers`` are the layouts of every layer with a group, by its name; ``values`` those of every such tensor of the
+    graph.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -115,14 +102,9 @@ class ChannelGroups:
     values: Mapping[Value, tuple[ChannelRun, ...]]
 
     def output_order(self, layer: str, permutations: Mapping[int, np.ndarray]) -> np.ndarray:
-        """Where each new output channel of ``layer`` comes from, so that ``new = old[order]``.
+        """Where each output channel of a layer comes from, int64 ``[O]``: ``new = old[order]``.
 
-        Args:
-            layer: name out of ``layers``.
-            permutations: {group index: permutation [size], new channel -> old channel}; missing groups stay.
-
-        Returns:
-            int64 ``[O]``.
+        ``permutations`` are ``[size]``, new channel -> old channel, by group index; other groups stay.
         """
         return _order(self.layers[layer].outputs, permutations)
 
@@ -131,7 +113,7 @@ class ChannelGroups:
         return _order(self.layers[layer].inputs, permutations)
 
     def output_scale(self, layer: str, scales: Mapping[int, np.ndarray]) -> np.ndarray:
-        """The factor of each output channel of ``layer``, float64 ``[O]``, from {group index: factors [size]}."""
+        """The factor of each output channel of a layer, float64 ``[O]``, from {group index: factors [size]}."""
         return _spread(self.layers[layer].outputs, scales, np.ones)
 
     def input_scale(self, layer: str, scales: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -144,8 +126,15 @@ def _order(layout: tuple[ChannelRun, ...], permutations: Mapping[int, np.ndarray
     return starts + _spread(layout, permutations, np.arange).astype(np.int64)
 
 
-def _spread(layout: tuple[ChannelRun, ...], values: Mapping[int, np.ndarray], default) -> np.ndarray:
-    return np.concatenate([values.get(run.group, default(run.size)) for run in layout])
+def _spread(
+    layout: tuple[ChannelRun, ...], values: Mapping[int, np.ndarray], default: Callable[[int], np.ndarray]
+) -> np.ndarray:
+    """The values of each run, side by side; ``default(size)`` for runs without a group, and groups without values."""
+
+    def values_of(run: ChannelRun) -> np.ndarray:
+        return default(run.size) if run.group is None or run.group not in values else values[run.group]
+
+    return np.concatenate(list(map(values_of, layout)))
 
 
 def runs_with_channels(layout: Iterable[ChannelRun]) -> Iterator[tuple[ChannelRun, slice]]:
@@ -156,25 +145,13 @@ def runs_with_channels(layout: Iterable[ChannelRun]) -> Iterator[tuple[ChannelRu
         start += run.size
 
 
-def channel_groups(model: keras.Model) -> ChannelGroups:
-    """Find the groups of channels that may be permuted together.
-
-    Args:
-        model: canonical model (``canonicalise``).
-    """
-    return analyse(read_graph(model), Change.PERMUTATION)
+def channel_groups(model: keras.Model, change: Change = Change.PERMUTATION) -> ChannelGroups:
+    """Find the groups of channels of a canonical model that follow a change."""
+    return find_groups(read_graph(model), change)
 
 
-def analyse(graph: FlatGraph, change: Change) -> ChannelGroups:
-    """Find groups of channels.
-
-    Args:
-        graph: canonical model.
-        change: what the channels of a group may be subjected to in its producers: a permutation; a scale, that is,
-            positive factors, where every layer between producers and consumers is positively homogeneous, those of a
-            ``clipped`` group below their clip level (a depthwise layer then is a consumer of one group and a producer
-            of another); or a rotation, where every layer in between is linear.
-    """
+def find_groups(graph: FlatGraph, change: Change) -> ChannelGroups:
+    """``channel_groups`` of a graph that was read already."""
     analysis = _Analysis(graph, change)
     for call in graph.calls:
         analysis.visit(call)
@@ -311,7 +288,9 @@ def _any_free(layout: tuple[ChannelRun, ...]) -> bool:
 
 
 def _group(index: int, size: int, layers: Mapping[str, LayerChannels], clipped: bool) -> ChannelGroup:
-    producers, consumers, per_channel = [], [], []
+    producers: list[Side] = []
+    consumers: list[Side] = []
+    per_channel: list[Side] = []
     for name, channels in layers.items():
         outputs, inputs = _offsets(channels.outputs, index), _offsets(channels.inputs, index)
         if outputs:

@@ -1,13 +1,10 @@
-"""What each kind of layer or operation does with the channels of its input.
+"""What each kind of layer or operation does with the channels (the last axis) of its input.
 
-Channels are the last axis. Three questions can be asked of a call, one for each ``Change``:
+A layer *follows* a ``Change`` of its input channels if its output changes in the same way:
 
-* *permutation*: does the output follow when the channels of the input are permuted?
-  ``f(x[..., p]) = f(x)[..., p]``
-* *scale*: does the output follow when each channel is multiplied by a positive number?
-  ``f(s * x) = s * f(x)`` (positive homogeneity)
-* *rotation*: does the output follow when the channels of the input are mixed by a matrix?
-  ``f(x R) = f(x) R`` (linear, and the same in all channels)
+* *permutation*: ``f(x[..., p]) = f(x)[..., p]``
+* *scale* by positive factors: ``f(s * x) = s * f(x)`` (positive homogeneity)
+* *rotation*: ``f(x R) = f(x) R`` (linear, and the same in all channels)
 
 Each is narrower than the one before: sums and averages follow all three, ReLU and maxima the first two, and sigmoid a
 permutation only. ReLU6 follows a scale in channels that stay below its ``clip_level`` before and after.
@@ -186,13 +183,10 @@ def concatenates_channels(call: Call) -> bool:
 
 
 def repeats_of_channels(source: Value, target: Value) -> int | None:
-    """How often the channel axis of ``source`` is laid out in the last axis of ``target`` by a reshape.
+    """How often a reshape lays out the channel axis of ``source`` in the last axis of ``target``; None if it does not.
 
     A reshape keeps the order in memory. When the last axis of the target is the product of trailing axes of the
     source, each of its positions holds the channel ``position % C``.
-
-    Returns:
-        The number of copies, or None when the last axis is made up otherwise.
     """
     length = 1
     for size in reversed(source.shape[1:]):
@@ -200,7 +194,7 @@ def repeats_of_channels(source: Value, target: Value) -> int | None:
             return None
         length *= size
         if length == target.shape[-1]:
-            return length // source.shape[-1]
+            return length // source.channels
     return None
 
 
@@ -218,7 +212,7 @@ def _is_elementwise(call: Call) -> bool:
     if kind is layers.Softmax:
         return unit.config["axis"] == -1
     if kind in _REDUCTIONS:
-        axes, rank = unit.operation.axis, len(call.inputs[0].shape)
+        axes, rank = getattr(unit.operation, "axis", None), len(call.inputs[0].shape)
         return axes is not None and all(axis % rank not in (0, rank - 1) for axis in axes)
     return kind in _SPATIAL | _ACTIVATION_LAYERS | _ELEMENTWISE_OPERATIONS
 

@@ -4,8 +4,8 @@ A model is a list of calls in topological order. A ``Call`` applies a ``Unit`` (
 with its config and its weights as numpy arrays) to arguments and yields outputs; tensors are ``Value`` objects,
 compared by identity. A layer that is called several times is one ``Unit`` in several calls.
 
-Nothing here is changed in place: a pass builds new units and calls and returns a new ``FlatGraph``. A value keeps its
-identity through the passes, so it always stands for the same tensor of the user's model.
+Nothing is changed in place: a pass returns a new ``FlatGraph`` with new units and calls. A value keeps its identity
+through the passes, so it always stands for the same tensor of the user's model.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,15 +19,18 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """One symbolic tensor.
-
-    Attributes:
-        shape: with None for unknown sizes; the batch axis comes first.
-        dtype: name of the element type.
-    """
+    """One symbolic tensor; ``shape`` starts with the batch axis and has None for unknown sizes."""
 
     shape: tuple[int | None, ...]
     dtype: str
+
+    @property
+    def channels(self) -> int:
+        """Size of the last axis, which layers with kernels must know."""
+        size = self.shape[-1]
+        if size is None:
+            raise ValueError(f"a tensor of shape {self.shape} has an open number of channels; give the input a size")
+        return size
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,7 @@ class Unit:
     """
 
     name: str
-    kind: type
+    kind: type[keras.Operation]
     config: Mapping[str, Any]
     weights: tuple[tuple[str, np.ndarray], ...] = ()
     operation: keras.Operation | None = None
@@ -51,6 +54,11 @@ class Unit:
     def weight(self, name: str) -> np.ndarray | None:
         """The first weight called ``name``, in the layout of the layer, or None."""
         return next((array for key, array in self.weights if key == name), None)
+
+    @property
+    def kernel(self) -> np.ndarray:
+        """The kernel of a convolution or dense layer."""
+        return dict(self.weights)["kernel"]
 
 
 def values_in(structure: Any) -> list[Value]:
@@ -65,13 +73,9 @@ def map_values(function: Callable[[Value], Any], structure: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One application of a unit.
+    """One application of a unit to nested arguments with values as leaves.
 
-    Attributes:
-        unit: what is applied.
-        args: positional arguments, nested, with values as leaves.
-        kwargs: keyword arguments, likewise.
-        outputs: the values it yields, in the order of ``keras.tree.flatten``.
+    Its ``outputs`` are in the order of ``keras.tree.flatten``.
     """
 
     unit: Unit
@@ -93,14 +97,9 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class FlatGraph:
-    """A whole model without nesting.
+    """A whole model without nesting: its calls in topological order, and the structures of its inputs and outputs.
 
-    Attributes:
-        name: name of the model.
-        input_configs: config of the ``InputLayer`` of each input, in the order of ``keras.tree.flatten(inputs)``.
-        inputs: structure of values that the model takes.
-        outputs: structure of values that it returns.
-        calls: in topological order.
+    ``input_configs`` are the configs of the ``InputLayer``s, in the order of ``keras.tree.flatten(inputs)``.
     """
 
     name: str
@@ -163,6 +162,12 @@ class FlatGraph:
     def replace_calls(self, changes: Mapping[Call, Iterable[Call]]) -> "FlatGraph":
         """Put other calls (or none) in the place of some calls."""
         return self.with_calls(new for call in self.calls for new in changes.get(call, (call,)))
+
+    def replace_units(self, changes: Mapping[Unit, Unit]) -> "FlatGraph":
+        """Call other units in the place of some units, with the same arguments and outputs."""
+        return self.with_calls(
+            replace(call, unit=changes[call.unit]) if call.unit in changes else call for call in self.calls
+        )
 
     def substitute(self, replacements: Mapping[Value, Value]) -> "FlatGraph":
         """Read one value in the place of another, everywhere. No replacement may itself be replaced."""

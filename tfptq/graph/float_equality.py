@@ -1,6 +1,7 @@
 """Measure how far two float models are apart, and name the layer where they part.
 
-The difference of an output is ``max |a - b|``, relative to the range ``max a - min a`` over the batch.
+The difference of an output is ``max |a - b|``, relative to the range ``max a - min a`` over the batch. A batch is
+{input name: array}, or arrays in the structure of the model's inputs.
 
 The layer is found without knowing how the graph was rewritten: a layer of the new model is *confirmed* when some layer
 of the original yields the same values in any order (so that permuted channels count as equal). The first layer in the
@@ -18,7 +19,7 @@ import numpy as np
 
 from tfptq.base.text import counted
 from tfptq.data.errors import blaming_samples
-from tfptq.graph.flat_graph import FlatGraph
+from tfptq.graph.flat_graph import FlatGraph, Value
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 
 #: Largest difference of an output, relative to its range, that two models may have which compute the same: many times
@@ -46,15 +47,9 @@ class FloatEqualityError(ValueError):
 
 
 def largest_difference(original: keras.Model, changed: keras.Model, batch: Any) -> dict[str, float]:
-    """Compare the outputs of two models in inference.
+    """Output name of ``original`` -> largest difference in ``changed`` in inference, relative to the output's range.
 
-    Args:
-        original: the reference; if it computes in another type than float32, its float32 copy is.
-        changed: model with the same inputs and the same structure of outputs.
-        batch: {input name: array}, or arrays in the structure of the model's inputs.
-
-    Returns:
-        {output name of ``original``: largest difference relative to the range of that output}.
+    A model that computes in another type than float32 is compared by its float32 copy.
 
     Raises:
         ValueError: the models have different numbers or shapes of outputs, or one that holds no values; or the
@@ -80,7 +75,7 @@ def largest_difference(original: keras.Model, changed: keras.Model, batch: Any) 
 
 
 def _refuse_not_finite(model: keras.Model, output: str, values: np.ndarray, batch: Any) -> None:
-    """Nothing can be compared with NaN; it is the model, or the samples, and not what was rewritten."""
+    """Nothing can be compared with NaN; the cause is the model or the samples, not what was rewritten."""
     graph = read_graph(model)
     pairs = zip(graph.calls, _first_outputs(graph, batch), strict=True)
     first = next((call.unit for call, found in pairs if not np.isfinite(found).all()), None)
@@ -97,23 +92,16 @@ def _refuse_not_finite(model: keras.Model, output: str, values: np.ndarray, batc
 def check_float_equal(
     original: keras.Model, canonical: keras.Model, batch: Any, tolerance: float = TOLERANCE
 ) -> dict[str, float]:
-    """Refuse a rewritten model that does not compute what the original does.
+    """Refuse a rewritten model that does not compute what the original does; returns the differences.
 
-    Args:
-        original: the reference.
-        canonical: the rewritten model.
-        batch: as for ``largest_difference``.
-        tolerance: largest relative difference that is let pass, unless rounding alone makes larger ones.
-
-    Returns:
-        The differences, for the report.
+    ``tolerance`` is the largest relative difference that passes, unless rounding alone makes larger ones.
 
     Raises:
         FloatEqualityError: naming the outputs, the differences, and the layer where the models part if it is found.
     """
     differences = largest_difference(original, canonical, batch)
     if not max(differences.values()) <= tolerance:
-        tolerance = tolerance_beside_noise(original, batch, tolerance)
+        tolerance = noise_tolerance(original, batch, tolerance)
     broken = {name: value for name, value in differences.items() if not value <= tolerance}
     if broken:
         listed = ", ".join(f"{name!r} by {value:.3g}" for name, value in broken.items())
@@ -127,21 +115,12 @@ def check_float_equal(
 
 
 def few_samples(batch: Mapping[str, np.ndarray], batch_size: int | None) -> dict[str, np.ndarray]:
-    """The first samples of a batch; all for a model that takes just so many at once, ``batch_size``."""
+    """The first samples of a batch; all for a model with a fixed ``batch_size``."""
     return {name: values[: batch_size or _FEW_SAMPLES] for name, values in batch.items()}
 
 
-def tolerance_beside_noise(model: keras.Model, batch: Any, tolerance: float) -> float:
-    """A tolerance for models that compute the same as another but for rounding.
-
-    Args:
-        model: float model.
-        batch: as for ``largest_difference``.
-        tolerance: what to tolerate at least.
-
-    Returns:
-        ``tolerance``, or more if the outputs move by a good part of it when each input moves by one float32 rounding.
-    """
+def noise_tolerance(model: keras.Model, batch: Any, tolerance: float) -> float:
+    """``tolerance``, or more where one float32 rounding of each input moves the outputs of a model by more."""
     moved = keras.tree.map_structure(_rounded_otherwise, batch)
     reference = _float32_reference(model)
     pairs = zip(model_outputs(reference, batch), model_outputs(reference, moved), strict=True)
@@ -162,24 +141,20 @@ def first_difference(
 ) -> str | None:
     """Name of the first layer of ``changed`` after which nothing equals a layer of ``original``, or None.
 
-    Args:
-        original: the reference.
-        changed: the rewritten model.
-        batch: as for ``largest_difference``.
-        tolerance: relative difference up to which the outputs of two layers are equal.
+    Outputs of two layers are equal up to a relative difference of ``tolerance``.
     """
     known = [np.sort(array, axis=None) for array in _first_outputs(read_graph(original), batch)]
     graph = read_graph(changed)
     found = [np.sort(array, axis=None) for array in _first_outputs(graph, batch)]
     confirmed = [any(_same(values, other, tolerance) for other in known) for values in found]
-    alive = set()  # Values from which a confirmed layer can be reached.
-    parting = None
+    reaching: set[Value] = set()  # Values from which a confirmed layer can be reached.
+    first = None
     for call, equal in zip(reversed(graph.calls), reversed(confirmed), strict=True):
-        if equal or alive.intersection(call.outputs):
-            alive.update(call.inputs)
+        if equal or reaching.intersection(call.outputs):
+            reaching.update(call.inputs)
         else:
-            parting = call.unit.name
-    return parting
+            first = call.unit.name
+    return first
 
 
 def _first_outputs(graph: FlatGraph, batch: Any) -> list[np.ndarray]:
@@ -215,11 +190,7 @@ def _float32_reference(model: keras.Model) -> keras.Model:
 
 
 def model_outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
-    """Outputs of a model in inference, flat; ``batch`` is as for ``largest_difference``.
-
-    Raises:
-        DataError: the model fails on the batch.
-    """
+    """Outputs of a model in inference, flat; raises a DataError if the model fails on the batch."""
     function = graph_of(model)
     names = input_names(model)
     if isinstance(batch, Mapping) and set(batch) == set(names):

@@ -15,7 +15,7 @@ Layouts of kernels: convolution ``[*taps, I/groups, O]``, transposed ``[*taps, O
 (output channel ``i * M + m``), dense ``[I, O]``.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import keras
@@ -31,15 +31,10 @@ DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 LINEAR_LAYERS = (*CONVOLUTIONS, *TRANSPOSED, *DEPTHWISE, keras.layers.Dense)
 
 
-def fold_batch_norm(graph: FlatGraph, unfolded: Collection[str] = ()) -> FlatGraph:
-    """Fold every constant affine map that can be folded; the others stay.
+def fold_batch_norm(graph: FlatGraph, kept: Collection[str] = ()) -> FlatGraph:
+    """Fold every constant affine map that can be folded, but for units named in ``kept``.
 
-    Args:
-        graph: flat graph without identity layers in between.
-        unfolded: names of units that stay in any case.
-
-    Returns:
-        A graph that computes the same function.
+    The graph has no identity layers in between.
     """
     before = None
     while before is not graph:
@@ -47,7 +42,7 @@ def fold_batch_norm(graph: FlatGraph, unfolded: Collection[str] = ()) -> FlatGra
         for call in before.calls:
             if call not in graph.calls_of(call.unit):
                 continue  # it was folded with an earlier call of its unit, or has another input now
-            affine = None if call.unit.name in unfolded else channel_affine(call)
+            affine = None if call.unit.name in kept else channel_affine(call)
             if affine is not None:
                 graph = _fold_call(graph, call, affine)
     return graph
@@ -57,29 +52,33 @@ def _fold_call(graph: FlatGraph, call: Call, affine: ChannelAffine) -> FlatGraph
     """Fold a map into the layer before or behind it: into all calls of that layer, as in a tower for several inputs."""
     producer = graph.producers.get(affine.source)
     if producer is not None and _takes_output_affine(producer, affine):
-        pairs = {before: graph.only_user(before.output) for before in graph.calls_of(producer.unit)}
-        if all(_is_the_same_map(other, call, affine) for other in pairs.values()):
+        behind = {layer: graph.only_user(layer.output) for layer in graph.calls_of(producer.unit)}
+        maps = _same_maps(behind, call, affine)
+        if maps:
             unit = _scale_outputs(producer.unit, affine)
             # The folded layer yields the values that the affine map yielded.
-            folded = {before: [replace(before, unit=unit, outputs=other.outputs)] for before, other in pairs.items()}
-            return graph.replace_calls({**folded, **{other: [] for other in pairs.values()}})
+            folded = {layer: [replace(layer, unit=unit, outputs=other.outputs)] for layer, other in maps.items()}
+            return graph.replace_calls({**folded, **{other: [] for other in maps.values()}})
     consumer = graph.only_user(call.output)
     if consumer is not None and _takes_input_affine(consumer, affine):
-        pairs = {behind: graph.producers.get(behind.inputs[0]) for behind in graph.calls_of(consumer.unit)}
-        if all(
-            _is_the_same_map(other, call, affine) and graph.only_user(other.output) is behind
-            for behind, other in pairs.items()
-        ):
+        before = {layer: graph.producers.get(layer.inputs[0]) for layer in graph.calls_of(consumer.unit)}
+        maps = _same_maps(before, call, affine)
+        if maps and all(graph.only_user(other.output) is layer for layer, other in maps.items()):
             unit = _scale_inputs(consumer.unit, affine)
-            folded = {behind: [replace(behind, unit=unit)] for behind in pairs}
-            graph = graph.replace_calls({**folded, **{other: [] for other in pairs.values()}})
-            return graph.substitute({other.output: other.inputs[0] for other in pairs.values()})
+            folded = {layer: [replace(layer, unit=unit)] for layer in maps}
+            graph = graph.replace_calls({**folded, **{other: [] for other in maps.values()}})
+            return graph.substitute({other.output: other.inputs[0] for other in maps.values()})
     return graph
 
 
-def _is_the_same_map(other: Call | None, call: Call, affine: ChannelAffine) -> bool:
-    """Whether another call is of the same unit as the call of a map, and does the same to its channels."""
-    found = channel_affine(other) if other is not None and other.unit is call.unit else None
+def _same_maps(neighbours: Mapping[Call, Call | None], call: Call, affine: ChannelAffine) -> dict[Call, Call]:
+    """Call of a layer -> its neighbour, if all of these compute the map that ``call`` computes; else empty."""
+    found = {layer: other for layer, other in neighbours.items() if other and _is_same_map(other, call, affine)}
+    return found if len(found) == len(neighbours) else {}
+
+
+def _is_same_map(other: Call, call: Call, affine: ChannelAffine) -> bool:
+    found = channel_affine(other) if other.unit is call.unit else None
     return (
         found is not None
         and found.axis == affine.axis
@@ -119,26 +118,29 @@ def _is_unpadded(unit: Unit) -> bool:
 
 
 def _scale_outputs(unit: Unit, affine: ChannelAffine) -> Unit:
-    kernel = unit.weight("kernel").astype(np.float64)
+    kernel = unit.kernel.astype(np.float64)
     scale = affine.scale
     if unit.kind in TRANSPOSED:
         scale = scale[..., None]  # [O, 1]
     elif unit.kind in DEPTHWISE and scale.ndim:
         scale = scale.reshape(kernel.shape[-2:])  # [I, M]
-    bias = unit.weight("bias")
-    bias = np.zeros(output_channels(unit)) if bias is None else bias.astype(np.float64)
+    bias = _bias(unit)
     return with_kernel_and_bias(unit, kernel * scale, bias * affine.scale + affine.shift)
 
 
 def _scale_inputs(unit: Unit, affine: ChannelAffine) -> Unit:
-    kernel = unit.weight("kernel").astype(np.float64)
+    kernel = unit.kernel.astype(np.float64)
     scale, shift = (_along_inputs(unit, kernel, coefficient) for coefficient in (affine.scale, affine.shift))
-    bias = unit.weight("bias")
-    bias = np.zeros(output_channels(unit)) if bias is None else bias.astype(np.float64)
+    bias = _bias(unit)
     if np.any(shift):  # Only layers whose output channels are the last axis or axes get here.
         summed = (kernel * shift).reshape(-1, *kernel.shape[-2:])  # [taps, I, O]
         bias = bias + (summed.sum(0).reshape(-1) if unit.kind in DEPTHWISE else summed.sum((0, 1)))
     return with_kernel_and_bias(unit, kernel * scale, bias)
+
+
+def _bias(unit: Unit) -> np.ndarray:
+    bias = unit.weight("bias")
+    return np.zeros(output_channels(unit)) if bias is None else bias.astype(np.float64)
 
 
 def _along_inputs(unit: Unit, kernel: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -160,20 +162,14 @@ def has_no_activation(unit: Unit) -> bool:
 
 def output_channels(unit: Unit) -> int:
     """Number of output channels of a convolution or dense layer."""
-    shape = unit.weight("kernel").shape
+    shape = unit.kernel.shape
     if unit.kind in DEPTHWISE:
         return shape[-2] * shape[-1]
     return shape[-2] if unit.kind in TRANSPOSED else shape[-1]
 
 
 def with_kernel_and_bias(unit: Unit, kernel: np.ndarray, bias: np.ndarray) -> Unit:
-    """The same layer with another kernel and bias; it has a bias from now on if ``bias`` is not all 0.
-
-    Args:
-        unit: convolution or dense layer.
-        kernel: in the layout of the layer.
-        bias: ``[O]``, or ``[]`` for one number in all channels.
-    """
+    """The same layer with a kernel in its own layout and a bias ``[O]`` or ``[]``; one of zeros is not added."""
     weights = [("kernel", kernel.astype(np.float32))]
     use_bias = unit.config["use_bias"] or bool(np.any(bias))
     if use_bias:

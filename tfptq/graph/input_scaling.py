@@ -3,7 +3,7 @@
 Folded, a ``Normalization`` of table columns costs nothing, but the first layer then reads the columns as they are, on
 one grid: next to a column in thousands, one in hundredths has a single code. Such a normalization stays, in float, in
 front of the grid. However it was written (BatchNormalization, ``(x - mean) / deviation``), it becomes a
-``Normalization`` layer, which the converter leaves alone; it would fuse others into the first layer itself.
+``Normalization`` layer, which the converter does not fuse into the first layer.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -20,7 +20,7 @@ from tfptq.graph.rebuild import input_names, read_graph
 from tfptq.graph.simplify import full_config, remove_identities
 
 
-def uneven_inputs(model: keras.Model, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, str]:
+def input_normalizations_to_keep(model: keras.Model, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, str]:
     """Find normalizations of inputs whose channels differ too much for one grid.
 
     Args:
@@ -60,12 +60,8 @@ def _channel_limits(
     return found
 
 
-def normalize_in_one_layer(graph: FlatGraph, names: Collection[str]) -> tuple[FlatGraph, frozenset[str]]:
-    """Put one ``Normalization`` in the place of each of the chains that ``uneven_inputs`` found.
-
-    Args:
-        graph: flat graph without identity layers in between.
-        names: what ``uneven_inputs`` returned.
+def merge_input_normalizations(graph: FlatGraph, names: Collection[str]) -> tuple[FlatGraph, frozenset[str]]:
+    """Replace each chain that ``input_normalizations_to_keep`` found by one ``Normalization``.
 
     Returns:
         The graph, and the names of these layers: that of the first call, numbered where its layer is called again.
@@ -94,16 +90,14 @@ class _Scaling:
     def coarsening(self, low: np.ndarray, high: np.ndarray) -> float:
         """How many times coarser the worst channel gets on the grid of the input than on that of the result.
 
-        Args:
-            low: smallest value of each channel, ``[C]``.
-            high: largest value.
+        ``low`` and ``high`` are the smallest and largest value of each channel, ``[C]``.
         """
         result = _span(low * self.scale + self.shift, high * self.scale + self.shift)
         return float(self.scale.max() * _span(low, high) / max(result, np.finfo(np.float32).tiny))
 
     @property
     def fits_a_layer(self) -> bool:
-        """Whether a ``Normalization`` computes it: it takes a deviation below an epsilon for that."""
+        """Whether a ``Normalization`` computes it: that replaces a deviation below an epsilon by the epsilon."""
         (source,) = self.calls[0].inputs
         if source.shape[-1] is None or not np.all((self.scale > 0.0) & (self.scale * keras.config.epsilon() < 1.0)):
             return False
@@ -114,20 +108,20 @@ class _Scaling:
         """The same as one layer."""
         (source,) = self.calls[0].inputs
         mean, variance = -self.shift / self.scale, 1.0 / np.square(self.scale)
-        channels = [np.broadcast_to(values, source.shape[-1]).tolist() for values in (mean, variance)]
+        channels = [np.broadcast_to(values, source.channels).tolist() for values in (mean, variance)]
         config = {"name": name, "dtype": "float32", "axis": -1, "mean": channels[0], "variance": channels[1]}
         return Unit(name, keras.layers.Normalization, full_config(keras.layers.Normalization, config))
 
 
 def _scaling(graph: FlatGraph, call: Call | None) -> _Scaling | None:
     """The chain that starts with a call, if there is one that a ``Normalization`` computes."""
-    calls, scale, shift = [], np.float64(1.0), np.float64(0.0)
+    calls, scale, shift = [], np.ones(()), np.zeros(())
     while call is not None:
         affine = channel_affine(call)
         if affine is None or affine.axis not in (None, len(affine.source.shape) - 1):
             break
         calls.append(call)
-        scale, shift = scale * affine.scale, shift * affine.scale + affine.shift
+        scale, shift = np.asarray(scale * affine.scale), np.asarray(shift * affine.scale + affine.shift)
         call = graph.only_user(call.output)
     scaling = _Scaling(tuple(calls), scale, shift)
     return scaling if calls and scaling.fits_a_layer else None

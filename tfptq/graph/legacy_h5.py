@@ -1,8 +1,8 @@
 """Reading ``.h5`` files that Keras 2 wrote and Keras 3 refuses.
 
 Keras 2 stored fields of its base classes with every layer, such as ``groups=1`` of a depthwise convolution, and let
-names of layers have slashes. Fields that say nothing are taken out of a copy of the file here; one that does say
-something, such as ``time_major=True``, stays and is refused by Keras.
+names of layers have slashes. Fields without effect are removed from a copy of the file; one with an effect, such as
+``time_major=True``, stays and is refused by Keras.
 """
 
 import json
@@ -19,14 +19,15 @@ OPERATIONS = ("TFOpLambda", "SlicingOpLambda")
 #: The attribute of a file that holds the config of the model.
 _CONFIG = "model_config"
 
-_NOT_GROUPED = {"groups": (1,)}
+_Fields = dict[str, tuple | None]
+_NOT_GROUPED: _Fields = {"groups": (1,)}
 #: What a separable convolution has of its base class beside the depthwise and the pointwise kernel.
-_NO_KERNEL = {"kernel_initializer": None, "kernel_regularizer": None, "kernel_constraint": None}
-_TIME_SECOND = {"time_major": (False,)}
-_NO_GENERATOR = {"rng_type": None}
-_NO_MASK = {"trainable": None, "noise_shape": None}
-#: Class -> field -> the values that say nothing; None for any value.
-_IDLE: dict[str, dict[str, tuple | None]] = {
+_NO_KERNEL: _Fields = {"kernel_initializer": None, "kernel_regularizer": None, "kernel_constraint": None}
+_TIME_SECOND: _Fields = {"time_major": (False,)}
+_NO_GENERATOR: _Fields = {"rng_type": None}
+_NO_MASK: _Fields = {"trainable": None, "noise_shape": None}
+#: Class -> field -> the values without effect; None for any value.
+_NEUTRAL: dict[str, _Fields] = {
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _NOT_GROUPED),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _NOT_GROUPED | _NO_KERNEL),
     **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _NOT_GROUPED | _NO_KERNEL),
@@ -40,13 +41,7 @@ _IDLE: dict[str, dict[str, tuple | None]] = {
 
 
 def load_legacy_h5(path: Path) -> keras.Model | None:
-    """Load a file without the fields of Keras 2 that say nothing.
-
-    Args:
-        path: an ``.h5`` file that Keras refused.
-
-    Returns:
-        The model, of plain Keras layers; None if there is nothing in the file that could be left out.
+    """Load a file that Keras refused, without the fields of Keras 2 that have no effect; None if it has none.
 
     Raises:
         OSError: no HDF5 file.
@@ -58,7 +53,7 @@ def load_legacy_h5(path: Path) -> keras.Model | None:
     if text is None:
         return None
     config = json.loads(text)
-    changed = _without_slashes(_without_idle_fields(config))
+    changed = _without_slashes(_without_neutral_fields(config))
     if changed == config:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -69,22 +64,24 @@ def load_legacy_h5(path: Path) -> keras.Model | None:
         return keras.models.load_model(copy, compile=False)
 
 
-def _without_idle_fields(value: Any) -> Any:
+def _without_neutral_fields(value: Any) -> Any:
     if isinstance(value, list):
-        return [_without_idle_fields(item) for item in value]
+        return [_without_neutral_fields(item) for item in value]
     if not isinstance(value, dict):
         return value
-    value = {key: _without_idle_fields(item) for key, item in value.items()}
-    fields, idle = value.get("config"), _IDLE.get(value.get("class_name"), {})
+    value = {key: _without_neutral_fields(item) for key, item in value.items()}
+    fields, neutral = value.get("config"), _NEUTRAL.get(value.get("class_name", ""), {})
     if isinstance(fields, dict):
-        value["config"] = {
-            key: item for key, item in fields.items() if key not in idle or not (idle[key] is None or item in idle[key])
-        }
+        value["config"] = {key: item for key, item in fields.items() if key not in neutral or _acts(item, neutral[key])}
     return value
 
 
+def _acts(item: Any, neutral: tuple | None) -> bool:
+    return neutral is not None and item not in neutral
+
+
 def _without_slashes(config: Any) -> Any:
-    """Layers renamed that have slashes in their names, and what refers to them."""
+    """Rename layers that have slashes in their names, and what refers to them."""
     renamed = {name: name.replace("/", "_") for name in _layer_names(config) if "/" in name}
 
     def rename(value: Any) -> Any:

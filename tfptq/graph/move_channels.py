@@ -1,4 +1,4 @@
-"""Apply permutations, scales or rotations to the channel groups of a model; the function of the model stays.
+"""Permute, scale or rotate the channel groups of a canonical model; the result is a new model of the same function.
 
 A permutation ``p`` of a group (new channel ``j`` is old channel ``p[j]``) reorders the rows of its producers, the
 columns of its consumers and the per-channel parameters in between: ``W'[j, i] = W[p[j], q[i]]`` with ``p`` the order of
@@ -26,15 +26,7 @@ from tfptq.graph.rebuild import build_model, read_graph
 def apply_permutations(
     model: keras.Model, groups: ChannelGroups, permutations: Mapping[int, np.ndarray]
 ) -> keras.Model:
-    """Permute channel groups.
-
-    Args:
-        model: canonical model; it is not changed.
-        groups: ``channel_groups(model)``.
-        permutations: {group index: permutation [size], new channel -> old channel}; missing groups stay.
-
-    Returns:
-        A new model that computes the same function.
+    """Permute groups of ``channel_groups(model)``, by {group index: permutation [size], new channel -> old channel}.
 
     Raises:
         ValueError: an unknown group, or something that is no permutation of its channels.
@@ -55,15 +47,9 @@ def apply_permutations(
 
 
 def scale_channels(model: keras.Model, groups: ChannelGroups, scales: Mapping[int, np.ndarray]) -> keras.Model:
-    """Multiply channel groups by positive numbers in their producers and divide them out in their consumers.
+    """Scale groups that follow ``Change.SCALE``, by {group index: positive factors [size]}.
 
-    Args:
-        model: canonical model; it is not changed.
-        groups: ``analyse(graph, Change.SCALE)``.
-        scales: {group index: positive factors [size]}; missing groups stay.
-
-    Returns:
-        A new model that computes the same function, up to float32 rounding (exactly for powers of two).
+    The function stays up to float32 rounding, exactly for powers of two.
 
     Raises:
         ValueError: an unknown group, a wrong number of factors, or a factor that is not finite and positive.
@@ -81,16 +67,9 @@ def scale_channels(model: keras.Model, groups: ChannelGroups, scales: Mapping[in
 
 
 def rotate_channels(model: keras.Model, groups: ChannelGroups, rotations: Mapping[int, np.ndarray]) -> keras.Model:
-    """Mix the channels of groups in their producers, and turn them back in their consumers.
+    """Rotate groups that follow ``Change.ROTATION``, up to float32 rounding.
 
-    Args:
-        model: canonical model; it is not changed.
-        groups: ``analyse(graph, Change.ROTATION)``.
-        rotations: {group index: orthogonal matrix float64 [size, size], new channels = matrix @ old channels};
-            missing groups stay.
-
-    Returns:
-        A new model that computes the same function, up to float32 rounding.
+    ``rotations`` are {group index: orthogonal float64 [size, size]}: new channels = matrix @ old channels.
 
     Raises:
         ValueError: an unknown group, or a matrix that is not orthogonal or has another size.
@@ -102,7 +81,7 @@ def rotate_channels(model: keras.Model, groups: ChannelGroups, rotations: Mappin
 
     def rotate(unit: Unit) -> Unit:
         channels = groups.layers[unit.name]
-        kernel = unit.weight("kernel").astype(np.float64)  # [*taps, I, O]
+        kernel = unit.kernel.astype(np.float64)  # [*taps, I, O]
         if unit.kind in TRANSPOSED:
             kernel = kernel.swapaxes(-1, -2)
         kernel = _mix(kernel, channels.outputs, rotations)
@@ -115,10 +94,10 @@ def rotate_channels(model: keras.Model, groups: ChannelGroups, rotations: Mappin
 
 
 def _mix(values: np.ndarray, layout: tuple[ChannelRun, ...], rotations: Mapping[int, np.ndarray]) -> np.ndarray:
-    """Mix the channels of some groups, which lie along the last axis."""
+    """Rotate the channels of some groups, which lie along the last axis."""
     mixed = np.array(values, np.float64)
     for run, channels in runs_with_channels(layout):
-        if run.group in rotations:
+        if run.group is not None and run.group in rotations:
             mixed[..., channels] = mixed[..., channels] @ rotations[run.group].T
     return mixed
 
@@ -131,8 +110,7 @@ def _group_size(groups: ChannelGroups, index: int) -> int:
 
 def _change_units(model: keras.Model, groups: ChannelGroups, change: Callable[[Unit], Unit]) -> keras.Model:
     graph = read_graph(model)
-    changed = {unit: change(unit) if unit.name in groups.layers else unit for unit in graph.units}
-    return build_model(graph.with_calls(replace(call, unit=changed[call.unit]) for call in graph.calls))
+    return build_model(graph.replace_units({unit: change(unit) for unit in graph.units if unit.name in groups.layers}))
 
 
 def _permute_parameters(unit: Unit, order: np.ndarray) -> Unit:
@@ -144,7 +122,7 @@ def _permute_parameters(unit: Unit, order: np.ndarray) -> Unit:
 
 
 def _permute_kernel(unit: Unit, outputs: np.ndarray, inputs: np.ndarray | None) -> Unit:
-    kernel = unit.weight("kernel")
+    kernel = unit.kernel
     if unit.kind in DEPTHWISE:
         kernel = kernel[..., outputs, :]  # [*taps, C, 1]
     elif unit.kind in TRANSPOSED:
@@ -161,7 +139,7 @@ def _scale_weights(unit: Unit, outputs: np.ndarray, inputs: np.ndarray) -> Unit:
         factors = outputs[:, None] / inputs  # [O, I]
     else:
         factors = outputs / inputs[:, None]  # [I, O]
-    return _with_weights(unit, unit.weight("kernel") * factors, lambda bias: bias * outputs)
+    return _with_weights(unit, unit.kernel * factors, lambda bias: bias * outputs)
 
 
 def _with_weights(unit: Unit, kernel: np.ndarray, change_bias: Callable[[np.ndarray], np.ndarray]) -> Unit:

@@ -5,9 +5,8 @@ result has layers and operations only. A nested layer keeps its name when no oth
 of its model as a prefix (Keras forbids ``/`` in names). All floating point computation becomes float32.
 
 ``build_model`` makes fresh Keras layers from the configs, calls them in order, and sets their weights. The user's
-layers are only read. Both ways an input keeps its name, and the structures of inputs and outputs stay.
-
-``training`` arguments are dropped: Keras overrides them in inference anyhow.
+layers are only read. Both ways an input keeps its name, and the structures of inputs and outputs stay. ``training``
+arguments are dropped: Keras overrides them in inference anyhow.
 """
 
 import copy
@@ -31,12 +30,16 @@ _FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
 _FLOAT_POLICIES = (*_FLOAT_TYPES, "mixed_float16", "mixed_bfloat16")
 
 
-def graph_of(operation: keras.Operation) -> keras.Function | None:
-    """The recorded graph inside a model, or None for plain layers and operations.
+def graph_of(model: keras.Model) -> keras.Function:
+    """The recorded graph of a model; a ValueError if it is no model, subclassed, or not built yet."""
+    function = _inner_graph(model)
+    if function is None:
+        raise ValueError(f"{model!r} is not a Keras model")
+    return function
 
-    Raises:
-        ValueError: the model has no recorded graph: it is subclassed, or not built yet.
-    """
+
+def _inner_graph(operation: keras.Operation) -> keras.Function | None:
+    """The recorded graph inside a model; None for plain layers and operations."""
     if isinstance(operation, keras.Sequential):
         if operation._functional is None:
             raise ValueError(
@@ -65,17 +68,8 @@ def input_names(model: keras.Model) -> list[str]:
 
 
 def read_graph(model: keras.Model) -> FlatGraph:
-    """Read a model into a flat graph.
-
-    Args:
-        model: built Functional or Sequential Keras 3 model; it is not changed.
-
-    Raises:
-        ValueError: a (nested) model without a known graph, or a layer without a config.
-    """
+    """Read a built model into a flat graph; a ValueError names what has no known graph or no config."""
     function = graph_of(model)
-    if function is None:
-        raise ValueError(f"{model!r} is not a Keras model")
     reader = _Reader(function)
     inputs = [Value(tuple(tensor.shape), _float32_name(tensor.dtype)) for tensor in function.inputs]
     outputs = reader.inline(function, inputs, prefix="")
@@ -114,7 +108,7 @@ class _Reader:
         return keras.tree.map_structure(convert, function._outputs_struct)
 
     def _apply(self, operation, args, kwargs, tensors, prefix) -> tuple[Value, ...]:
-        nested = graph_of(operation)
+        nested = _inner_graph(operation)
         if nested is not None:
             prefix = f"{operation.name}_"
             given = _nested_inputs(operation.name, nested, args, kwargs)
@@ -219,11 +213,7 @@ def _input_config(tensor: keras.KerasTensor) -> Mapping[str, Any]:
 
 
 def build_model(graph: FlatGraph) -> keras.Model:
-    """Make a flat functional model with fresh layers and the weights of the graph.
-
-    Raises:
-        ValueError: a layer cannot be made from its config.
-    """
+    """A flat functional model with fresh layers and the weights of the graph."""
     layers = [keras.layers.InputLayer.from_config(dict(config)) for config in graph.input_configs]
     tensors = {value: layer.output for value, layer in zip(values_in(graph.inputs), layers, strict=True)}
     operations = {unit: instantiate(unit) for unit in graph.units}
@@ -238,7 +228,7 @@ def build_model(graph: FlatGraph) -> keras.Model:
 
 
 def instantiate(unit: Unit) -> keras.Operation:
-    """A fresh layer or operation, not yet called and without its weights."""
+    """A fresh layer or operation, not yet called and without its weights; a ValueError if its config is not enough."""
     if unit.operation is not None:
         operation = copy.copy(unit.operation)  # Stateless, so only its name and its records of calls are renewed.
         operation.name, operation._inbound_nodes, operation._outbound_nodes = unit.name, [], []

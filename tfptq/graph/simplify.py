@@ -1,8 +1,4 @@
-"""Small rewrites of a flat graph, which leave one kernel and one bias in each layer and drop those without effect.
-
-A separable convolution is a depthwise convolution without bias, followed by a 1x1 ("pointwise") convolution that has
-the bias and the activation. Split, each layer has one kernel.
-"""
+"""Small rewrites of a flat graph, which leave one kernel and one bias in each layer and drop those without effect."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -73,9 +69,7 @@ def remove_recurrent_dropout(graph: FlatGraph) -> FlatGraph:
         for unit in graph.units
         if issubclass(unit.kind, (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.TimeDistributed))
     }
-    return graph.replace_calls(
-        {call: [replace(call, unit=units[call.unit])] for call in graph.calls if call.unit in units}
-    )
+    return graph.replace_units(units)
 
 
 def _without_dropout(config: Any) -> Any:
@@ -91,12 +85,17 @@ def _without_dropout(config: Any) -> Any:
 
 def unwrap_time_distributed(graph: FlatGraph) -> FlatGraph:
     """Replace ``TimeDistributed(Dense)`` by the dense layer, which takes any number of leading axes itself."""
-    dense = {unit: _dense_inside(unit) for unit in graph.units if unit.kind is keras.layers.TimeDistributed}
+    wrapped = (unit for unit in graph.units if unit.kind is keras.layers.TimeDistributed)
+    return _replace_units(graph, {unit: dense for unit in wrapped if (dense := _dense_inside(unit)) is not None})
+
+
+def _replace_units(graph: FlatGraph, changed: Mapping[Unit, Unit]) -> FlatGraph:
+    """Call other units on the first input of some, in all of their calls."""
     return graph.replace_calls(
         {
-            call: [Call(dense[call.unit], call.inputs[:1], {}, call.outputs)]
+            call: [Call(changed[call.unit], (call.inputs[0],), {}, call.outputs)]
             for call in graph.calls
-            if dense.get(call.unit) is not None
+            if call.unit in changed
         }
     )
 
@@ -114,14 +113,8 @@ def _dense_inside(unit: Unit) -> Unit | None:
 
 def repeat_pixels_by_resizing(graph: FlatGraph) -> FlatGraph:
     """Replace ``UpSampling2D`` that repeats pixels by ``Resizing``: one operator of the file in place of twelve."""
-    resizings = {
-        call: _resizing(call)
-        for call in graph.calls
-        if call.unit.kind is keras.layers.UpSampling2D and graph.called_once(call)
-    }
-    return graph.replace_calls(
-        {call: [replace(call, unit=unit)] for call, unit in resizings.items() if unit is not None}
-    )
+    calls = (call for call in graph.calls if call.unit.kind is keras.layers.UpSampling2D and graph.called_once(call))
+    return graph.replace_units({call.unit: unit for call in calls if (unit := _resizing(call)) is not None})
 
 
 def _resizing(call: Call) -> Unit | None:
@@ -153,13 +146,7 @@ def batch_norm_as_depthwise(graph: FlatGraph) -> FlatGraph:
         linear = producer is not None and producer.unit.kind in LINEAR_LAYERS and has_no_activation(producer.unit)
         if not linear or graph.only_user(affine.source) is None:
             made.setdefault(call.unit, _depthwise(call.unit, affine))
-    return graph.replace_calls(
-        {
-            call: [Call(made[call.unit], (call.inputs[0],), {}, call.outputs)]
-            for call in graph.calls
-            if call.unit in made
-        }
-    )
+    return _replace_units(graph, made)
 
 
 def _depthwise(unit: Unit, affine: ChannelAffine) -> Unit:
@@ -169,15 +156,9 @@ def _depthwise(unit: Unit, affine: ChannelAffine) -> Unit:
 
 
 def add_missing_biases(graph: FlatGraph) -> FlatGraph:
-    """Give convolutions and dense layers without a bias one of zeros.
-
-    The file has a bias for each of them, for the correction of the mean output; so has the Keras simulation, then.
-    """
+    """Give convolutions and dense layers without a bias one of zeros, for the correction of the mean output."""
     bare = [unit for unit in graph.units if unit.kind in LINEAR_LAYERS and not unit.config["use_bias"]]
-    biased = {unit: _with_zero_bias(unit) for unit in bare}
-    return graph.replace_calls(
-        {call: [replace(call, unit=biased[call.unit])] for call in graph.calls if call.unit in biased}
-    )
+    return graph.replace_units({unit: _with_zero_bias(unit) for unit in bare})
 
 
 def _with_zero_bias(unit: Unit) -> Unit:
@@ -186,7 +167,7 @@ def _with_zero_bias(unit: Unit) -> Unit:
 
 
 def split_separable_convolutions(graph: FlatGraph) -> FlatGraph:
-    """Replace separable convolutions by a depthwise and a pointwise convolution."""
+    """Replace a separable convolution by a depthwise one, and a pointwise (1x1) one with its bias and activation."""
     separable = [unit for unit in graph.units if unit.kind in _SEPARABLE]
     names = {unit.name for unit in graph.units} - {unit.name for unit in separable}
     halves: dict[Unit, tuple[Unit, Unit]] = {}
@@ -221,7 +202,7 @@ def _split_unit(unit: Unit, taken: set[str]) -> tuple[Unit, Unit]:
     )
 
 
-def full_config(kind: type, config: dict) -> dict:
+def full_config(kind: type[keras.Operation], config: dict) -> dict:
     """The config with all defaults filled in, as other passes expect to read it."""
     return kind.from_config(config).get_config()
 

@@ -13,11 +13,7 @@ SCOPE_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 
 def check_backend() -> None:
-    """Refuse to run on another Keras backend than TensorFlow.
-
-    Raises:
-        RuntimeError: naming the environment variable to set.
-    """
+    """Refuse to run on another Keras backend than TensorFlow (a RuntimeError)."""
     backend = keras.config.backend()
     if backend != "tensorflow":
         raise RuntimeError(
@@ -27,12 +23,7 @@ def check_backend() -> None:
 
 
 def check_model(model: keras.Model) -> None:
-    """Refuse what is not a built Keras 3 model.
-
-    Raises:
-        TypeError: not a Keras 3 model.
-        ValueError: not built.
-    """
+    """Refuse what is no Keras 3 model (a TypeError), or not built (a ValueError)."""
     if not isinstance(model, keras.Model):
         module = type(model).__module__
         hint = " (a Keras 2 model: load or rebuild it with Keras 3)" if module.startswith("tf_keras") else ""
@@ -44,11 +35,7 @@ def check_model(model: keras.Model) -> None:
 
 
 def check_names(graph: FlatGraph) -> None:
-    """Refuse names of inputs and layers that TensorFlow cannot export.
-
-    Raises:
-        ValueError: listing the names.
-    """
+    """Refuse names of inputs and layers that TensorFlow cannot export."""
     inputs = [config["name"] for config in graph.input_configs]
     bad_inputs = [name for name in inputs if not SCOPE_NAME.fullmatch(name) or keyword.iskeyword(name)]
     bad_layers = [unit.name for unit in graph.units if unit.operation is None and not SCOPE_NAME.fullmatch(unit.name)]
@@ -65,11 +52,7 @@ def check_names(graph: FlatGraph) -> None:
 
 
 def check_weights(graph: FlatGraph) -> None:
-    """Refuse models with non-finite weights, or without a weight to quantize.
-
-    Raises:
-        ValueError: naming the layer and the weight.
-    """
+    """Refuse models with non-finite weights, or without a weight to quantize."""
     for unit in graph.units:
         for name, array in unit.weights:
             bad = int(array.size - np.isfinite(array).sum())

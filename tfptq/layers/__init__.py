@@ -1,7 +1,4 @@
-"""Layer wrappers that simulate quantization: TFMOT's names and argument order, on Keras 3.
-
-Importing this package registers its classes with Keras, so that saved simulations load.
-"""
+"""Layer wrappers that simulate quantization: TFMOT's names on Keras 3. Importing it lets saved simulations load."""
 
 from tfptq.layers.quantize import (
     quantize_annotate_layer,

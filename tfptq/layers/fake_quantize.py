@@ -1,14 +1,12 @@
 """Fake quantization with straight-through gradients, bit-equal to the numpy grids in ``tfptq.core.affine``.
 
 ``fake_quantize`` maps each value to the nearest point of a grid: ``r = s * (clip(rint(x / s) + z, low, high) - z)``.
-Its gradient passes straight through (``dr/dx = 1``) where the code fits, and is 0 where the code was clipped
-(straight-through estimator, Bengio et al., arXiv 1308.3432).
+Its gradient is 1 where the code fits and 0 where it is clipped (straight-through estimator, arXiv 1308.3432).
 
-The numpy grids divide in float64. Here everything is float32, the only real type that converts to ``.tflite``, so the
-quotient of a value next to a tie may fall on the wrong side of it. ``nearest_codes`` looks at the exact remainder
-``x - q s`` and moves ``q`` by one where that is more than half a step: the products of a code (at most 16 bits) with
-the three 8-bit parts of ``s`` are exact in float32, and so are the differences, which never need more bits than ``x``
-and ``s`` have.
+The numpy grids divide in float64. Here everything is float32, the only real type that converts to ``.tflite``, so a
+quotient next to a tie may fall on the wrong side. ``nearest_codes`` corrects it by the exact remainder ``x - q s``:
+the products of a code (at most 16 bits) with the three 8-bit parts of ``s`` are exact in float32, and so are the
+differences, which never need more bits than ``x`` and ``s`` have.
 """
 
 from typing import Any
@@ -31,14 +29,9 @@ def _split(scale: Any) -> tuple[Any, Any, Any]:
 
 
 def nearest_codes(values: Any, scale: Any) -> Any:
-    """``rint(values / scale)``, exact for codes of up to 16 bits; ties go to the even code.
+    """``rint(values / scale)`` as float32, not clipped; exact for codes of up to 16 bits; ties go to the even code.
 
-    Args:
-        values: float32 tensor.
-        scale: positive float32 tensor, broadcastable to ``values``.
-
-    Returns:
-        float32 tensor of whole numbers, not clipped.
+    ``scale`` is positive and broadcastable to ``values``, both float32.
     """
     codes = ops.round(values / scale)
     remainder = values
@@ -50,17 +43,9 @@ def nearest_codes(values: Any, scale: Any) -> Any:
 
 
 def fake_quantize(values: Any, scale: Any, zero_point: Any, low: int, high: int) -> Any:
-    """Nearest points of an affine grid, with straight-through gradients. A scale of 0 stands for no grid.
+    """Nearest points of an affine grid, with straight-through gradients, in the type of ``values``.
 
-    Args:
-        values: floating point tensor of any shape.
-        scale: float32 tensor, broadcastable to ``values``; where it is 0, values pass unchanged.
-        zero_point: whole number as float32, broadcastable to ``values``.
-        low: smallest code.
-        high: largest code.
-
-    Returns:
-        Tensor of the shape and type of ``values``.
+    ``scale`` and ``zero_point`` are float32, broadcastable to ``values``, which pass unchanged where the scale is 0.
     """
     is_set = scale > 0.0
     scale = ops.stop_gradient(ops.where(is_set, scale, 1.0))

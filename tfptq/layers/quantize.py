@@ -1,7 +1,8 @@
 """Annotate layers and models, and turn annotations into wrappers. TFMOT's functions, on Keras 3.
 
-``quantize_model(model, config)`` is the simulation model of the pipeline. The model is copied first (flat, float32,
-with its own weights), so the user's model never changes.
+Models are built Functional or Sequential models with a known graph. They are copied first, so that the user's model
+never changes: results are flat float32 functional models, trainable, with weights of their own. A config is a
+``QuantizationConfig``, the name of a preset, or None for the default preset.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,15 +22,7 @@ _CUSTOM_OBJECTS = (ActivationQuantizer, DefaultQuantizeConfig, QuantizeAnnotate,
 
 
 def quantize_scope(*args: Mapping[str, Any]) -> keras.saving.CustomObjectScope:
-    """Scope in which Keras finds tfptq's classes, and the user's own, when it loads a model.
-
-    Args:
-        *args: dictionaries from class name to class, for QuantizeConfigs, Quantizers and layers of your own.
-
-    Example:
-        >>> with quantize_scope({"FourBitDense": FourBitDense}):
-        ...     model = keras.models.load_model("simulation.keras")
-    """
+    """Scope in which Keras finds tfptq's classes, and those in ``args`` (class name -> class), to load a model."""
     objects = {kind.__name__: kind for kind in _CUSTOM_OBJECTS}
     for custom in args:
         objects.update(custom)
@@ -39,17 +32,9 @@ def quantize_scope(*args: Mapping[str, Any]) -> keras.saving.CustomObjectScope:
 def quantize_annotate_layer(
     to_annotate: keras.Layer, quantize_config: QuantizeConfig | None = None
 ) -> QuantizeAnnotate:
-    """Mark a layer for ``quantize_apply``.
+    """Mark a layer, built or not, for ``quantize_apply``; the result computes the same and is used in its place.
 
-    Args:
-        to_annotate: layer, built or not.
-        quantize_config: how to quantize it; None for the default of its class.
-
-    Returns:
-        Layer that computes the same and is used in its place.
-
-    Raises:
-        ValueError: not a single layer, or one without a default when no ``quantize_config`` is given.
+    A layer without a default of its class needs a ``quantize_config``.
     """
     annotation = QuantizeAnnotate(to_annotate, quantize_config)
     if quantize_config is None and not supports(to_annotate):
@@ -62,16 +47,9 @@ def quantize_annotate_layer(
 
 
 def quantize_annotate_model(to_annotate: keras.Model, config: Scheme = None) -> keras.Model:
-    """Mark all layers of a model that tfptq can quantize.
+    """Mark all layers of a model that tfptq can quantize and ``config`` does not skip, but for those that are marked.
 
-    Args:
-        to_annotate: built Functional or Sequential model; it is not changed. Layers that are annotated already keep
-            their annotation.
-        config: how to quantize each layer (``config.for_layer(name)``): a ``QuantizationConfig`` or the name of a
-            preset. Layers that it skips stay as they are. None leaves it to ``quantize_apply``.
-
-    Returns:
-        Flat float32 functional model that computes the same.
+    A config of None leaves the choice to ``quantize_apply``.
 
     Raises:
         ValueError: the model has no known graph, or an override matches no layer.
@@ -93,18 +71,10 @@ def quantize_annotate_model(to_annotate: keras.Model, config: Scheme = None) -> 
 
 
 def quantize_apply(model: keras.Model, scheme: Scheme = None) -> keras.Model:
-    """Turn annotated layers into ``QuantizeWrapper``s.
+    """Turn annotated layers into ``QuantizeWrapper``s; ``scheme`` is for those that were annotated without a config.
 
     Weight scales start at max-abs (with ``"shift"``, at the shifts that max-abs gives); inputs and outputs pass
-    through until their grids are assigned.
-
-    Args:
-        model: built Functional or Sequential model with annotated layers; it is not changed.
-        scheme: for layers that were annotated without a config of their own: a ``QuantizationConfig``, the name of a
-            preset, or None for the default preset. Layers that it skips lose their annotation.
-
-    Returns:
-        Flat float32 functional model, trainable, with the weights of ``model``.
+    through until their grids are assigned. Layers that the scheme skips lose their annotation.
 
     Raises:
         ValueError: no layer is annotated, the model has no known graph, or an override matches no layer.
@@ -125,7 +95,7 @@ def _annotations(model: keras.Model) -> list[QuantizeAnnotate]:
 
 
 def _apply(model: keras.Model, config: QuantizationConfig) -> keras.Model:
-    """``quantize_apply`` on a flat model of our own, which is used up, and a config whose overrides were checked."""
+    """``quantize_apply`` on a flat copy, which is used up, and a config whose overrides were checked."""
 
     def wrap(layer):
         if not isinstance(layer, QuantizeAnnotate):
@@ -145,12 +115,7 @@ def _apply(model: keras.Model, config: QuantizationConfig) -> keras.Model:
 
 
 def quantize_model(to_quantize: keras.Model, config: Scheme = None) -> keras.Model:
-    """Annotate and apply in one step.
-
-    Args:
-        to_quantize: built Functional or Sequential model; it is not changed. Layers that are annotated already keep
-            the config of their annotation; those annotated without one get ``config``, as all others do.
-        config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for the default preset.
+    """Annotate and apply in one step; layers that are annotated already keep the config of their annotation.
 
     Raises:
         ValueError: no layer can be quantized, the model has no known graph, or an override matches no layer.
@@ -162,7 +127,7 @@ def quantize_model(to_quantize: keras.Model, config: Scheme = None) -> keras.Mod
 
 
 def wrappers(model: keras.Model) -> list[QuantizeWrapper]:
-    """The wrappers of a model, and of the models that are its layers, in graph order."""
+    """The wrappers of a model and of the models that are its layers, in graph order."""
     found = []
     for layer in model.layers:
         if isinstance(layer, QuantizeWrapper):
@@ -173,20 +138,16 @@ def wrappers(model: keras.Model) -> list[QuantizeWrapper]:
 
 
 def strip(model: keras.Model) -> keras.Model:
-    """Plain float model whose weights are the fake-quantized ones; no wrapper is left.
-
-    Inputs and outputs are not quantized any more: the result computes in float with quantized weights.
-
-    Args:
-        model: model with wrappers; it is not changed.
-    """
+    """Plain float copy of a model whose weights are the fake-quantized ones; activations are not quantized any more."""
 
     def unwrap(layer):
         if not isinstance(layer, QuantizeWrapper):
             return layer
-        weights = [keras.ops.convert_to_numpy(slot.fake_quantized(training=False)) for slot in layer.quantized_weights]
-        for slot, weight in zip(layer.quantized_weights, weights, strict=True):
-            slot.variable.assign(weight)
+        values = [
+            keras.ops.convert_to_numpy(weight.fake_quantized(training=False)) for weight in layer.quantized_weights
+        ]
+        for weight, value in zip(layer.quantized_weights, values, strict=True):
+            weight.variable.assign(value)
         return layer.layer
 
     return _replace_layers(_copy(model), unwrap)
@@ -197,7 +158,7 @@ def _copy(model: keras.Model) -> keras.Model:
 
 
 def _replace_layers(model: keras.Model, function: Callable) -> keras.Model:
-    """Rebuild a flat model of our own with ``function(layer)`` in the place of each layer; it is used up."""
+    """Rebuild a flat copy with ``function(layer)`` in the place of each layer; the copy is used up."""
 
     def replace(operation):
         # The operations move to the new model; calls in the old one would make layer.output ambiguous.
@@ -209,13 +170,12 @@ def _replace_layers(model: keras.Model, function: Callable) -> keras.Model:
 
 
 def _quantizable_names(model: keras.Model) -> list[str]:
-    """Names of the layers that carry weights which can be quantized, annotated or not."""
     layers = [layer.layer if isinstance(layer, QuantizeAnnotate) else layer for layer in model.layers]
     return [layer.name for layer in layers if supports(layer) and is_weighted(layer)]
 
 
 def _set_initial_scales(wrapper: QuantizeWrapper) -> None:
-    for slot in wrapper.quantized_weights:
-        if slot.view is not None and isinstance(slot.quantizer, WeightQuantizer):
-            kernel = keras.ops.convert_to_numpy(slot.variable)
-            slot.assign_scales(slot.quantizer.config.scales_of(slot.view.to_view(kernel)))
+    for weight in wrapper.quantized_weights:
+        if weight.view is not None and isinstance(weight.quantizer, WeightQuantizer):
+            kernel = keras.ops.convert_to_numpy(weight.variable)
+            weight.assign_scales(weight.quantizer.config.scales_of(weight.view.to_view(kernel)))

@@ -22,29 +22,10 @@ ActivationsAndQuantizers = list[tuple[Callable, Quantizer]]
 
 
 class QuantizeConfig(abc.ABC):
-    """What of a layer is quantized, and how.
+    """What of a layer is quantized, and how; subclass it for a layer class of your own.
 
-    Example:
-        A Dense layer with a 4-bit kernel and nothing else::
-
-            class FourBitDense(QuantizeConfig):
-                def get_weights_and_quantizers(self, layer):
-                    return [(layer.kernel, WeightQuantizer(bits=4))]
-
-                def set_quantize_weights(self, layer, quantize_weights):
-                    layer.kernel.assign(quantize_weights[0])
-
-                def get_activations_and_quantizers(self, layer):
-                    return []
-
-                def set_quantize_activations(self, layer, quantize_activations):
-                    pass
-
-                def get_output_quantizers(self, layer):
-                    return []
-
-                def get_config(self):
-                    return {}
+    A Dense layer with a 4-bit kernel and nothing else gives ``[(layer.kernel, WeightQuantizer(bits=4))]``, assigns the
+    tensor that it is handed back to ``layer.kernel``, and has empty lists and an empty config otherwise.
     """
 
     @abc.abstractmethod
@@ -90,22 +71,16 @@ class QuantizeConfig(abc.ABC):
 
 @keras.saving.register_keras_serializable(package="tfptq")
 class DefaultQuantizeConfig(QuantizeConfig):
-    """All registered weights of a layer, its inputs and its first output, as a ``QuantizationConfig`` says.
+    """The registered weights of a layer, its inputs and its first output, as ``config.for_layer(name)`` says.
 
-    Args:
-        layer_config: config of one layer (``config.for_layer(name)``): granularity, scaler, weight_bits and
-            activation_bits count.
+    Its granularity, scaler, weight_bits and activation_bits count.
     """
 
     def __init__(self, layer_config: QuantizationConfig):
         self.layer_config = layer_config
 
     def get_weights_and_quantizers(self, layer):
-        """The weights that the registry names.
-
-        Raises:
-            ValueError: the class of the layer is not registered.
-        """
+        """The registered weights; a ValueError if the class of the layer is not registered."""
         config = self.layer_config
         return [
             (spec.variable, WeightQuantizer(config.weight_bits, config.granularity, config.scaler, spec.view))
@@ -124,6 +99,7 @@ class DefaultQuantizeConfig(QuantizeConfig):
 
     def set_quantize_activations(self, layer, quantize_activations):
         """Nothing to replace."""
+        pass
 
     def get_output_quantizers(self, layer):
         """One, for the first output."""
@@ -136,10 +112,10 @@ class DefaultQuantizeConfig(QuantizeConfig):
         return [ActivationQuantizer(self.layer_config.activation_bits) for _ in range(count)]
 
     def get_config(self):
-        """Plain values for JSON."""
+        """The config as plain values."""
         return {"layer_config": self.layer_config.to_dict()}
 
     @classmethod
     def from_config(cls, config):
-        """Object from what ``get_config`` returned."""
+        """Object from plain values."""
         return cls(QuantizationConfig.from_json(json.dumps(config["layer_config"])))

@@ -1,4 +1,4 @@
-"""Slots: the places of a wrapped layer that are fake-quantized, each with its quantizer and that one's variables."""
+"""The fake-quantized tensors of a wrapped layer, each with its quantizer and the variables of that."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,8 @@ class QuantizedVariable:
 
     Attributes:
         name: as in the registry (``"kernel"``, ``"query/kernel"``).
-        variable: the float weight.
         bias: what is added to the outputs of this weight, or None.
-        view: way to ``[O, I, T]``; None when the registry does not know the weight.
-        quantizer: how it is fake-quantized.
-        variables: state of the quantizer.
+        view: from the variable to ``[O, I, T]``; None when the registry does not know the weight.
     """
 
     name: str
@@ -38,44 +35,43 @@ class QuantizedVariable:
         """Take over codes and scales: the variable becomes the dequantized codes.
 
         Raises:
-            TypeError: the slot has another quantizer than a ``WeightQuantizer``, or no view.
+            TypeError: the weight has no ``WeightQuantizer``, or no view.
             ValueError: other bits, shape or kind of scales than the quantizer's.
         """
         self.assign_scales(weight.scales)
-        if weight.bits != self.quantizer.bits or weight.codes.shape != self.view.view_shape:
+        quantizer, view = self._quantizer_and_view()
+        if weight.bits != quantizer.bits or weight.codes.shape != view.view_shape:
             raise ValueError(
-                f"weight {self.variable.path!r} takes {self.quantizer.bits}-bit codes {self.view.view_shape} and was "
+                f"weight {self.variable.path!r} takes {quantizer.bits}-bit codes {view.view_shape} and was "
                 f"given {weight.bits}-bit codes {weight.codes.shape}; quantize it with the layer's own config"
             )
-        self.variable.assign(self.view.from_view(weight.dequantize()))
+        self.variable.assign(view.from_view(weight.dequantize()))
 
     def assign_scales(self, scales: BlockScales) -> None:
-        """Set the scales and leave the weight; for what they raise see ``assign``."""
+        """Set the scales and leave the weight; raises as ``assign`` does."""
+        quantizer, _ = self._quantizer_and_view()
+        quantizer.assign(scales, self.variables, tuple(self.variable.shape))
+
+    def _quantizer_and_view(self) -> tuple[WeightQuantizer, WeightView]:
         if not isinstance(self.quantizer, WeightQuantizer) or self.view is None:
             raise TypeError(
                 f"weight {self.variable.path!r} has a {type(self.quantizer).__name__}"
                 f"{' and no view' if self.view is None else ''}; codes need a WeightQuantizer and a layer that "
                 "tfptq.layers.register knows"
             )
-        self.quantizer.assign(scales, self.variables, tuple(self.variable.shape))
+        return self.quantizer, self.view
 
     def quantized_weight(self) -> QuantizedWeight:
-        """Codes and scales of the weight as it is now.
-
-        Raises:
-            ValueError: no scales are set.
-        """
-        return self.quantizer.quantized_weight(keras.ops.convert_to_numpy(self.variable), self.variables)
+        """Codes and scales of the weight as it is now; a ValueError if no scales are set."""
+        quantizer, _ = self._quantizer_and_view()
+        return quantizer.quantized_weight(keras.ops.convert_to_numpy(self.variable), self.variables)
 
 
 @dataclass(frozen=True, eq=False)
 class QuantizedActivation:
     """An input, an output or an activation function's result; it passes through until a grid is assigned.
 
-    Attributes:
-        name: call argument of the layer, or ``"output_0"``.
-        quantizer: how it is fake-quantized.
-        variables: state of the quantizer.
+    ``name`` is a call argument of the layer, ``"output_0"`` or ``"activation_0"``.
     """
 
     name: str
@@ -91,16 +87,11 @@ class QuantizedActivation:
         return result
 
     def assign(self, grid: ActivationGrid) -> None:
-        """Set the grid.
-
-        Raises:
-            TypeError: the slot has another quantizer than an ``ActivationQuantizer``.
-            ValueError: the grid has other bits than the quantizer.
-        """
+        """Set the grid, which has the bits of the quantizer; a TypeError if that is no ``ActivationQuantizer``."""
         if not isinstance(self.quantizer, ActivationQuantizer):
             raise TypeError(f"{self.name!r} has a {type(self.quantizer).__name__}, which takes no grid")
         self.quantizer.assign(grid, self.variables)
 
     def grid(self) -> ActivationGrid | None:
-        """The grid of an ``ActivationQuantizer``, or None when there is none yet."""
-        return self.quantizer.grid(self.variables)
+        """The grid of an ``ActivationQuantizer``, or None."""
+        return self.quantizer.grid(self.variables) if isinstance(self.quantizer, ActivationQuantizer) else None

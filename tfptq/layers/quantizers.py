@@ -3,17 +3,6 @@
 A quantizer has no state of its own. ``build`` makes its variables on a layer and returns them in a dictionary, which
 is handed back to every other method; so one quantizer may serve many tensors, and the variables are saved with the
 layer. A quantizer whose variables were never assigned passes tensors through.
-
-``WeightQuantizer`` stores ``BlockScales`` of one kind and shape, set by granularity and scaler:
-
-========================  =======  =======================  ====================
-granularity, scaler       base     factors                  block
-========================  =======  =======================  ====================
-PerTensor, float          [1]      float32 [1, 1]           (O, I)
-PerChannel, float         [1]      float32 [O, 1]           (1, I)
-PerTensor, shift (WES)    [1]      int8 [O, 1], ``-k``      (1, I)
-other, shift or integer   [V]      int8 [V, H]              (m, n)
-========================  =======  =======================  ====================
 """
 
 import abc
@@ -26,13 +15,9 @@ import numpy as np
 
 from tfptq.config import Granularity, PerTensor, QuantizationConfig
 from tfptq.core.affine import LARGEST_SHIFT, ActivationGrid, weight_code_range
-from tfptq.core.blocks import (
-    BlockScales,
-    QuantizedWeight,
-    WeightView,
-    quantize_nearest,
-)
+from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView, quantize_nearest
 from tfptq.layers.fake_quantize import fake_quantize
+from tfptq.layers.registry import kernel_view
 
 ops = keras.ops
 
@@ -47,30 +32,14 @@ class Quantizer(abc.ABC):
 
     @abc.abstractmethod
     def build(self, tensor_shape: tuple[int | None, ...], name: str, layer: keras.Layer) -> Variables:
-        """Make the variables of one tensor.
+        """Make the variables of a tensor with ``layer.add_weight(..., trainable=False)``.
 
-        Args:
-            tensor_shape: shape of the tensor, None for unknown sizes.
-            name: name of the tensor, a prefix for the names of the variables.
-            layer: layer that owns the variables; make them with ``layer.add_weight(..., trainable=False)``.
-
-        Returns:
-            The variables by name.
+        ``tensor_shape`` has None for unknown sizes; ``name`` is a prefix for the names of the variables.
         """
 
     @abc.abstractmethod
     def __call__(self, inputs: Any, training: bool | None, weights: Variables, **kwargs) -> Any:
-        """Fake-quantize a tensor.
-
-        Args:
-            inputs: tensor.
-            training: whether the model trains.
-            weights: what ``build`` returned.
-            **kwargs: for subclasses; the wrapper passes none.
-
-        Returns:
-            Tensor of the shape and type of ``inputs``.
-        """
+        """Fake-quantize a tensor; ``weights`` is what ``build`` returned, and the wrapper passes no ``kwargs``."""
 
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:
@@ -82,19 +51,23 @@ class Quantizer(abc.ABC):
         return cls(**config)
 
 
+def _add_state(layer: keras.Layer, name: str, shapes: dict[str, tuple[tuple[int, ...], str]]) -> Variables:
+    """Variables of zeros, from {key: (shape, dtype)}."""
+    return {
+        key: layer.add_weight(
+            name=f"{name}_{key}", shape=shape, dtype=dtype, initializer="zeros", trainable=False, autocast=False
+        )
+        for key, (shape, dtype) in shapes.items()
+    }
+
+
 @keras.saving.register_keras_serializable(package="tfptq")
 class WeightQuantizer(Quantizer):
     """Symmetric codes of a kernel with one scale for each block.
 
     Args:
-        bits: width of the codes.
-        granularity: which weights share a scale.
         scaler: ``"float"``, ``"shift"`` or another kind of ``BlockScales``.
-        view: way from the kernel to ``[O, I, T]``; None for kernels laid out as in Dense and Conv2D,
-            ``[taps..., I, O]``.
-
-    Raises:
-        ValueError: ``QuantizationConfig`` refuses the combination.
+        view: from the kernel to ``[O, I, T]``; None for kernels laid out as in Dense and Conv2D, ``[taps..., I, O]``.
     """
 
     def __init__(
@@ -114,39 +87,20 @@ class WeightQuantizer(Quantizer):
         return self.config.weight_bits
 
     def build(self, tensor_shape, name, layer) -> Variables:
-        """Make ``base`` and ``factors``; both start as 0, for no scales.
-
-        Raises:
-            ValueError: the kernel has another shape than the view.
-        """
+        """Make ``base`` and ``factors``; 0 stands for no scales."""
         view = self.view_of(tensor_shape)
         base_shape, factors_shape, _ = self._storage(view)
         factors_dtype = "float32" if self.config.scaler == "float" else "int8"
         shapes = {"base": (base_shape, "float32"), "factors": (factors_shape, factors_dtype)}
-        return {
-            key: layer.add_weight(
-                name=f"{name}_{key}", shape=shape, dtype=dtype, initializer="zeros", trainable=False, autocast=False
-            )
-            for key, (shape, dtype) in shapes.items()
-        }
+        return _add_state(layer, name, shapes)
 
     def __call__(self, inputs, training, weights, **kwargs):
-        """Fake-quantize a kernel with its stored scales."""
+        """Fake-quantize a kernel."""
         scale = self._scale_tensor(tuple(inputs.shape), weights)
         return fake_quantize(inputs, scale, 0.0, *weight_code_range(self.bits))
 
     def assign(self, scales: BlockScales, weights: Variables, tensor_shape: tuple[int, ...]) -> None:
-        """Store the scales of a kernel.
-
-        Args:
-            scales: of the kind and block shape that granularity and scaler ask for; a base of one entry may stand
-                for one of many.
-            weights: what ``build`` returned.
-            tensor_shape: shape of the kernel.
-
-        Raises:
-            ValueError: the scales do not fit.
-        """
+        """Store scales of the quantizer's kind and block shape; a base of one entry may stand for many equal ones."""
         base_shape, factors_shape, block = self._storage(self.view_of(tensor_shape))
         expected = (self.config.scaler, factors_shape, block)
         found = (scales.kind, scales.factors.shape, scales.block_shape)
@@ -159,31 +113,27 @@ class WeightQuantizer(Quantizer):
         weights["factors"].assign(scales.factors)
 
     def scales(self, weights: Variables, tensor_shape: tuple[int, ...]) -> BlockScales | None:
-        """The stored scales of a kernel, or None when there are none yet."""
+        """The stored scales of a kernel, or None."""
         base, factors = (ops.convert_to_numpy(weights[key]) for key in ("base", "factors"))
         if not base.any():
             return None
         return BlockScales(self.config.scaler, base, factors, self._storage(self.view_of(tensor_shape))[2])
 
     def quantized_weight(self, kernel: np.ndarray, weights: Variables) -> QuantizedWeight:
-        """Nearest codes of a kernel with its stored scales.
-
-        Raises:
-            ValueError: no scales are stored yet.
-        """
+        """Nearest codes of a kernel with its stored scales; a ValueError if there are none."""
         scales = self.scales(weights, kernel.shape)
         if scales is None:
             raise ValueError("the weight has no scales yet; assign a QuantizedWeight, or use quantize_apply")
         return quantize_nearest(self.view_of(kernel.shape).to_view(kernel), scales, self.bits)
 
     def get_config(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Config and view, for JSON."""
         view = None if self.view is None else dataclasses.asdict(self.view)
         return {"weight_config": self.config.to_dict(), "view": view}
 
     @classmethod
     def from_config(cls, config) -> "WeightQuantizer":
-        """Quantizer from what ``get_config`` returned."""
+        """Quantizer from config and view."""
         weight = QuantizationConfig.from_json(json.dumps(config["weight_config"]))
         view = config["view"]
         if view is not None:
@@ -191,17 +141,21 @@ class WeightQuantizer(Quantizer):
         return cls(weight.weight_bits, weight.granularity, weight.scaler, view)
 
     def view_of(self, tensor_shape: tuple[int, ...]) -> WeightView:
-        """Way from a kernel of this shape to ``[O, I, T]``."""
+        """The view of a kernel of this shape; a ValueError if the quantizer's own has another."""
         shape = tuple(tensor_shape)
         if self.view is None:
-            last = len(shape) - 1
-            return WeightView(shape, (last,), (last - 1,), tuple(range(last - 1)))
+            return kernel_view(shape, (-1,), (-2,))
         if self.view.shape != shape:
             raise ValueError(f"the weight has the shape {shape} and the quantizer a view of {self.view.shape}")
         return self.view
 
     def _storage(self, view: WeightView) -> tuple[tuple[int, ...], tuple[int, int], tuple[int, int]]:
         """Shape of base, shape of factors, block shape."""
+        # granularity, scaler        base     factors                  block
+        # PerTensor, float           [1]      float32 [1, 1]           (O, I)
+        # PerChannel, float          [1]      float32 [O, 1]           (1, I)
+        # PerTensor, shift (WES)     [1]      int8 [O, 1], -k          (1, I)
+        # other, shift or integer    [V]      int8 [V, H]              (m, n)
         outputs, inputs, _ = view.view_shape
         granularity, scaler = self.config.granularity, self.config.scaler
         if scaler == "shift" and isinstance(granularity, PerTensor):
@@ -211,7 +165,7 @@ class WeightQuantizer(Quantizer):
         return (1,) if scaler == "float" else factors[:1], factors, (m, n)
 
     def _scale_tensor(self, tensor_shape: tuple[int, ...], weights: Variables) -> Any:
-        """float32 scale of every weight, in the layout of the kernel, or broadcastable to it."""
+        """float32 scale of every weight, broadcastable to the kernel."""
         view = self.view_of(tensor_shape)
         outputs, inputs, taps = view.view_shape
         _, _, (m, n) = self._storage(view)
@@ -231,48 +185,35 @@ class WeightQuantizer(Quantizer):
 
 @keras.saving.register_keras_serializable(package="tfptq")
 class ActivationQuantizer(Quantizer):
-    """One affine grid for a whole activation tensor.
-
-    Args:
-        bits: width of the codes: 4 to 8 asymmetric, 16 symmetric.
-    """
+    """One affine grid for a whole activation tensor: 4 to 8 bits asymmetric, 16 bits symmetric."""
 
     def __init__(self, bits: int = 8):
         self.bits = QuantizationConfig(activation_bits=bits).activation_bits
 
     def build(self, tensor_shape, name, layer) -> Variables:
         """Make ``scale`` and ``zero_point``; a scale of 0 stands for no grid."""
-        return {
-            key: layer.add_weight(
-                name=f"{name}_{key}", shape=(), dtype=dtype, initializer="zeros", trainable=False, autocast=False
-            )
-            for key, dtype in (("scale", "float32"), ("zero_point", "int32"))
-        }
+        return _add_state(layer, name, {"scale": ((), "float32"), "zero_point": ((), "int32")})
 
     def __call__(self, inputs, training, weights, **kwargs):
-        """Fake-quantize an activation with its stored grid."""
+        """Fake-quantize an activation."""
         scale = ops.convert_to_tensor(weights["scale"])
         zero_point = ops.cast(weights["zero_point"], "float32")
         return fake_quantize(inputs, scale, zero_point, *ActivationGrid(1.0, 0, self.bits).code_range)
 
     def assign(self, grid: ActivationGrid, weights: Variables) -> None:
-        """Store a grid.
-
-        Raises:
-            ValueError: the grid has other bits, or a scale that is not positive.
-        """
+        """Store a grid of the quantizer's bits, with a positive scale."""
         if grid.bits != self.bits or not grid.scale > 0.0:
             raise ValueError(f"{grid} does not fit an activation of {self.bits} bits with a positive scale")
         weights["scale"].assign(grid.scale)
         weights["zero_point"].assign(grid.zero_point)
 
     def grid(self, weights: Variables) -> ActivationGrid | None:
-        """The stored grid, or None when there is none yet."""
+        """The stored grid, or None."""
         scale = float(ops.convert_to_numpy(weights["scale"]))
         if scale == 0.0:
             return None
         return ActivationGrid(scale, int(ops.convert_to_numpy(weights["zero_point"])), self.bits)
 
     def get_config(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The bits."""
         return {"bits": self.bits}

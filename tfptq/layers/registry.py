@@ -1,24 +1,7 @@
-"""From a Keras layer to the weights that can be quantized, each with its canonical view.
+"""From a Keras layer to the weights that can be quantized, each with its canonical view ``[O, I, T]``.
 
 For every class the registry holds one function from a built layer to its ``WeightSpec``s. A subclass inherits the
 function of its nearest registered base. ``register`` adds classes of the user's own.
-
-Canonical views ``W[O, I, T]`` (see ``tfptq.core.blocks``):
-
-==========================  =====================  =============  ============  ========
-layer                       kernel                 O              I             T
-==========================  =====================  =============  ============  ========
-Dense                       [I, O]                 last axis      first axis    none
-Conv1D, Conv2D              [k..., I/groups, O]    last axis      the one       k
-                                                                  before
-Conv1D/2DTranspose          [k..., O, I]           second last    last axis     k
-DepthwiseConv1D/2D          [k..., C, multiplier]  C, multiplier  none          k
-SeparableConv1D/2D          a depthwise kernel and a pointwise one, each as above
-EinsumDense                 by the equation        labels in the  labels that   none
-                                                   output         are summed
-MultiHeadAttention,         those of the EinsumDense layers inside
-GroupQueryAttention
-==========================  =====================  =============  ============  ========
 
 ``Embedding`` is left out: its table is looked up, not multiplied with, so block scales have no consumer to be folded
 into. ``Conv3D`` is left out: LiteRT has no integer kernel for it.
@@ -41,9 +24,8 @@ class WeightSpec:
 
     Attributes:
         name: unique in the layer: ``"kernel"``; ``"query/kernel"`` for a weight of an inner layer.
-        variable: the kernel.
         bias: variable with one number for each output of this kernel that is added to it, or None.
-        view: way from the kernel to ``[O, I, T]``.
+        view: from the variable to ``[O, I, T]``.
     """
 
     name: str
@@ -57,22 +39,13 @@ class WeightSpec:
 
 
 SpecsFunction = Callable[[keras.Layer], Sequence[WeightSpec]]
-_FUNCTIONS: dict[type, SpecsFunction] = {}
 
 
 def register(layer_class: type, specs_function: SpecsFunction) -> None:
-    """Teach the registry a layer class, or replace what it knows.
+    """Teach the registry a layer class, or replace what it knows; the function takes a built layer.
 
-    Args:
-        layer_class: subclass of ``keras.Layer``.
-        specs_function: takes a built layer, returns its ``WeightSpec``s.
-
-    Raises:
-        TypeError: not a layer class, or not callable.
-
-    Example:
-        >>> register(MyDense, lambda layer: [
-        ...     WeightSpec("kernel", layer.kernel, layer.bias, WeightView(tuple(layer.kernel.shape), (1,), (0,)))])
+    >>> register(MyDense, lambda layer: [
+    ...     WeightSpec("kernel", layer.kernel, layer.bias, WeightView(tuple(layer.kernel.shape), (1,), (0,)))])
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
         raise TypeError(f"register() takes a subclass of keras.Layer first, not {layer_class!r}")
@@ -86,7 +59,7 @@ def _find(layer: keras.Layer) -> SpecsFunction | None:
 
 
 def supports(layer: keras.Layer) -> bool:
-    """Whether the class of ``layer``, or a base of it, is registered."""
+    """Whether the class of a layer, or a base of it, is registered."""
     return _find(layer) is not None
 
 
@@ -96,11 +69,7 @@ def is_weighted(layer: keras.Layer) -> bool:
 
 
 def weight_specs(layer: keras.Layer) -> tuple[WeightSpec, ...]:
-    """The weights of a built layer that can be quantized.
-
-    Raises:
-        ValueError: the class is not registered, or the layer is not built.
-    """
+    """The weights that can be quantized; a ValueError if the class is not registered or the layer not built."""
     function = _find(layer)
     kind = type(layer).__name__
     if function is None:
@@ -113,36 +82,42 @@ def weight_specs(layer: keras.Layer) -> tuple[WeightSpec, ...]:
     return tuple(function(layer))
 
 
-def _spec(layer: keras.Layer, axes: tuple[tuple[int, ...], tuple[int, ...]], prefix: str = "") -> WeightSpec:
-    """Spec of ``layer.kernel`` with (output axes, input axes); negative axes count from the end."""
-    shape = tuple(layer.kernel.shape)
-    outputs, inputs = (tuple(axis % len(shape) for axis in group) for group in axes)
+def kernel_view(shape: tuple[int, ...], outputs: tuple[int, ...], inputs: tuple[int, ...]) -> WeightView:
+    """View of a kernel by its output and input axes, negative ones counted from the end; the others are taps."""
+    outputs, inputs = (tuple(axis % len(shape) for axis in axes) for axes in (outputs, inputs))
     taps = tuple(axis for axis in range(len(shape)) if axis not in outputs + inputs)
-    return WeightSpec(f"{prefix}kernel", layer.kernel, layer.bias, WeightView(shape, outputs, inputs, taps))
+    return WeightView(shape, outputs, inputs, taps)
+
+
+def _spec(
+    layer: keras.Layer, outputs: tuple[int, ...], inputs: tuple[int, ...], name: str = "kernel", prefix: str = ""
+) -> WeightSpec:
+    kernel = getattr(layer, name)
+    return WeightSpec(prefix + name, kernel, layer.bias, kernel_view(tuple(kernel.shape), outputs, inputs))
 
 
 def _convolution(layer: keras.Layer) -> list[WeightSpec]:
-    return [_spec(layer, ((-1,), (-2,)))]
+    return [_spec(layer, (-1,), (-2,))]  # [taps..., I/groups, O]
 
 
 def _transposed_convolution(layer: keras.Layer) -> list[WeightSpec]:
-    return [_spec(layer, ((-2,), (-1,)))]
+    return [_spec(layer, (-2,), (-1,))]  # [taps..., O, I]
 
 
 def _depthwise_convolution(layer: keras.Layer) -> list[WeightSpec]:
-    return [_spec(layer, ((-2, -1), ()))]
+    return [_spec(layer, (-2, -1), ())]  # [taps..., C, multiplier]: O = C * multiplier, I = 1
 
 
 def _separable_convolution(layer: keras.Layer) -> list[WeightSpec]:
-    depthwise, pointwise = layer.depthwise_kernel, layer.pointwise_kernel
-    last = len(depthwise.shape) - 1
-    taps = tuple(range(last - 1))
-    return [
-        WeightSpec("depthwise_kernel", depthwise, None, WeightView(tuple(depthwise.shape), (last - 1, last), (), taps)),
-        WeightSpec(
-            "pointwise_kernel", pointwise, layer.bias, WeightView(tuple(pointwise.shape), (last,), (last - 1,), taps)
-        ),
-    ]
+    depthwise = _spec(layer, (-2, -1), (), "depthwise_kernel")
+    return [dataclasses.replace(depthwise, bias=None), _spec(layer, (-1,), (-2,), "pointwise_kernel")]
+
+
+def _einsum_labels(equation: str) -> tuple[str, str, str]:
+    """Labels of the input, the kernel and the output."""
+    operands, output = equation.replace("...", "").replace(" ", "").split("->")
+    source, kernel = operands.split(",")
+    return source, kernel, output
 
 
 def einsum_axes(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -152,8 +127,7 @@ def einsum_axes(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     input has them too: each of their values has weights of its own). The others are summed over: input channels, in
     the order of the input.
     """
-    operands, output = equation.replace("...", "").replace(" ", "").split("->")
-    source, kernel = operands.split(",")
+    source, kernel, output = _einsum_labels(equation)
     rows = sorted((label for label in kernel if label in output), key=output.index)
     columns = sorted((label for label in kernel if label not in output), key=source.index)
     return tuple(map(kernel.index, rows)), tuple(map(kernel.index, columns))
@@ -164,10 +138,10 @@ def _einsum_dense(layer: keras.Layer) -> list[WeightSpec]:
 
 
 def _einsum_spec(layer: keras.layers.EinsumDense, prefix: str = "") -> WeightSpec:
-    """Spec of an ``EinsumDense``. Its bias is left out where one number is for several outputs, or one position."""
+    """Its bias is left out where one number is for several outputs, or one position."""
     rows, columns = einsum_axes(layer.equation)
-    spec = _spec(layer, (rows, columns), prefix)
-    kernel = layer.equation.replace("...", "").replace(" ", "").split("->")[0].split(",")[1]
+    spec = _spec(layer, rows, columns, prefix=prefix)
+    _, kernel, _ = _einsum_labels(layer.equation)
     if layer.bias is None or (
         set(layer.bias_axes) <= {kernel[axis] for axis in rows}
         and math.prod(layer.bias.shape) == spec.view.view_shape[0]
@@ -184,14 +158,17 @@ def _attention(layer: keras.Layer) -> list[WeightSpec]:
     ]
 
 
-for _classes, _function in (
-    ((keras.layers.Dense,), _convolution),  # [I, O]: a convolution without taps.
-    ((keras.layers.Conv1D, keras.layers.Conv2D), _convolution),
-    ((keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose), _transposed_convolution),
-    ((keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D), _depthwise_convolution),
-    ((keras.layers.SeparableConv1D, keras.layers.SeparableConv2D), _separable_convolution),
-    ((keras.layers.EinsumDense,), _einsum_dense),
-    ((keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention), _attention),
-):
-    for _layer_class in _classes:
-        register(_layer_class, _function)
+_FUNCTIONS: dict[type, SpecsFunction] = {
+    keras.layers.Dense: _convolution,  # [I, O]: a convolution without taps
+    keras.layers.Conv1D: _convolution,
+    keras.layers.Conv2D: _convolution,
+    keras.layers.Conv1DTranspose: _transposed_convolution,
+    keras.layers.Conv2DTranspose: _transposed_convolution,
+    keras.layers.DepthwiseConv1D: _depthwise_convolution,
+    keras.layers.DepthwiseConv2D: _depthwise_convolution,
+    keras.layers.SeparableConv1D: _separable_convolution,
+    keras.layers.SeparableConv2D: _separable_convolution,
+    keras.layers.EinsumDense: _einsum_dense,
+    keras.layers.MultiHeadAttention: _attention,
+    keras.layers.GroupQueryAttention: _attention,
+}

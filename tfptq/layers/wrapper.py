@@ -1,9 +1,8 @@
 """Layer wrappers: ``QuantizeAnnotate`` marks a layer, ``QuantizeWrapper`` simulates its quantization.
 
 A call of a ``QuantizeWrapper`` fake-quantizes the tensors that the layer reads, its weights and its first outputs.
-Each of them passes through until its scale or grid is assigned. The kernels of the wrapped layer stay ordinary,
-trainable variables; inside a ``keras.StatelessScope`` the fake-quantized tensors take their place, so that gradients
-reach them.
+Each of them passes through until its scale or grid is assigned. The kernels stay ordinary, trainable variables; inside
+a ``keras.StatelessScope`` the fake-quantized tensors take their place, so that gradients reach them.
 """
 
 import inspect
@@ -22,7 +21,7 @@ NAME_PREFIX = "quant_"
 
 
 def input_names(layer: keras.Layer) -> tuple[str, ...]:
-    """Names of the call arguments of ``layer`` that are activations: those whose shapes its ``build`` takes.
+    """Names of the call arguments that are activations: those whose shapes ``layer.build`` takes.
 
     ``("query", "value", "key")`` for MultiHeadAttention; the first argument where ``build`` takes one shape only.
     """
@@ -41,7 +40,6 @@ def _build_shapes(layer: keras.Layer) -> dict[str, Any]:
 
 
 def _output_shapes(layer: keras.Layer) -> list[tuple[int | None, ...]]:
-    """Shapes of the outputs of a built layer."""
     tensors = keras.tree.map_shape_structure(keras.KerasTensor, _build_shapes(layer))
     return [tuple(tensor.shape) for tensor in keras.tree.flatten(layer.compute_output_spec(**tensors))]
 
@@ -82,7 +80,7 @@ class _LayerWrapper(keras.layers.Wrapper):
         return self.layer.compute_output_spec(*args, **kwargs)
 
     def compute_mask(self, *args, **kwargs):
-        """Mask that the wrapped layer computes."""
+        """The mask that the layer computes."""
         return self.layer.compute_mask(*args, **kwargs)
 
     def get_config(self):
@@ -101,16 +99,9 @@ class _LayerWrapper(keras.layers.Wrapper):
 
 @keras.saving.register_keras_serializable(package="tfptq")
 class QuantizeAnnotate(_LayerWrapper):
-    """Marks a layer for ``quantize_apply``. It computes what the layer computes.
+    """Marks a layer for ``quantize_apply``, and computes what the layer computes.
 
-    Args:
-        layer: layer to quantize later.
-        quantize_config: how; None for the default of the scheme that ``quantize_apply`` is given.
-        **kwargs: of ``keras.Layer``.
-
-    Raises:
-        TypeError: not a ``QuantizeConfig``.
-        ValueError: not a single layer.
+    A ``quantize_config`` of None stands for the default of the scheme that ``quantize_apply`` is given.
     """
 
     def __init__(self, layer: keras.Layer, quantize_config: QuantizeConfig | None = None, **kwargs):
@@ -123,25 +114,14 @@ class QuantizeAnnotate(_LayerWrapper):
 
 @keras.saving.register_keras_serializable(package="tfptq")
 class QuantizeWrapper(_LayerWrapper):
-    """Simulates the quantization of a layer.
+    """Simulates the quantization of a layer, whose variables stay its own.
 
-    A layer that is called several times has one wrapper, with one set of grids for all calls.
-
-    Args:
-        layer: layer to wrap; its variables stay its own.
-        quantize_config: what to quantize, and how.
-        **kwargs: of ``keras.Layer``; the name defaults to ``"quant_" + layer.name``.
-
-    Attributes:
-        quantized_weights: quantized weights, once built.
-        quantized_inputs: quantized inputs, in the order of ``input_names(layer)``, once built.
-        quantized_outputs: quantized outputs, once built.
-        quantized_activations: quantized results of activation functions inside of the layer, once built.
-
-    Raises:
-        TypeError: not a ``QuantizeConfig``.
-        ValueError: not a single layer.
+    A layer that is called several times has one wrapper, with one set of grids for all calls. The attributes
+    ``quantized_*`` are filled once it is built: weights, inputs in the order of ``input_names(layer)``, outputs, and
+    results of activation functions inside of the layer.
     """
+
+    quantize_config: QuantizeConfig
 
     def __init__(self, layer: keras.Layer, quantize_config: QuantizeConfig, **kwargs):
         if quantize_config is None:
@@ -154,38 +134,38 @@ class QuantizeWrapper(_LayerWrapper):
         self._functions: tuple[Callable, ...] = ()
 
     def build(self, input_shape=None):
-        """Make the variables of all quantizers, in a fixed order."""
+        """Make the variables of all quantizers, in a fixed order, which saved files depend on."""
         super().build(input_shape)
         layer, config = self.layer, self.quantize_config
-        self.quantized_weights = self._build_weight_slots()
+        self.quantized_weights = self._build_weights()
         shapes = _build_shapes(layer)
         names = input_names(layer)
         self.quantized_inputs = tuple(
-            self._tensor_slot(name, shapes.get(name), quantizer)
+            self._build_activation(name, shapes.get(name), quantizer)
             for name, quantizer in zip(names, config.get_input_quantizers(layer, len(names)), strict=False)
         )
         quantizers = config.get_output_quantizers(layer)
         self.quantized_outputs = tuple(
-            self._tensor_slot(f"output_{at}", shape, quantizer)
+            self._build_activation(f"output_{at}", shape, quantizer)
             for at, (quantizer, shape) in enumerate(zip(quantizers, _output_shapes(layer), strict=False))
         )
         activations = config.get_activations_and_quantizers(layer)
         self._functions = tuple(function for function, _ in activations)
         self.quantized_activations = tuple(
-            self._tensor_slot(f"activation_{at}", None, quantizer) for at, (_, quantizer) in enumerate(activations)
+            self._build_activation(f"activation_{at}", None, quantizer) for at, (_, quantizer) in enumerate(activations)
         )
 
-    def _build_weight_slots(self) -> tuple[QuantizedVariable, ...]:
+    def _build_weights(self) -> tuple[QuantizedVariable, ...]:
         specs = {id(spec.variable): spec for spec in weight_specs(self.layer)} if supports(self.layer) else {}
-        slots = []
+        weights = []
         for variable, quantizer in self.quantize_config.get_weights_and_quantizers(self.layer):
             spec = specs.get(id(variable))
             name, bias, view = (spec.name, spec.bias, spec.view) if spec else (variable.name, None, None)
             variables = quantizer.build(tuple(variable.shape), name.replace("/", "_"), self)
-            slots.append(QuantizedVariable(name, variable, bias, view, quantizer, variables))
-        return tuple(slots)
+            weights.append(QuantizedVariable(name, variable, bias, view, quantizer, variables))
+        return tuple(weights)
 
-    def _tensor_slot(self, name: str, shape, quantizer: Quantizer) -> QuantizedActivation:
+    def _build_activation(self, name: str, shape, quantizer: Quantizer) -> QuantizedActivation:
         return QuantizedActivation(name, quantizer, quantizer.build(shape, name, self))
 
     def call(self, *args, training=None, **kwargs):
@@ -193,23 +173,22 @@ class QuantizeWrapper(_LayerWrapper):
         if "training" in self._call_signature.parameters:
             kwargs["training"] = training
         args, kwargs = self._quantized_arguments(args, kwargs, training)
-        weights = [slot.fake_quantized(training) for slot in self.quantized_weights]
+        weights = [weight.fake_quantized(training) for weight in self.quantized_weights]
         with keras.StatelessScope(collect_losses=True) as scope:
             self.quantize_config.set_quantize_weights(self.layer, weights)
             outputs = self._call_layer(args, kwargs, training)
         self._keep_updates(scope)
         tensors = keras.tree.flatten(outputs)
-        for at, slot in enumerate(self.quantized_outputs):
-            tensors[at] = slot.fake_quantized(tensors[at], training)
+        for at, output in enumerate(self.quantized_outputs):
+            tensors[at] = output.fake_quantized(tensors[at], training)
         return keras.tree.pack_sequence_as(outputs, tensors)
 
     def _quantized_arguments(self, args: tuple, kwargs: dict, training) -> tuple[list, dict]:
-        slots = {slot.name: slot for slot in self.quantized_inputs}
+        inputs = {item.name: item for item in self.quantized_inputs}
 
         def quantized(name, value):
-            return (
-                slots[name].fake_quantized(value, training) if name in slots and keras.ops.is_tensor(value) else value
-            )
+            known = name in inputs and keras.ops.is_tensor(value)
+            return inputs[name].fake_quantized(value, training) if known else value
 
         names = list(self._call_signature.parameters)[: len(args)]
         quantized_args = [quantized(name, value) for name, value in zip(names, args, strict=False)]
@@ -218,8 +197,8 @@ class QuantizeWrapper(_LayerWrapper):
     def _call_layer(self, args: list, kwargs: dict, training) -> Any:
         """Call the layer with activation functions that quantize what they return."""
 
-        def quantizing(function: Callable, slot: QuantizedActivation) -> Callable:
-            return lambda *inputs: slot.fake_quantized(function(*inputs), training)
+        def quantizing(function: Callable, activation: QuantizedActivation) -> Callable:
+            return lambda *inputs: activation.fake_quantized(function(*inputs), training)
 
         config, functions = self.quantize_config, self._functions
         config.set_quantize_activations(self.layer, list(map(quantizing, functions, self.quantized_activations)))
@@ -230,7 +209,7 @@ class QuantizeWrapper(_LayerWrapper):
 
     def _keep_updates(self, scope: keras.StatelessScope) -> None:
         """Apply what the layer itself changed in the scope: states of random generators, losses."""
-        replaced = {id(slot.variable) for slot in self.quantized_weights}
+        replaced = {id(weight.variable) for weight in self.quantized_weights}
         for variable in self.layer.variables:
             value = scope.get_current_value(variable)
             if value is not None and id(variable) not in replaced:

@@ -79,11 +79,6 @@ def layout_request(config: QuantizationConfig, operator: str, view_shape: tuple[
 def settle_layout(layer: str, plan: LayoutPlan, weight: QuantizedWeight) -> Layout:
     """Layout of a layer whose weights are known.
 
-    Args:
-        layer: name of the layer, for messages.
-        plan: what ``plan_layout`` returned.
-        weight: the fitted weight.
-
     Raises:
         LayoutError: no candidate can hold the weight.
     """

@@ -41,7 +41,7 @@ def emit(
     """Write integers into a float model.
 
     Args:
-        float_file: float ``.tflite``.
+        float_file: what the plan was made for.
         plan: which operators run on integers.
         kernels: the kernels of these operators, and of those whose layouts compute in float.
         input_type: type of the model's inputs: ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int16"``.

@@ -1,16 +1,19 @@
 """Integer sums of products of linear layers, one block of input channels at a time.
 
-For input codes less their zero point ``x`` and weight codes ``q[O, I, T]`` in the canonical view, the partial sum of
-block column ``h`` is
+For input codes less their zero point ``x`` and weight codes ``q[O, I, T]``, the partial sum of block column ``h`` is
 
     A[p, o, h] = sum over channels i of block h, taps t of  q[o, i, t] * x[p + t, i]
 
-All layers are run tap by tap: a tap takes a slice of the input, multiplies it with the ``[I, O]`` matrix of that tap
-and adds the product to a slice of the output. For a convolution the input slice is strided, for a transposed one the
-output slice is. The products are taken by float64 matrix multiplication, which is exact here: every sum stays
-far below 2**53.
+A tap multiplies a slice of the input with its ``[I, O]`` matrix and adds the product to a slice of the output. The
+products are taken in float64, which is exact here: every sum stays far below 2**53.
+
+In all functions ``x`` is int32 ``[N, H, W, C]``, codes are int8 ``[O, I, T]``, ``channels`` are the input channels (of
+each group) that take part, and sums are int64 ``[N, OH, OW, O]``.
 """
 
+import functools
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +21,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Geometry:
-    """Window of a 2-D convolution. Pairs are (height, width).
-
-    Attributes:
-        kernel: extent of the kernel.
-        stride: step of the window.
-        dilation: distance between taps.
-        padding: ``"SAME"`` or ``"VALID"``.
-    """
+    """Window of a 2-D convolution. Pairs are (height, width); ``padding`` is ``"SAME"`` or ``"VALID"``."""
 
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
@@ -47,66 +43,38 @@ class Geometry:
         """How many inputs the window covers along an axis."""
         return (self.kernel[axis] - 1) * self.dilation[axis] + 1
 
-    def taps(self):
+    def taps(self) -> Iterator[tuple[int, int, int]]:
         """``(tap number, row, column)`` of every tap, in the order of the kernel."""
         for tap in range(self.kernel[0] * self.kernel[1]):
             yield tap, *divmod(tap, self.kernel[1])
 
 
 def convolution_sums(x: np.ndarray, codes: np.ndarray, geometry: Geometry, channels: slice) -> np.ndarray:
-    """Partial sums of a convolution, also a grouped one, over a slice of the input channels of each group.
-
-    Args:
-        x: int32 ``[N, H, W, C]``, zero point taken off.
-        codes: int8 ``[O, I, T]`` with ``C = groups * I``.
-        geometry: the window.
-        channels: which of the ``I`` input channels take part.
-
-    Returns:
-        int64 ``[N, OH, OW, O]``.
-    """
+    """Partial sums of a convolution; a grouped one has ``C = groups * I``."""
     outputs, inputs, _ = codes.shape
     groups = x.shape[3] // inputs
     x = x.reshape(*x.shape[:3], groups, inputs)[..., channels].astype(np.float64)
     weights = codes.reshape(groups, outputs // groups, inputs, -1)[:, :, channels].astype(np.float64)
-    total = 0.0
-    for tap, window in _windows(x, geometry):  # [N, OH, OW, groups, n]
+
+    def product(tap: int, window: np.ndarray) -> np.ndarray:  # window [N, OH, OW, groups, n]
         matrices = weights[..., tap].transpose(0, 2, 1)  # [groups, n, O/groups]
-        total = total + (window[..., None, :] @ matrices if groups > 1 else window @ matrices[0])
-    return _as_integers(total).reshape(*total.shape[:3], outputs)
+        return window[..., None, :] @ matrices if groups > 1 else window @ matrices[0]
+
+    total = functools.reduce(np.add, itertools.starmap(product, _windows(x, geometry)))
+    return total.astype(np.int64).reshape(*total.shape[:3], outputs)
 
 
 def depthwise_sums(x: np.ndarray, codes: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Sums of a depthwise convolution.
-
-    Args:
-        x: int32 ``[N, H, W, C]``, zero point taken off.
-        codes: int8 ``[O, 1, T]``; output channel ``o`` reads input channel ``o // (O/C)``.
-        geometry: the window.
-
-    Returns:
-        int64 ``[N, OH, OW, O]``.
-    """
+    """Sums of a depthwise convolution; output channel ``o`` reads input channel ``o // (O/C)``."""
     spread = np.repeat(x, codes.shape[0] // x.shape[3], axis=3).astype(np.int64)
     weights = codes[:, 0].astype(np.int64)
-    return sum(window * weights[:, tap] for tap, window in _windows(spread, geometry))
+    return functools.reduce(np.add, (window * weights[:, tap] for tap, window in _windows(spread, geometry)))
 
 
 def transposed_sums(
     x: np.ndarray, codes: np.ndarray, geometry: Geometry, channels: slice, size: tuple[int, int]
 ) -> np.ndarray:
-    """Partial sums of a transposed convolution over a slice of the input channels.
-
-    Args:
-        x: int32 ``[N, H, W, I]``, zero point taken off.
-        codes: int8 ``[O, I, T]``.
-        geometry: the window that runs over the *output*.
-        channels: which input channels take part.
-        size: height and width of the output.
-
-    Returns:
-        int64 ``[N, *size, O]``.
-    """
+    """Partial sums of a transposed convolution: ``geometry`` runs over the *output*, of height and width ``size``."""
     (n, rows, columns, _), (row_step, column_step) = x.shape, geometry.stride
     top, left = geometry.pad_before(size[0], 0), geometry.pad_before(size[1], 1)
     extent = [
@@ -121,15 +89,15 @@ def transposed_sums(
         reached_rows = slice(row, row + (rows - 1) * row_step + 1, row_step)
         reached_columns = slice(column, column + (columns - 1) * column_step + 1, column_step)
         total[:, reached_rows, reached_columns] += x @ weights[..., tap].T
-    return _as_integers(total[:, top : top + size[0], left : left + size[1]])
+    return total[:, top : top + size[0], left : left + size[1]].astype(np.int64)
 
 
 def dense_sums(x: np.ndarray, codes: np.ndarray, channels: slice) -> np.ndarray:
     """Partial sums of a dense layer: ``x`` int32 ``[P, I]``, codes int8 ``[O, I, 1]`` -> int64 ``[P, O]``."""
-    return _as_integers(x[:, channels].astype(np.float64) @ codes[:, channels, 0].T.astype(np.float64))
+    return (x[:, channels].astype(np.float64) @ codes[:, channels, 0].T.astype(np.float64)).astype(np.int64)
 
 
-def _windows(x: np.ndarray, geometry: Geometry):
+def _windows(x: np.ndarray, geometry: Geometry) -> Iterator[tuple[int, np.ndarray]]:
     """For each tap, its number and the input that it sees at every position, ``[N, OH, OW, ...]``."""
     pads, sizes = [(0, 0)], []
     for axis in (0, 1):
@@ -144,7 +112,3 @@ def _windows(x: np.ndarray, geometry: Geometry):
         rows = slice(top, top + (sizes[0] - 1) * geometry.stride[0] + 1, geometry.stride[0])
         columns = slice(left, left + (sizes[1] - 1) * geometry.stride[1] + 1, geometry.stride[1])
         yield tap, padded[:, rows, columns]
-
-
-def _as_integers(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.int64)

@@ -1,9 +1,8 @@
 """Run the weighted layers of an emitted file in integers, as an NPU would, from nothing but the file.
 
 The executor is the proof that the block metadata suffices: it takes codes, scales and shifts from the file, sums int8
-products block by block in int32, and rescales with fixed-point multipliers (``requantization.py``). For the layouts
-``int8`` and ``int4`` the codes it computes equal those of LiteRT's reference kernels bit for bit, which
-``compare_with_stock`` shows layer by layer.
+products block by block in int32, and rescales with fixed-point multipliers. For the layouts ``int8`` and ``int4`` its
+codes equal those of LiteRT's reference kernels bit for bit, which ``compare_with_stock`` shows.
 """
 
 import os
@@ -16,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tfptq.npu.convolution import convolution_sums, dense_sums, depthwise_sums, transposed_sums
 from tfptq.npu.layer import Layer, find_layers
 from tfptq.npu.requantization import Requantization, plan_requantization
-from tfptq.tflite.interface import EndRow, read_ends
+from tfptq.tflite.interface import InterfaceRow, read_interface
 from tfptq.tflite.metadata import load_bytes, metadata_of
 from tfptq.tflite.model_reader import read_model
 
@@ -26,12 +25,10 @@ class LayerRun:
     """One run of one layer.
 
     Attributes:
-        name: of the Keras layer.
-        operator: its kind.
-        rescales: multiplications and shifts that the NPU pays beyond multiply-accumulates: per output value one, and
-            one per block where a row has several.
-        multipliers: number of fixed-point multipliers the NPU holds for the layer.
-        output: int8 output codes.
+        rescales: multiplications and shifts beyond multiply-accumulates: one per output value, and one more per block
+            where a row has several.
+        multipliers: number of fixed-point multipliers that the NPU holds for the layer.
+        output: int8 codes ``[N, OH, OW, O]``, or ``[P, O]`` for FULLY_CONNECTED.
     """
 
     name: str
@@ -43,13 +40,7 @@ class LayerRun:
 
 @dataclass(frozen=True, eq=False)
 class LayerComparison:
-    """A layer run by the executor and by the stock reference kernel on the same input codes.
-
-    Attributes:
-        run: of the executor.
-        mismatches: number of output codes that differ.
-        largest_difference: in codes.
-    """
+    """Output codes of the executor against those of the stock reference kernel on the same input codes."""
 
     run: LayerRun
     mismatches: int
@@ -62,27 +53,15 @@ class LayerComparison:
 
 
 class Executor:
-    """Integer executor of the weighted layers of a ``.tflite`` file.
+    """Integer executor of the weighted layers of a ``.tflite`` file, given as bytes or path.
 
-    Attributes:
-        layers: the layers, in order of execution.
-        skipped: layer name -> reason, for weights that the metadata describes and the executor cannot run.
+    ``layers`` are in order of execution; ``skipped`` is layer name -> reason, for described weights that it cannot run.
+    A file without block metadata is refused.
 
-    Example:
-        >>> executor = Executor(result.tflite)
-        >>> executor.run_layer(0, codes).output
+    >>> Executor(result.tflite).run_layer(0, codes).output
     """
 
     def __init__(self, file: bytes | str | os.PathLike):
-        """Read a file.
-
-        Args:
-            file: the file as bytes, or its path.
-
-        Raises:
-            FormatError: the file is damaged, or its tensors contradict its metadata.
-            ValueError: it carries no block metadata.
-        """
         model = read_model(load_bytes(file))
         metadata = metadata_of(model)
         if metadata is None:
@@ -91,14 +70,7 @@ class Executor:
         self._plans = [_plan(layer) for layer in self.layers]
 
     def run_layer(self, index: int, input_codes: np.ndarray) -> LayerRun:
-        """Run one layer.
-
-        Args:
-            index: of the layer in ``layers``.
-            input_codes: int8 ``[N, H, W, C]``, or for FULLY_CONNECTED any shape with a multiple of ``I`` entries.
-
-        Returns:
-            The run, with output codes ``[N, OH, OW, O]`` or ``[P, O]``.
+        """Run a layer on int8 ``[N, H, W, C]``, or for FULLY_CONNECTED any shape with a multiple of ``I`` entries.
 
         Raises:
             OverflowError: an accumulator leaves int32.
@@ -106,7 +78,7 @@ class Executor:
         """
         layer, plan = self.layers[index], self._plans[index]
         x = _checked_input(layer, input_codes)
-        accumulators = 0 if layer.bias is None else _bias_codes(layer, plan)
+        accumulators = _bias_codes(layer, plan)
         step = layer.blocks.block_shape[1]
         for column in range(plan.columns):
             channels = slice(column * step, (column + 1) * step)
@@ -119,21 +91,14 @@ class Executor:
 def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerComparison]:
     """Run every layer on the input codes that the stock reference kernels give it, and compare the outputs.
 
-    Args:
-        file: the file as bytes, or its path.
-        inputs: an array, a list of arrays in the order of the file's inputs, or a dict by the names in its signature;
-            shapes and types of the file's inputs.
-
-    Returns:
-        One comparison for each layer of ``Executor.layers``.
+    ``inputs`` are an array, arrays in the order of the file's inputs, or a dict by the names in its signature.
 
     Raises:
-        ValueError: ``inputs`` do not fit the file, or the stock runtime has no reference kernel for one of its
-            operators.
+        ValueError: ``inputs`` do not fit the file, or the stock runtime has no reference kernel for an operator.
     """
     file = load_bytes(file)
     executor = Executor(file)
-    arrays = _checked_ends(inputs, [row for row in read_ends(file, read_model(file)) if row.end == "input"])
+    arrays = _checked_inputs(inputs, [row for row in read_interface(file, read_model(file)) if row.end == "input"])
     interpreter = _reference_interpreter(file)
     _invoke(interpreter, arrays)
     comparisons = []
@@ -163,12 +128,7 @@ def _reference_interpreter(file: bytes) -> Interpreter:
         ) from error
 
 
-def _checked_ends(inputs, rows: list[EndRow]) -> list[np.ndarray]:
-    """Inputs in the order of the file.
-
-    Raises:
-        ValueError: their number, names, types or shapes are not those of the file.
-    """
+def _checked_inputs(inputs, rows: list[InterfaceRow]) -> list[np.ndarray]:
     names = [row.name for row in rows]
     if isinstance(inputs, dict):
         if set(inputs) != set(names):
@@ -208,6 +168,8 @@ def _plan(layer: Layer) -> Requantization:
 
 def _bias_codes(layer: Layer, plan: Requantization) -> np.ndarray:
     """Bias in the unit of the accumulator; that of a float operator is rounded to it."""
+    if layer.bias is None:
+        return np.zeros(layer.blocks.outputs, np.int64)
     if layer.bias.dtype == np.int32:
         return layer.bias.astype(np.int64)
     return np.rint(layer.bias / (plan.unit * layer.input_grid[0])).astype(np.int64)
@@ -236,10 +198,10 @@ def _checked_input(layer: Layer, codes: np.ndarray) -> np.ndarray:
 
 
 def _partial_sums(layer: Layer, x: np.ndarray, channels: slice) -> np.ndarray:
-    if layer.operator == "FULLY_CONNECTED":
+    if layer.geometry is None:
         return dense_sums(x, layer.codes, channels)
     if layer.operator == "DEPTHWISE_CONV_2D":
         return depthwise_sums(x, layer.codes, layer.geometry)
-    if layer.operator == "TRANSPOSE_CONV":
+    if layer.output_size is not None:
         return transposed_sums(x, layer.codes, layer.geometry, channels, layer.output_size)
     return convolution_sums(x, layer.codes, layer.geometry, channels)

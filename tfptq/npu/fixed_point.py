@@ -26,15 +26,7 @@ LOWEST_EXPONENT = -31
 
 
 def quantize_multiplier(multiplier: float) -> tuple[int, int]:
-    """Split a non-negative real multiplier into a Q31 mantissa and an exponent.
-
-    Returns:
-        ``(mantissa, exponent)``. The exponent is not clipped here: ``rescale`` maps exponents below
-        ``LOWEST_EXPONENT`` to 0.
-
-    Raises:
-        ValueError: negative or not finite.
-    """
+    """Q31 mantissa and exponent, not clipped, of a finite multiplier of at least 0."""
     if not (math.isfinite(multiplier) and multiplier >= 0):
         raise ValueError(f"the multiplier {multiplier} is not a finite number of at least 0")
     fraction, exponent = math.frexp(multiplier)
@@ -47,19 +39,10 @@ def quantize_multiplier(multiplier: float) -> tuple[int, int]:
 def rescale(
     accumulators: np.ndarray, mantissa: np.ndarray | int, exponent: np.ndarray | int, single_rounding: bool
 ) -> np.ndarray:
-    """Multiply int32 accumulators by ``mantissa * 2**(exponent - 31)``.
+    """Multiply int32 accumulators ``[..., O]`` by ``mantissa * 2**(exponent - 31)``, both ``[O]`` or one for all.
 
-    Args:
-        accumulators: int64 ``[..., O]`` of values that fit int32.
-        mantissa: ``[O]`` or one for all.
-        exponent: ``[O]`` or one for all.
-        single_rounding: round once, or twice.
-
-    Returns:
-        int64 array of the shape of ``accumulators``.
-
-    Raises:
-        OverflowError: with double rounding, a value leaves int32 when shifted to the left, where a device would wrap.
+    Exponents below ``LOWEST_EXPONENT`` give 0. With double rounding, a left shift out of int32 is an OverflowError; a
+    device would wrap.
     """
     exponent, mantissa = np.asarray(exponent, np.int64), np.asarray(mantissa, np.int64)
     if single_rounding:
@@ -74,11 +57,7 @@ def rescale(
 
 
 def check_int32(values: np.ndarray) -> np.ndarray:
-    """Return integers as they are if a 32-bit register holds them.
-
-    Raises:
-        OverflowError: it does not.
-    """
+    """Return integers as they are; an OverflowError if no 32-bit register holds them."""
     if values.size and (values.max() > 2**31 - 1 or values.min() < -(2**31)):
         raise OverflowError(f"accumulators reach from {values.min()} to {values.max()} and overflow int32")
     return values
@@ -92,27 +71,16 @@ def rounding_shift_right(values: np.ndarray, shift: np.ndarray | int) -> np.ndar
 
 
 def _rounding_doubling_high(values: np.ndarray, mantissa: np.ndarray) -> np.ndarray:
-    """``values * mantissa / 2**31`` to nearest, ties upwards.
-
-    The reference adds ``2**30`` (``1 - 2**30`` below zero) and truncates towards zero, which for a negative half
-    (-1/2, -3/2, ...) gives the larger neighbour.
-    """
+    """``values * mantissa / 2**31`` to nearest, ties upwards."""
     product = values * mantissa
+    # The reference adds 2**30 (1 - 2**30 below zero) and truncates towards zero, which for a negative half gives the
+    # larger neighbour.
     nudged = product + np.where(product >= 0, 2**30, 1 - 2**30)
     return np.sign(nudged) * (np.abs(nudged) >> 31)
 
 
 def activation_range(kind: str, scale: float, zero_point: int) -> tuple[int, int]:
-    """Smallest and largest int8 code that a fused activation function lets through.
-
-    Args:
-        kind: ``"NONE"``, ``"RELU"``, ``"RELU6"`` or ``"RELU_N1_TO_1"``.
-        scale: of the output.
-        zero_point: of the output.
-
-    Raises:
-        ValueError: any other activation function.
-    """
+    """Smallest and largest int8 code that a fused activation function (``"RELU6"``) lets through, on a grid."""
     clips = {spec.name: spec.clamp for spec in FUSED_FUNCTIONS.values() if spec.clamp is not None}
     bounds = {"NONE": (None, None), **clips}
     if kind not in bounds:

@@ -1,12 +1,12 @@
 """Find the weighted layers of a ``.tflite`` file and gather what an integer device needs to run each.
 
-A layer is a CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED whose kernel the block metadata describes
-and whose activations are int8: the tensors of the operator itself, or, where the operator computes on floats, the
-int8 tensors on the other side of its DEQUANTIZE and QUANTIZE.
+A layer is an operator with a kernel that the block metadata describes and with int8 activations: its own tensors, or,
+where it computes on floats, the int8 tensors on the other side of its DEQUANTIZE and QUANTIZE.
 """
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
@@ -25,20 +25,14 @@ _UNPACKING = ("DEQUANTIZE", "MUL", "RESHAPE")
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One weighted layer.
+    """One weighted layer. Tensors are indices into the main subgraph, grids are ``(scale, zero point)``.
 
     Attributes:
         name: of the Keras layer.
-        operator: kind of the operator.
         position: of the operator in the subgraph.
-        blocks: metadata of the kernel.
         codes: int8 codes ``[O, I, T]`` of the kernel, as the device multiplies them (without multipliers).
         bias: int32 ``[O]``, or float32 ``[O]`` of a float operator, or None.
         geometry: window of a convolution; None for FULLY_CONNECTED.
-        input: index of the int8 input tensor.
-        output: index of the int8 output tensor.
-        input_grid: ``(scale, zero point)``.
-        output_grid: ``(scale, zero point)``.
         code_range: smallest and largest output code.
         output_size: height and width of the output of a TRANSPOSE_CONV; None for others.
     """
@@ -63,11 +57,7 @@ class UnsupportedLayer(ValueError):  # noqa: N818 (it names what was met, and is
 
 
 def find_layers(model: Model, metadata: BlockMetadata) -> tuple[list[Layer], dict[str, str]]:
-    """All layers of the main subgraph, in order of execution.
-
-    Returns:
-        The layers, and name -> reason of the described kernels that no layer here reads.
-    """
+    """The layers of the main subgraph in order of execution, and name -> reason of the kernels that no layer has."""
     graph = model.subgraphs[0]
     described = {blocks.tensor: blocks for blocks in metadata.tensors if blocks.subgraph == 0}
     layers, skipped, reached = [], {}, set()
@@ -103,13 +93,14 @@ def _kernel_blocks(graph: Subgraph, operator: Operator, described: dict[int, Ten
 
 def _layer(model: Model, position: int, operator: Operator, blocks: TensorBlocks) -> Layer:
     graph = model.subgraphs[0]
-    if operator.options is None or not operator.outputs:
+    options = operator.options
+    if options is None or not operator.outputs:
         raise UnsupportedLayer(f"the {operator.kind} lacks options or outputs")
     places = spec_of(operator.kind).weights
     _, bias, source = (operator.inputs[at] if at < len(operator.inputs) else -1 for at in places)
     into, out = _int8_source(graph, source), _int8_result(graph, operator.outputs[0])
     output_grid = _grid(graph.tensors[out])
-    fused = _ACTIVATIONS.get(operator.options.fused_activation_function, "an unknown function")
+    fused = _ACTIVATIONS.get(options.fused_activation_function, "an unknown function")
     try:
         code_range = activation_range(fused, *output_grid)
     except ValueError as error:
@@ -121,7 +112,7 @@ def _layer(model: Model, position: int, operator: Operator, blocks: TensorBlocks
         blocks=blocks,
         codes=blocks.view.to_view(stored_codes(blocks, model)),
         bias=_bias(graph, bias, blocks),
-        geometry=_geometry(operator, blocks),
+        geometry=None if operator.kind == "FULLY_CONNECTED" else _geometry(options, blocks),
         input=into,
         output=out,
         input_grid=_grid(graph.tensors[into]),
@@ -172,12 +163,9 @@ def _bias(graph: Subgraph, index: int, blocks: TensorBlocks) -> np.ndarray | Non
     return tensor.values()
 
 
-def _geometry(operator: Operator, blocks: TensorBlocks) -> Geometry | None:
-    if operator.kind == "FULLY_CONNECTED":
-        return None
+def _geometry(options: SimpleNamespace, blocks: TensorBlocks) -> Geometry:
     if len(blocks.shape) != 4:
         raise UnsupportedLayer(f"the kernel has the shape {blocks.shape}")
-    options = operator.options
     dilation = (getattr(options, "dilation_h_factor", 1), getattr(options, "dilation_w_factor", 1))
     stride = (options.stride_h, options.stride_w)
     if min(*stride, *dilation) < 1 or options.padding not in (0, 1):
@@ -192,9 +180,10 @@ def _transposed_size(graph: Subgraph, operator: Operator) -> tuple[int, int] | N
     if size.type != "INT32" or size.shape != (4,):
         raise UnsupportedLayer("the output shape of the TRANSPOSE_CONV is not four int32 numbers")
     if size.data is not None:
-        return tuple(int(extent) for extent in size.values()[1:3])
+        _, height, width, _ = size.values().tolist()
+        return height, width
     # With an open batch size the shape is computed, and only its batch differs from that of the output tensor.
     output = graph.tensors[operator.outputs[0]].shape
     if len(output) != 4:
         raise UnsupportedLayer(f"the TRANSPOSE_CONV writes a tensor of shape {output}")
-    return output[1:3]
+    return output[1], output[2]

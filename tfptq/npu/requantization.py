@@ -41,9 +41,8 @@ class Requantization:
         exponent: int64 ``[O]``, its exponent, less the right shift of the channel.
         multipliers: number of different multipliers (mantissa and exponent, shifts left out) that the device holds.
         unit: float64 ``[O]``, real unit of the weights' part of the accumulator, to convert a float bias.
-        block_factors: ``[O, H]`` int64 integers to multiply partial sums with; for float scales their Q31 mantissas.
+        block_factors: int64 ``[O, H]`` to multiply partial sums with; for float scales their Q31 mantissas.
         block_exponents: ``[O, H]`` exponents of these for float scales, None for the others.
-        single_rounding: how the operator rounds, see ``fixed_point``.
     """
 
     mantissa: np.ndarray
@@ -60,43 +59,27 @@ class Requantization:
         return self.block_factors.shape[1]
 
     def combine(self, partial: np.ndarray, column: int) -> np.ndarray:
-        """Bring the partial sums ``[..., O]`` of a block column to the unit of the accumulator.
-
-        Raises:
-            OverflowError: they overflow int32.
-        """
+        """Bring partial sums ``[..., O]`` of a block column to the unit of the int32 accumulator."""
         check_int32(partial)
         if self.block_exponents is None:
             return check_int32(partial * self.block_factors[:, column])
         return rescale(partial, self.block_factors[:, column], self.block_exponents[:, column], True)
 
     def to_codes(self, accumulators: np.ndarray, zero_point: int, code_range: tuple[int, int]) -> np.ndarray:
-        """int8 codes of int32 accumulators ``[..., O]``.
-
-        Raises:
-            OverflowError: they overflow int32.
-        """
+        """int8 codes of int32 accumulators ``[..., O]``."""
         codes = zero_point + rescale(check_int32(accumulators), self.mantissa, self.exponent, self.single_rounding)
         return np.clip(codes, *code_range).astype(np.int8)
 
     @property
     def rescales_per_output(self) -> int:
-        """Multiplications or shifts that one output value costs: one, and one per block if there are several."""
+        """Multiplications or shifts per output value: one, and one more per block if there are several."""
         return 1 if self.columns == 1 else self.columns + 1
 
 
 def plan_requantization(
     blocks: TensorBlocks, input_scale: float, output_scale: float, fan_in: int, single_rounding: bool
 ) -> Requantization:
-    """Find the integers for a layer.
-
-    Args:
-        blocks: metadata of its kernel.
-        input_scale: ``s_x``.
-        output_scale: ``s_y``.
-        fan_in: number of products in one output, which bounds the accumulator for float scales.
-        single_rounding: how the operator rounds.
-    """
+    """Find the integers for a layer; ``fan_in`` (products in one output) bounds the accumulator for float scales."""
     block_factors, block_exponents, unit = _block_rescale(blocks, fan_in)
     if blocks.is_shift_scaler:
         mantissa, exponent = quantize_multiplier(input_scale * float(blocks.base[0]) / output_scale)

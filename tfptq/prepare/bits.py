@@ -21,10 +21,8 @@ class LayerBits:
     """What mixed precision decided for one layer.
 
     Attributes:
-        layer: name.
         weights: number of weights.
         rate: coding length in bits per number, at a distortion that grows with the layer's size.
-        bits: width that the layer got.
         pinned: whether the width was given, by ``edge_bits`` or by an override.
     """
 
@@ -41,22 +39,12 @@ class LayerBits:
 
 
 def choose_bits(config: QuantizationConfig, model: keras.Model) -> tuple[QuantizationConfig, tuple[LayerBits, ...]]:
-    """Replace ``mixed_precision`` of a config by widths of single layers.
+    """Replace ``mixed_precision`` of a config with pinned edges by widths of single layers, and list these.
 
-    Args:
-        config: config with pinned edges. Layers whose ``weight_bits`` an override sets keep them.
-        model: canonical Keras model.
-
-    Returns:
-        A config without ``mixed_precision`` but with an override for each layer, and the table of decisions; an
-        unchanged config and an empty table when there is nothing to do.
-
-    Raises:
-        ValueError: the budget cannot be met.
+    Layers whose ``weight_bits`` an override sets keep them. With nothing to do, the config stays and the list is empty.
     """
     settings = config.mixed_precision
-    views = {} if settings is None else _layer_views(model, config)
-    if not views:
+    if settings is None or not (views := _layer_views(model, config)):
         return config, ()
     pinned = {name: config.for_layer(name).weight_bits for name in views if config.overrides_field(name, "weight_bits")}
     sizes = {name: sum(part.size for part in parts) for name, parts in views.items()}
@@ -65,15 +53,14 @@ def choose_bits(config: QuantizationConfig, model: keras.Model) -> tuple[Quantiz
     if settings.average_bits is None and settings.budget_bytes is None:
         bits = cluster_bits(rates, settings.bits, pinned)
     else:
-        budget = {"average_bits": settings.average_bits, "budget_bytes": settings.budget_bytes}
-        bits = assign_bits(rates, sizes, settings.bits, pinned=pinned, **budget)
+        average, budget = settings.average_bits, settings.budget_bytes
+        bits = assign_bits(rates, sizes, settings.bits, average_bits=average, budget_bytes=budget, pinned=pinned)
     table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in views)
     chosen = tuple(override(glob.escape(row.layer), weight_bits=row.bits) for row in table if not row.pinned)
     return config.replace(mixed_precision=None, overrides=(*chosen, *config.overrides)), table
 
 
 def _layer_views(model: keras.Model, config: QuantizationConfig) -> dict[str, list[np.ndarray]]:
-    """Canonical views of the weights of each layer that is quantized."""
     return {
         layer.name: [spec.values() for spec in weight_specs(layer)]
         for layer in model.layers

@@ -1,18 +1,18 @@
 """Equalize the channels of a whole model: multiply them in one layer, divide them in the next.
 
-This joins three parts: ``tfptq.graph`` finds the groups of channels that follow a scale and what the data says of them,
-``tfptq.core`` finds factors, and ``tfptq.graph`` applies them. What decides on the factors are
+``tfptq.graph`` finds the groups of channels that follow a scale and their statistics, ``tfptq.core`` finds factors,
+and ``tfptq.graph`` applies them. What decides on the factors are
 
 * where some layers have less than 8 bits, the weights of those: a kernel that reads channels loses less by rounding
   when its columns are alike (``core.equalization``);
 * where all have 8 bits, the activations: a channel whose values are small gets more codes of the grid that all
   channels of a tensor share (``core.channel_levelling``).
 
-Before either, groups whose values are small beside those that they are concatenated with grow as wholes, which costs
-nothing: a concatenation has one grid for all its parts.
+Before either, a group whose values are small beside those that it is concatenated with gets one factor for all its
+channels, which costs nothing: a concatenation has one grid for all its parts.
 
 Layers count that have a scale for each channel or block. For narrow weights, depthwise layers do not: a scale of its
-own for each channel takes any factor up.
+own for each channel absorbs any factor.
 """
 
 import math
@@ -29,56 +29,49 @@ from tfptq.core.decibels import decibels
 from tfptq.core.equalization import Reader, equalizing_factors
 from tfptq.data import CalibrationData
 from tfptq.graph import scale_channels
-from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, analyse, runs_with_channels
-from tfptq.graph.channel_room import (
-    ChannelMeter,
-    ChannelRoom,
-    ChannelValues,
-    activations,
-    channel_room,
-    multiplied_values,
+from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, find_groups, runs_with_channels
+from tfptq.graph.channel_headroom import (
+    ChannelHeadroom,
+    ChannelObserver,
+    ChannelStatistics,
+    activation_tensors,
+    channel_headroom,
+    limiting_tensors,
 )
 from tfptq.graph.channel_rules import Change
 from tfptq.graph.flat_graph import FlatGraph, Value
 from tfptq.graph.rebuild import read_graph
 from tfptq.layers import supports, weight_specs
 
-#: Samples that the channels are measured on for narrow weights. Activations need all: the largest values count.
+#: Samples that the channels are observed on for narrow weights. Activations need all: the largest values count.
 SAMPLES_FOR_WEIGHTS = 256
-#: All samples are read where on so many a group of channels promises to gain so many dB: few networks have one. What
-#: few samples promise is too much, as they miss the largest values, so that it must be well above ``LEAST_GAIN_DB``.
-#: With a lower promise, more networks cost a pass over all samples for nothing; with a higher one, some stay as they
-#: are.
-SAMPLES_FOR_A_LOOK, LEAST_PROMISE_DB = 32, 5.0
+#: For activations, all samples are read only where so many promise a group so many dB: few networks have one. The
+#: estimate is too high, as few samples miss the largest values, so that it must be well above ``MIN_GAIN_DB``. A lower
+#: limit costs more networks a pass over all samples for nothing; a higher one leaves some as they are.
+SAMPLES_FOR_ESTIMATE, MIN_ESTIMATED_GAIN_DB = 32, 5.0
 #: Groups of channels that gain less than so many dB stay as they are: expected noise is not that exact.
-LEAST_GAIN_DB = 1.0
-#: Largest factor, and one over the smallest. A channel that filled its grid has 16 of 256 steps left when it shrinks
-#: the most; one that grows the most gets three bits more. Wider limits help weights at the cost of activations.
-MOST_GROWTH = 8.0
-MOST_SHRINKAGE = 16.0
-#: The same for all channels of a group at once, which costs nothing. A group that needs more has less than 4 steps of
+MIN_GAIN_DB = 1.0
+#: Limits of the factor of a channel. One that filled its grid keeps 16 of 256 steps at the smallest factor, and one
+#: gets three bits more at the largest. Wider limits help weights at the cost of activations.
+MIN_FACTOR, MAX_FACTOR = 1.0 / 16.0, 8.0
+#: Limit of a factor for all channels of a group, which costs nothing. A group that needs more has less than 4 steps of
 #: 256.
-MOST_GROWTH_OF_WHOLES = 64.0
-#: Below this factor, a bit of the grid, groups of channels that are concatenated are left to narrow weights alone.
-LEAST_WHOLE = 2.0
-#: For activations, a channel stays so far below the largest of its tensor: other samples may exceed what was measured,
-#: and would widen the grid of all channels. The number was chosen, not measured: at 1 nothing is kept back, and at 2 a
+MAX_GROUP_FACTOR = 64.0
+#: Below this factor, a bit of the grid, concatenated groups stay as they are for narrow weights.
+MIN_GROUP_FACTOR = 2.0
+#: For activations, a channel stays so far below the largest of its tensor: other samples may exceed what was observed,
+#: and would widen the grid of all channels. The number was chosen, not observed: at 1 nothing is kept back, and at 2 a
 #: whole bit of the gain.
-MARGIN = 1.6
+HEADROOM_MARGIN = 1.6
 
 
 def equalize_channels(model: keras.Model, config: QuantizationConfig, data: CalibrationData) -> keras.Model:
     """Scale channels between layers so that the layers that read them lose less by rounding.
 
-    Args:
-        model: canonical model (``tfptq.graph.canonicalise``); it is not changed.
-        config: how its layers are quantized.
-        data: calibration data.
-
     Returns:
         A model with the same layers that computes the same function on these samples, up to float32 rounding; the
-        model itself where nothing is gained. On other samples it may differ where a ReLU6 cuts off a channel that it
-        cut off in none of these.
+        canonical model itself where nothing is gained. On other samples it may differ where a ReLU6 cuts off a channel
+        that it cut off in none of these.
     """
     network = _Network.of(model, config)
     configs = {layer.name: config.for_layer(layer.name) for layer in model.layers if supports(layer)}
@@ -86,11 +79,11 @@ def equalize_channels(model: keras.Model, config: QuantizationConfig, data: Cali
         batches = data.spread(SAMPLES_FOR_WEIGHTS)
         network = network.scaled(_factors_for_concatenations(network, batches))
         return network.scaled(_factors_for_weights(network, batches)).model
-    meter = ChannelMeter(network.graph, activations(network.graph, network.groups))
-    look = meter.measure(data.spread(SAMPLES_FOR_A_LOOK))
-    if not any(_factors_for_activations(network, look, LEAST_PROMISE_DB)):
+    observer = ChannelObserver(network.graph, activation_tensors(network.graph, network.groups))
+    few = observer.observe(data.spread(SAMPLES_FOR_ESTIMATE))
+    if not any(_factors_for_activations(network, few, MIN_ESTIMATED_GAIN_DB)):
         return model
-    return network.scaled(dict(_factors_for_activations(network, meter.measure(data), LEAST_GAIN_DB))).model
+    return network.scaled(dict(_factors_for_activations(network, observer.observe(data), MIN_GAIN_DB))).model
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +98,7 @@ class _Network:
     @classmethod
     def of(cls, model: keras.Model, config: QuantizationConfig) -> "_Network":
         graph = read_graph(model)
-        return cls(model, config, graph, analyse(graph, Change.SCALE))
+        return cls(model, config, graph, find_groups(graph, Change.SCALE))
 
     def scaled(self, factors: Mapping[int, np.ndarray]) -> "_Network":
         """The network with the channels of some groups scaled."""
@@ -118,15 +111,18 @@ def _factors_for_weights(network: _Network, batches: Iterable[Mapping[str, np.nd
     readers = {group.index: _readers(network.model, network.config, group) for group in groups.groups}
     if not any(readers.values()):
         return {}
-    rooms = channel_room(graph, groups, ChannelMeter(graph, multiplied_values(graph, groups)).measure(batches))
+    observer = ChannelObserver(graph, limiting_tensors(graph, groups))
+    headrooms = channel_headroom(graph, groups, observer.observe(batches))
     return {
-        index: equalizing_factors(found, *_limits(rooms[index])) for index, found in readers.items() if len(found) > 0
+        index: equalizing_factors(found, *_limits(headrooms[index]))
+        for index, found in readers.items()
+        if len(found) > 0
     }
 
 
-def _limits(room: ChannelRoom) -> tuple[np.ndarray, np.ndarray]:
-    lowest = np.where(room.fixed, 1.0, 1.0 / MOST_SHRINKAGE)
-    highest = np.where(room.fixed, 1.0, np.minimum(room.growth, MOST_GROWTH))
+def _limits(headroom: ChannelHeadroom) -> tuple[np.ndarray, np.ndarray]:
+    lowest = np.where(headroom.fixed, 1.0, MIN_FACTOR)
+    highest = np.where(headroom.fixed, 1.0, np.minimum(headroom.max_factor, MAX_FACTOR))
     return lowest, highest
 
 
@@ -152,34 +148,39 @@ def _has_scales(layer: keras.Layer, config: QuantizationConfig) -> bool:
     return supports(layer) and not config.skip and not one_scale
 
 
+def _columns(side: Side, size: int) -> np.ndarray:
+    return np.array(side.offsets)[:, None] + np.arange(size)  # [repeats, C]
+
+
 def _split(magnitudes: np.ndarray, side: Side, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Magnitudes ``[O, I]`` at the channels of a group, the largest of the repeats ``[O, C]``, and at other inputs."""
-    columns = np.array(side.offsets)[:, None] + np.arange(size)  # [repeats, C]
+    columns = _columns(side, size)
     return magnitudes[:, columns].max(axis=1), np.delete(magnitudes, columns.reshape(-1), axis=1)
 
 
 def _factors_for_activations(
-    network: _Network, measured: Mapping[Value, ChannelValues], least_gain_db: float
+    network: _Network, observed: Mapping[Value, ChannelStatistics], least_gain_db: float
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Index and factors of each group whose grids of activations are better used by them, by enough."""
+    """Index and factors of each group whose expected noise of activations falls by ``least_gain_db`` or more."""
     graph, groups = network.graph, network.groups
-    wholes = _factors_of_wholes(groups, measured)
-    alike = all(factor == 1.0 for factor in wholes.values())
-    grown = {value: channels.scaled(_along(groups, value, wholes)) for value, channels in measured.items()}
-    rooms = channel_room(graph, groups, grown)
+    group_factors = _group_factors(groups, observed)
+    alike = all(factor == 1.0 for factor in group_factors.values())
+    scaled = {value: channels.scaled(_along(groups, value, group_factors)) for value, channels in observed.items()}
+    headrooms = channel_headroom(graph, groups, scaled)
     for group in groups.groups:
-        room, readers = rooms[group.index], _grid_readers(network, group, grown, wholes)
+        headroom, readers = headrooms[group.index], _grid_readers(network, group, scaled, group_factors)
         if not readers:
             continue
-        growth = np.where(np.isfinite(room.growth), room.growth, 1.0) / MARGIN  # a channel of zeros stays
-        highest = np.where(room.fixed, 1.0, np.clip(growth, 1.0, MOST_GROWTH))
-        unscaled = readers if alike else _grid_readers(network, group, measured, {})
+        # A channel of zeros stays as it is.
+        highest = np.where(np.isfinite(headroom.max_factor), headroom.max_factor, 1.0) / HEADROOM_MARGIN
+        highest = np.where(headroom.fixed, 1.0, np.clip(highest, 1.0, MAX_FACTOR))
+        unscaled = readers if alike else _grid_readers(network, group, observed, {})
         before = expected_noise(unscaled, np.ones(group.size))
         if _gain_db(before, least_noise(readers, highest)) < least_gain_db:
             continue  # most groups of most networks, and the search takes long
         found = levelling_factors(readers, highest)
         if _gain_db(before, expected_noise(readers, found)) >= least_gain_db:
-            yield group.index, wholes[group.index] * found
+            yield group.index, group_factors[group.index] * found
 
 
 def _gain_db(before: float, after: float) -> float:
@@ -191,30 +192,30 @@ def _factors_for_concatenations(
     network: _Network, batches: Iterable[Mapping[str, np.ndarray]]
 ) -> dict[int, np.ndarray]:
     """Group index -> factors of the groups that would have few codes beside those that they are concatenated with."""
-    values = [value for value in activations(network.graph, network.groups) if _is_shared(network.groups, value)]
-    wholes = _factors_of_wholes(network.groups, ChannelMeter(network.graph, values).measure(batches))
+    values = [value for value in activation_tensors(network.graph, network.groups) if _is_shared(network.groups, value)]
+    group_factors = _group_factors(network.groups, ChannelObserver(network.graph, values).observe(batches))
     return {
-        group.index: np.full(group.size, wholes[group.index])
+        group.index: np.full(group.size, group_factors[group.index])
         for group in network.groups.groups
-        if wholes[group.index] >= LEAST_WHOLE
+        if group_factors[group.index] >= MIN_GROUP_FACTOR
     }
 
 
-def _factors_of_wholes(groups: ChannelGroups, measured: Mapping[Value, ChannelValues]) -> dict[int, float]:
+def _group_factors(groups: ChannelGroups, observed: Mapping[Value, ChannelStatistics]) -> dict[int, float]:
     """Group index -> one factor for all its channels, up to the largest of the others that it is concatenated with.
 
     A tensor of one group is as fine after it as before: its step grows with its values. Groups with a clip level stay.
     """
-    growth: dict[int, float] = {}
-    for value, channels in measured.items():
+    factors: dict[int, float] = {}
+    for value, channels in observed.items():
         if not _is_shared(groups, value):
             continue
         for run, own in runs_with_channels(groups.values[value]):
             largest = channels.magnitudes[own].max(initial=0.0)
             if run.group is not None and largest > 0.0:
-                room = max(channels.magnitudes.max() / largest / MARGIN, 1.0)
-                growth[run.group] = min(growth.get(run.group, MOST_GROWTH_OF_WHOLES), room)
-    return {group.index: 1.0 if group.clipped else growth.get(group.index, 1.0) for group in groups.groups}
+                headroom = max(channels.magnitudes.max() / largest / HEADROOM_MARGIN, 1.0)
+                factors[run.group] = min(factors.get(run.group, MAX_GROUP_FACTOR), headroom)
+    return {group.index: 1.0 if group.clipped else factors.get(group.index, 1.0) for group in groups.groups}
 
 
 def _is_shared(groups: ChannelGroups, value: Value) -> bool:
@@ -224,19 +225,21 @@ def _is_shared(groups: ChannelGroups, value: Value) -> bool:
 
 def _along(groups: ChannelGroups, value: Value, factors: Mapping[int, float]) -> np.ndarray:
     """The factor of each channel of a tensor, float64 ``[C]``; 1 for those of no group."""
-    return np.concatenate([np.full(run.size, factors.get(run.group, 1.0)) for run in groups.values[value]])
+    layout = groups.values[value]
+    return np.repeat(
+        [1.0 if run.group is None else factors.get(run.group, 1.0) for run in layout], [run.size for run in layout]
+    )
 
 
 def _grid_readers(
-    network: _Network, group: ChannelGroup, measured: Mapping[Value, ChannelValues], wholes: Mapping[int, float]
+    network: _Network,
+    group: ChannelGroup,
+    observed: Mapping[Value, ChannelStatistics],
+    group_factors: Mapping[int, float],
 ) -> list[GridReader]:
     """The layers that read a group; none if one of them has a single scale.
 
-    Args:
-        network: the network as it is.
-        group: the group.
-        measured: what the channels hold once ``wholes`` are applied.
-        wholes: group index -> factor of all its channels.
+    ``observed`` are the statistics once ``group_factors``, one for all channels of each group, are applied.
     """
     steps = 2.0**network.config.activation_bits - 1.0
     sides = {side.layer: side for side in group.consumers}
@@ -249,16 +252,16 @@ def _grid_readers(
         if not _has_scales(layer, network.config.for_layer(side.layer)):
             return []
         (spec,) = weight_specs(layer)
-        view, factors = spec.values(), _along(network.groups, value, wholes)
+        view, factors = spec.values(), _along(network.groups, value, group_factors)
         depthwise = view.shape[1] == 1  # its outputs are the channels
         view = view / (factors[:, None, None] if depthwise else factors[None, :, None])
-        found.append(_grid_reader(view, side, group.size, measured[value], steps))
+        found.append(_grid_reader(view, side, group.size, observed[value], steps))
     return found
 
 
-def _grid_reader(view: np.ndarray, side: Side, size: int, values: ChannelValues, steps: float) -> GridReader:
+def _grid_reader(view: np.ndarray, side: Side, size: int, values: ChannelStatistics, steps: float) -> GridReader:
     """What a kernel ``[O, I, T]`` that reads a tensor is for a group on its input side."""
-    rounding, columns = (values.span / steps) ** 2 / 12.0, np.array(side.offsets)[:, None] + np.arange(size)
+    rounding, columns = (values.span / steps) ** 2 / 12.0, _columns(side, size)
     if view.shape[1] == 1:  # depthwise: its outputs are the channels
         # Kernels with one input look the same, and have one channel to all their outputs.
         energy = np.square(view, dtype=np.float64).sum(axis=(1, 2)).reshape(len(values.power), -1).sum(axis=1)

@@ -5,7 +5,7 @@ Everything here leaves the function of the network as it is; each step is checke
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tfptq.base.progress import Progress
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
 from tfptq.data import CalibrationData, calibration_data
-from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, uneven_inputs
+from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, input_normalizations_to_keep
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class
 from tfptq.layers import QuantizeAnnotate, supports, wrappers
@@ -35,26 +35,32 @@ class FloatNetwork:
 
     Attributes:
         model: canonical Keras model.
-        data: the calibration data; in full batches if the model wants a fixed number of samples.
+        data: the calibration data; in full batches if the model has a fixed batch size.
         batch: its first batch.
         config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
-        reordered: what reordering did; None if it was not asked for.
         differences: step -> largest relative difference of an output that it made.
         notes: what to tell the user.
+        reordered: what reordering did; None if it was not asked for.
     """
 
     model: keras.Model
     data: CalibrationData
     batch: dict[str, np.ndarray]
     config: QuantizationConfig
-    reordered: ReorderedModel | None
     differences: dict[str, float]
     notes: tuple[str, ...] = ()
+    reordered: ReorderedModel | None = None
 
     @property
     def batch_size(self) -> int | None:
         """Number of samples that the model takes at once; None for any."""
         return self.model.inputs[0].shape[0]
+
+    def changed(self, step: str, model: keras.Model) -> "FloatNetwork":
+        """The network after a step, which is checked for float equality on a few samples."""
+        few = few_samples(self.batch, self.batch_size)
+        difference = max(check_float_equal(self.model, model, few).values())
+        return replace(self, model=model, differences={**self.differences, step: difference})
 
 
 def prepare(
@@ -75,58 +81,55 @@ def prepare(
         FileNotFoundError: no model at the path.
     """
     original = load_model(model)
-    if isinstance(original, keras.Model) and wrappers(original):
-        raise ValueError(
-            f"the model {original.name!r} is a simulation of a quantized one; tfptq.export_simulation writes its file. "
-            "To quantize it anew, take the wrappers off with tfptq.layers.strip"
-        )
-    _refuse_annotations(original)
+    _refuse_simulations(original)
     with steps.step("canonicalise"):
-        canonical = canonicalise(original)
-        config = pinned_config(config, canonical)
-        data = calibration_data(canonical, dataset)
-        fixed_batch = canonical.inputs[0].shape[0]
-        if fixed_batch is not None:
-            data = data.in_full_batches(fixed_batch)
-        batch = next(iter(data))
-        uneven = uneven_inputs(original, data.spread(SAMPLES_OF_INPUTS))
-        notes = _notes_on_inputs(uneven.values(), config.input_type)
-        if uneven and config.input_type == "float32":
-            canonical = canonicalise(original, uneven)
-        differences = {"canonicalise": max(check_float_equal(original, canonical, batch).values())}
-        few = few_samples(batch, fixed_batch)
-        config, _ = choose_bits(config, canonical)
+        network = _canonical_network(original, dataset, config)
+    config = network.config
     if config.equalize:
         with steps.step("equalize"):
-            equalized = equalize_channels(canonical, config, data)
-            if equalized is not canonical:
-                differences["equalize"] = max(check_float_equal(canonical, equalized, few).values())
-            canonical = equalized
+            equalized = equalize_channels(network.model, config, network.data)
+            if equalized is not network.model:
+                network = network.changed("equalize", equalized)
     if config.rotate:
         with steps.step("rotate") as advance:
-            rotated = rotate_linear_channels(canonical, config, seed, advance)
-            if rotated is not canonical:
-                differences["rotate"] = max(check_float_equal(canonical, rotated, few).values())
-            canonical = rotated
-    reordered = None
+            rotated = rotate_linear_channels(network.model, config, seed, advance)
+            if rotated is not network.model:
+                network = network.changed("rotate", rotated)
     if config.reorder:
         with steps.step("reorder") as advance:
-            reordered = reorder_channels(canonical, config, advance=advance)
-            differences["reorder"] = max(check_float_equal(canonical, reordered.model, few).values())
-            canonical = reordered.model
-    return FloatNetwork(
-        model=canonical,
-        data=data,
-        batch=batch,
-        config=config,
-        reordered=reordered,
-        differences=differences,
-        notes=notes,
-    )
+            reordered = reorder_channels(network.model, config, advance=advance)
+            network = replace(network.changed("reorder", reordered.model), reordered=reordered)
+    return network
+
+
+def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
+    canonical = canonicalise(original)
+    config = pinned_config(config, canonical)
+    data = calibration_data(canonical, dataset)
+    fixed_batch = canonical.inputs[0].shape[0]
+    if fixed_batch is not None:
+        data = data.in_full_batches(fixed_batch)
+    batch = next(iter(data))
+    kept = input_normalizations_to_keep(original, data.spread(SAMPLES_OF_INPUTS))
+    notes = _notes_on_inputs(kept.values(), config.input_type)
+    if kept and config.input_type == "float32":
+        canonical = canonicalise(original, kept)
+    difference = max(check_float_equal(original, canonical, batch).values())
+    config, _ = choose_bits(config, canonical)
+    return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, notes)
+
+
+def _refuse_simulations(model: keras.Model) -> None:
+    if isinstance(model, keras.Model) and wrappers(model):
+        raise ValueError(
+            f"the model {model.name!r} is a simulation of a quantized one; tfptq.export_simulation writes its file. "
+            "To quantize it anew, take the wrappers off with tfptq.layers.strip"
+        )
+    _refuse_annotations(model)
 
 
 def _refuse_annotations(model: keras.Model) -> None:
-    """An annotation may hold any ``QuantizeConfig``, which the pipeline could not follow; none is passed over."""
+    """An annotation may hold any ``QuantizeConfig``, which the pipeline could not follow."""
     layers = model._flatten_layers() if isinstance(model, keras.Model) else ()
     marked = [layer.layer.name for layer in layers if isinstance(layer, QuantizeAnnotate)]
     if marked:
@@ -138,24 +141,23 @@ def _refuse_annotations(model: keras.Model) -> None:
         )
 
 
-def _notes_on_inputs(uneven: Iterable[str], input_type: str) -> tuple[str, ...]:
-    """Inputs whose channels would have to be normalized in float, in front of the first grid."""
+def _notes_on_inputs(inputs: Iterable[str], input_type: str) -> tuple[str, ...]:
+    """Notes on inputs whose channels would have to be normalized in float, in front of the first grid."""
     if input_type == "float32":
         return ()
     return tuple(
         f"input {name!r}: its channels (columns) differ too much in size for one {input_type} grid and for the weights "
         "that read them; keep input_type='float32', or normalize the samples before the model"
-        for name in dict.fromkeys(uneven)
+        for name in dict.fromkeys(inputs)
     )
 
 
 def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
-    """The model, or the one in a file.
+    """The model, or the one in a ``.keras`` or ``.h5`` file.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a ``.keras`` or ``.h5`` file, or one that Keras cannot read; a class that Keras does not know is
-            named.
+        ValueError: another file, or one that Keras cannot read; a class that Keras does not know is named.
     """
     if not isinstance(model, str | os.PathLike):
         return model
@@ -197,17 +199,10 @@ def _read_model(path: Path) -> keras.Model:
 
 
 def pinned_config(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:
-    """The config with ``edge_bits`` applied to the layers at the edges of a model, its overrides checked.
+    """The config with ``edge_bits`` applied to the layers at the edges of a canonical model, its overrides checked.
 
     Depthwise convolutions of one tap have a weight for each channel (a BatchNormalization is made one): they keep 8
     bits, and the layers behind them are at the edges.
-
-    Args:
-        config: how to quantize.
-        model: canonical Keras model.
-
-    Raises:
-        ValueError: an override matches no layer or does not fit one.
     """
     names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
     scales = [name for name in names if _scales_channels(model.get_layer(name))]

@@ -1,8 +1,8 @@
 """Reorder the channels of a whole model, so that similar ones share a block (PTQ-SL, arXiv 2110.07809, section 3.4).
 
-This joins two parts that know nothing of each other: ``tfptq.graph`` finds the groups of channels that may move, and
-moves them; ``tfptq.core.reorder`` searches their orders on magnitudes alone. Only layers with blocks count. What each
-adds to the objective is the expected noise of its rounding, relative to its weights,
+``tfptq.graph`` finds the groups of channels that may move, and moves them; ``tfptq.core.reorder`` searches their orders
+on magnitudes alone. Only layers with blocks count. What each adds to the objective is the expected noise of its
+rounding, relative to its weights,
 
     noise = sum over blocks of |block| S^2 / 12  /  sum of W^2,      S = max|W in block| / (2**(b-1) - 1).
 
@@ -26,14 +26,7 @@ from tfptq.layers import supports, weight_specs
 
 @dataclass(frozen=True, eq=False)
 class ReorderedLayer:
-    """What reordering did to one layer with blocks.
-
-    Attributes:
-        noise_before: expected noise of its rounding relative to its weights, in the old order.
-        noise_after: the same in the new order.
-        maxima_before: largest magnitude in each block, float32 ``[V, H]``, in the old order.
-        maxima_after: the same in the new order.
-    """
+    """Expected noise of a layer relative to its weights, and largest magnitudes of its blocks, float32 ``[V, H]``."""
 
     noise_before: float
     noise_after: float
@@ -46,7 +39,6 @@ class ReorderedModel:
     """Result of ``reorder_channels``.
 
     Attributes:
-        model: model that computes the same function with its channels in the new order.
         output_orders: layer -> old output channel at each new place, int64 ``[O]``, of every layer whose output
             channels moved.
         layers: layer -> what changed, of every layer with blocks.
@@ -62,18 +54,10 @@ def reorder_channels(
     config: QuantizationConfig,
     advance: Callable[[int], None] = lambda done: None,
 ) -> ReorderedModel:
-    """Find an order of the channels that lowers the noise of block quantization, and give it to a model.
+    """Find an order of the channels that lowers the noise of block quantization, and give it to a canonical model.
 
     Inputs and outputs of the model keep their order. The sum of the layers' noises is never higher than before; a
-    single layer's noise may be.
-
-    Args:
-        model: canonical model (``tfptq.graph.canonicalise``); it is not changed.
-        config: how its layers are quantized; those with ``PerBlock`` that are not skipped count.
-        advance: called with the number of channel groups that had their turn.
-
-    Returns:
-        The new model, the new orders, and the noise of each layer before and after.
+    single layer's noise may be. ``advance`` is called with the number of channel groups that had their turn.
     """
     groups = channel_groups(model)
     layers = _blocked_layers(model, config, groups)
@@ -89,8 +73,10 @@ def reorder_channels(
         {name: order for name, order in orders.items() if not np.array_equal(order, np.arange(len(order)))},
         {
             name: ReorderedLayer(
-                *(float(noise[at]) for noise in (found.before, found.after)),
-                *(block_maxima(_view(each, name), layer.block_shape) for each in (model, reordered)),
+                float(found.before[at]),
+                float(found.after[at]),
+                block_maxima(_view(model, name), layer.block_shape),
+                block_maxima(_view(reordered, name), layer.block_shape),
             )
             for at, (name, layer) in enumerate(layers.items())
         },
@@ -134,6 +120,5 @@ def _segments(layout: tuple[ChannelRun, ...]) -> tuple[AxisSegment, ...]:
 
 
 def _view(model: keras.Model, name: str) -> np.ndarray:
-    """Kernel ``[O, I, T]`` of a layer."""
     (spec,) = weight_specs(model.get_layer(name))
     return spec.values()

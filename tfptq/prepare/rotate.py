@@ -1,10 +1,9 @@
 """Rotate the channels of a whole model where only linear layers lie between its kernels.
 
-This joins two parts: ``tfptq.graph`` finds the groups of channels that may be mixed, and mixes them; ``tfptq.core``
-learns how, on the weights alone. Each group is learned on the weights as they are, so that for kernels that are rotated
-on both sides, as in stacks of linear layers, the noise is not exactly what was found. Such groups are the narrow ends
-of inverted residuals (MobileNetV2 and V3, EfficientNet), codes of autoencoders without an activation function, and
-other bottlenecks.
+``tfptq.graph`` finds the groups of channels that may be mixed, and mixes them; ``tfptq.core`` learns how, on weights
+alone. Each group is learned on the weights as they are, so that for kernels that are rotated on both sides, as in
+stacks of linear layers, the noise is not exactly what was found. Such groups are the bottlenecks of inverted residuals
+(MobileNetV2 and V3, EfficientNet), codes of autoencoders without an activation function, and the like.
 """
 
 from collections.abc import Callable
@@ -15,10 +14,9 @@ import numpy as np
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import weight_code_limit
 from tfptq.core.rotation import RotatedKernel, learn_rotation
-from tfptq.graph import rotate_channels
-from tfptq.graph.channel_groups import ChannelGroup, Side, analyse
+from tfptq.graph import channel_groups, rotate_channels
+from tfptq.graph.channel_groups import ChannelGroup, Side
 from tfptq.graph.channel_rules import Change
-from tfptq.graph.rebuild import read_graph
 from tfptq.layers import supports, weight_specs
 
 #: Groups with more channels stay as they are: each step of the search costs their number to the power of three.
@@ -34,16 +32,12 @@ def rotate_linear_channels(
     """Mix the channels between linear layers, so that weights of less than 8 bits lose less by rounding.
 
     Args:
-        model: canonical model (``tfptq.graph.canonicalise``); it is not changed.
-        config: how its layers are quantized; those with less than 8 bits count.
+        model: canonical model; it is returned where nothing is gained.
+        config: how its layers are quantized.
         seed: of the rotations that the search starts from.
         advance: called with the number of channel groups that had their turn.
-
-    Returns:
-        A model with the same layers that computes the same function, up to float32 rounding; the model itself where
-        nothing is gained.
     """
-    groups = analyse(read_graph(model), Change.ROTATION)
+    groups = channel_groups(model, Change.ROTATION)
     rotations = {}
     for group in groups.groups:
         kernels = _kernels(model, config, group)
@@ -56,7 +50,7 @@ def rotate_linear_channels(
 
 
 def _kernels(model: keras.Model, config: QuantizationConfig, group: ChannelGroup) -> list[RotatedKernel]:
-    """The kernels at both ends of a group; those with less than 8 bits have an importance."""
+    """The producers and consumers of a group; those with less than 8 bits have an importance."""
     found = []
     for side in (*group.producers, *group.consumers):
         layer = model.get_layer(side.layer)

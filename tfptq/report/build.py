@@ -17,7 +17,8 @@ from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.prepare.reorder import ReorderedLayer
 from tfptq.report.compare import Pair, compare_with_float
-from tfptq.report.report import BlockPicture, FloatOperator, LayerReport, Report, SkippedLayer
+from tfptq.report.report import Report
+from tfptq.report.values import BlockPicture, FloatOperator, LayerReport, SkippedLayer
 from tfptq.tflite.layouts import LAYOUTS
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.

@@ -7,7 +7,7 @@ import numpy as np
 from tfptq.core.decibels import decibels, powers
 from tfptq.float_file.float_file import FloatFile
 from tfptq.lowering.plan import IntegerPlan
-from tfptq.tflite.interface import read_ends
+from tfptq.tflite.interface import read_interface
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.runtime import TensorRunner
@@ -21,17 +21,11 @@ Pair = tuple[np.ndarray, np.ndarray]
 def compare_with_float(
     float_file: FloatFile, tflite: bytes, plan: IntegerPlan, samples: Mapping[str, np.ndarray]
 ) -> tuple[dict[int, float], dict[str, Pair]]:
-    """Compare the quantized file with the float one.
-
-    Args:
-        float_file: float model.
-        tflite: the quantized file; its tensors have the names of the float file's.
-        plan: gives the grids.
-        samples: Keras input name -> array.
+    """Compare the quantized file with the float one on samples, Keras input name -> array.
 
     Returns:
-        FloatFile tensor index -> signal-to-noise ratio in dB, for the output of every kernel, and name in the signature
-        -> real values, for the outputs of the model.
+        Tensor index in the float file -> signal-to-noise ratio in dB, for the output of every kernel, and name in the
+        signature -> real values, for the outputs of the model.
     """
     quantized = TFLiteModel(tflite)
     index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
@@ -41,26 +35,27 @@ def compare_with_float(
         inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
         if inner is not None and (use.output in plan.grids or quantized.is_float(inner)):
             pairs[inner] = use.output
-    names = [row.name for row in read_ends(tflite, read_model(tflite)) if row.end == "output"]
-    ends = {
+    names = [row.name for row in read_interface(tflite, read_model(tflite)) if row.end == "output"]
+    model_outputs = {
         name: (inner, outer)
         for name, inner, outer in zip(names, quantized.subgraph.outputs, float_file.model.subgraph.outputs, strict=True)
         if float_file.model.is_float(outer)
     }
     files = (
-        _File(tflite, [*pairs, *(inner for inner, _ in ends.values())], float_file),
-        _File(float_file.data, [*pairs.values(), *(outer for _, outer in ends.values())], float_file),
+        _File(tflite, [*pairs, *(inner for inner, _ in model_outputs.values())], float_file),
+        _File(float_file.data, [*pairs.values(), *(outer for _, outer in model_outputs.values())], float_file),
     )
     totals = {outer: np.zeros(2) for outer in pairs.values()}  # signal and noise
-    parts: dict[str, list[Pair]] = {name: [] for name in ends}
+    parts: dict[str, list[Pair]] = {name: [] for name in model_outputs}
     for part in _parts(samples, float_file.batch_size or SAMPLES_AT_ONCE):
         found, expected = (file.run(part) for file in files)
         for inner, outer in pairs.items():
             totals[outer] += powers(expected[outer], _real(quantized, inner, found[inner]))
-        for name, (inner, outer) in ends.items():
+        for name, (inner, outer) in model_outputs.items():
             parts[name].append((expected[outer], _real(quantized, inner, found[inner])))
     outputs = {
-        name: tuple(np.concatenate(values) for values in zip(*pair, strict=True)) for name, pair in parts.items()
+        name: (np.concatenate([expected for expected, _ in runs]), np.concatenate([real for _, real in runs]))
+        for name, runs in parts.items()
     }
     return {outer: decibels(*total) for outer, total in totals.items()}, outputs
 

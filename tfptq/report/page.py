@@ -7,8 +7,8 @@ import numpy as np
 
 from tfptq.core.decibels import decibels
 from tfptq.report.picture import data_url, heat_map, png
-from tfptq.report.report import BlockPicture, LayerReport, Report
 from tfptq.report.table import format_bytes, format_decibels, format_difference
+from tfptq.report.values import BlockPicture, LayerReport, ReportValues
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1e26; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
@@ -26,7 +26,7 @@ figure { margin: 1.4rem 0; } figcaption { font-weight: 600; margin-bottom: .4rem
 _PICTURE_SIDE, _BLOCK_SIDE = 384, 32
 
 
-def render_page(report: Report) -> str:
+def render_page(report: ReportValues) -> str:
     """HTML text of a report."""
     sections = [
         _summary(report),
@@ -52,7 +52,7 @@ def render_page(report: Report) -> str:
     )
 
 
-def _summary(report: Report) -> str:
+def _summary(report: ReportValues) -> str:
     rows = [
         ("Layers quantized", str(len(report.layers))),
         (
@@ -95,20 +95,15 @@ def _layers(layers: Sequence[LayerReport]) -> str:
 
 
 def _reordering(layers: Sequence[LayerReport]) -> str:
-    found = [layer for layer in layers if layer.noise_before is not None and layer.noise_after is not None]
+    found = [
+        (layer.name, layer.noise_before, layer.noise_after)
+        for layer in layers
+        if layer.noise_before is not None and layer.noise_after is not None
+    ]
     if not found:
         return ""
-    rows = [
-        (
-            layer.name,
-            f"{layer.noise_before:.3g}",
-            f"{layer.noise_after:.3g}",
-            _gain(layer.noise_before, layer.noise_after),
-        )
-        for layer in found
-    ]
-    before, after = (sum(getattr(layer, name) for layer in found) for name in ("noise_before", "noise_after"))
-    total = ("Sum", f"{before:.3g}", f"{after:.3g}", _gain(before, after))
+    rows = [_noise_row(*item) for item in found]
+    total = _noise_row("Sum", sum(before for _, before, _ in found), sum(after for *_, after in found))
     note = (
         "Expected noise of rounding each block, relative to the layer's weights. Their sum is what reordering lowers."
     )
@@ -116,8 +111,9 @@ def _reordering(layers: Sequence[LayerReport]) -> str:
     return f'<h2>Reordered channels</h2>\n<p class="note">{note}</p>\n' + _table(head, rows, {0}, total)
 
 
-def _gain(before: float, after: float) -> str:
-    return f"{decibels(before, after):+.2f}" if before > 0.0 and after > 0.0 else "-"
+def _noise_row(name: str, before: float, after: float) -> tuple[str, str, str, str]:
+    gain = f"{decibels(before, after):+.2f}" if before > 0.0 and after > 0.0 else "-"
+    return name, f"{before:.3g}", f"{after:.3g}", gain
 
 
 def _picture(picture: BlockPicture) -> str:

@@ -15,16 +15,7 @@ _COLOURS = np.array([(24, 28, 72), (28, 92, 128), (42, 148, 122), (134, 196, 88)
 
 
 def heat_map(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Colour each value.
-
-    Args:
-        values: float ``[rows, columns]``.
-        low: value of the darkest colour; values below it take that colour too.
-        high: the same for the lightest.
-
-    Returns:
-        uint8 ``[rows, columns, 3]``, red, green, blue.
-    """
+    """Colour of each value in ``[rows, columns]`` between ``low`` and ``high``: uint8 ``[rows, columns, RGB]``."""
     shares = np.clip((np.asarray(values, np.float64) - low) / ((high - low) or 1.0), 0.0, 1.0)
     stops = np.linspace(0.0, 1.0, len(_COLOURS))
     channels = [np.interp(shares, stops, _COLOURS[:, channel]) for channel in range(3)]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from tfptq.base.text import counted
-from tfptq.report.report import Report
+from tfptq.report.values import ReportValues
 
 _HEAD = (
     *("layer", "type", "granularity", "bits", "rounding", "layout"),
@@ -14,7 +14,7 @@ _TEXT_COLUMNS = {"layer", "type", "granularity", "rounding", "layout"}
 _LONGEST_CELL = 40
 
 
-def render_report(report: Report) -> str:
+def render_report(report: ReportValues) -> str:
     """Text of a report, lines separated by newlines, none at the end."""
     blocks = ["\n".join(_summary(report)), _layers(report)]
     blocks += [
@@ -73,7 +73,7 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: set[s
     return "\n".join(lines)
 
 
-def _summary(report: Report) -> list[str]:
+def _summary(report: ReportValues) -> list[str]:
     lines = [
         f"{report.model_name}: {counted(len(report.layers), 'layer')} quantized with {report.preset}, "
         f"{counted(report.samples, 'calibration sample')}, seed {report.seed}",
@@ -84,16 +84,15 @@ def _summary(report: Report) -> list[str]:
         ratios = (f"{name} {format_decibels(ratio)}" for name, ratio in report.outputs.items())
         lines.append(f"outputs against float, on calibration samples, dB: {', '.join(ratios)}")
     if report.float_differences:
-        worst = max(report.float_differences, key=report.float_differences.get)
-        difference = format_difference(report.float_differences[worst])
-        lines.append(f"float graph {difference}" + (f" (step {worst!r})" if report.float_differences[worst] else ""))
+        step, worst = max(report.float_differences.items(), key=lambda item: item[1])
+        lines.append(f"float graph {format_difference(worst)}" + (f" (step {step!r})" if worst else ""))
     if report.seconds:
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds.items())
         lines.append(f"{sum(report.seconds.values()):.1f} s: {steps}")
     return lines
 
 
-def _layers(report: Report) -> str:
+def _layers(report: ReportValues) -> str:
     if not report.layers:
         return ""
     rows = [

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from tfptq.ops.table import spec_of
-from tfptq.tflite.interface import EndRow, read_ends
+from tfptq.tflite.interface import InterfaceRow, read_interface
 from tfptq.tflite.metadata import BlockMetadata, load_bytes, metadata_of
 from tfptq.tflite.model_reader import Model, Operator, Subgraph, read_model
 from tfptq.tflite.stored_codes import described_tensor
@@ -68,7 +68,7 @@ class Inspection:
     """
 
     bytes: int
-    inputs_and_outputs: tuple[EndRow, ...]
+    inputs_and_outputs: tuple[InterfaceRow, ...]
     weights: tuple[WeightRow, ...]
     operators: tuple[OperatorRow, ...]
     config: dict | None
@@ -83,7 +83,7 @@ class Inspection:
     def render(self) -> str:
         """All of it as text tables."""
         parts = [
-            _table(_END_HEADER, [_end_cells(row) for row in self.inputs_and_outputs]),
+            _table(_INTERFACE_HEADER, [_interface_cells(row) for row in self.inputs_and_outputs]),
             f"{self.bytes:,} bytes",
             _table(_OPERATOR_HEADER, [_operator_cells(row) for row in self.operators]),
         ]
@@ -99,10 +99,7 @@ class Inspection:
 
 
 def inspect(file: bytes | str | os.PathLike) -> Inspection:
-    """Look into a ``.tflite`` file.
-
-    Args:
-        file: the file as bytes, or its path. It need not come from tfptq.
+    """Look into a ``.tflite`` file, given as bytes or path, which need not come from tfptq.
 
     Raises:
         FormatError: the file or its block metadata is damaged or too new.
@@ -116,7 +113,7 @@ def inspect(file: bytes | str | os.PathLike) -> Inspection:
     )
     return Inspection(
         bytes=len(data),
-        inputs_and_outputs=read_ends(data, model),
+        inputs_and_outputs=read_interface(data, model),
         weights=() if metadata is None else tuple(_weights(model, metadata)),
         operators=tuple(OperatorRow(*key, count) for key, count in operators.most_common()),
         config=None if metadata is None else json.loads(metadata.config),
@@ -158,12 +155,12 @@ def _operator_type(graph: Subgraph, operator: Operator) -> str:
     return result if source == result else f"{source} -> {result}"
 
 
-_END_HEADER = ("", "index", "name", "shape", "type", "scale", "zero point")
+_INTERFACE_HEADER = ("", "index", "name", "shape", "type", "scale", "zero point")
 _OPERATOR_HEADER = ("operator", "type", "count")
 _WEIGHT_HEADER = ("layer", "operator", "shape", "bits", "granularity", "scales", "count", "block", "layout", "bytes")
 
 
-def _end_cells(row: EndRow) -> tuple[str, ...]:
+def _interface_cells(row: InterfaceRow) -> tuple[str, ...]:
     shape = "x".join("?" if size is None else str(size) for size in row.shape)
     grid = ("" if number is None else repr(number) for number in (row.scale, row.zero_point))
     return row.end, str(row.index), row.name, shape, row.dtype, *grid

@@ -21,7 +21,7 @@ table TensorMap { name:string; tensor_index:uint; }
 
 
 @dataclass(frozen=True)
-class EndRow:
+class InterfaceRow:
     """One input or output of a file.
 
     Attributes:
@@ -43,7 +43,7 @@ class EndRow:
     zero_point: int | None
 
 
-def read_ends(data: bytes, model: Model) -> tuple[EndRow, ...]:
+def read_interface(data: bytes, model: Model) -> tuple[InterfaceRow, ...]:
     """The inputs and then the outputs of a ``.tflite`` file, in its order.
 
     The real value of a code is ``(code - zero_point) * scale``.
@@ -80,11 +80,11 @@ def _names(entries: list[SimpleNamespace], count: int) -> dict[int, str]:
     return {int(entry.tensor_index): entry.name for entry in reversed(entries)}
 
 
-def _row(end: str, position: int, name: str, tensor: Tensor, sizes) -> EndRow:
+def _row(end: str, position: int, name: str, tensor: Tensor, sizes) -> InterfaceRow:
     # A file without the field has no free sizes.
     shape = tuple(None if size < 0 else int(size) for size in (sizes if len(sizes) else tensor.shape))
     scale = zero_point = None
     if tensor.scale.size == 1 and tensor.type != "FLOAT32":
         # The shortest text that is this float32, and not the digits of its float64.
         scale, zero_point = float(str(tensor.scale[0])), int(tensor.zero_point[0])
-    return EndRow(end, position, name, shape, tensor.type.lower(), scale, zero_point)
+    return InterfaceRow(end, position, name, shape, tensor.type.lower(), scale, zero_point)

@@ -129,10 +129,7 @@ def load_bytes(file: bytes | str | os.PathLike) -> bytes:
 
 
 def read(file: bytes | str | os.PathLike) -> BlockMetadata | None:
-    """Block metadata of a ``.tflite`` file; None when it carries none.
-
-    Args:
-        file: the file as bytes, or its path.
+    """Block metadata of a ``.tflite`` file, given as bytes or path; None when it carries none.
 
     Raises:
         FormatError: the file or its metadata is damaged or too new.

@@ -173,7 +173,7 @@ class TFLiteModel:
 
         Args:
             name: wanted name; made unique.
-            values: its values.
+            values: in the shape of the tensor.
             quantization: ``QuantizationParametersT`` or None.
             tensor_type: type code when ``values`` is packed (INT4); then ``values`` are the packed bytes and the
                 caller sets the shape.
@@ -199,15 +199,7 @@ class TFLiteModel:
         return len(self.tensors) - 1
 
     def new_operator(self, name: str, inputs: Sequence[int], outputs: Sequence[int], version: int = 1, options=None):
-        """Make an operator; the caller puts it into ``operators``.
-
-        Args:
-            name: kind, such as ``QUANTIZE``.
-            inputs: tensor indexes.
-            outputs: tensor indexes.
-            version: operator version.
-            options: ``...OptionsT`` object of the schema, or None.
-        """
+        """Make an operator of a kind such as ``QUANTIZE``; the caller puts it into ``operators``."""
         operator = schema.OperatorT()
         operator.opcodeIndex = self.operator_code(name, version)
         operator.inputs, operator.outputs = list(inputs), list(outputs)

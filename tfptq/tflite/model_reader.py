@@ -160,9 +160,6 @@ class Model:
 def read_model(file: bytes) -> Model:
     """Read a ``.tflite`` file.
 
-    Args:
-        file: the whole file.
-
     Raises:
         FormatError: the file is damaged or is not a ``.tflite`` file.
     """

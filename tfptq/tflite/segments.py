@@ -16,8 +16,8 @@ def unfuse_activations(model: TFLiteModel, positions: Iterable[int]) -> dict[int
     """Split fused activation functions off some operators, so that what comes before them can be seen.
 
     Args:
-        model: float model, edited in place.
-        positions: positions of operators.
+        model: edited in place.
+        positions: of operators.
 
     Returns:
         Old position of each operator -> its new one. The result of a split operator becomes a new tensor; the old
@@ -53,12 +53,6 @@ def crossing(model: TFLiteModel, cut: int) -> list[int]:
 
 def extract_segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -> TFLiteModel:
     """The operators from ``start`` to before ``stop`` that ``outputs`` depend on, as a model of its own.
-
-    Args:
-        model: float model; not changed.
-        start: position of the first operator.
-        stop: position after the last one.
-        outputs: tensors to show, written in the segment.
 
     Returns:
         Model whose inputs are the activations that cross the cut at ``start`` and are read in the segment, and whose

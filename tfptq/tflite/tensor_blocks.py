@@ -128,19 +128,11 @@ class TensorBlocks:
         return BlockScales(self.scale_kind, self.base, self.factors, self.block_shape)
 
     def multipliers(self) -> np.ndarray:
-        """Integers ``r[V, H]`` (int32) that the layouts ``int8`` and ``int4`` multiply the codes with.
-
-        Raises:
-            ValueError: float scales that differ inside a row have no such form.
-        """
+        """Integers ``r[V, H]`` (int32) that layouts on integers multiply the codes with; ValueError without such."""
         return self._row_multiples()[0]
 
     def row_scales(self) -> np.ndarray:
-        """Scale of each output channel (float32 ``[O]``) in the layouts ``int8`` and ``int4``.
-
-        Raises:
-            ValueError: float scales that differ inside a row have no such form.
-        """
+        """Scale of each output channel (float32 ``[O]``) in layouts on integers; ValueError where there is none."""
         return np.repeat(self._row_multiples()[1], self.block_shape[0])[: self.outputs]
 
     def _row_multiples(self) -> tuple[np.ndarray, np.ndarray]:

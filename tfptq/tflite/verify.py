@@ -57,13 +57,7 @@ class Verification:
 
 
 def verify(file: bytes | str | os.PathLike) -> Verification:
-    """Check a file against its block metadata.
-
-    Args:
-        file: the file as bytes, or its path.
-
-    Returns:
-        The checks that were made.
+    """Check a file, given as bytes or path, against its block metadata.
 
     Raises:
         FormatError: the file or its metadata is damaged, or the metadata is too new.

@@ -145,11 +145,7 @@ class Layout(ABC):
         return None
 
     def stored_scales(self, scales: BlockScales) -> BlockScales:
-        """Scales as the file holds them.
-
-        Raises:
-            ValueError: it cannot hold these.
-        """
+        """Scales as the file holds them; raises ValueError for such that it cannot hold."""
         return scales
 
     # Size.
@@ -173,25 +169,14 @@ class Layout(ABC):
         """Write a kernel and let its operator, or what takes the operator's place, read it.
 
         Layouts on integers are written into the float graph, which is lowered to integers afterwards; the others into
-        the lowered graph.
-
-        Args:
-            site: the operator and its kernel.
-            earlier: what was written for another operator that reads the same kernel, whose constants may be shared.
+        the lowered graph. ``earlier`` is what was written for another operator that reads the same kernel, whose
+        constants may be shared.
         """
 
     def read_codes(self, blocks: TensorBlocks, tensor: Tensor) -> np.ndarray:
-        """int8 codes in ``blocks.shape``, without multipliers.
-
-        Raises:
-            FormatError: the tensor cannot hold this weight.
-        """
+        """int8 codes in ``blocks.shape``, without multipliers; raises FormatError where they are not exact."""
         return tensor.values().reshape(blocks.shape)
 
     @abstractmethod
     def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
-        """Compare the scales in the file with those of the metadata; returns what holds.
-
-        Raises:
-            VerificationError: they differ.
-        """
+        """Compare the scales in the file with the metadata: ``VerificationError``, or what holds."""

@@ -10,13 +10,7 @@ INT4_RANGE = -8, 7
 
 
 def pack_int4(codes: np.ndarray) -> np.ndarray:
-    """Pack codes two to a byte, the first in the low half; an odd last byte is filled with a 0.
-
-    Args:
-        codes: int8 of any shape.
-
-    Returns:
-        uint8 ``[ceil(size / 2)]``.
+    """Pack int8 codes two to a byte, the first in the low half, as uint8 ``[ceil(size / 2)]``; a 0 fills the last byte.
 
     Raises:
         ValueError: a code is not in ``INT4_RANGE``.

@@ -6,6 +6,7 @@ scale ``s[v]`` for each row are stored as ``q * r`` with the scale ``s``.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,20 +57,17 @@ class Int8(Layout):
 
     def write(self, site: KernelSite, earlier: WrittenKernel | None = None) -> WrittenKernel:
         """One constant for all uses."""
-        if earlier is None:
-            tensor, scales = self._add(site)
-            codes = site.model.name(tensor)
-        else:
-            tensor, scales, codes = earlier.tensor, earlier.scales, earlier.codes
-        site.operator.inputs[site.kernel_at] = tensor
-        return WrittenKernel(codes, tensor, [site.operator], site.operator, site.view, scales)
+        written = earlier or self._add(site)
+        site.operator.inputs[site.kernel_at] = written.tensor
+        return dataclasses.replace(written, operators=[site.operator], reader=site.operator)
 
-    def _add(self, site: KernelSite) -> tuple[int, np.ndarray]:
+    def _add(self, site: KernelSite) -> WrittenKernel:
         codes, scales = self._form(site.weight, repr(site.name))
         stored = scales if len(np.unique(scales)) > 1 else scales[:1]
         quantization = quantization_parameters(stored, np.zeros(len(stored), np.int64), site.view.output_axes[0])
         code_bits = self.code_bits(site.weight.bits)
-        return add_codes(site.model, site.name, site.view.from_view(codes), quantization, code_bits), scales
+        tensor = add_codes(site.model, site.name, site.view.from_view(codes), quantization, code_bits)
+        return WrittenKernel(site.model.name(tensor), tensor, [site.operator], site.operator, site.view, scales)
 
     @staticmethod
     def _form(weight: QuantizedWeight, what: str) -> tuple[np.ndarray, np.ndarray]:

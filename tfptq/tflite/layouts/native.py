@@ -7,6 +7,7 @@ under the reference resolver, so ``native`` is only taken when it is asked for b
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,15 +79,11 @@ class Native(Layout):
 
     def write(self, site: KernelSite, earlier: WrittenKernel | None = None) -> WrittenKernel:
         """One constant for all uses."""
-        if earlier is None:
-            tensor = self._add(site)
-            codes = site.model.name(tensor)
-        else:
-            tensor, codes = earlier.tensor, earlier.codes
-        site.operator.inputs[site.kernel_at] = tensor
-        return WrittenKernel(codes, tensor, [site.operator], site.operator, site.view)
+        written = earlier or self._add(site)
+        site.operator.inputs[site.kernel_at] = written.tensor
+        return dataclasses.replace(written, operators=[site.operator], reader=site.operator)
 
-    def _add(self, site: KernelSite) -> int:
+    def _add(self, site: KernelSite) -> WrittenKernel:
         rows = _row_values(site.weight.scales, site.view.view_shape[0]).astype(np.float16)
         quantization = schema.QuantizationParametersT()
         quantization.details = schema.BlockwiseQuantizationT(
@@ -95,7 +92,8 @@ class Native(Layout):
             blockSize=site.weight.scales.block_shape[1],
         )
         quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
-        return add_codes(site.model, site.name, site.view.from_view(site.weight.codes), quantization, 4)
+        tensor = add_codes(site.model, site.name, site.view.from_view(site.weight.codes), quantization, 4)
+        return WrittenKernel(site.model.name(tensor), tensor, [site.operator], site.operator, site.view)
 
     def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
         """The float16 constant and the size of the blocks."""

@@ -79,17 +79,9 @@ def _merged(dimensions: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
 def add_unpacking(
     model: TFLiteModel, name: str, parts: Unpacking, code_bits: int, prefix: str | None = None
 ) -> tuple[list, int]:
-    """Append the constants and operators that unpack a kernel.
+    """Append what unpacks a kernel; returns the operators and the index of the float kernel.
 
-    Args:
-        model: model to write to.
-        name: name of the constant of codes.
-        parts: the kernel.
-        code_bits: 4 or 8.
-        prefix: what the names of all other tensors begin with; None for ``name``.
-
-    Returns:
-        The operators, and the index of the float kernel.
+    The constant of codes gets ``name``; ``prefix``, or ``name``, is what the names of all other tensors begin with.
     """
     one, prefix = quantization_parameters([1.0], [0]), prefix or name
     codes = add_codes(model, name, parts.codes, one, code_bits)

@@ -1,4 +1,4 @@
-"""Room for scaling: what the data says of ranges and of ReLU6."""
+"""Headroom for scaling: what the data says of ranges and of ReLU6."""
 
 import keras
 import numpy as np
@@ -7,8 +7,8 @@ from graph_models import inverted_residual_network, residual_network
 from keras import layers
 
 from tfptq.graph import canonicalise, check_float_equal, scale_channels
-from tfptq.graph.channel_groups import analyse
-from tfptq.graph.channel_room import ChannelMeter, channel_room, multiplied_values
+from tfptq.graph.channel_groups import find_groups
+from tfptq.graph.channel_headroom import ChannelObserver, channel_headroom, limiting_tensors
 from tfptq.graph.channel_rules import Change
 from tfptq.graph.rebuild import input_names, read_graph
 
@@ -19,10 +19,12 @@ def samples_for(model, count=24, seed=0):
     return {name: random.normal(size=(count, *shape)).astype(np.float32) for name, shape in shapes.items()}
 
 
-def rooms_of(model, batches):
+def headroom_of(model, batches):
     graph = read_graph(model)
-    groups = analyse(graph, Change.SCALE)
-    return groups, channel_room(graph, groups, ChannelMeter(graph, multiplied_values(graph, groups)).measure(batches))
+    groups = find_groups(graph, Change.SCALE)
+    return groups, channel_headroom(
+        graph, groups, ChannelObserver(graph, limiting_tensors(graph, groups)).observe(batches)
+    )
 
 
 def line(biases, activation):
@@ -34,29 +36,29 @@ def line(biases, activation):
     return model
 
 
-def test_room_is_up_to_the_largest_of_the_tensor():
-    _, rooms = rooms_of(line([4.0, -2.0, 0.0, 0.5], None), [{"image": np.zeros((1, 2, 2, 1), np.float32)}])
-    np.testing.assert_allclose(rooms[0].growth, [1.0, 2.0, np.inf, 8.0])
-    assert not rooms[0].fixed.any()
+def test_headroom_is_up_to_the_largest_of_the_tensor():
+    _, headrooms = headroom_of(line([4.0, -2.0, 0.0, 0.5], None), [{"image": np.zeros((1, 2, 2, 1), np.float32)}])
+    np.testing.assert_allclose(headrooms[0].max_factor, [1.0, 2.0, np.inf, 8.0])
+    assert not headrooms[0].fixed.any()
 
 
 def test_channels_at_the_clip_level_are_fixed_and_no_other():
     batches = [{"image": np.zeros((1, 2, 2, 1), np.float32)}]
-    _, rooms = rooms_of(line([9.0, 6.0, 3.0, -2.0], "relu6"), batches)
-    np.testing.assert_allclose(rooms[0].growth, [1.0, 1.0, 2.0, np.inf])
-    assert rooms[0].fixed.tolist() == [True, True, False, False]
-    _, rooms = rooms_of(line([9.0, 6.0, 3.0, -2.0], "relu"), batches)
-    assert not rooms[0].fixed.any()
+    _, headrooms = headroom_of(line([9.0, 6.0, 3.0, -2.0], "relu6"), batches)
+    np.testing.assert_allclose(headrooms[0].max_factor, [1.0, 1.0, 2.0, np.inf])
+    assert headrooms[0].fixed.tolist() == [True, True, False, False]
+    _, headrooms = headroom_of(line([9.0, 6.0, 3.0, -2.0], "relu"), batches)
+    assert not headrooms[0].fixed.any()
 
 
 def test_the_largest_of_all_batches_counts():
     model = canonicalise(residual_network())
     batch = samples_for(model)
     halves = [{name: array[part] for name, array in batch.items()} for part in (slice(5), slice(5, None))]
-    _, whole = rooms_of(model, [batch])
-    _, parts = rooms_of(model, halves)
-    for index, room in whole.items():
-        np.testing.assert_allclose(parts[index].growth, room.growth, rtol=1e-5)
+    _, whole = headroom_of(model, [batch])
+    _, parts = headroom_of(model, halves)
+    for index, headroom in whole.items():
+        np.testing.assert_allclose(parts[index].max_factor, headroom.max_factor, rtol=1e-5)
 
 
 def test_a_concatenation_is_one_tensor():
@@ -66,21 +68,21 @@ def test_a_concatenation_is_one_tensor():
     model = keras.Model(inputs, layers.Conv2D(2, 1)(joined))
     small.set_weights([np.zeros((1, 1, 1, 2), np.float32), np.array([1.0, 2.0], np.float32)])
     large.set_weights([np.zeros((1, 1, 1, 2), np.float32), np.array([4.0, 8.0], np.float32)])
-    _, rooms = rooms_of(model, [{"image": np.zeros((1, 2, 2, 1), np.float32)}])
-    assert sorted(tuple(room.growth) for room in rooms.values()) == [(2.0, 1.0), (8.0, 4.0)]
+    _, headrooms = headroom_of(model, [{"image": np.zeros((1, 2, 2, 1), np.float32)}])
+    assert sorted(tuple(headroom.max_factor) for headroom in headrooms.values()) == [(2.0, 1.0), (8.0, 4.0)]
 
 
 @pytest.mark.parametrize("network", [residual_network, inverted_residual_network])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_scales_within_the_room_keep_the_function(network, seed):
+def test_scales_within_the_headroom_keep_the_function(network, seed):
     model = canonicalise(network())
     batch = samples_for(model, seed=seed)
-    groups, rooms = rooms_of(model, [batch])
+    groups, headrooms = headroom_of(model, [batch])
     assert any(group.clipped for group in groups.groups) == (network is inverted_residual_network)
     random = np.random.default_rng(seed)
     factors = {}
-    for index, room in rooms.items():
-        wanted = np.exp(random.uniform(np.log(0.1), np.log(np.minimum(room.growth, 8.0))))
-        factors[index] = np.where(room.fixed, 1.0, wanted)
+    for index, headroom in headrooms.items():
+        wanted = np.exp(random.uniform(np.log(0.1), np.log(np.minimum(headroom.max_factor, 8.0))))
+        factors[index] = np.where(headroom.fixed, 1.0, wanted)
     assert any((each != 1.0).any() for each in factors.values())
     check_float_equal(model, scale_channels(model, groups, factors), batch, 1e-5)
