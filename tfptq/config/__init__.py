@@ -7,7 +7,6 @@ from tfptq.config.config import (
     QuantizationConfig,
     resolve_config,
 )
-from tfptq.config.target import TARGETS, Target
 from tfptq.config.parts import (
     LAYER_FIELDS,
     Calibration,
@@ -16,6 +15,7 @@ from tfptq.config.parts import (
     Rounding,
     override,
 )
+from tfptq.config.target import TARGETS, Target
 from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
 
 __all__ = [

@@ -65,9 +65,9 @@ class QuantizationConfig:
         edge_bits: width of the weights of the layers at the inputs and the outputs of the model, at least: of the first
             and the last layer of a chain, of each branch that reads an input and of each head. None treats them as all
             others. Pinned layers have a scale per channel where others have blocks.
-        target: kind of device that the file is for: ``"cpu"`` (XNNPACK: phones, PCs), ``"web"`` (LiteRT.js), ``"micro"``
-            (TFLite Micro), ``"npu"`` (compilers of int8 files), ``"any"``, or a ``Target``. It decides in which layouts
-            kernels of less than 8 bits lie; where none is of use, they have 8 bits.
+        target: kind of device that the file is for: ``"cpu"`` (XNNPACK: phones, PCs), ``"web"`` (LiteRT.js),
+            ``"micro"`` (TFLite Micro), ``"npu"`` (compilers of int8 files), ``"any"``, or a ``Target``. It decides in
+            which layouts kernels of less than 8 bits lie; where none is of use, they have 8 bits.
         latency_budget: multiple of the all-INT8 latency that layouts may cost on the target, as far as it was measured.
         layout: how codes lie in the file: ``"size"`` (the fewest bytes within the budget of latency) or ``"speed"``
             (nothing slower than INT8) choose among the layouts of the target; a layout's name takes that one.
@@ -96,7 +96,7 @@ class QuantizationConfig:
     reorder: bool = False
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
-    target: Target | str = TARGETS["cpu"]
+    target: Target = TARGETS["cpu"]
     latency_budget: float = 1.25
     layout: str = "size"
     multipliers: tuple[int, ...] | None = None
@@ -125,14 +125,16 @@ class QuantizationConfig:
             reorder: bool = ...,
             mixed_precision: MixedPrecision | None = ...,
             edge_bits: int | None = ...,
+            target: Target | str = ...,
+            latency_budget: float = ...,
             layout: str = ...,
             multipliers: Sequence[int] | None = ...,
             calibration: Calibration | str = ...,
             bias_correction: bool = ...,
             skip: bool = ...,
             overrides: Sequence[LayerOverride] = ...,
-            input_type: str = ...,
-            output_type: str = ...,
+            input_type: str | None = ...,
+            output_type: str | None = ...,
             name: str = ...,
         ) -> None: ...
 

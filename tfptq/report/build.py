@@ -271,8 +271,8 @@ def _warnings_of_inputs(outcome: Outcome, config: QuantizationConfig):
         cast = any(model.operator_name(it) == "CAST" and model.is_float(it.outputs[0]) for it in operators)
         does = ", where the file casts it to float32 and quantizes that" if cast else ""
         yield (
-            f"input_type={config.interface_types[0]!r} does not change input {tensor.name!r}, which is {tensor.dtype} in Keras "
-            f"and is passed as it is{does}"
+            f"input_type={config.interface_types[0]!r} does not change input {tensor.name!r}, which is {tensor.dtype} "
+            f"in Keras and is passed as it is{does}"
             + ("; build the model with keras.Input(dtype='float32') for integers from the start" if cast else "")
         )
 

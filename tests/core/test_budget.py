@@ -1,0 +1,75 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfptq.core.budget import Option, choose_options
+
+KERNELS = st.lists(
+    st.lists(
+        st.tuples(
+            st.sampled_from([2, 4, 8]),
+            st.integers(1, 50),
+            st.integers(1, 20),
+            st.integers(0, 100).map(lambda tenths: tenths / 10),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def totals(chosen):
+    return tuple(sum(getattr(option, field) for option in chosen) for field in ("bytes", "latency", "error"))
+
+
+@given(KERNELS, st.integers(1, 250), st.integers(1, 100))
+@settings(deadline=None, max_examples=40)
+def test_budgets_are_kept_and_no_single_change_is_better(kernels, most_bytes, most_latency):
+    options = [[Option(*values) for values in each] for each in kernels]
+    feasible = [
+        totals(choice)
+        for choice in itertools.product(*options)
+        if totals(choice)[0] <= most_bytes and totals(choice)[1] <= most_latency
+    ]
+    try:
+        chosen = choose_options(options, most_bytes=most_bytes, most_latency=most_latency)
+    except ValueError:
+        # Prices reach the corners of what is possible; a lone point between them may be missed.
+        cheapest = sum(min(option.bytes for option in each) for each in options)
+        fastest = sum(min(option.latency for option in each) for each in options)
+        both = [min(each, key=lambda option: (option.bytes, option.latency)) for each in options]
+        assert cheapest > most_bytes or fastest > most_latency or totals(both)[1] > most_latency
+        return
+    used = totals(chosen)
+    assert used[0] <= most_bytes and used[1] <= most_latency
+    assert used[2] >= min(error for _, _, error in feasible) - 1e-9
+    for number, each in enumerate(options):
+        for other in each:
+            changed = totals([*chosen[:number], other, *chosen[number + 1 :]])
+            if changed[0] <= most_bytes and changed[1] <= most_latency:
+                assert changed[2] >= used[2] - 1e-9
+
+
+def test_near_the_optimum_on_many_kernels():
+    rng = np.random.default_rng(0)
+    options = []
+    for size, sensitivity in zip(rng.integers(100, 10000, 12), rng.lognormal(0, 2, 12), strict=True):
+        options.append([Option(bits, size * bits / 8, 1.0, sensitivity * 4.0**-bits) for bits in (2, 4, 8)])
+    most = 0.5 * sum(each[-1].bytes for each in options)
+    best = min(totals(choice)[2] for choice in itertools.product(*options) if totals(choice)[0] <= most)
+    assert totals(choose_options(options, most_bytes=most))[2] <= 1.1 * best
+
+
+def test_without_budgets_the_least_error_wins():
+    options = [[Option(4, 1, 1, 2.0), Option(8, 2, 2, 0.5)]]
+    assert choose_options(options)[0].bits == 8
+
+
+def test_budgets_that_cannot_be_kept_are_told():
+    with pytest.raises(ValueError, match="the smallest widths take 10"):
+        choose_options([[Option(4, 10, 1, 1.0)]], most_bytes=9)
