@@ -52,7 +52,7 @@ class _VariableOwner:
 
 
 class WeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
-    """``tfptq.layers.WeightQuantizer`` for TFMOT; ``weight_scale`` is ``"max_abs"`` or ``"mse"``: how scales are fitted."""
+    """``tfptq.layers.WeightQuantizer`` for TFMOT; ``weight_scale``, ``"max_abs"`` or ``"mse"``, says how scales fit."""
 
     def __init__(
         self,
