@@ -17,7 +17,7 @@ import numpy as np
 from tfptq.base.progress import Progress
 from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, resolve_config
 from tfptq.core.blocks import QuantizedWeight
-from tfptq.data import calibration_data
+from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
 from tfptq.fit.measure import measure
 from tfptq.fit.order import fit_kernels

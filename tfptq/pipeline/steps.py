@@ -13,7 +13,7 @@ import numpy as np
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
-from tfptq.data import CalibrationData
+from tfptq.data.calibration import CalibrationData
 from tfptq.data.errors import DataError
 from tfptq.fit.checkpoint import Checkpoint, fingerprint
 from tfptq.fit.kernel import asks_for_statistics
