@@ -12,7 +12,7 @@ from tfptq.config import (
     Rounding,
     override,
 )
-from tfptq.data import CalibrationData, calibration_data
+from tfptq.data.calibration import CalibrationData, calibration_data
 from tfptq.data.errors import DataError
 from tfptq.export import export_simulation
 from tfptq.graph.float_equality import FloatEqualityError

@@ -213,6 +213,11 @@ class QuantizationConfig:
         return f"{self.name} (changed: {', '.join(changed)})" if changed else self.name
 
     @property
+    def is_shift_scaler(self) -> bool:
+        """Whether weights have one scale for the layer and a shift for each output channel (WES)."""
+        return self.scaler == "shift" and isinstance(self.granularity, PerTensor)
+
+    @property
     def interface_types(self) -> tuple[str, str]:
         """Types of the inputs and of the outputs in the file, where the target has its say."""
         integer = {"int8": "int16"}.get(self.target.end_type) if self.activation_bits == 16 else self.target.end_type

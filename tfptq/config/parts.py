@@ -114,25 +114,29 @@ def _readers(field: str) -> str:
 
 @dataclass(frozen=True)
 class MixedPrecision:
-    """Weight bits for each layer, by the lossy coding length of its weights.
+    """Weight bits for each layer.
 
-    Give a budget (``average_bits`` or ``budget_bytes``). Without one, layers are clustered by k-means, as in the paper,
-    and the cluster with the lowest rates gets the smallest width of ``bits``, the next one the next. That looks at the
-    order of the rates and not at how far they lie apart: equal layers get widths from 2 to 8, and the file is worse
-    than one with 4 bits everywhere. A budget avoids that.
+    Give a budget: ``ratio``, ``budget_bytes`` or, by coding length, ``average_bits``. Without one, layers are clustered
+    by k-means over their coding lengths, as in the paper, and the cluster with the lowest rates gets the smallest width
+    of ``bits``, the next one the next. That looks at the order of the rates and not at how far they lie apart: equal
+    layers get widths from 2 to 8, and the file is worse than one with 4 bits everywhere. A budget avoids that.
 
     Attributes:
-        bits: widths to choose from.
+        bits: widths to choose from; layers that the target stores in INT8 in any case have 8.
+        by: ``"coding_length"``: the lossy coding length of the weights; ``"sensitivity"``: what the rounding of each
+            layer adds to the error of the outputs, measured on samples.
         average_bits: average over the weights of the layers that are not pinned.
-        budget_bytes: bytes of the packed codes of all layers, pinned ones included. The ``.tflite`` file holds codes in
-            4 or 8 bits; the report warns when they take more than the budget.
+        budget_bytes: bytes of the kernels in the file, codes and scales, of all layers.
+        ratio: the same as a share of what they take in INT8.
         eps: distortion of the coding length, in units of a layer's root mean square weight, for a layer of mean size;
             it grows with the root of the number of weights.
     """
 
     bits: Sequence[int] = WEIGHT_BITS
+    by: str = "coding_length"
     average_bits: float | None = None
     budget_bytes: int | None = None
+    ratio: float | None = None
     eps: float = 0.1
 
     def __post_init__(self):
@@ -143,12 +147,23 @@ class MixedPrecision:
         for width in self.bits:
             one_of("mixed_precision.bits", width, WEIGHT_BITS)
         between("mixed_precision.eps", self.eps, 1e-6, 10.0)
-        if self.average_bits is not None and self.budget_bytes is not None:
-            raise ValueError("mixed_precision takes average_bits or budget_bytes, not both")
+        one_of("mixed_precision.by", self.by, ("coding_length", "sensitivity"))
+        given = [name for name in ("average_bits", "budget_bytes", "ratio") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"mixed_precision takes one budget, not both {given[0]} and {given[1]}")
+        if self.by == "sensitivity" and not self.by_real_bytes:
+            raise ValueError("mixed_precision by='sensitivity' needs a budget: ratio=0.6, say, or budget_bytes")
+        if self.ratio is not None:
+            between("mixed_precision.ratio", self.ratio, 0.01, 1.0)
         if self.budget_bytes is not None:
             between("mixed_precision.budget_bytes", self.budget_bytes, 1, 2**63 - 1)
         if self.average_bits is not None:
             between("mixed_precision.average_bits", self.average_bits, min(self.bits), max(self.bits))
+
+    @property
+    def by_real_bytes(self) -> bool:
+        """Whether the budget is one of bytes in the file."""
+        return self.budget_bytes is not None or self.ratio is not None
 
 
 #: Fields of ``QuantizationConfig`` that may differ from layer to layer.

@@ -1,19 +1,27 @@
-"""Bits for each layer from the lossy coding length of its weights (Attention Round, arXiv 2207.03088).
+"""Bits for each layer: by the lossy coding length of its weights (arXiv 2207.03088), or by what its rounding costs.
 
 The outcome is an ordinary config with one override for each layer, so that everything after this step knows nothing
 of mixed precision.
 """
 
 import glob
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 
-from tfptq.config import QuantizationConfig, override
+from tfptq.config import MixedPrecision, QuantizationConfig, override
 from tfptq.core.bit_assignment import assign_bits, cluster_bits, packed_bytes
+from tfptq.core.blocks import quantize_nearest
+from tfptq.core.budget import Option, choose_options
 from tfptq.core.coding_length import coding_rate
+from tfptq.core.weight_scales import mse_scales
 from tfptq.layers import supports, weight_specs
+from tfptq.prepare.sensitivity import output_errors
+from tfptq.prepare.storage import latency_budget, layer_options
+
+Batches = Iterable[Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class LayerBits:
     Attributes:
         weights: number of weights.
         rate: coding length in bits per number, at a distortion that grows with the layer's size.
-        pinned: whether the width was given, by ``edge_bits`` or by an override.
+        pinned: whether the width was given, by ``edge_bits``, by the target or by an override.
     """
 
     layer: str
@@ -38,47 +46,111 @@ class LayerBits:
         return packed_bytes(self.weights, self.bits)
 
 
-def choose_bits(config: QuantizationConfig, model: keras.Model) -> tuple[QuantizationConfig, tuple[LayerBits, ...]]:
+def choose_bits(
+    config: QuantizationConfig,
+    model: keras.Model,
+    batches: Batches = (),
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> tuple[QuantizationConfig, tuple[LayerBits, ...]]:
     """Replace ``mixed_precision`` of a config with pinned edges by widths of single layers, and list these.
 
     Layers whose ``weight_bits`` an override sets keep them. With nothing to do, the config stays and the list is empty.
+
+    Args:
+        config: config with pinned layers.
+        model: canonical Keras model.
+        batches: samples that the sensitivity is measured on.
+        seed: seed of its directions.
+        advance: called with the number of samples done.
+
+    Raises:
+        ValueError: the budget cannot be met.
     """
     settings = config.mixed_precision
-    if settings is None or not (views := _layer_views(model, config)):
+    layers = [layer for layer in model.layers if supports(layer) and not config.for_layer(layer.name).skip]
+    if settings is None or not layers:
         return config, ()
-    pinned = {name: config.for_layer(name).weight_bits for name in views if config.overrides_field(name, "weight_bits")}
-    sizes = {name: sum(part.size for part in parts) for name, parts in views.items()}
-    distortions = _distortions(sizes, settings.eps)
-    rates = {name: _rate(parts, distortions[name]) for name, parts in views.items()}
-    if settings.average_bits is None and settings.budget_bytes is None:
+    names = [layer.name for layer in layers]
+    pinned = {name: config.for_layer(name).weight_bits for name in names if config.overrides_field(name, "weight_bits")}
+    sizes = {layer.name: sum(spec.values().size for spec in weight_specs(layer)) for layer in layers}
+    rates = _coding_rates(layers, sizes, settings.eps)
+    if settings.by_real_bytes:
+        errors = _errors(config, layers, model, rates, batches, seed, advance)
+        bits = _within_budgets(config, layers, pinned, errors)
+    elif settings.average_bits is None:
         bits = cluster_bits(rates, settings.bits, pinned)
     else:
-        average, budget = settings.average_bits, settings.budget_bytes
-        bits = assign_bits(rates, sizes, settings.bits, average_bits=average, budget_bytes=budget, pinned=pinned)
-    table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in views)
+        bits = assign_bits(rates, sizes, settings.bits, average_bits=settings.average_bits, pinned=pinned)
+    table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in names)
     chosen = tuple(override(glob.escape(row.layer), weight_bits=row.bits) for row in table if not row.pinned)
     return config.replace(mixed_precision=None, overrides=(*chosen, *config.overrides)), table
 
 
-def _layer_views(model: keras.Model, config: QuantizationConfig) -> dict[str, list[np.ndarray]]:
-    return {
-        layer.name: [spec.values() for spec in weight_specs(layer)]
-        for layer in model.layers
-        if supports(layer) and not config.for_layer(layer.name).skip
-    }
-
-
-def _distortions(sizes: dict[str, int], eps: float) -> dict[str, float]:
-    """Relative distortion that each layer is coded with: larger in a larger layer.
+def _coding_rates(layers: Iterable[keras.Layer], sizes: Mapping[str, int], eps: float) -> dict[str, float]:
+    """Coding length per number of each layer, at a distortion that is larger in a larger layer.
 
     The network adds up the relative errors of its layers, each counting alike, while a bit more costs as many bits as
     a layer has weights. At the least total error for a number of bits, squared errors are as the numbers of weights
     (Lagrange): ``eps`` times the root of the size over the mean size.
     """
     mean = np.mean(list(sizes.values()))
-    return {name: eps * float(np.sqrt(size / mean)) for name, size in sizes.items()}
+    rates = {}
+    for layer in layers:
+        views = [spec.values() for spec in weight_specs(layer)]
+        distortion = eps * float(np.sqrt(sizes[layer.name] / mean))
+        rates[layer.name] = sum(coding_rate(view, distortion) * view.size for view in views) / sizes[layer.name]
+    return rates
 
 
-def _rate(parts: list[np.ndarray], eps: float) -> float:
-    """Coding length per number of a layer with one or several weights."""
-    return sum(coding_rate(part, eps) * part.size for part in parts) / sum(part.size for part in parts)
+def _errors(
+    config: QuantizationConfig,
+    layers: list[keras.Layer],
+    model: keras.Model,
+    rates: Mapping[str, float],
+    batches: Batches,
+    seed: int,
+    advance: Callable[[int], None],
+) -> dict[tuple[str, int], float]:
+    """(layer, width) -> what the rounding of the layer adds to the error of the network."""
+    settings: MixedPrecision = config.mixed_precision
+    widths = {*settings.bits, 8, *(config.for_layer(layer.name).weight_bits for layer in layers)}
+    if settings.by == "coding_length":  # at high rates an error falls by a factor of 4 with each bit
+        return {(layer.name, bits): 4.0 ** (rates[layer.name] - bits) for layer in layers for bits in widths}
+    changes = {
+        (layer.name, bits): [
+            (spec.variable, spec.view.from_view(_rounding_error(spec.values(), bits))) for spec in weight_specs(layer)
+        ]
+        for layer in layers
+        for bits in widths
+    }
+    return output_errors(model, list(batches), changes, seed=seed, advance=advance)
+
+
+def _rounding_error(view: np.ndarray, bits: int) -> np.ndarray:
+    """What rounding to nearest, with a scale per channel, adds to a weight ``[O, I, T]``."""
+    return quantize_nearest(view, mse_scales(view, (1, view.shape[1]), bits), bits).dequantize() - view
+
+
+def _within_budgets(
+    config: QuantizationConfig,
+    layers: list[keras.Layer],
+    pinned: Mapping[str, int],
+    errors: Mapping[tuple[str, int], float],
+) -> dict[str, int]:
+    """The widths of least error within the budgets of bytes and latency."""
+    settings: MixedPrecision = config.mixed_precision
+    options = []
+    for layer in layers:
+        widths = {pinned[layer.name]} if layer.name in pinned else {*settings.bits, 8}
+        stored = layer_options(layer, config, widths) or layer_options(layer, config, {8})
+        if config.target.narrow_int8:  # compilers compress: what counts are packed codes
+            sizes = sum(spec.values().size for spec in weight_specs(layer))
+            stored = [Option(bits, packed_bytes(sizes, bits), 0.0, 0.0) for bits in sorted(widths)]
+        options.append([replace(it, error=errors[layer.name, it.bits]) for it in stored])
+    whole = sum(max(it.bytes for it in layer_options(layer, config, {8})) for layer in layers)
+    most = settings.ratio * whole if settings.budget_bytes is None else settings.budget_bytes
+    bounded = config.target.costs is not None
+    most_latency = latency_budget(config, layers) + 1e-9 if bounded else np.inf
+    chosen = choose_options(options, most_bytes=most, most_latency=most_latency)
+    return {layer.name: pinned.get(layer.name, it.bits) for layer, it in zip(layers, chosen, strict=True)}

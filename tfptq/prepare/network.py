@@ -4,7 +4,7 @@ Everything here leaves the function of the network as it is; each step is checke
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,22 @@ import numpy as np
 from tfptq.base.progress import Progress
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
-from tfptq.data import CalibrationData, calibration_data
+from tfptq.data.calibration import CalibrationData, calibration_data
 from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, input_normalizations_to_keep
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class
-from tfptq.layers import QuantizeAnnotate, supports, wrappers
+from tfptq.layers import QuantizeAnnotate, supports, weight_specs, wrappers
 from tfptq.prepare.bits import choose_bits
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
+from tfptq.prepare.sensitivity import SAMPLES as SENSITIVITY_SAMPLES
+from tfptq.prepare.storage import with_bits_of_target
 
 #: Samples that tell the sizes of the channels of inputs.
 SAMPLES_OF_INPUTS = 1024
+#: A layer at an edge that holds more of the weights is treated as all others: there 8 bits cost more than they bring.
+EDGE_SHARE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,7 @@ def prepare(
     original = load_model(model)
     _refuse_simulations(original)
     with steps.step("canonicalise"):
-        network = _canonical_network(original, dataset, config)
+        network = _canonical_network(original, dataset, config, seed)
     config = network.config
     if config.equalize:
         with steps.step("equalize"):
@@ -102,7 +106,7 @@ def prepare(
     return network
 
 
-def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
+def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig, seed: int) -> FloatNetwork:
     canonical = canonicalise(original)
     config = pinned_config(config, canonical)
     data = calibration_data(canonical, dataset)
@@ -115,7 +119,7 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
     if kept and config.interface_types[0] == "float32":
         canonical = canonicalise(original, kept)
     difference = max(check_float_equal(original, canonical, batch).values())
-    config, _ = choose_bits(config, canonical)
+    config, _ = choose_bits(config, canonical, data.spread(SENSITIVITY_SAMPLES), seed)
     return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, notes)
 
 
@@ -206,10 +210,18 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     """
     names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
     scales = [name for name in names if _scales_channels(model.get_layer(name))]
-    pinned = config.with_pinned_edges(edge_layers(model, [name for name in names if name not in scales]))
-    pinned = pinned.with_pinned(scales, 8)
+    edges = edge_layers(model, [name for name in names if name not in scales])
+    pinned = config.with_pinned_edges(_small(model, edges)).with_pinned(scales, 8)
     pinned.check_overrides(names)
-    return pinned
+    return with_bits_of_target(pinned, model)
+
+
+def _small(model: keras.Model, edges: Collection[str]) -> list[str]:
+    """Those of the layers at the edges that hold few of the weights of a model."""
+    sizes = {
+        layer.name: sum(spec.values().size for spec in weight_specs(layer)) for layer in model.layers if supports(layer)
+    }
+    return [name for name in edges if sizes[name] <= EDGE_SHARE * sum(sizes.values())]
 
 
 def _scales_channels(layer: keras.Layer) -> bool:

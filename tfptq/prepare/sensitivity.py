@@ -6,11 +6,17 @@ With the outputs ``f(x)`` and a weight ``W`` that is rounded to ``W + D``, the o
 the same for all samples is left out: the bias takes it up (``core.bias_correction``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tfptq.graph import input_names
+from tfptq.graph.rebuild import graph_of
+
+Change = TypeVar("Change", bound=Hashable)
 
 #: Samples, and random directions for each: the error of an estimate is about 1 / sqrt(samples x directions).
 SAMPLES, DIRECTIONS = 32, 4
@@ -19,22 +25,22 @@ SAMPLES, DIRECTIONS = 32, 4
 def output_errors(
     model: keras.Model,
     batches: Sequence[Mapping[str, np.ndarray]],
-    changes: Mapping[str, Sequence[tuple[keras.Variable, np.ndarray]]],
+    changes: Mapping[Change, Sequence[tuple[keras.Variable, np.ndarray]]],
     *,
     seed: int = 0,
     advance: Callable[[int], None] = lambda samples: None,
-) -> dict[str, float]:
+) -> dict[Change, float]:
     """Share of the power of the outputs that each change of weights takes up.
 
     Args:
         model: float model.
         batches: input name -> array with a batch axis; the first ``SAMPLES`` samples count.
-        changes: name of a change -> the variables that move, and by how much, in their shape.
+        changes: key of a change -> the variables that move, and by how much, in their shape.
         seed: seed of the directions.
         advance: called with the number of samples done.
 
     Returns:
-        Name of the change -> relative squared error, 1 for noise as large as the outputs; all outputs count alike.
+        Key of the change -> relative squared error, 1 for noise as large as the outputs; all outputs count alike.
     """
     samples = [
         {name: values[at : at + 1] for name, values in batch.items()}
@@ -89,6 +95,6 @@ def _gradients(model: keras.Model, variables: Sequence[tf.Variable], directions:
     return lambda sample: run({name: tf.constant(values) for name, values in sample.items()})
 
 
-def _arguments(model: keras.Model, sample: Mapping[str, np.ndarray]):
-    """A sample in the order of the model's inputs."""
-    return [sample[tensor.name] for tensor in model.inputs]
+def _arguments(model: keras.Model, sample: Mapping[str, Any]) -> Any:
+    """A sample in the structure that the model takes."""
+    return keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, [sample[name] for name in input_names(model)])
