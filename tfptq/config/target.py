@@ -47,7 +47,7 @@ class Target:
         known = [layout.name for layout in LAYOUTS]
         for kind, names in self.layouts.items():
             for name in names:
-                pass  # one_of(f"target.layouts[{kind!r}]", name, known)
+                one_of(f"target.layouts[{kind!r}]", name, known)
 
     def __hash__(self) -> int:
         return hash((self.name, tuple(sorted(self.layouts.items()))))

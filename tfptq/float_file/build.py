@@ -33,7 +33,7 @@ _TENSOR_NAME, _NO_IDENTIFIER = re.compile(r"^(?:serving_default_)?(.*?)(?::0)?$"
 
 
 def make_float_file(
-    model: keras.Model, weights: Mapping[KernelId, np.ndarray], unfolded: Collection[KernelId] | None = None
+    model: keras.Model, weights: Mapping[KernelId, np.ndarray], unfolded: Collection[KernelId] | None = None, single: bool = False
 ) -> FloatFile:
     """Convert a float Keras model and find its weights in the file.
 
@@ -45,6 +45,7 @@ def make_float_file(
         weights: its weights as canonical views ``[O, I, T]``.
         unfolded: those of them that factors of their inputs are taken out of (``tfptq.float_file.input_factors``); all
             by default. It costs an operator, and lets what a config says of the layer reach its weights.
+        single: whether the file shall take one sample at a time where the model leaves the batch open.
 
     Raises:
         ValueError: the converter refuses the model, or renames its inputs beyond recognition; or the model changes
@@ -53,7 +54,7 @@ def make_float_file(
     others = _other_weights(model, weights)
     equal = equal_weights(weights, others)
     unfolded = set(weights if unfolded is None else unfolded)
-    float_file = _convert(model, weights, equal, others, unfolded)
+    float_file = _convert(model, weights, equal, others, unfolded, single)
     calls = _numbers_of_calls(model)
     uses = {kernel.id: len(kernel.uses) for kernel in float_file.kernels if kernel.id.layer is not None}
     # A constant of the model, or a layer that tfptq does not know, may have the values of a weight as well.
@@ -64,7 +65,7 @@ def make_float_file(
         return float_file
     findable = {key: view for key, view in weights.items() if key not in lost}
     others += [weights[key] for key in lost]
-    return _convert(model, findable, (equal | foreign) - lost, others, unfolded)
+    return _convert(model, findable, (equal | foreign) - lost, others, unfolded, single)
 
 
 def _convert(
@@ -73,11 +74,12 @@ def _convert(
     keys: set[KernelId],
     others: list[np.ndarray],
     unfolded: set[KernelId],
+    single: bool,
 ) -> FloatFile:
     """The float file, made with stand-ins for some weights."""
     perturbed = perturb(weights, keys, others)
     with _replaced(model, perturbed):
-        editable = TFLiteModel(convert_float(model))
+        editable = TFLiteModel(convert_float(model, single))
     _check_variables(editable, model)
     simplify(editable)
     views = {**weights, **perturbed}

@@ -29,13 +29,14 @@ GRAPH_FOLLOWS = f"{NOTE} see current operation: \n"
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def convert_float(model: keras.Model) -> bytes:
+def convert_float(model: keras.Model, single: bool = False) -> bytes:
     """Convert a Keras model to a float ``.tflite`` with the stock converter, quietly.
 
     The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers.
 
     Args:
         model: Keras 3 model.
+        single: whether the file shall take one sample at a time where the model leaves the batch open.
 
     Returns:
         The file's bytes. Names of tensors and signatures are the converter's.
@@ -45,7 +46,7 @@ def convert_float(model: keras.Model) -> bytes:
     """
     if any(tensor.shape[0] is not None for tensor in model.inputs):
         return _convert(model)
-    if any(map(_loops, model.layers)):
+    if single or any(map(_loops, model.layers)):
         return _convert(_with_batch_of_one(model))
     try:
         return _convert(model)

@@ -218,9 +218,8 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
 
 def _small(model: keras.Model, edges: Collection[str]) -> list[str]:
     """Those of the layers at the edges that hold few of the weights of a model."""
-    sizes = {
-        layer.name: sum(spec.values().size for spec in weight_specs(layer)) for layer in model.layers if supports(layer)
-    }
+    weighted = [layer for layer in model.layers if supports(layer)]
+    sizes = {layer.name: sum(spec.values().size for spec in weight_specs(layer)) for layer in weighted}
     return [name for name in edges if sizes[name] <= EDGE_SHARE * sum(sizes.values())]
 
 

@@ -68,7 +68,7 @@ def layer_options(layer: keras.Layer, config: QuantizationConfig, widths: Iterab
     costs = None if config.target.costs is None else load_costs(config.target.costs)
     own, found = config.for_layer(layer.name), []
     for bits in sorted(widths):
-        stored = [_stored(layer, spec, own, bits, config, costs) for spec in weight_specs(layer)]
+        stored = [_stored(layer, spec, own, bits, costs) for spec in weight_specs(layer)]
         if all(it is not None for it in stored):
             found.append(Option(bits, *map(sum, zip(*filter(None, stored), strict=True)), error=0.0))
     return found
@@ -79,12 +79,11 @@ def _stored(
     spec: WeightSpec,
     own: QuantizationConfig,
     bits: int,
-    config: QuantizationConfig,
     costs: Costs | None,
 ) -> tuple[float, float] | None:
     """Bytes and latency of one weight, or None where no layout of the target is for so few bits."""
     request = layer_request(layer, spec, own, bits)
-    layout = INT8 if bits == 8 else _layout(request, config)
+    layout = INT8 if bits == 8 else _layout(request, own)
     if layout is None:
         return None
     codes = -(-spec.values().size * layout.code_bits(bits) // 8)
@@ -92,18 +91,17 @@ def _stored(
     return codes + 4.0 * request.view_shape[0], time
 
 
-def _layout(request: LayoutRequest, config: QuantizationConfig) -> Layout | None:
+def _layout(request: LayoutRequest, own: QuantizationConfig) -> Layout | None:
     """The smallest layout of the target for a kernel of less than 8 bits."""
-    layouts = map(layout_named, config.target.layouts_for(request.operator))
+    layouts = map(layout_named, own.target.layouts_for(request.operator))
     possible = [layout for layout in layouts if layout.obstacle(request) is None]
     return min(possible, key=lambda layout: layout.code_bits(request.weight_bits), default=None)
 
 
 def _narrowest(layer: keras.Layer, config: QuantizationConfig) -> bool:
     """Whether some width below 8 bits has a layout on the target."""
-    widths = (
-        {config.for_layer(layer.name).weight_bits} if config.mixed_precision is None else config.mixed_precision.bits
-    )
+    mixed = config.mixed_precision
+    widths = {config.for_layer(layer.name).weight_bits} if mixed is None else mixed.bits
     return any(option.bits < 8 for option in layer_options(layer, config, set(widths) - {8}))
 
 
