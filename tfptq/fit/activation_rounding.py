@@ -29,7 +29,8 @@ def simulate_activations(
         Old position of each operator -> its new one. The result of a changed operator becomes a new tensor; the old
         one holds the rounded values.
     """
-    operators, moved = [], {}
+    operators: list[schema.OperatorT] = []
+    moved: dict[int, int] = {}
     limit = None
     for at, operator in enumerate(model.operators):
         moved[at] = len(operators)

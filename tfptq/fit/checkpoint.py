@@ -67,9 +67,8 @@ class Checkpoint:
         try:
             with np.load(path) as stored:
                 arrays = dict(stored)
-            scales = BlockScales(
-                str(arrays["kind"]), arrays["base"], arrays["factors"], tuple(map(int, arrays["block_shape"]))
-            )
+            m, n = map(int, arrays["block_shape"])
+            scales = BlockScales(str(arrays["kind"]), arrays["base"], arrays["factors"], (m, n))
             return QuantizedWeight(arrays["codes"], scales, int(arrays["bits"])), arrays["bias_shift"]
         except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"checkpoint file {path} is damaged ({error}); delete it and run again") from error

@@ -161,10 +161,10 @@ def _mean_input(use: KernelUse, maps: Mapping[tuple, tuple[int, np.ndarray]]) ->
         maps: shape of one sample of the input -> number of such samples, and their sum.
     """
     outputs, inputs, taps = use.view.view_shape
-    total, positions = 0.0, 0
+    total, positions = np.zeros(()), 0
     for count, values in maps.values():
         sums = values[None] if values.ndim == 3 else values.reshape(1, 1, -1, inputs)
-        size = tuple(use.window.output_size(sums.shape[1 + axis], axis) for axis in (0, 1))
+        size = use.window.output_size(sums.shape[1], 0), use.window.output_size(sums.shape[2], 1)
         # Padding lowers the mean under border taps; windows over the summed map see that exactly.
         total, positions = total + window_sums(sums, size, use.window), positions + count * math.prod(size)
     mean = total / positions  # [G, I*T]

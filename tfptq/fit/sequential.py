@@ -75,7 +75,7 @@ class SequentialCalibration:
         self._moved = {old: moved[new] for old, new in unfused.items()}
         self._own = frozenset(moved.values())  # positions of operators that are not there for the rounding alone
         self._cuts = 0, 0  # of the float and of the quantized copy; statistics are the same wherever they are
-        self._stored: list[tuple[Batch, ...]] | None = None
+        self._stored: list[tuple[Batch, Batch]] | None = None
         self._batches = batches
         self._values = _values_of_a_sample(self._float, next(self._inputs())[0], float_file.batch_size or 1)
 
@@ -99,7 +99,7 @@ class SequentialCalibration:
             return f"the samples have {kept} positions for its {length} inputs"
         return None
 
-    def statistics(self, kernel: Kernel, weights: Sequence[float] | None = None) -> LayerStatistics:
+    def statistics(self, kernel: Kernel, weights: Sequence[float] | np.ndarray | None = None) -> LayerStatistics:
         """Statistics of a kernel, summed over all its uses. Kernels must be asked for in the order of their first use.
 
         Args:
@@ -115,7 +115,7 @@ class SequentialCalibration:
             self._move_cuts(first + 1, first)
             return self._statistics_of_uses(kernel, weights)
 
-    def _statistics_of_uses(self, kernel: Kernel, weights: Sequence[float] | None) -> LayerStatistics:
+    def _statistics_of_uses(self, kernel: Kernel, weights: Sequence[float] | np.ndarray | None) -> LayerStatistics:
         total = self._statistics(kernel.uses[0])
         if weights is not None:
             total = total.weighted(weights[0])
@@ -205,21 +205,22 @@ class SequentialCalibration:
         grid = self._grids.get(index)
         return values if grid is None else grid.dequantize(grid.quantize(values))
 
-    def _move_cuts(self, *stops: int) -> None:
-        """Store what crosses the latest cuts up to ``stops`` that the memory allows, of both copies in one pass."""
-        cuts = tuple(map(self._latest_storable, self._cuts, stops))
-        if None in cuts or cuts == self._cuts:
+    def _move_cuts(self, float_stop: int, quantized_stop: int) -> None:
+        """Store what crosses the latest cuts up to these stops that the memory allows, of both copies in one pass."""
+        float_start, quantized_start = self._cuts
+        float_cut = self._latest_storable(float_start, float_stop)
+        quantized_cut = self._latest_storable(quantized_start, quantized_stop)
+        if float_cut is None or quantized_cut is None or (float_cut, quantized_cut) == self._cuts:
             return
-        runners = [
-            _PrefixSegment(model, before, cut, crossing(model, cut))
-            for model, before, cut in zip((self._float, self._quantized), self._cuts, cuts, strict=True)
-        ]
-        stored = []
-        for number, pair in enumerate(self._inputs()):
-            stored.append(tuple(runner.run(batch) for runner, batch in zip(runners, pair, strict=True)))
+        float_runner = _PrefixSegment(self._float, float_start, float_cut, crossing(self._float, float_cut))
+        crossed = crossing(self._quantized, quantized_cut)
+        quantized_runner = _PrefixSegment(self._quantized, quantized_start, quantized_cut, crossed)
+        stored: list[tuple[Batch, Batch]] = []
+        for number, (float_batch, quantized_batch) in enumerate(self._inputs()):
+            stored.append((float_runner.run(float_batch), quantized_runner.run(quantized_batch)))
             if self._stored is not None:
-                self._stored[number] = ()  # nobody reads it any more: the memory is that of one cut, not of two
-        self._stored, self._cuts = stored, cuts
+                self._stored[number] = {}, {}  # nobody reads it any more: the memory is that of one cut, not of two
+        self._stored, self._cuts = stored, (float_cut, quantized_cut)
 
     def _latest_storable(self, cut: int, stop: int) -> int | None:
         """The latest cut from ``cut`` to ``stop`` where both copies would fit into the memory, or None."""

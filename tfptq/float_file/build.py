@@ -58,7 +58,7 @@ def make_float_file(
     calls = _numbers_of_calls(model)
     uses = {kernel.id: len(kernel.uses) for kernel in float_file.kernels if kernel.id.layer is not None}
     # A constant of the model, or a layer that tfptq does not know, may have the values of a weight as well.
-    foreign = {key for key, count in uses.items() if count > calls[key.layer]} - equal
+    foreign = {key for key, count in uses.items() if count > calls[key.owner]} - equal
     # What the converter makes of a weight may depend on small differences: one that is not found keeps its values.
     lost = equal - set(uses)
     if not foreign and not lost:

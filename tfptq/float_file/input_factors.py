@@ -25,10 +25,11 @@ def separate_input_factors(model: TFLiteModel, finder: WeightFinder, weights: Ma
         weights: Keras weights ``[O, I, T]`` to look for.
     """
     kernels: dict[KernelId, int] = {}  # a layer that is used several times keeps one kernel
-    operators = []
+    operators: list[schema.OperatorT] = []
     for operator in model.operators:
-        key, factors = _find(model, operator, finder, weights)
-        if key is not None:
+        found = _find(model, operator, finder, weights)
+        if found is not None:
+            key, factors = found
             source = operator.inputs[0]
             product = _product(model, operators, source, factors)
             if product is None:
@@ -46,24 +47,24 @@ def separate_input_factors(model: TFLiteModel, finder: WeightFinder, weights: Ma
 
 def _find(
     model: TFLiteModel, operator, finder: WeightFinder, weights: Mapping[KernelId, np.ndarray]
-) -> tuple[KernelId, np.ndarray] | tuple[None, None]:
+) -> tuple[KernelId, np.ndarray] | None:
     """The weight that a kernel is a multiple of, and the factors ``[I]``."""
     if model.operator_name(operator) != "FULLY_CONNECTED":
-        return None, None
+        return None
     source, constant = operator.inputs[:2]
     if not (model.is_constant(constant) and model.is_float(constant)):
-        return None, None
+        return None
     kernel = model.constant(constant)
     if (
         model.shape(source)[-1] != kernel.shape[1]
         or finder.find(kernel, model.spec(operator).kernel_view(kernel.shape))[1] is not None
     ):
-        return None, None
+        return None
     for key, weight in weights.items():
         factors = _input_factors(kernel, weight)
         if factors is not None:
             return key, factors
-    return None, None
+    return None
 
 
 def _input_factors(kernel: np.ndarray, weight: np.ndarray) -> np.ndarray | None:

@@ -75,7 +75,7 @@ def skipped_operators(float_file: FloatFile, model: keras.Model, config: Quantiz
 def _layers_of_operators(float_file: FloatFile, model: keras.Model) -> list[frozenset[str]]:
     """For each operator the layers that its result is named after, or its constants where that is an output."""
     file, layers = float_file.model, [layer.name for layer in model.layers]
-    weighted = {layer.name for layer in model.layers if is_weighted(layer)}
+    weighted = frozenset(layer.name for layer in model.layers if is_weighted(layer))
     results = [file.name(operator.outputs[0]) for operator in file.operators]
     constants = [";".join(map(file.name, filter(file.is_constant, operator.inputs))) for operator in file.operators]
     outputs = set(file.subgraph.outputs)

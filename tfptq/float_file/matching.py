@@ -73,16 +73,16 @@ def find_kernels(
 def operator_window(model: TFLiteModel, operator) -> Window:
     """Geometry of an operator with a kernel."""
     spec = model.spec(operator)
-    if not spec.kernel.taps:
+    if spec.kernel is None or not spec.kernel.taps:
         return Window()
-    options, kernel = operator.builtinOptions, model.shape(operator.inputs[spec.weights.kernel])
-    channels = model.shape(operator.inputs[spec.weights.input])[3]
+    options, channels = operator.builtinOptions, model.shape(operator.inputs[spec.weights.input])[3]
+    _, height, width, inputs = model.shape(operator.inputs[spec.weights.kernel])
     return Window(
-        kernel=kernel[1:3],
+        kernel=(height, width),
         strides=(options.strideH, options.strideW),
         dilations=(getattr(options, "dilationHFactor", 1), getattr(options, "dilationWFactor", 1)),
         padding=("same", "valid")[options.padding],
-        groups=channels if spec.name == "DEPTHWISE_CONV_2D" else channels // kernel[3],
+        groups=channels if spec.name == "DEPTHWISE_CONV_2D" else channels // inputs,
         transposed=spec.name == "TRANSPOSE_CONV",
     )
 

@@ -23,11 +23,7 @@ from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
-from tfptq.lowering.choose_layout import (
-    CONVERTER_KERNEL_LAYOUTS,
-    plan_layout,
-    settle_layout,
-)
+from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS, plan_layout, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
 from tfptq.lowering.plan import IntegerPlan
@@ -184,7 +180,7 @@ def _with_permutations(
     """Note with each weight the order in which reordering put its layer's output channels."""
     return tuple(
         replace(kernel, weight=replace(kernel.weight, permutation=orders[kernel.id.layer]))
-        if kernel.id.layer in orders
+        if kernel.id.layer is not None and kernel.id.layer in orders
         else kernel
         for kernel in kernels
     )
