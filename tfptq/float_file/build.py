@@ -33,7 +33,10 @@ _TENSOR_NAME, _NO_IDENTIFIER = re.compile(r"^(?:serving_default_)?(.*?)(?::0)?$"
 
 
 def make_float_file(
-    model: keras.Model, weights: Mapping[KernelId, np.ndarray], unfolded: Collection[KernelId] | None = None, single: bool = False
+    model: keras.Model,
+    weights: Mapping[KernelId, np.ndarray],
+    unfolded: Collection[KernelId] | None = None,
+    single: bool = False,
 ) -> FloatFile:
     """Convert a float Keras model and find its weights in the file.
 

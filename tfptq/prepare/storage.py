@@ -87,7 +87,7 @@ def _stored(
     if layout is None:
         return None
     codes = -(-spec.values().size * layout.code_bits(bits) // 8)
-    time = 1.0 if costs is None else costs.microseconds(request) * costs.ratio(layout.name, request)
+    time = 1.0 if costs is None else costs.microseconds(request) * costs.ratio(layout, request)
     return codes + 4.0 * request.view_shape[0], time
 
 

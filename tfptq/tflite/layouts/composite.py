@@ -16,7 +16,6 @@ class Composite(Inline):
 
     name = "composite"
     format_name = "Composite"
-    policies = ()
     cost = (
         "have the layout composite: their operators compute in float on stock runtimes, on kernels that are unpacked "
         "at run time; TFLite Micro has no kernel for composites"

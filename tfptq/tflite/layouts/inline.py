@@ -23,7 +23,6 @@ class Inline(Layout):
     computes = Computes.FLOAT
     format_name = "Inline"
     tensor_types = ("INT4", "INT8")
-    policies: tuple[str, ...] = ("size", "speed")
     keeps_shape = False
     cost = "have the layout inline: their operators compute in float, on kernels that are unpacked at run time"
 
