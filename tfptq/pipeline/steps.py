@@ -23,7 +23,12 @@ from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
-from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS, plan_layout, settle_layout
+from tfptq.lowering.choose_layout import (
+    CONVERTER_KERNEL_LAYOUTS,
+    layout_requests,
+    plan_layout,
+    settle_layout,
+)
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
 from tfptq.lowering.plan import IntegerPlan
@@ -93,8 +98,7 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
             continue
         layouts = CONVERTER_KERNEL_LAYOUTS
         if kernel.id.layer is not None:
-            operators = (float_file.model.operator_name(float_file.model.operators[it.operator]) for it in kernel.uses)
-            layouts = plan_layout(kernel.id.layer, own, operators, kernel.shape)
+            layouts = plan_layout(kernel.id.layer, own, layout_requests(own, float_file.model, kernel))
         plans[kernel.id] = KernelPlan(own, layouts)
     return plans
 
