@@ -31,11 +31,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 class Checkpoint:
-    """A folder of finished weights of one job.
-
-    Args:
-        folder: made when it does not exist.
-        job: fingerprint of the job.
+    """A folder of finished weights of one job, told by its fingerprint; made when it does not exist.
 
     Raises:
         ValueError: the folder holds the weights of another job.

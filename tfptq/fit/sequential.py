@@ -47,7 +47,6 @@ class SequentialCalibration:
     """Walks through a float file in execution order.
 
     Args:
-        float_file: float model.
         batches: re-iterable stream of Keras input name -> array with a batch axis.
         samples: number of samples in a pass.
         max_memory: bytes that stored activations may take.
@@ -80,12 +79,7 @@ class SequentialCalibration:
         self._values = _values_of_a_sample(self._float, next(self._inputs())[0], float_file.batch_size or 1)
 
     def obstacle(self, kernel: Kernel, fewest_positions: int) -> str | None:
-        """Why the statistics of a kernel cannot be had, or would say little; or None.
-
-        Args:
-            kernel: the kernel.
-            fewest_positions: how many positions there should be for each of its inputs.
-        """
+        """Why the statistics of a kernel cannot be had or have fewer positions for each input than wanted, or None."""
         outputs, inputs, taps = kernel.shape
         length = inputs * taps
         grams = _GRAMS_AT_ONCE + (len(kernel.uses) > 1)  # the sum over the uses before
@@ -102,10 +96,8 @@ class SequentialCalibration:
     def statistics(self, kernel: Kernel, weights: Sequence[float] | np.ndarray | None = None) -> LayerStatistics:
         """Statistics of a kernel, summed over all its uses. Kernels must be asked for in the order of their first use.
 
-        Args:
-            kernel: the kernel. Outputs of its uses count as the kernel itself would give them, with the bias of the
-                first use in place of their own, so that all uses compute the same.
-            weights: how much a position of each use counts; one each by default.
+        Outputs count as the kernel itself would give them, with the bias of the first use in place of each use's own,
+        so that all uses compute the same. ``weights`` is how much a position of each use counts; one each by default.
         """
         # Kernels between the uses are replaced later: what is stored behind them would not be true any more.
         first = self._position(kernel.uses[0])
@@ -234,10 +226,7 @@ class SequentialCalibration:
 def _values_of_a_sample(model: TFLiteModel, batch: Batch, samples: int) -> dict[int, int]:
     """How many numbers each activation has for one sample. They are counted: the model may leave sizes open.
 
-    Args:
-        model: any model.
-        batch: input tensor index -> values.
-        samples: how many samples of the batch to run, at least as many as the model takes at once.
+    ``batch`` holds the inputs by tensor index; at least as many ``samples`` of it are run as the model takes at once.
     """
     found: dict[int, int] = {}
     part = {model.name(index): values[:samples] for index, values in batch.items()}

@@ -32,14 +32,8 @@ _ONE_AT_A_TIME = threading.Lock()
 def convert_float(model: keras.Model, single: bool = False) -> bytes:
     """Convert a Keras model to a float ``.tflite`` with the stock converter, quietly.
 
-    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers.
-
-    Args:
-        model: Keras 3 model.
-        single: whether the file shall take one sample at a time where the model leaves the batch open.
-
-    Returns:
-        The file's bytes. Names of tensors and signatures are the converter's.
+    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers, or where
+    the file shall take a ``single`` sample. Names of tensors and signatures are the converter's.
 
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.

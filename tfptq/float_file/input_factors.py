@@ -17,12 +17,9 @@ from tfptq.tflite.model import TFLiteModel
 
 
 def separate_input_factors(model: TFLiteModel, finder: WeightFinder, weights: Mapping[KernelId, np.ndarray]) -> None:
-    """Put a MUL before every FULLY_CONNECTED whose kernel is a Keras weight times a factor for each input channel.
+    """Put a MUL before every FULLY_CONNECTED whose kernel is one of the weights times a factor for each input channel.
 
-    Args:
-        model: float model, edited in place.
-        finder: tells which kernels are a Keras weight as they are; these stay.
-        weights: Keras weights ``[O, I, T]`` to look for.
+    The model is edited in place. Kernels that ``finder`` knows as they are stay.
     """
     kernels: dict[KernelId, int] = {}  # a layer that is used several times keeps one kernel
     operators: list[schema.OperatorT] = []
@@ -68,11 +65,9 @@ def _find(
 
 
 def _input_factors(kernel: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
-    """float32 factors f[I] with ``kernel == f * weight`` up to rounding, or None.
+    """float32 factors f[I] with ``kernel == f * weight`` up to rounding, or None; ``[O, I]`` and ``[O, I, T]``.
 
-    Args:
-        kernel: ``[O, I]``. One with a single row would be a multiple of any weight, and is taken for none.
-        weight: ``[O, I, T]``.
+    A kernel with a single row would be a multiple of any weight, and is taken for none.
     """
     if weight.shape != (*kernel.shape, 1) or len(kernel) < 2 or not kernel.any():
         return None
