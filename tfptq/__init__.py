@@ -12,6 +12,7 @@ from tfptq.version import __version__
 _CONTENTS = {
     "tfptq.config": (
         "PRESETS",
+        "TARGETS",
         "Calibration",
         "LayerOverride",
         "MixedPrecision",
@@ -20,6 +21,7 @@ _CONTENTS = {
         "PerTensor",
         "QuantizationConfig",
         "Rounding",
+        "Target",
         "override",
     ),
     "tfptq.data.calibration": ("CalibrationData", "calibration_data"),

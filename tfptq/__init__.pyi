@@ -2,6 +2,7 @@
 
 from tfptq.config import (
     PRESETS,
+    TARGETS,
     Calibration,
     LayerOverride,
     MixedPrecision,
@@ -10,6 +11,7 @@ from tfptq.config import (
     PerTensor,
     QuantizationConfig,
     Rounding,
+    Target,
     override,
 )
 from tfptq.data.calibration import CalibrationData, calibration_data
@@ -27,6 +29,7 @@ from tfptq.version import __version__
 
 __all__ = [
     "PRESETS",
+    "TARGETS",
     "Calibration",
     "CalibrationData",
     "DataError",
@@ -42,6 +45,7 @@ __all__ = [
     "QuantizationResult",
     "Report",
     "Rounding",
+    "Target",
     "VerificationError",
     "__version__",
     "calibration_data",

@@ -27,7 +27,7 @@ from tfptq.base.files import check_writable, write_atomically
 from tfptq.cli import command_line
 from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
 from tfptq.cli.command_line import UsageError
-from tfptq.config import DEFAULT_PRESET, PRESETS, QuantizationConfig
+from tfptq.config import DEFAULT_PRESET, PRESETS, TARGETS, QuantizationConfig
 
 #: Ending of --report -> the text of a report in that form.
 REPORTS = {
@@ -43,6 +43,13 @@ flags.DEFINE_string("model", None, "the trained model, .keras or .h5", flag_valu
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "the .tflite file to write", flag_values=FLAGS)
 flags.DEFINE_enum("preset", None, list(PRESETS), f"how to quantize; {DEFAULT_PRESET} unless given", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "target",
+    None,
+    list(TARGETS),
+    "kind of device, in place of the one in the config; cpu by default",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string("config", None, "JSON file with a quantization config, in place of a preset", flag_values=FLAGS)
 flags.DEFINE_multi_string(
     "set",
@@ -175,8 +182,8 @@ def _read_config() -> QuantizationConfig:
 
 
 def _changed(config: QuantizationConfig) -> QuantizationConfig:
-    """The config with what --set, --input_type and --output_type change."""
-    types = {name: FLAGS[name].value for name in ("input_type", "output_type") if FLAGS[name].value}
+    """The config with what --set, --target, --input_type and --output_type change."""
+    types = {name: FLAGS[name].value for name in ("target", "input_type", "output_type") if FLAGS[name].value}
     if not (FLAGS.set or types):
         return config
     values = config.to_dict()
@@ -186,7 +193,7 @@ def _changed(config: QuantizationConfig) -> QuantizationConfig:
     try:
         return config.replace_json(json.loads(json.dumps(changes)))
     except ValueError as error:
-        raise UsageError(f"--set, --input_type or --output_type: {error}") from error
+        raise UsageError(f"--set, --target, --input_type or --output_type: {error}") from error
 
 
 def _put(config: dict[str, Any], name: str, value: Any) -> str:

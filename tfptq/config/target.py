@@ -99,6 +99,7 @@ TARGETS: dict[str, Target] = {
             layouts={"CONV_2D": ("int4",), "DEPTHWISE_CONV_2D": ("int4",)},
             batch_size=1,
             end_type="int8",
+            missing=("GELU", "STABLEHLO_COMPOSITE"),
         ),
         # Vela and its like take INT8 and compress it.
         Target("npu", narrow_int8=True, batch_size=1, end_type="int8"),

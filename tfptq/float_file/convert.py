@@ -32,8 +32,8 @@ _ONE_AT_A_TIME = threading.Lock()
 def convert_float(model: keras.Model, single: bool = False) -> bytes:
     """Convert a Keras model to a float ``.tflite`` with the stock converter, quietly.
 
-    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers, or where
-    the file shall take a ``single`` sample. Names of tensors and signatures are the converter's.
+    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers, or
+    where the file shall take a ``single`` sample. Names of tensors and signatures are the converter's.
 
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.

@@ -1,6 +1,6 @@
 """Make the report of a quantization from what the pipeline knows at its end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -20,6 +20,7 @@ from tfptq.report.compare import Pair, compare_with_float
 from tfptq.report.report import Report
 from tfptq.report.values import BlockPicture, FloatOperator, LayerReport, SkippedLayer
 from tfptq.tflite.layouts import LAYOUTS
+from tfptq.tflite.model import TFLiteModel
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96
@@ -100,10 +101,10 @@ def build_report(
         warnings=(
             *_warnings_of_samples(outcome, num_samples),
             *_warnings_of_inputs(outcome, config),
-            *_warnings(outcome),
+            *_warnings(outcome, config),
             *_warnings_of_layers(layers),
             *_warnings_of_outputs(outputs),
-            *_warnings_of_budget(outcome, config),
+            *_warnings_of_target(outcome, config),
         ),
         float_differences=float_differences,
         seconds={},
@@ -314,21 +315,23 @@ def _warnings_of_outputs(outputs: Mapping[str, Pair]):
             )
 
 
-def _warnings_of_budget(outcome: Outcome, config: QuantizationConfig):
-    budget = None if config.mixed_precision is None else config.mixed_precision.budget_bytes
-    if budget is None:
-        return
-    known = [(kernel, kernel.uses[0]) for kernel in outcome.kernels if kernel.id.layer is not None]
-    stored = sum(kernel.layout.code_bytes(kernel.in_file(use)) for kernel, use in known)
-    if stored > budget:
+def _warnings_of_target(outcome: Outcome, config: QuantizationConfig) -> Iterator[str]:
+    """What the target makes of the widths that the config asks for, and operators that it lacks."""
+    widths = (config.weight_bits,) if config.mixed_precision is None else config.mixed_precision.bits
+    wide = [kernel.id.label for kernel in outcome.kernels if kernel.weight.bits == 8 and kernel.id.layer is not None]
+    if min(widths) < 8 and wide and not config.target.narrow_int8 and len(wide) < len(outcome.kernels):
         yield (
-            f"the codes of the weights take {stored} bytes in the file, and budget_bytes={budget} of mixed_precision "
-            "holds for packed codes: the file stores codes of 2 and 3 bits as INT4, those of 5 and 6 bits, and what "
-            "has no INT4 kernel, as INT8; bits=(4, 8) with layout='size' comes closer"
+            f"{len(wide)} of {len(outcome.kernels)} kernels have 8 bits: target {config.target.name!r} stores them in INT8 "
+            "in any case, or they are small ones at the inputs and outputs, or fewer bits would cost more than "
+            f"latency_budget={config.latency_budget:g} allows"
         )
+    model = TFLiteModel(outcome.tflite)
+    kinds = {model.operator_name(operator) for operator in model.operators}
+    for kind in sorted(kinds.intersection(config.target.missing)):
+        yield f"target {config.target.name!r} has no kernel for {kind}, which the file holds"
 
 
-def _warnings(outcome: Outcome):
+def _warnings(outcome: Outcome, config: QuantizationConfig) -> Iterator[str]:
     yield from outcome.notes
     # Eight bits lose next to nothing by nearest rounding.
     narrow = [kernel for kernel in outcome.kernels if kernel.plan.reason is not None and kernel.weight.bits < 8]
@@ -336,7 +339,7 @@ def _warnings(outcome: Outcome):
         names = ", ".join(kernel.id.label for kernel in narrow if kernel.plan.reason == reason)
         yield f"rounded to the nearest codes, without statistics of inputs: {names}; {reason}"
     batch_size = outcome.float_file.batch_size
-    if batch_size is not None and outcome.model.inputs[0].shape[0] is None:
+    if batch_size not in (None, config.target.batch_size) and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
     uses = sum(len(kernel.uses) for kernel in outcome.kernels)
     for layout in LAYOUTS:
