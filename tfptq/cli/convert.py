@@ -47,7 +47,7 @@ flags.DEFINE_enum(
     "target",
     None,
     list(TARGETS),
-    "kind of device, in place of the one in the config; cpu by default",
+    "kind of device, in place of that of the config; cpu by default",
     flag_values=FLAGS,
 )
 flags.DEFINE_string("config", None, "JSON file with a quantization config, in place of a preset", flag_values=FLAGS)

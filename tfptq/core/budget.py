@@ -87,7 +87,10 @@ class _Table:
     def totals(self, choice: np.ndarray) -> tuple[float, float, float]:
         """Bytes, latency and error of a choice."""
         rows = np.arange(len(choice))
-        return tuple(float(part[rows, choice].sum()) for part in (self.bytes, self.latency, self.error))
+        used_bytes, latency, error = (
+            float(part[rows, choice].sum()) for part in (self.bytes, self.latency, self.error)
+        )
+        return used_bytes, latency, error
 
     def improved(self, choice: np.ndarray, most_bytes: float, most_latency: float) -> np.ndarray:
         """The choice with kernels changed one by one, the largest gain of error first, while the budgets last."""

@@ -76,8 +76,12 @@ def choose_bits(
     sizes = {layer.name: sum(spec.values().size for spec in weight_specs(layer)) for layer in layers}
     rates = _coding_rates(layers, sizes, settings.eps)
     if settings.by_real_bytes:
-        errors = _errors(config, layers, model, rates, batches, seed, advance)
-        bits = _within_budgets(config, layers, pinned, errors)
+        widths = {*settings.bits, 8, *(config.for_layer(name).weight_bits for name in names)}
+        if settings.by == "coding_length":  # at high rates an error falls by a factor of 4 with each bit
+            errors = {(name, width): 4.0 ** (rates[name] - width) for name in names for width in widths}
+        else:
+            errors = _output_errors(layers, widths, model, batches, seed, advance)
+        bits = _within_budgets(config, settings, layers, pinned, errors)
     elif settings.average_bits is None:
         bits = cluster_bits(rates, settings.bits, pinned)
     else:
@@ -103,26 +107,21 @@ def _coding_rates(layers: Iterable[keras.Layer], sizes: Mapping[str, int], eps: 
     return rates
 
 
-def _errors(
-    config: QuantizationConfig,
-    layers: list[keras.Layer],
+def _output_errors(
+    layers: Iterable[keras.Layer],
+    widths: Iterable[int],
     model: keras.Model,
-    rates: Mapping[str, float],
     batches: Batches,
     seed: int,
     advance: Callable[[int], None],
 ) -> dict[tuple[str, int], float]:
-    """(layer, width) -> what the rounding of the layer adds to the error of the network."""
-    settings: MixedPrecision = config.mixed_precision
-    widths = {*settings.bits, 8, *(config.for_layer(layer.name).weight_bits for layer in layers)}
-    if settings.by == "coding_length":  # at high rates an error falls by a factor of 4 with each bit
-        return {(layer.name, bits): 4.0 ** (rates[layer.name] - bits) for layer in layers for bits in widths}
+    """(layer, width) -> what the rounding of the layer adds to the error of the outputs."""
     changes = {
-        (layer.name, bits): [
-            (spec.variable, spec.view.from_view(_rounding_error(spec.values(), bits))) for spec in weight_specs(layer)
+        (layer.name, width): [
+            (spec.variable, spec.view.from_view(_rounding_error(spec.values(), width))) for spec in weight_specs(layer)
         ]
         for layer in layers
-        for bits in widths
+        for width in widths
     }
     return output_errors(model, list(batches), changes, seed=seed, advance=advance)
 
@@ -134,12 +133,12 @@ def _rounding_error(view: np.ndarray, bits: int) -> np.ndarray:
 
 def _within_budgets(
     config: QuantizationConfig,
+    settings: MixedPrecision,
     layers: list[keras.Layer],
     pinned: Mapping[str, int],
     errors: Mapping[tuple[str, int], float],
 ) -> dict[str, int]:
     """The widths of least error within the budgets of bytes and latency."""
-    settings: MixedPrecision = config.mixed_precision
     options = []
     for layer in layers:
         widths = {pinned[layer.name]} if layer.name in pinned else {*settings.bits, 8}
@@ -149,8 +148,8 @@ def _within_budgets(
             stored = [Option(bits, packed_bytes(sizes, bits), 0.0, 0.0) for bits in sorted(widths)]
         options.append([replace(it, error=errors[layer.name, it.bits]) for it in stored])
     whole = sum(max(it.bytes for it in layer_options(layer, config, {8})) for layer in layers)
-    most = settings.ratio * whole if settings.budget_bytes is None else settings.budget_bytes
+    most = settings.budget_bytes if settings.ratio is None else settings.ratio * whole
     bounded = config.target.costs is not None
     most_latency = latency_budget(config, layers) + 1e-9 if bounded else np.inf
-    chosen = choose_options(options, most_bytes=most, most_latency=most_latency)
+    chosen = choose_options(options, most_bytes=np.inf if most is None else most, most_latency=most_latency)
     return {layer.name: pinned.get(layer.name, it.bits) for layer, it in zip(layers, chosen, strict=True)}

@@ -50,7 +50,7 @@ def output_errors(
     variables = list({id(variable): variable for moved in changes.values() for variable, _ in moved}.values())
     place = {id(variable): number for number, variable in enumerate(variables)}
     gradients_of = _gradients(model, [variable.value for variable in variables], _directions(model, samples, seed))
-    found = {name: [] for name in changes}  # name -> for each sample [directions]
+    found: dict[Change, list] = {name: [] for name in changes}  # name -> for each sample [directions]
     for sample in samples:
         gradients = [np.asarray(part) for part in gradients_of(sample)]  # [directions, ...] of each variable
         for name, moved in changes.items():

@@ -69,8 +69,9 @@ def layer_options(layer: keras.Layer, config: QuantizationConfig, widths: Iterab
     own, found = config.for_layer(layer.name), []
     for bits in sorted(widths):
         stored = [_stored(layer, spec, own, bits, costs) for spec in weight_specs(layer)]
-        if all(it is not None for it in stored):
-            found.append(Option(bits, *map(sum, zip(*filter(None, stored), strict=True)), error=0.0))
+        parts = [it for it in stored if it is not None]
+        if len(parts) == len(stored):
+            found.append(Option(bits, sum(size for size, _ in parts), sum(time for _, time in parts), error=0.0))
     return found
 
 

@@ -321,8 +321,8 @@ def _warnings_of_target(outcome: Outcome, config: QuantizationConfig) -> Iterato
     wide = [kernel.id.label for kernel in outcome.kernels if kernel.weight.bits == 8 and kernel.id.layer is not None]
     if min(widths) < 8 and wide and not config.target.narrow_int8 and len(wide) < len(outcome.kernels):
         yield (
-            f"{len(wide)} of {len(outcome.kernels)} kernels have 8 bits: target {config.target.name!r} stores them in INT8 "
-            "in any case, or they are small ones at the inputs and outputs, or fewer bits would cost more than "
+            f"{len(wide)} of {len(outcome.kernels)} kernels have 8 bits: target {config.target.name!r} stores them in "
+            "INT8 in any case, or they are small ones at the inputs and outputs, or fewer bits would cost more than "
             f"latency_budget={config.latency_budget:g} allows"
         )
     model = TFLiteModel(outcome.tflite)
