@@ -57,7 +57,7 @@ class Mover:
             return tensor
         inputs = [tensor, *map(self._constant, (begin, end, [1] * len(shape)))]
         options = schema.StridedSliceOptionsT(beginMask=1, endMask=1)
-        return self._add("STRIDED_SLICE", inputs, np.subtract(end, begin), options)
+        return self._add("STRIDED_SLICE", inputs, np.subtract(end, begin).tolist(), options)
 
     def join(self, tensors: Sequence[int], axis: int) -> int:
         """One behind the other along an axis."""

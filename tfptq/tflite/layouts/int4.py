@@ -20,8 +20,8 @@ class Int4(Int8):
     width = 4
     name = "int4"
     format_name = "Int4"
-    tensor_types = ("INT4",)
-    cost = (
+    tensor_types: tuple[str, ...] = ("INT4",)
+    cost: str | None = (
         "hold INT4 weights: half the bytes of int8, but stock CPU kernels run INT4 convolutions 7 to 20 times slower "
         "than INT8; layout='speed' or 'int8' computes the same at full speed"
     )
