@@ -119,5 +119,5 @@ def _place(request: LayoutRequest) -> tuple[float, float, float]:
 @cache
 def load_costs(name: str) -> Costs:
     """The costs of a target, such as ``"cpu"``: the file of its name in ``cost_tables``."""
-    text = resources.files("tfptq.lowering").joinpath("costs").joinpath(f"{name}.json").read_text(encoding="utf-8")
+    text = (resources.files("tfptq.tflite") / "cost_tables" / f"{name}.json").read_text(encoding="utf-8")
     return Costs(tuple(map(CostTable.from_json, json.loads(text)["tables"].values())))
