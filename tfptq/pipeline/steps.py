@@ -35,7 +35,7 @@ from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grids import Range
-from tfptq.lowering.plan import IntegerPlan, plan_integers
+from tfptq.lowering.plan import Ends, IntegerPlan, plan_integers
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
 from tfptq.prepare.network import FloatNetwork
 from tfptq.simulation.assign import simulated_grids
@@ -208,9 +208,10 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
     bits = job.config.device_activation_bits
     ranges = {**measurements.ranges(job.config.calibration, bits), **(known or {})}
     in_float = job.in_float
-    if job.config.input_type == "float32":
+    ends = Ends(job.config.input_type == "float32", job.config.output_type == "float32")
+    if ends.float_inputs:
         in_float = {**inputs_to_scale_in_float(job.float_file.model, ranges), **in_float}
-    return plan_integers(job.float_file.model, ranges, bits, in_float, measurements.clipped)
+    return plan_integers(job.float_file.model, ranges, bits, in_float, measurements.clipped, ends)
 
 
 def fit(
