@@ -4,6 +4,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfptq.float_file.matching import WeightFinder, find_kernels
 from tfptq.tflite.model import TFLiteModel
 
 
@@ -59,6 +60,12 @@ class FloatModel:
         tensor.shapeSignature = np.asarray([-1, *shape[1:]], np.int32) if shape else None
         self.model.tensors.append(tensor)
         return len(self.model.tensors) - 1
+
+
+def kernels_of(model, weights=None):
+    """The kernels of a model; ``weights`` are the Keras weights to look for, by ``KernelId``."""
+    weights = weights or {}
+    return find_kernels(model, WeightFinder(weights), weights)
 
 
 def convolution(graph, source, kernel, bias=None, name="conv", activation=schema.ActivationFunctionType.NONE):

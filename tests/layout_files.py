@@ -4,17 +4,19 @@ import functools
 
 import keras
 import numpy as np
+from float_files import kernels_of
 from keras import layers
 from stock_runtimes import RESOLVERS, RUNTIMES, run
 
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.blocks import quantize_nearest
-from tfptq.core.weight_scales import fit_scales
 from tfptq.float_file.convert import convert_float
-from tfptq.float_file.matching import bind_weights, replace_kernel
+from tfptq.float_file.matching import replace_kernel
+from tfptq.lowering.choose_layout import LayoutPlan
 from tfptq.lowering.describe import describe
-from tfptq.lowering.emit import emit, plan_integers
-from tfptq.lowering.kernel_plan import KernelPlan
+from tfptq.lowering.emit import emit
+from tfptq.lowering.plan import plan_integers
+from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.tflite.layouts import Computes
 from tfptq.tflite.metadata import attach
 from tfptq.tflite.model import TFLiteModel
@@ -43,18 +45,19 @@ def float_file(kind):
 
 
 def emitted(kind, layout, config):
-    """(file in a layout, float file with the same weights, the kernel plan)."""
+    """(file in a layout, float file with the same weights, the kernel)."""
     model = TFLiteModel(float_file(kind))
-    (binding,) = bind_weights(model, {})
-    weight = binding.view.to_view(model.constant(binding.kernel))
-    weight = quantize_nearest(weight, fit_scales(weight, config), config.weight_bits)
-    kernel = KernelPlan(binding, weight, np.linspace(-1, 1, len(weight.codes), dtype=np.float32), layout)
-    skipped = {} if layout.computes is Computes.INTEGER else {binding.operator: "in float"}
+    (found,) = kernels_of(model)
+    (use,) = found.uses
+    weight = quantize_nearest(found.values, config.scales_of(found.values), config.weight_bits)
+    bias = np.linspace(-1, 1, len(weight.codes), dtype=np.float32)
+    kernel = QuantizedKernel.of(found, KernelPlan(config, LayoutPlan((layout,))), weight, bias)
+    skipped = {} if layout.computes is Computes.INTEGER else {use.operator: "in float"}
     plan = plan_integers(model, dict.fromkeys(model.activations(), (-4.0, 4.0)), skipped=skipped)
     result = emit(float_file(kind), plan, [kernel])
     attach(result.model.root, describe(result, [kernel], config, 0))
-    dequantized = kernel.binding.view.from_view(kernel.weight_in_file.dequantize())
-    replace_kernel(model, model.operators[binding.operator], dequantized, kernel.bias)
+    values, bias = kernel.stored_values(use)
+    replace_kernel(model, model.operators[use.operator], use.view.from_view(values), bias)
     return result.model.to_bytes(), model.to_bytes(), kernel
 
 

@@ -8,7 +8,7 @@ from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
 from tfptq import PerBlock, QuantizationConfig, Rounding
-from tfptq.pipeline import steps as pipeline
+from tfptq.pipeline import activations
 
 PRESETS = ("w8a8_layer", "w8a8_channel", "w8a8_shift")
 BLOCKS = {
@@ -141,7 +141,7 @@ def test_results_far_below_what_their_kernels_add_up(config, noise):
 
 
 def test_layers_whose_results_would_widen_without_end_are_named(monkeypatch):
-    monkeypatch.setattr(pipeline, "MOST_WIDENINGS", 1)
+    monkeypatch.setattr(activations, "MOST_WIDENINGS", 1)
     model, readings = difference_network(0.001)
     with pytest.raises(ValueError, match="too large for 8-bit activations in 'difference': .* skip=True by"):
         tfptq.quantize_keras_model(model, readings, "w8a8_channel", progress=False)

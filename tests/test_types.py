@@ -34,7 +34,6 @@ def complaints(tmp_path_factory):
     return found
 
 
-@pytest.mark.xfail(strict=False, reason="annotations of QuantizationConfig are narrower than what it accepts")
 def test_mistakes_are_found_and_nothing_else(complaints):
     lines = CONSUMER.read_text(encoding="utf-8").splitlines()
     expected = [(number, line.split("  # ")[1]) for number, line in enumerate(lines, 1) if "  # " in line]
@@ -43,7 +42,6 @@ def test_mistakes_are_found_and_nothing_else(complaints):
 
 
 @pytest.mark.parametrize("document", WITH_SNIPPETS)
-@pytest.mark.xfail(strict=False, reason="annotations of QuantizationConfig are narrower than what it accepts")
 def test_documents_are_well_typed(complaints, document):
     assert complaints[f"{Path(document).stem}.py"] == []
 

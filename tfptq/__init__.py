@@ -22,7 +22,7 @@ _CONTENTS = {
         "Rounding",
         "override",
     ),
-    "tfptq.data": ("CalibrationData", "calibration_data"),
+    "tfptq.data.calibration": ("CalibrationData", "calibration_data"),
     "tfptq.data.errors": ("DataError",),
     "tfptq.graph.float_equality": ("FloatEqualityError",),
     "tfptq.export": ("export_simulation",),

@@ -12,7 +12,7 @@ from tfptq.config import (
     Rounding,
     override,
 )
-from tfptq.data import CalibrationData, calibration_data
+from tfptq.data.calibration import CalibrationData, calibration_data
 from tfptq.data.errors import DataError
 from tfptq.export import export_simulation
 from tfptq.graph.float_equality import FloatEqualityError
@@ -21,7 +21,7 @@ from tfptq.quantize import quantize_keras_model
 from tfptq.report import Report
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.inspect import inspect
-from tfptq.tflite.layouts.choose import LayoutError
+from tfptq.tflite.layouts import LayoutError
 from tfptq.tflite.verify import VerificationError, verify
 from tfptq.version import __version__
 

@@ -17,7 +17,7 @@ import numpy as np
 from tfptq.base.progress import Progress
 from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, resolve_config
 from tfptq.core.blocks import QuantizedWeight
-from tfptq.data import calibration_data
+from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
 from tfptq.fit.measure import measure
 from tfptq.fit.order import fit_kernels
@@ -26,9 +26,10 @@ from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers import DefaultQuantizeConfig, QuantizeWrapper, is_weighted, strip, supports, wrappers
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from tfptq.lowering.quantized_kernel import QuantizedKernel
-from tfptq.pipeline import steps as pipeline
+from tfptq.pipeline.activations import plan_activations, with_headroom
+from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.result import QuantizationResult, finish
-from tfptq.pipeline.steps import Activations, Job
+from tfptq.pipeline.steps import convert, quantized_kernels
 from tfptq.prepare.network import FloatNetwork, load_model
 from tfptq.simulation.assign import Fusion, find_fusions, ranges_of_wrappers
 
@@ -89,12 +90,12 @@ def export_simulation(
         stored = read_simulation(simulation, config)
         network = _network(stored, dataset)
     # The float file computes with the codes, so that what is measured is what they make of the samples.
-    job = pipeline.convert(network, stored.config, 0, steps)
+    job = convert(network, stored.config, 0, steps)
     own = _stored_kernels(job, stored)
     fusions = find_fusions(network.model, stored.model, job.float_file, own, job.batch)
     activations = _calibrate(job, stored.model, own, fusions)
     kernels = _with_other_kernels(job, activations, own)
-    activations, kernels = pipeline.with_headroom(job, activations, kernels)
+    activations, kernels = with_headroom(job, activations, kernels)
     notes = _notes(stored, own, kernels)
     compared = replace(job, weights={**job.weights, **stored.float_weights})
     return finish(compared, activations, kernels, simulation, notes)
@@ -253,7 +254,7 @@ def _calibrate(
     with job.steps.step("calibrate", total=job.data.known_samples) as advance:
         measurements = measure(job.float_file, job.data, job.config.calibration, advance)
         known = ranges_of_wrappers(simulation, job.float_file, own, fusions)
-        plan = pipeline.plan_activations(job, measurements, known)
+        plan = plan_activations(job, measurements, known)
     return Activations(measurements, plan, plan.grids, known)
 
 
@@ -261,7 +262,7 @@ def _with_other_kernels(
     job: Job, activations: Activations, own: Mapping[KernelId, QuantizedKernel]
 ) -> tuple[QuantizedKernel, ...]:
     """The kernels that are quantized in the file: those of the wrappers, and those that are no layer's, at 8 bits."""
-    kernels = pipeline.quantized_kernels(job, activations.plan)
+    kernels = quantized_kernels(job, activations.plan)
     others = [(kernel, job.plans[kernel.id]) for kernel in kernels if kernel.id not in own]
     fitted = fit_kernels(others, activations.measurements, activations.plan.grids)
     found = {kernel.id: kernel for kernel in fitted}

@@ -1,6 +1,6 @@
 """The facade: a Keras model and some samples in, a quantized ``.tflite`` out.
 
-``quantize_keras_model`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline.steps``.
+``quantize_keras_model`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
 import numbers
@@ -17,9 +17,10 @@ from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.layers import quantize_annotate_model, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
-from tfptq.pipeline import steps as pipeline
+from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
+from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.result import QuantizationResult, finish
-from tfptq.pipeline.steps import Activations, Job
+from tfptq.pipeline.steps import convert, fit
 from tfptq.prepare.network import FloatNetwork, prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
 
@@ -73,11 +74,11 @@ def quantize_keras_model(
     steps = Progress(progress)
     network = prepare(model, dataset, config, seed, steps)
     simulation = simulate(network)
-    job = pipeline.convert(network, config, seed, steps)
-    activations = pipeline.calibrate(job)
-    kernels = pipeline.fit(job, activations, checkpoint_dir, max_memory)
-    activations = pipeline.calibrate_again(job, activations, kernels)
-    activations, kernels = pipeline.with_headroom(job, activations, kernels)
+    job = convert(network, config, seed, steps)
+    activations = calibrate(job)
+    kernels = fit(job, activations, checkpoint_dir, max_memory)
+    activations = calibrate_again(job, activations, kernels)
+    activations, kernels = with_headroom(job, activations, kernels)
     notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
     return finish(job, activations, kernels, simulation, notes)
 

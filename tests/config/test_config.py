@@ -1,3 +1,6 @@
+import ast
+import dataclasses
+import inspect
 import json
 
 import numpy as np
@@ -47,6 +50,12 @@ def test_json_round_trip_of_everything():
     )
     assert QuantizationConfig.from_json(config.to_json()) == config
     assert QuantizationConfig.from_json(config.to_json(indent=None)) == config
+
+
+def test_type_checkers_see_all_fields():
+    tree = ast.parse(inspect.getsource(QuantizationConfig))
+    (init,) = (node for node in ast.walk(tree) if getattr(node, "name", None) == "__init__")
+    assert [item.arg for item in init.args.args[1:]] == [field.name for field in dataclasses.fields(QuantizationConfig)]
 
 
 def test_json_may_leave_fields_out():

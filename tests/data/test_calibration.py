@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfptq.data import calibration_data
+from tfptq.data.calibration import calibration_data
 from tfptq.data.checks import InputSpec, input_specs
 from tfptq.data.errors import DataError
 

@@ -9,7 +9,6 @@ from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
 from tfptq import PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
-from tfptq.fit.order import bindings_by_key
 from tfptq.layers import wrappers
 
 SAMPLES = 64
@@ -94,19 +93,19 @@ def test_a_killed_run_goes_on_with_the_same_bytes(model, images, tmp_path, monke
     expected = quantize(model, images, config).tflite
     import tfptq.fit.order
 
-    fit_on_prefix, done = tfptq.fit.order.fit_on_prefix, []
+    fit_from_statistics, done = tfptq.fit.order.fit_from_statistics, []
 
     def killed(*arguments):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(1)
-        return fit_on_prefix(*arguments)
+        return fit_from_statistics(*arguments)
 
-    monkeypatch.setattr(tfptq.fit.order, "fit_on_prefix", killed)
+    monkeypatch.setattr(tfptq.fit.order, "fit_from_statistics", killed)
     with pytest.raises(KeyboardInterrupt):
         quantize(model, images, config, checkpoint_dir=tmp_path)
     monkeypatch.setattr(
-        tfptq.fit.order, "fit_on_prefix", lambda *arguments: done.append(1) or fit_on_prefix(*arguments)
+        tfptq.fit.order, "fit_from_statistics", lambda *arguments: done.append(1) or fit_from_statistics(*arguments)
     )
     finished = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
     assert quantize(model, images, config, checkpoint_dir=tmp_path).tflite == expected
@@ -158,10 +157,6 @@ def test_weights_without_statistics_are_told(model, images, monkeypatch, bits):
 def test_memory_for_activations_does_not_change_the_file(model, images):
     config = _config(Rounding("coordinate"))
     assert quantize(model, images, config, max_memory=0).tflite == quantize(model, images, config).tflite
-
-
-def test_uses_of_a_kernel_are_grouped():
-    assert bindings_by_key(()) == {}
 
 
 @pytest.mark.parametrize("types", [("float32", "float32"), ("int16", "int16")])

@@ -8,19 +8,13 @@ from keras import layers
 from tfptq.config import Calibration
 from tfptq.fit.measure import HEADROOM, measure
 from tfptq.float_file.build import make_float_file
-from tfptq.layers import weight_specs
+from tfptq.pipeline.steps import kernel_views
 
 CALIBRATION = Calibration("min_max")
 
 
 def float_file_of(model):
-    weights = {
-        (layer.name, spec.name): spec.view.to_view(np.asarray(spec.variable))
-        for layer in model.layers
-        if layer.weights
-        for spec in weight_specs(layer)
-    }
-    return make_float_file(model, weights)
+    return make_float_file(model, kernel_views(model))
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +49,10 @@ def test_ranges_are_those_of_keras(network, float_file, values):
     assert set(ranges) == set(float_file.model.activations())
     probe = keras.Model(network.input, {layer.name: layer.output for layer in network.layers[1:]})
     expected = probe(values)
-    for binding in float_file.bindings:
-        outputs = np.asarray(expected[binding.key[0]])
-        np.testing.assert_allclose(ranges[binding.output], (outputs.min(), outputs.max()), rtol=1e-4, atol=1e-5)
+    for kernel in float_file.kernels:
+        outputs = np.asarray(expected[kernel.id.layer])
+        (use,) = kernel.uses
+        np.testing.assert_allclose(ranges[use.output], (outputs.min(), outputs.max()), rtol=1e-4, atol=1e-5)
 
 
 def test_batches_make_no_difference(float_file, values):
@@ -73,12 +68,11 @@ def test_mean_inputs_give_the_mean_outputs(network, float_file, values):
     means = measure(float_file, batches(values, 4), CALIBRATION).input_means
     probe = keras.Model(network.input, {layer.name: layer.output for layer in network.layers[1:]})
     expected = probe(values)
-    for binding in float_file.bindings:
-        weight = float_file.kernel(binding).astype(np.float64)
-        mean = np.broadcast_to(means[binding.operator], weight.shape)
-        found = (weight * mean).sum(axis=(1, 2))
-        outputs = np.asarray(expected[binding.key[0]], np.float64)
-        np.testing.assert_allclose(found, outputs.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4, err_msg=binding.key[0])
+    for kernel in float_file.kernels:
+        mean = np.broadcast_to(means[kernel.uses[0].operator], kernel.shape)
+        found = (kernel.values.astype(np.float64) * mean).sum(axis=(1, 2))
+        outputs = np.asarray(expected[kernel.id.layer], np.float64).mean(axis=(0, 1, 2))
+        np.testing.assert_allclose(found, outputs, rtol=1e-4, atol=1e-4, err_msg=kernel.id.label)
 
 
 def test_inputs_of_any_size():
@@ -88,7 +82,7 @@ def test_inputs_of_any_size():
     sizes = [(3, 4, 4, 2), (2, 6, 5, 2)]
     found = measure(float_file, [{"x": rng.normal(size=size).astype(np.float32)} for size in sizes], CALIBRATION)
     assert found.samples == 5
-    assert np.isfinite(found.input_means[float_file.bindings[0].operator]).all()
+    assert np.isfinite(found.input_means[float_file.kernel("conv").uses[0].operator]).all()
 
 
 def test_progress_counts_samples(float_file, values):

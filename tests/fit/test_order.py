@@ -1,4 +1,6 @@
-"""Fitting weights from their values and mean inputs; fitting on statistics is tested with the prefix."""
+"""Fitting kernels from their values and mean inputs; fitting on statistics is tested with sequential calibration."""
+
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -9,31 +11,43 @@ from stock_runtimes import run_decoded, signal_to_noise
 import tfptq
 from tfptq.config import Calibration, PerChannel, PerTensor, QuantizationConfig, Rounding
 from tfptq.core.affine import weight_code_limit
-from tfptq.fit.kernel import UNMATCHED_CONFIG, FittingTask, needs_statistics
-from tfptq.fit.measure import measure
-from tfptq.fit.order import bindings_by_key, fit_weights, with_room_for_biases
+from tfptq.fit.kernel import FEW_POSITIONS, asks_for_statistics
+from tfptq.fit.measure import Measurements, measure
+from tfptq.fit.order import LARGEST_STEP, fit_kernels, plan_fit, ranges_for_kernels, with_bias_headroom
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import make_float_file
-from tfptq.float_file.matching import is_keras_weight
-from tfptq.layers import weight_specs
-from tfptq.lowering.plan import plan_integers
+from tfptq.float_file.float_file import FloatFile
+from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
+from tfptq.lowering.plan import IntegerPlan, plan_integers
+from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan
+from tfptq.pipeline.steps import kernel_views, plan_kernels
 
 CALIBRATION = Calibration("min_max")
 CONFIG = QuantizationConfig(PerChannel())
 
 
-def task_of(model, data, config, known=None):
-    """A fitting task and all bindings; ``known`` limits the Keras weights that can be matched."""
-    weights = {
-        (layer.name, spec.name): spec.view.to_view(np.asarray(spec.variable))
-        for layer in model.layers
-        if layer.weights and (known is None or layer.name in known)
-        for spec in weight_specs(layer)
-    }
+class Task(NamedTuple):
+    """What fitting reads."""
+
+    float_file: FloatFile
+    measurements: Measurements
+    plan: IntegerPlan
+
+
+def task_of(model, data, known=None):
+    """Measurements and grids of a model; ``known`` limits the Keras weights that can be found."""
+    weights = {id: view for id, view in kernel_views(model).items() if known is None or id.layer in known}
     float_file = make_float_file(model, weights)
     measurements = measure(float_file, [{"x": data}], CALIBRATION)
-    plan = plan_integers(float_file.model, measurements.ranges(CALIBRATION, 8))
-    return FittingTask(float_file, weights, measurements, plan.grids, lambda key: config, 0), float_file.bindings
+    return Task(float_file, measurements, plan_integers(float_file.model, measurements.ranges(CALIBRATION, 8)))
+
+
+def fit(task, config, sequential=None, **arguments):
+    """Kernel id -> the kernel with its codes."""
+    plans = plan_kernels(task.float_file, config)
+    kernels = [(kernel, plan_fit(kernel, plans[kernel.id], sequential)) for kernel in task.float_file.kernels]
+    fitted = fit_kernels(kernels, task.measurements, task.plan.grids, sequential, **arguments)
+    return {kernel.id: kernel for kernel in fitted}
 
 
 @pytest.fixture(scope="module")
@@ -52,42 +66,36 @@ def model():
     )
 
 
-def test_uses_are_grouped_by_weight(model, data):
-    _, bindings = task_of(model, data, CONFIG)
-    grouped = bindings_by_key(bindings)
-    assert {key: len(bindings) for key, bindings in grouped.items()} == {("shared", "kernel"): 2, ("head", "kernel"): 1}
-
-
 def test_every_weight_is_fitted_once_by_its_layers_config(model, data):
-    task, bindings = task_of(model, data, CONFIG.replace(weight_bits=4))
-    done = []
-    fitted = fit_weights(task, bindings, advance=done.append)
+    task, done = task_of(model, data), []
+    fitted = fit(task, CONFIG.replace(weight_bits=4), advance=done.append)
     assert done == [1, 1]
     assert {item.weight.bits for item in fitted.values()} == {4}
-    assert len(fitted["shared", "kernel"].bindings) == 2
-    for key, item in fitted.items():
-        np.testing.assert_allclose(item.weight.dequantize(), task.weights[key], atol=item.weight.scales.values().max())
+    assert {id: len(item.uses) for id, item in fitted.items()} == {("shared", "kernel"): 2, ("head", "kernel"): 1}
+    for id, view in kernel_views(model).items():
+        weight = fitted[id].weight
+        np.testing.assert_allclose(weight.dequantize(), view, atol=weight.scales.values().max())
 
 
 def test_kernels_of_nobody_are_quantized_per_channel(model, data):
-    task, bindings = task_of(model, data, CONFIG.replace(weight_bits=4), known=["head"])
-    fitted = fit_weights(task, bindings)
-    strangers = [item for key, item in fitted.items() if not is_keras_weight(key)]
-    assert len(strangers) == 1  # both uses read one constant
-    assert strangers[0].weight.bits == UNMATCHED_CONFIG.weight_bits == 8
-    assert strangers[0].weight.scales.count == 3
+    fitted = fit(task_of(model, data, known=["head"]), CONFIG.replace(weight_bits=4))
+    (stranger,) = (item for id, item in fitted.items() if id.layer is None)  # both uses read one constant
+    assert len(stranger.uses) == 2
+    assert stranger.weight.bits == CONVERTER_KERNEL_CONFIG.weight_bits == 8
+    assert stranger.weight.scales.count == 3
 
 
 def test_bias_correction_keeps_the_mean_output(model, data):
     """With one use, W E[x] does not move: what rounding adds to it, the bias takes away."""
-    task, bindings = task_of(model, data, QuantizationConfig(PerTensor(), weight_bits=3))
-    item = fit_weights(task, bindings)["head", "kernel"]
-    view, mean = task.weights["head", "kernel"], task.measurements.input_means[item.bindings[0].operator]
-    moved = ((item.weight.dequantize() - view) * mean).sum(axis=(1, 2))
+    task = task_of(model, data)
+    item = fit(task, QuantizationConfig(PerTensor(), weight_bits=3))["head", "kernel"]
+    (use,) = item.uses
+    mean = task.measurements.input_means[use.operator]
+    moved = ((item.weight.dequantize() - kernel_views(model)["head", "kernel"]) * mean).sum(axis=(1, 2))
     np.testing.assert_allclose(item.bias_shift, -moved, rtol=1e-5, atol=1e-7)
     assert np.abs(moved).max() > 1e-3
-    (binding,) = item.bindings
-    np.testing.assert_allclose(item.bias_of(task.float_file, binding), task.float_file.bias(binding) - moved, rtol=1e-5)
+    _, bias = item.float_values(use)
+    np.testing.assert_allclose(bias, np.asarray(model.get_layer("head").bias) - moved, rtol=1e-5)
 
 
 def test_a_shared_bias_heeds_the_use_with_small_inputs(data):
@@ -109,8 +117,8 @@ def test_a_shared_bias_heeds_the_use_with_small_inputs(data):
 
 
 def test_no_bias_correction_when_not_asked(model, data):
-    task, bindings = task_of(model, data, CONFIG.replace(bias_correction=False))
-    assert not any(item.bias_shift.any() for item in fit_weights(task, bindings).values())
+    fitted = fit(task_of(model, data), CONFIG.replace(bias_correction=False))
+    assert not any(item.bias_shift.any() for item in fitted.values())
 
 
 @pytest.mark.parametrize("config", [CONFIG, QuantizationConfig(PerTensor()), QuantizationConfig(scaler="shift")])
@@ -118,22 +126,44 @@ def test_scales_leave_room_for_large_biases(data, config):
     inputs = keras.Input((6, 6, 3), name="x")
     model = keras.Model(inputs, layers.Conv2D(3, 1, name="conv")(inputs))
     model.get_layer("conv").set_weights([np.full((1, 1, 3, 3), 1e-8), np.asarray([1e4, -1e4, 0.0])])
-    task, bindings = task_of(model, data, config)
-    item = with_room_for_biases(task, fit_weights(task, bindings), task.grids)["conv", "kernel"]
-    scales = item.weight.scale_per_weight[:, 0, 0] * task.grids[bindings[0].input].scale
-    assert (np.abs(item.bias_of(task.float_file, bindings[0])) / scales <= 2**30).all()
+    task = task_of(model, data)
+    item = with_bias_headroom(fit(task, config)["conv", "kernel"], task.plan.grids)
+    (use,) = item.uses
+    scales = item.weight.scale_per_weight[:, 0, 0] * task.plan.grids[use.input].scale
+    _, bias = item.stored_values(use)
+    assert (np.abs(bias) / scales <= 2**30).all()
+    assert with_bias_headroom(item, task.plan.grids) is item  # room enough
+
+
+def test_results_get_ranges_as_wide_as_a_step_of_their_products_asks_for(data):
+    """A result of almost nothing, as the difference of large numbers: runtimes refuse its scale."""
+    inputs = keras.Input((6, 6, 3), name="x")
+    model = keras.Model(inputs, layers.Conv2D(3, 1, name="conv")(inputs))
+    task = task_of(model, data)
+    item = fit(task, CONFIG)["conv", "kernel"]
+    (use,) = item.uses
+    assert ranges_for_kernels([item], task.plan) == {}
+    ranges = {**task.measurements.ranges(CALIBRATION, 8), use.output: (-1e-6, 1e-6)}
+    plan = plan_integers(task.float_file.model, ranges)
+    wider = ranges_for_kernels([item], plan)
+    assert set(wider) == {use.output}
+    settled = plan_integers(task.float_file.model, {**ranges, **wider})
+    step = float(item.weight.scales.values().max()) * settled.grids[use.input].scale
+    assert step / settled.grids[use.output].scale == pytest.approx(LARGEST_STEP, rel=0.01)
 
 
 def test_row_factors_reach_kernel_and_bias(data):
     inputs = keras.Input((6, 6, 3), name="x")
     factors = np.asarray([2.0, -0.5, 1.0], np.float32)
     model = keras.Model(inputs, layers.Conv2D(3, 1, name="conv", bias_initializer="normal")(inputs) * factors)
-    task, bindings = task_of(model, data, CONFIG)
-    item = fit_weights(task, bindings)["conv", "kernel"]
-    (binding,) = bindings
-    np.testing.assert_allclose(item.kernel_of(binding), task.float_file.kernel(binding), atol=0.02)
-    expected = task.float_file.bias(binding) + factors * item.bias_shift
-    np.testing.assert_allclose(item.bias_of(task.float_file, binding), expected, rtol=1e-6)
+    task = task_of(model, data)
+    item = fit(task, CONFIG)["conv", "kernel"]
+    (use,) = item.uses
+    values, bias = item.stored_values(use)
+    np.testing.assert_allclose(values, use.view.to_view(task.float_file.model.constant(use.tensor)), atol=0.02)
+    assert item.bias_shift.any()
+    np.testing.assert_allclose(bias, use.bias + factors * item.bias_shift, rtol=1e-6)
+    np.testing.assert_allclose(item.float_values(use)[0], values, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
@@ -145,12 +175,14 @@ def test_codes_whose_sign_will_flip_have_a_mirror_image(data, bits, rounding):
     kernel = np.full((3, 3, 3, 3), 0.1, np.float32)
     kernel[0, 0, 0] = -1.0  # the scale by weight error is then that of the lowest code
     model.get_layer("conv").set_weights([kernel])
-    task, bindings = task_of(model, data, CONFIG.replace(weight_bits=bits, weight_scale="mse", rounding=rounding))
-    prefix = SequentialCalibration(task.float_file, [{"x": data}], len(data), 1 << 20)
-    item = fit_weights(task, bindings, prefix)["conv", "kernel"]
+    task = task_of(model, data)
+    sequential = SequentialCalibration(task.float_file, [{"x": data}], len(data), 1 << 20)
+    config = CONFIG.replace(weight_bits=bits, weight_scale="mse", rounding=rounding)
+    item = fit(task, config, sequential)["conv", "kernel"]
+    assert item.plan.rounding == rounding.method and item.plan.from_statistics == (rounding.method != "nearest")
     assert item.weight.codes.min() == -weight_code_limit(bits)  # as low as it may
-    flipped = item.weight.times_rows(item.bindings[0].row_factors)
-    assert flipped.codes.max() <= weight_code_limit(bits)
+    flipped = item.in_file(item.uses[0])
+    assert flipped.codes.max() == weight_code_limit(bits)
 
 
 @pytest.mark.parametrize(
@@ -164,5 +196,31 @@ def test_codes_whose_sign_will_flip_have_a_mirror_image(data, bits, rounding):
         ({"rounding": Rounding("coordinate", most_inputs=71)}, False),
     ],
 )
-def test_which_configs_need_statistics(changes, expected):
-    assert needs_statistics(CONFIG.replace(**changes), (4, 8, 9)) == expected
+def test_which_configs_ask_for_statistics(changes, expected):
+    assert asks_for_statistics(CONFIG.replace(**changes), (4, 8, 9)) == expected
+
+
+class TooLittle:
+    """Sequential calibration whose statistics cannot be had; records how many positions were wanted."""
+
+    def __init__(self):
+        self.fewest = []
+
+    def obstacle(self, kernel, fewest_positions):
+        self.fewest.append(fewest_positions)
+        return "for a reason"
+
+
+def test_the_plan_says_why_a_kernel_has_no_statistics(model, data):
+    kernel, learned = (
+        task_of(model, data).float_file.kernel("head"),
+        KernelPlan(CONFIG.replace(rounding=Rounding("coordinate")), CONVERTER_KERNEL_LAYOUTS),
+    )
+    sequential = TooLittle()
+    plan = plan_fit(kernel, learned, sequential)
+    assert (plan.rounding, plan.from_statistics, plan.reason) == ("nearest", False, "for a reason")
+    part = KernelPlan(learned.config.replace(statistics_samples=4), CONVERTER_KERNEL_LAYOUTS)
+    plan_fit(kernel, part, sequential)
+    assert sequential.fewest == [0, FEW_POSITIONS]
+    plain = KernelPlan(CONFIG, CONVERTER_KERNEL_LAYOUTS)
+    assert plan_fit(kernel, plain, sequential) is plain and plan_fit(kernel, learned, None) is learned

@@ -6,12 +6,13 @@ import pytest
 from keras import layers
 
 from tfptq.core.affine import activation_grid
+from tfptq.core.blocks import QuantizedWeight, float_scales
 from tfptq.fit.activation_rounding import simulate_activations
-from tfptq.fit.order import bindings_by_key
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.convert import convert_float
-from tfptq.layers import weight_specs
+from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
+from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
 from tfptq.pipeline.steps import kernel_views
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
@@ -31,15 +32,7 @@ def float_file():
     down = layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", name="down")(joined)
     outputs = layers.Dense(4, name="logits")(layers.GlobalAveragePooling2D()(down))
     model = keras.Model(inputs, outputs)
-    weights = {
-        (layer.name, "kernel"): _view(layer) for layer in model.layers if hasattr(layer, "kernel") and layer.weights
-    }
-    return make_float_file(model, weights)
-
-
-def _view(layer):
-    (spec,) = weight_specs(layer)
-    return spec.view.to_view(np.asarray(spec.variable))
+    return make_float_file(model, kernel_views(model))
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +62,10 @@ def test_constants_without_values_stay_in_a_segment():
     assert [part.name(index) for index in part.subgraph.inputs] == [model.name(model.subgraph.inputs[0])]
 
 
-def test_all_kernels_are_bound(float_file):
-    assert [binding.key[0] for binding in float_file.bindings] == ["stem", "depthwise", "project", "down", "logits"]
+def test_all_kernels_are_found(float_file):
+    found = [kernel.id.layer for kernel in float_file.kernels]
+    assert found == ["stem", "depthwise", "project", "down", "logits"]
+    assert all(len(kernel.uses) == 1 for kernel in float_file.kernels)
 
 
 def test_unfusing_keeps_the_function(float_file, batches):
@@ -108,20 +103,20 @@ def test_segments_in_a_row_are_the_model(float_file, batches):
 
 def test_float_weights_explain_the_outputs_exactly(float_file, batches):
     prefix = SequentialCalibration(float_file, batches, 12, 1 << 20)
-    for binding in float_file.bindings:
-        statistics = prefix.statistics([binding]).centred()
-        kernel = float_file.kernel(binding)
-        assert statistics.output_snr(kernel) > 50.0
-        np.testing.assert_allclose(statistics.best_bias(kernel), _bias(float_file, binding), atol=2e-4)
+    for kernel in float_file.kernels:
+        statistics = prefix.statistics(kernel).centred()
+        assert statistics.output_snr(kernel.values) > 50.0
+        np.testing.assert_allclose(statistics.best_bias(kernel.values), kernel.uses[0].kernel_bias, atol=2e-4)
 
 
 @pytest.mark.parametrize("max_memory", [0, 20_000, 1 << 30])
 def test_memory_does_not_change_the_statistics(float_file, batches, max_memory):
     reference = _coarse_walk(float_file, batches, 1 << 30)
     found = _coarse_walk(float_file, batches, max_memory)
-    for one, other in zip(reference, found, strict=True):
-        np.testing.assert_allclose(one.gram, other.gram, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(one.cross, other.cross, rtol=1e-4, atol=1e-4)
+    assert found.keys() == reference.keys()
+    for name, one in reference.items():
+        np.testing.assert_allclose(one.gram, found[name].gram, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(one.cross, found[name].cross, rtol=1e-4, atol=1e-4)
 
 
 class _Shuffled:
@@ -139,17 +134,16 @@ class _Shuffled:
 @pytest.mark.parametrize("max_memory", [0, 20_000, 1 << 30])
 def test_inputs_and_outputs_are_of_the_same_samples(float_file, batches, max_memory):
     prefix = SequentialCalibration(float_file, _Shuffled(batches), 12, max_memory)
-    for binding in float_file.bindings:
-        assert prefix.statistics([binding]).centred().output_snr(float_file.kernel(binding)) > 50.0
+    for kernel in float_file.kernels:
+        assert prefix.statistics(kernel).centred().output_snr(kernel.values) > 50.0
 
 
 def test_later_kernels_see_the_error_of_earlier_ones(float_file, batches):
     clean = SequentialCalibration(float_file, batches, 12, 1 << 20)
-    for binding in float_file.bindings:
-        last = clean.statistics([binding]).centred()
-    coarse = _coarse_walk(float_file, batches, 1 << 20)[-1].centred()
-    kernel = float_file.kernel(float_file.bindings[-1])
-    assert coarse.output_snr(kernel) < last.output_snr(kernel) - 10.0
+    for kernel in float_file.kernels:
+        last = clean.statistics(kernel).centred()
+    coarse = _coarse_walk(float_file, batches, 1 << 20)["logits"].centred()
+    assert coarse.output_snr(kernel.values) < last.output_snr(kernel.values) - 10.0
 
 
 def test_a_result_of_one_position_added_to_a_feature_map_keeps_its_own_target():
@@ -157,12 +151,11 @@ def test_a_result_of_one_position_added_to_a_feature_map_keeps_its_own_target():
     features = layers.Conv2D(4, 3, name="features")(inputs)
     context = layers.Conv2D(4, 1, name="context")(layers.GlobalAveragePooling2D(keepdims=True)(features))
     model = keras.Model(inputs, layers.Conv2D(2, 1, name="last")(layers.Add()([features, context])))
-    names = ("features", "context", "last")
-    float_file = make_float_file(model, {(name, "kernel"): _view(model.get_layer(name)) for name in names})
+    float_file = make_float_file(model, kernel_views(model))
     images = [{"image": np.random.default_rng(1).normal(size=(4, 6, 6, 3)).astype(np.float32)}]
     prefix = SequentialCalibration(float_file, images, 4, 1 << 20)
-    for binding in float_file.bindings:
-        assert prefix.statistics([binding]).centred().output_snr(float_file.kernel(binding)) > 50.0
+    for kernel in float_file.kernels:
+        assert prefix.statistics(kernel).centred().output_snr(kernel.values) > 50.0
 
 
 def test_a_kernel_whose_result_is_read_twice_keeps_its_own_target():
@@ -173,14 +166,12 @@ def test_a_kernel_whose_result_is_read_twice_keeps_its_own_target():
     branch = layers.Conv2D(4, 1, name="project")(stem)
     outputs = layers.Concatenate()([layers.Add()([stem, branch]), layers.ReLU()(branch)])
     model = keras.Model(inputs, outputs)
-    float_file = make_float_file(
-        model, {(name, "kernel"): _view(model.get_layer(name)) for name in ("stem", "project")}
-    )
+    float_file = make_float_file(model, kernel_views(model))
     images = [{"image": np.random.default_rng(1).normal(size=(4, 6, 6, 3)).astype(np.float32)}]
     plain, coarse = (SequentialCalibration(float_file, images, 4, 1 << 20) for _ in range(2))
-    stem, project = float_file.bindings
-    coarse.replace(stem, 0.5 * float_file.kernel(stem), _bias(float_file, stem))
-    np.testing.assert_allclose(coarse.statistics([project]).sum_z, plain.statistics([project]).sum_z, rtol=1e-5)
+    stem, project = float_file.kernels
+    coarse.replace(_halved(stem))
+    np.testing.assert_allclose(coarse.statistics(project).sum_z, plain.statistics(project).sum_z, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -196,22 +187,21 @@ def test_a_kernel_before_a_sum_is_asked_for_what_the_shortcut_lacks(float_file, 
     # With fine grids, so that what the test finds is not their rounding.
     fine = {index: activation_grid(*grid.real_range, 16) for index, grid in grids.items()}
     prefix = SequentialCalibration(float_file, batches, 12, max_memory, fine if rounded else None)
-    stem, depthwise, project = float_file.bindings[:3]
-    kernel = float_file.kernel(stem)
-    prefix.replace(stem, 0.5 * kernel, _bias(float_file, stem))
-    found = prefix.statistics([project]).centred()
+    stem, depthwise, project = float_file.kernels[:3]
+    prefix.replace(_halved(stem))
+    found = prefix.statistics(project).centred()
     (joined,) = (op.outputs[0] for op in float_file.model.operators if float_file.model.operator_name(op) == "ADD")
     named = [_named(float_file, batch) for batch in batches]
     wanted = np.concatenate([_run(float_file.data, [joined], batch)[joined] for batch in named])
-    halved = prefix._quantized.to_bytes()
-    there = np.concatenate([_run(halved, [depthwise.input], batch)[depthwise.input] for batch in named])
+    halved, shortcut = prefix._quantized.to_bytes(), depthwise.uses[0].input
+    there = np.concatenate([_run(halved, [shortcut], batch)[shortcut] for batch in named])
     assert np.abs(wanted - there).mean() > 0.1
     np.testing.assert_allclose(found.mean_z[0], (wanted - there).mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("bits", [4, 5, 8])
 def test_rounded_activations_lie_on_their_grids(float_file, batches, bits):
-    tensor = float_file.bindings[1].input  # what the stem writes
+    tensor = float_file.kernel("depthwise").uses[0].input  # what the stem writes
     values = _run(float_file.data, [tensor], _named(float_file, batches[0]))[tensor]
     grid = activation_grid(float(values.min()), 0.7 * float(values.max()), bits)
     model = TFLiteModel(float_file.data)
@@ -237,26 +227,33 @@ def test_a_copy_that_stays_float_has_the_same_places(float_file, batches, grids)
 def test_the_prefix_sees_rounded_activations(float_file, batches, grids, max_memory):
     prefix = SequentialCalibration(float_file, batches, 12, max_memory, grids)
     plain = SequentialCalibration(float_file, batches, 12, max_memory)
-    for binding in float_file.bindings:
-        rounded, exact = (each.statistics([binding]) for each in (prefix, plain))
-        if binding is not float_file.bindings[2]:  # that one makes good what rounding did to the shortcut
+    for kernel in float_file.kernels:
+        rounded, exact = (each.statistics(kernel) for each in (prefix, plain))
+        if kernel.id.layer != "project":  # that one makes good what rounding did to the shortcut
             np.testing.assert_allclose(rounded.sum_z, exact.sum_z, rtol=1e-5, atol=1e-3)  # targets stay those of float
-        assert rounded.centred().output_snr(float_file.kernel(binding)) < 35.0
+        assert rounded.centred().output_snr(kernel.values) < 35.0
 
 
-def _bias(float_file, binding):
-    bias = float_file.bias(binding)
-    return np.zeros(len(float_file.kernel(binding)), np.float32) if bias is None else bias
+def _quantized(kernel, codes, step):
+    """A kernel with codes ``[O, I, T]`` of one scale for all, and its bias as it was."""
+    weight = QuantizedWeight(codes, float_scales(np.full((1, 1), step), kernel.shape[:2]), 8)
+    shift = np.zeros(len(codes), np.float32)
+    return QuantizedKernel.of(kernel, KernelPlan(CONVERTER_KERNEL_CONFIG, CONVERTER_KERNEL_LAYOUTS), weight, shift)
+
+
+def _halved(kernel):
+    """A kernel with half its values, to 7 bits."""
+    step = np.abs(kernel.values).max() / 126
+    return _quantized(kernel, np.rint(0.5 * kernel.values / step).astype(np.int8), step)
 
 
 def _coarse_walk(float_file, batches, max_memory):
-    """Statistics of all kernels while each is rounded to few levels."""
-    prefix, walked = SequentialCalibration(float_file, batches, 12, max_memory), []
-    for binding in float_file.bindings:
-        walked.append(prefix.statistics([binding]))
-        kernel = float_file.kernel(binding)
-        step = np.abs(kernel).max() / 3
-        prefix.replace(binding, np.rint(kernel / step) * step, _bias(float_file, binding))
+    """Layer -> statistics of its kernel, summed over all uses, while each kernel is rounded to few levels."""
+    prefix, walked = SequentialCalibration(float_file, batches, 12, max_memory), {}
+    for kernel in float_file.kernels:
+        walked[kernel.id.layer] = prefix.statistics(kernel, [1.0] * len(kernel.uses))
+        step = np.abs(kernel.values).max() / 3
+        prefix.replace(_quantized(kernel, np.rint(kernel.values / step).astype(np.int8), step))
     return walked
 
 
@@ -268,9 +265,9 @@ def test_sizes_that_the_model_leaves_open_are_counted():
     images = np.zeros((6, 10, 20, 3), np.float32)
     prefix = SequentialCalibration(float_file, [{"x": images}], 6, 1 << 20)
     assert prefix._stored_bytes(0) == 2 * images.nbytes
-    second = float_file.bindings[1]
-    assert prefix.obstacle([second], 300) is None  # 1,200 positions of 4 inputs
-    assert prefix.obstacle([second], 301) == "the samples have 1200 positions for its 4 inputs"
+    second = float_file.kernels[1]
+    assert prefix.obstacle(second, 300) is None  # 1,200 positions of 4 inputs
+    assert prefix.obstacle(second, 301) == "the samples have 1200 positions for its 4 inputs"
 
 
 def test_statistics_that_would_be_too_large(monkeypatch):
@@ -278,9 +275,10 @@ def test_statistics_that_would_be_too_large(monkeypatch):
     model = keras.Model(inputs, layers.Dense(2)(inputs))
     float_file = make_float_file(model, kernel_views(model))
     prefix = SequentialCalibration(float_file, [{"x": np.zeros((8, 64), np.float32)}], 8, 1 << 20)
-    assert prefix.obstacle(float_file.bindings, 0) is None
+    (kernel,) = float_file.kernels
+    assert prefix.obstacle(kernel, 0) is None
     monkeypatch.setattr("tfptq.fit.sequential.LARGEST_STATISTICS", 100_000)
-    assert "64 inputs would take" in prefix.obstacle(float_file.bindings, 0)
+    assert "64 inputs would take" in prefix.obstacle(kernel, 0)
 
 
 def test_a_kernel_may_read_the_shortcut_that_it_is_added_to():
@@ -291,8 +289,8 @@ def test_a_kernel_may_read_the_shortcut_that_it_is_added_to():
     float_file = make_float_file(model, kernel_views(model))
     images = np.random.default_rng(0).normal(size=(4, 6, 6, 4)).astype(np.float32)
     prefix = SequentialCalibration(float_file, [{"x": images}], 4, 1 << 20)
-    branch = float_file.bindings[1]
-    assert prefix.statistics([branch]).centred().output_snr(float_file.kernel(branch)) > 50
+    branch = float_file.kernels[1]
+    assert prefix.statistics(branch).centred().output_snr(branch.values) > 50
 
 
 def _two_towers():
@@ -305,25 +303,13 @@ def _two_towers():
     return keras.Model(inputs, layers.Add()([first, last(layers.Add()([last(first), second]))]))
 
 
-def _walk_over_uses(float_file, batches, max_memory):
-    """As ``_coarse_walk``, with the sums over all uses of each kernel and their weights."""
-    prefix, walked = SequentialCalibration(float_file, batches, 12, max_memory), {}
-    for key, bindings in bindings_by_key(float_file.bindings).items():
-        walked[key[0]] = prefix.statistics(bindings, [1.0] * len(bindings))
-        kernel = float_file.kernel(bindings[0])
-        step = np.abs(kernel).max() / 3
-        for binding in bindings:
-            prefix.replace(binding, np.rint(kernel / step) * step, _bias(float_file, binding))
-    return walked
-
-
 def test_statistics_of_several_uses_are_those_of_what_the_uses_read():
     model = _two_towers()
     float_file = make_float_file(model, kernel_views(model))
     rng = np.random.default_rng(2)
     images = {name: rng.normal(size=(12, 6, 6, 3)).astype(np.float32) for name in ("left", "right")}
     batches = [{name: values[start : start + 4] for name, values in images.items()} for start in range(0, 12, 4)]
-    found, again = (_walk_over_uses(float_file, batches, max_memory) for max_memory in (1 << 30, 0))
+    found, again = (_coarse_walk(float_file, batches, max_memory) for max_memory in (1 << 30, 0))
     for name in ("first", "second", "last"):
         assert found[name].count == 2 * 12 * 36
         np.testing.assert_allclose(found[name].gram, again[name].gram, rtol=1e-4, atol=1e-3)
@@ -348,15 +334,15 @@ def test_uses_with_factors_and_biases_of_their_own_agree():
     factors, shift = np.asarray([2.0, -0.5, 1.0], np.float32), np.asarray([5.0, -3.0, 2.0], np.float32)
     model = keras.Model(inputs, [conv(inputs), conv(layers.ReLU()(inputs)) * factors + shift])
     float_file = make_float_file(model, kernel_views(model))
-    assert [binding.row_factors is None for binding in float_file.bindings].count(False) == 1
+    (kernel,) = float_file.kernels
+    assert [use.row_factors is None for use in kernel.uses].count(False) == 1
     images = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype(np.float32)
     prefix = SequentialCalibration(float_file, [{"x": images}], 8, 1 << 20)
-    first = float_file.bindings[0]
-    statistics = prefix.statistics(float_file.bindings).centred()
-    kernel = kernel_views(model)["conv", "kernel"]
+    statistics = prefix.statistics(kernel).centred()
+    weight, first = kernel_views(model)["conv", "kernel"], kernel.uses[0]
     factors = 1.0 if first.row_factors is None else first.row_factors
-    assert statistics.output_snr(kernel) > 50
-    np.testing.assert_allclose(statistics.best_bias(kernel), float_file.bias(first) / factors, atol=1e-4)
+    assert statistics.output_snr(weight) > 50
+    np.testing.assert_allclose(statistics.best_bias(weight), first.bias / factors, atol=1e-4)
 
 
 def test_segments_leave_out_what_their_outputs_do_not_need():

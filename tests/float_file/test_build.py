@@ -1,4 +1,4 @@
-"""The float file: names, bindings, geometry, and the refusal of files that compute something else."""
+"""The float file: names, kernels, geometry, and the refusal of files that compute something else."""
 
 import keras
 import numpy as np
@@ -9,23 +9,14 @@ from keras import layers
 from tfptq.float_file.build import check_float_file, make_float_file
 from tfptq.float_file.convert import convert_float
 from tfptq.graph.float_equality import FloatEqualityError
-from tfptq.layers import weight_specs
+from tfptq.pipeline.steps import kernel_views
 from tfptq.tflite.model import TFLiteModel
 
 RNG = np.random.default_rng(0)
 
 
-def views(model):
-    return {
-        (layer.name, spec.name): spec.view.to_view(np.asarray(spec.variable))
-        for layer in model.layers
-        if layer.weights
-        for spec in weight_specs(layer)
-    }
-
-
 def float_file_of(model):
-    return make_float_file(model, views(model))
+    return make_float_file(model, kernel_views(model))
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +47,42 @@ def batch():
     }
 
 
-def test_every_kernel_is_bound_to_its_layer(float_file, network):
+def test_every_kernel_is_that_of_its_layer(float_file, network):
     names = {"conv", "grouped", "depthwise", "transposed", "head", "dense"}
-    assert {binding.key[0] for binding in float_file.bindings} == names
-    for binding in float_file.bindings:
-        np.testing.assert_array_equal(float_file.kernel(binding), views(network)[binding.key])
+    assert {kernel.id.layer for kernel in float_file.kernels} == names
+    for kernel in float_file.kernels:
+        np.testing.assert_array_equal(kernel.values, kernel_views(network)[kernel.id])
+        (use,) = kernel.uses
+        np.testing.assert_array_equal(use.view.to_view(float_file.model.constant(use.tensor)), kernel.values)
+
+
+def test_kernels_are_asked_for_by_layer(float_file):
+    assert float_file.kernel("conv").id == ("conv", "kernel")
+    assert list(float_file.uses) == [use for kernel in float_file.kernels for use in kernel.uses]
+    with pytest.raises(KeyError, match="no kernel 'conv/recurrent'"):
+        float_file.kernel("conv", "recurrent")
+
+
+def test_other_values_in_some_operators(float_file, network, batch):
+    changed = keras.models.clone_model(network)
+    changed.set_weights(network.get_weights())
+    conv = changed.get_layer("conv")
+    conv.set_weights([2.0 * weight + 1.0 for weight in conv.get_weights()])
+    kernel = float_file.kernel("conv")
+    (use,) = kernel.uses
+    edited = float_file.with_values({use: (2.0 * kernel.values + 1.0, 2.0 * use.bias + 1.0)})
+    assert check_float_file(edited, changed, batch) < 1e-5
+    assert check_float_file(float_file, network, batch) < 1e-5  # as it was
+    assert edited.kernels == float_file.kernels
 
 
 def test_biases(float_file, network):
-    for binding in float_file.bindings:
-        layer = network.get_layer(binding.key[0])
-        np.testing.assert_array_equal(float_file.bias(binding), np.asarray(layer.bias))
+    for kernel in float_file.kernels:
+        bias = network.get_layer(kernel.id.layer).bias
+        if bias is None:
+            assert kernel.uses[0].bias is None
+        else:
+            np.testing.assert_array_equal(kernel.uses[0].bias, np.asarray(bias))
 
 
 def test_inputs_go_by_their_keras_names(float_file):
@@ -126,7 +142,7 @@ def test_inputs_that_cannot_be_matched_are_refused(monkeypatch, flipped, rename)
 
 
 def test_windows(float_file):
-    windows = {binding.key[0]: float_file.window(binding) for binding in float_file.bindings}
+    windows = {kernel.id.layer: kernel.uses[0].window for kernel in float_file.kernels}
     assert (windows["conv"].kernel, windows["conv"].strides, windows["conv"].padding) == ((3, 2), (2, 1), "same")
     assert windows["grouped"].groups == 2
     assert windows["depthwise"].groups == 6
@@ -167,9 +183,9 @@ def test_factors_that_the_converter_fuses():
     factors = np.asarray([2.0, 0.5, -1.0], np.float32)
     model = keras.Model(inputs, layers.Conv2D(3, 1, name="conv")(inputs) * factors)
     float_file = float_file_of(model)
-    (binding,) = float_file.bindings
-    assert binding.key == ("conv", "kernel")
-    np.testing.assert_allclose(binding.row_factors, factors, rtol=1e-6)
+    (kernel,) = float_file.kernels
+    assert kernel.id == ("conv", "kernel")
+    np.testing.assert_allclose(kernel.uses[0].row_factors, factors, rtol=1e-6)
 
 
 def test_fixed_batches():

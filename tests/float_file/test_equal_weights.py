@@ -7,11 +7,12 @@ from keras import layers
 
 from tfptq.float_file.build import check_float_file, make_float_file
 from tfptq.float_file.equal_weights import equal_weights, perturb
+from tfptq.float_file.kernel import KernelId
 from tfptq.pipeline.steps import kernel_views
 
 RNG = np.random.default_rng(0)
 SQUARE = keras.initializers.Constant(RNG.normal(size=(6, 6)))
-KEYS = {("one", "kernel"), ("two", "kernel")}
+KEYS = {KernelId("one", "kernel"), KernelId("two", "kernel")}
 
 
 def dense(name, initializer=SQUARE, **options):
@@ -29,18 +30,20 @@ def float_file_of(model):
 def test_only_equal_weights_are_found():
     weight = RNG.normal(size=(3, 4, 1)).astype(np.float32)
     other = weight + 1
-    weights = {"a": weight, "b": weight.copy(), "c": other, "d": weight.reshape(4, 3, 1), "e": 2 * other}
-    assert equal_weights(weights) == {"a", "b", "d"}
-    assert equal_weights(weights, [other[..., 0]]) == {"a", "b", "c", "d"}
-    assert equal_weights({"c": other}, [weight, weight]) == set()
+    a, b, c, d, e = (KernelId(name, "kernel") for name in "abcde")
+    weights = {a: weight, b: weight.copy(), c: other, d: weight.reshape(4, 3, 1), e: 2 * other}
+    assert equal_weights(weights) == {a, b, d}
+    assert equal_weights(weights, [other[..., 0]]) == {a, b, c, d}
+    assert equal_weights({c: other}, [weight, weight]) == set()
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (4, 1, 9)])
 @pytest.mark.parametrize("value", [0.0, -0.3])
-def test_stand_ins_differ_from_all_and_hardly_from_their_weights(shape, value):
-    weights = {number: np.full(shape, value, np.float32) for number in range(300)}
+def test_perturbed_weights_differ_from_all_and_hardly_from_their_own_values(shape, value):
+    weights = {KernelId(f"layer_{number}", "kernel"): np.full(shape, value, np.float32) for number in range(300)}
     found = perturb(weights, set(weights))
-    assert len({item.tobytes() for item in found.values()} | {weights[0].tobytes()}) == 301
+    own = weights["layer_0", "kernel"]
+    assert len({item.tobytes() for item in found.values()} | {own.tobytes()}) == 301
     for item in found.values():
         np.testing.assert_allclose(item, value, rtol=2e-4, atol=1e-26)
     again = perturb(weights, set(weights))
@@ -50,16 +53,17 @@ def test_stand_ins_differ_from_all_and_hardly_from_their_weights(shape, value):
 def check_own_kernels(float_file, inputs_of):
     """Each layer has a kernel with its values, and reads what it should."""
     model = float_file.model
-    kernels = {binding.key: binding.kernel for binding in float_file.bindings}
-    assert len(set(kernels.values())) == len(kernels) == len(float_file.bindings)
-    assert {key[0] for key in kernels} >= set(inputs_of)
+    uses = {kernel.id: kernel.uses[0] for kernel in float_file.kernels}
+    assert all(len(kernel.uses) == 1 for kernel in float_file.kernels)
+    assert len({use.tensor for use in uses.values()}) == len(uses) == len(float_file.kernels)
+    assert {id.layer for id in uses} >= set(inputs_of)
     producers = model.producers()
-    for binding in float_file.bindings:
-        expected = inputs_of.get(binding.key[0])
+    for id, use in uses.items():
+        expected = inputs_of.get(id.layer)
         if expected is not None:
-            source = model.operators[producers[binding.input]]
+            source = model.operators[producers[use.input]]
             assert model.operator_name(source) == expected
-    return kernels
+    return uses
 
 
 @pytest.mark.parametrize("initializer", [SQUARE, "zeros", "ones"])
@@ -70,11 +74,13 @@ def test_equal_kernels_one_after_the_other(initializer):
     model = keras.Model(inputs, x)
     float_file = float_file_of(model)
     check_own_kernels(float_file, {"one": "TANH", "two": "LOGISTIC"})
-    assert all(binding.row_factors is None for binding in float_file.bindings)
-    buffers = {float_file.model.tensors[binding.kernel].buffer for binding in float_file.bindings}
+    assert all(use.row_factors is None for use in float_file.uses)
+    buffers = {float_file.model.tensors[use.tensor].buffer for use in float_file.uses}
     assert len(buffers) == 1  # the float file is not larger than that of the converter
-    for binding in float_file.bindings:
-        np.testing.assert_array_equal(float_file.kernel(binding), kernel_views(model)[binding.key])
+    for kernel in float_file.kernels:
+        np.testing.assert_array_equal(kernel.values, kernel_views(model)[kernel.id])
+        (use,) = kernel.uses
+        np.testing.assert_array_equal(use.view.to_view(float_file.model.constant(use.tensor)), kernel.values)
 
 
 BLUR = keras.initializers.Constant(1.0 / 9.0)
@@ -116,10 +122,9 @@ def test_shared_layers_have_one_kernel_beside_an_equal_one():
     shared = dense("shared")
     x = dense("other")(keras.ops.tanh(shared(keras.ops.relu(shared(inputs)))))
     float_file = float_file_of(keras.Model(inputs, x))
-    keys = [binding.key[0] for binding in float_file.bindings]
-    kernels = [binding.kernel for binding in float_file.bindings]
-    assert keys == ["shared", "shared", "other"]
-    assert kernels[0] == kernels[1] != kernels[2]
+    assert [(kernel.id.layer, len(kernel.uses)) for kernel in float_file.kernels] == [("shared", 2), ("other", 1)]
+    shared, other = ({use.tensor for use in kernel.uses} for kernel in float_file.kernels)
+    assert len(shared) == len(other) == 1 and shared != other
 
 
 def test_factors_beside_equal_kernels():
@@ -130,7 +135,7 @@ def test_factors_beside_equal_kernels():
     two = layers.Conv2D(name="two", **kinds)(keras.ops.sigmoid(inputs)) * np.float32(-0.5)
     float_file = float_file_of(keras.Model(inputs, [two, one]))
     check_own_kernels(float_file, {"one": "TANH", "two": "LOGISTIC"})
-    factors = {binding.key[0]: binding.row_factors[0] for binding in float_file.bindings}
+    factors = {kernel.id.layer: kernel.uses[0].row_factors[0] for kernel in float_file.kernels}
     assert factors == pytest.approx({"one": 3.0, "two": -0.5}, rel=1e-4)
 
 
@@ -138,16 +143,17 @@ def test_constants_and_unknown_layers_with_the_values_of_a_weight_are_nobodys():
     inputs = keras.Input((6,))
     values = np.asarray(SQUARE.value, np.float32)
     float_file = float_file_of(keras.Model(inputs, keras.ops.matmul(keras.ops.tanh(dense("one")(inputs)), values)))
-    assert [binding.key for binding in float_file.bindings] == [("one", "kernel"), None]
+    assert [kernel.id.layer for kernel in float_file.kernels] == ["one", None]
     inputs = keras.Input((2, 5, 5, 3))
     kernel = {"kernel_initializer": keras.initializers.RandomNormal(seed=1)}
     x = layers.TimeDistributed(layers.Conv2D(3, 3, **kernel), name="unknown")(inputs)
     x = layers.Conv2D(3, 3, name="one", **kernel)(keras.ops.reshape(x, (-1, 3, 3, 3)))
-    keys = [binding.key for binding in float_file_of(keras.Model(inputs, x)).bindings]
-    assert keys == [None, None, ("one", "kernel")]
+    kernels = float_file_of(keras.Model(inputs, x)).kernels
+    uses = {use.operator: kernel.id.layer for kernel in kernels for use in kernel.uses}
+    assert [uses[at] for at in sorted(uses)] == [None, None, "one"]
 
 
-@keras.saving.register_keras_serializable("test_stand_ins")
+@keras.saving.register_keras_serializable("test_equal_weights")
 class Centred(layers.Dense):
     """What its kernel in the file is, small differences between its weights decide."""
 
@@ -161,5 +167,5 @@ def test_weights_that_are_not_found_keep_their_values():
     x = Centred(6, kernel_initializer="ones", name="one")(inputs)
     model = keras.Model(inputs, Centred(6, kernel_initializer="ones", name="two")(keras.ops.tanh(x)))
     float_file = float_file_of(model)
-    assert [binding.key for binding in float_file.bindings] == [None, None]
+    assert [kernel.id.layer for kernel in float_file.kernels for _ in kernel.uses] == [None, None]
     assert check_float_file(float_file, model, {"x": RNG.normal(size=(4, 6)).astype(np.float32)}) < 1e-6

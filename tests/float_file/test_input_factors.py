@@ -34,9 +34,11 @@ def float_file_of(model, shape):
     """The float file, checked: all kernels are those of Keras, and it computes the same."""
     weights = kernel_views(model)
     float_file = make_float_file(model, weights)
-    assert {binding.key for binding in float_file.bindings} == set(weights)
-    for binding in float_file.bindings:
-        np.testing.assert_array_equal(float_file.kernel(binding), weights[binding.key])
+    assert {kernel.id for kernel in float_file.kernels} == set(weights)
+    for kernel in float_file.kernels:
+        np.testing.assert_array_equal(kernel.values, weights[kernel.id])
+        for use in kernel.uses:
+            np.testing.assert_array_equal(use.view.to_view(float_file.model.constant(use.tensor)), kernel.values)
     check_float_file(float_file, model, {"x": RNG.normal(size=(8, *shape)).astype(np.float32)}, 1e-5)
     return float_file
 
@@ -102,8 +104,9 @@ def test_a_layer_with_two_uses_has_one_kernel():
     inputs = keras.Input((16,), name="x")
     norm, dense = layers.RMSNormalization(), layers.Dense(16, activation="relu", name="shared")
     float_file = float_file_of(with_random_norms(inputs, dense(norm(dense(norm(inputs))))), (16,))
-    assert len(float_file.bindings) == 2
-    assert len({binding.kernel for binding in float_file.bindings}) == 1
+    (kernel,) = float_file.kernels
+    assert len(kernel.uses) == 2
+    assert len({use.tensor for use in kernel.uses}) == 1
 
 
 def test_factors_of_dead_inputs_and_zeros_among_factors():

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from float_files import FloatModel, convolution
+from float_files import FloatModel, convolution, kernels_of
 from stock_runtimes import RESOLVERS, details, run, run_decoded, signal_to_noise
 
 from tfptq.core.blocks import QuantizedWeight, float_scales, quantize_nearest
 from tfptq.core.weight_scales import max_abs_scales
-from tfptq.float_file.matching import bind_weights
+from tfptq.float_file.kernel import KernelId
+from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
 from tfptq.lowering.emit import emit
-from tfptq.lowering.kernel_plan import KernelPlan
 from tfptq.lowering.plan import plan_integers
+from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
 from tfptq.tflite.runtime import TensorRunner
 
 RNG = np.random.default_rng(0)
@@ -29,16 +30,20 @@ def measured(model, values=None):
     return ranges
 
 
+def with_codes(kernel, weight):
+    """A kernel with codes for the layout INT8."""
+    shift = np.zeros(len(weight.codes), np.float32)
+    return QuantizedKernel.of(kernel, KernelPlan(CONVERTER_KERNEL_CONFIG, CONVERTER_KERNEL_LAYOUTS), weight, shift)
+
+
 def quantized(model, bits=8, skipped=None, values=None, **types):
     """(plan, emitted model) with weights per channel."""
     plan = plan_integers(model, measured(model, values), bits, skipped)
     kernels = []
-    for binding in bind_weights(model, {}):
-        if binding.operator in plan.operators:
-            view = binding.view.to_view(model.constant(binding.kernel))
-            weight = quantize_nearest(view, max_abs_scales(view, (1, view.shape[1]), 8), 8)
-            bias = model.constant(binding.bias) if binding.bias >= 0 else None
-            kernels.append(KernelPlan(binding, weight, bias))
+    for kernel in kernels_of(model):
+        if kernel.uses[0].operator in plan.operators:
+            scales = max_abs_scales(kernel.values, (1, kernel.shape[1]), 8)
+            kernels.append(with_codes(kernel, quantize_nearest(kernel.values, scales, 8)))
     return plan, emit(model.to_bytes(), plan, kernels, **types).model
 
 
@@ -48,11 +53,11 @@ def kinds(model):
 
 def small_network(outputs=("y",)):
     """conv + relu -> exp -> conv; EXP has no integer form."""
-    graph = FloatModel()
+    graph, rng = FloatModel(), np.random.default_rng(0)  # the same weights, whichever tests ran before
     x = graph.input("x", SHAPE)
-    x = convolution(graph, x, RNG.normal(size=(3, 2, 2, 2)), [0.1, -0.1, 0.2], "first", RELU)
+    x = convolution(graph, x, rng.normal(size=(3, 2, 2, 2)), [0.1, -0.1, 0.2], "first", RELU)
     x = graph.add("EXP", [x], (1, 3, 3, 3), "exp")
-    y = convolution(graph, x, RNG.normal(size=(2, 1, 1, 3)) / 20, None, "y")
+    y = convolution(graph, x, rng.normal(size=(2, 1, 1, 3)) / 20, None, "y")
     return graph.finish(y)
 
 
@@ -210,24 +215,24 @@ def test_a_weight_without_an_int8_form_is_refused():
     graph = FloatModel()
     x = graph.input("x", SHAPE)
     model = graph.finish(convolution(graph, x, RNG.normal(size=(2, 1, 1, 2))))
-    (binding,) = bind_weights(model, {})
+    (kernel,) = kernels_of(model)
     scales = float_scales(np.asarray([[0.1, 0.2]]), (2, 1))
     weight = QuantizedWeight(np.ones((2, 2, 1), np.int8), scales, 8)
     plan = plan_integers(model, measured(model))
     with pytest.raises(ValueError, match="conv/kernel.*layout"):
-        emit(model.to_bytes(), plan, [KernelPlan(binding, weight, None)])
+        emit(model.to_bytes(), plan, [with_codes(kernel, weight)])
 
 
 def test_fused_factors_go_into_the_scales():
     graph = FloatModel()
     x = graph.input("x", SHAPE)
-    kernel = RNG.normal(size=(2, 1, 1, 2)).astype(np.float32)
+    values = RNG.normal(size=(2, 1, 1, 2)).astype(np.float32)
     factors = np.asarray([3.0, -0.5], np.float32)
-    model = graph.finish(convolution(graph, x, kernel * factors[:, None, None, None]))
-    view = kernel.reshape(2, 2, 1)
-    (binding,) = bind_weights(model, {("layer", "kernel"): view})
+    model = graph.finish(convolution(graph, x, values * factors[:, None, None, None]))
+    view = values.reshape(2, 2, 1)
+    (kernel,) = kernels_of(model, {KernelId("layer", "kernel"): view})
     weight = quantize_nearest(view, max_abs_scales(view, (2, 2), 8), 8)
     plan = plan_integers(model, measured(model))
-    emitted = emit(model.to_bytes(), plan, [KernelPlan(binding, weight, np.zeros(2))]).model
+    emitted = emit(model.to_bytes(), plan, [with_codes(kernel, weight)]).model
     expected, found = (run(data, {"x": VALUES})["conv"] for data in (model.to_bytes(), emitted.to_bytes()))
     assert signal_to_noise(expected, found) > 30

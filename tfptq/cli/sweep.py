@@ -38,7 +38,7 @@ from tfptq.version import __version__
 if TYPE_CHECKING:  # they load TensorFlow, which the flags need not wait for
     import keras
 
-    from tfptq.data import CalibrationData
+    from tfptq.data.calibration import CalibrationData
 
 FLAGS = command_line.new_flags()
 flags.DEFINE_string("model", None, "the trained model, .keras or .h5, with one output", flag_values=FLAGS)
@@ -150,7 +150,7 @@ def _stamp(path: Path) -> list[Any]:
 
 def _measure(cells: list[Cell], records: Records) -> None:
     with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
-        from tfptq.data import calibration_data
+        from tfptq.data.calibration import calibration_data
         from tfptq.data.checks import input_specs
         from tfptq.graph.float_equality import model_outputs
         from tfptq.prepare.network import load_model

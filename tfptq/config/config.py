@@ -9,9 +9,9 @@ import copy
 import dataclasses
 import glob
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,7 +100,35 @@ class QuantizationConfig:
     output_type: str = "float32"
     name: str = "custom"
 
-    def __post_init__(self):
+    if TYPE_CHECKING:  # names stand for parts and lists for tuples, which fields then hold
+
+        def __init__(
+            self,
+            granularity: Granularity = ...,
+            scaler: str = ...,
+            weight_bits: int = ...,
+            activation_bits: int = ...,
+            activation_aware: bool = ...,
+            weight_scale: str = ...,
+            rounding: Rounding | str = ...,
+            statistics_samples: int | None = ...,
+            equalize: bool = ...,
+            rotate: bool = ...,
+            reorder: bool = ...,
+            mixed_precision: MixedPrecision | None = ...,
+            edge_bits: int | None = ...,
+            layout: str = ...,
+            multipliers: Sequence[int] | None = ...,
+            calibration: Calibration | str = ...,
+            bias_correction: bool = ...,
+            skip: bool = ...,
+            overrides: Sequence[LayerOverride] = ...,
+            input_type: str = ...,
+            output_type: str = ...,
+            name: str = ...,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
         self._check_fields()
         self._check_combination()
         for problem in without_effect(self._variants()).values():
@@ -129,7 +157,6 @@ class QuantizationConfig:
         return found
 
     def _check_fields(self) -> None:
-        """Check each field by itself, and build parts from the names that stand for them."""
         for field, part in {"rounding": Rounding, "calibration": Calibration}.items():
             if isinstance(getattr(self, field), str):
                 object.__setattr__(self, field, part(getattr(self, field)))
@@ -159,7 +186,6 @@ class QuantizationConfig:
             between("statistics_samples", self.statistics_samples, 1, 2**40)
 
     def _check_combination(self) -> None:
-        """Check the fields that must fit each other."""
         if self.scaler not in self.granularity.scale_kinds:
             raise ValueError(f"scaler={self.scaler!r} {_SCALER_NEEDS[self.scaler]}")
         if self.scaler == "integer":
@@ -284,7 +310,7 @@ class QuantizationConfig:
             raise ValueError("the config skips all weighted layers; leave at least one to quantize")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionary for JSON."""
+        """For JSON."""
         return encode(self)
 
     def to_json(self, indent: int | None = 2) -> str:

@@ -6,7 +6,7 @@ Frozen dataclasses that check their own fields; ``tfptq.config`` puts them toget
 import dataclasses
 import fnmatch
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +130,7 @@ class MixedPrecision:
             it grows with the root of the number of weights.
     """
 
-    bits: tuple[int, ...] = WEIGHT_BITS
+    bits: Sequence[int] = WEIGHT_BITS
     average_bits: float | None = None
     budget_bytes: int | None = None
     eps: float = 0.1

@@ -56,13 +56,7 @@ def nearest_codes(values: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarra
 def multipliers_of(kind: str, bits: int, allowed: Sequence[int] | None = None) -> np.ndarray:
     """Multipliers ``r`` of the kind ``"integer"`` or ``"shift"`` whose products with every code fit int8, ascending.
 
-    Args:
-        kind: of scales.
-        bits: width of the codes.
-        allowed: the only integers to choose from; None for all.
-
-    Raises:
-        ValueError: none of those allowed fits.
+    ``allowed`` are the only integers to choose from; refused where none of them fits.
     """
     largest = 127 // -weight_code_range(bits)[0]
     if kind == "shift":
@@ -117,9 +111,6 @@ def activation_grid(minimum: float, maximum: float, bits: int = 8) -> Activation
     The range is first widened to contain 0, so that zero padding and ReLU are exact. An empty range (a tensor
     that is always 0) gets the scale 1. The scale of a symmetric grid is no power of two: TFLite's int16 sums of such
     scales take shifts in place of multipliers, and refuse operands with a larger scale than the result's.
-
-    Raises:
-        ValueError: the range is not finite, or upside down.
     """
     if not (np.isfinite(minimum) and np.isfinite(maximum)):
         raise ValueError(f"activation range [{minimum}, {maximum}] is not finite")

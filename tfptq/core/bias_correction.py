@@ -39,13 +39,7 @@ def correct_bias(bias: np.ndarray, view: np.ndarray, quantized: np.ndarray, inpu
 def quantize_bias(bias: np.ndarray, scale: np.ndarray, dtype: type = np.int32) -> np.ndarray:
     """Round a bias to integer codes within half of what kernels add up, so that products on top cannot overflow.
 
-    Args:
-        bias: float ``[O]``.
-        scale: ``input_scale * S[c]``, positive, broadcastable to ``[O]``.
-        dtype: of the codes, ``numpy.int32`` or ``numpy.int64``.
-
-    Raises:
-        ValueError: a code does not fit; ``make_room_for_bias`` prevents it.
+    ``scale`` is ``input_scale * S[c]``. A bias that does not fit is refused; ``make_room_for_bias`` prevents it.
     """
     codes = np.rint(np.asarray(bias, np.float64) / np.asarray(scale, np.float64))
     fits = np.abs(codes) <= _HALF_OF_SUM[np.dtype(dtype)]
@@ -79,14 +73,8 @@ def make_room_for_bias(
     That costs little: where the bias needs 30 bits, an error of half a code in each weight is nothing beside it for
     8-bit activations.
 
-    Args:
-        weight: codes and scales.
-        bias: float ``[O]``.
-        input_scale: scale of the layer's input.
-        limit: largest bias code, of all channels or of each, see ``bias_code_limits``.
-
-    Returns:
-        A weight whose scales ``quantize_bias`` accepts for the bias; ``weight`` itself where that is so already.
+    ``limit`` is the largest bias code, of all channels or of each, see ``bias_code_limits``. The weight itself comes
+    back where there is room already.
     """
     scales = limit_scales_for_bias(weight.scales, bias, input_scale, limit)
     if np.array_equal(scales.values(), weight.scales.values()):
@@ -98,18 +86,10 @@ def make_room_for_bias(
 def limit_scales_for_bias(
     scales: BlockScales, bias: np.ndarray, input_scale: float, limit: float | np.ndarray = BIAS_CODE_LIMIT
 ) -> BlockScales:
-    """Enlarge weight scales where the bias would overflow.
+    """Enlarge scales of any kind so that all of ``bias / (input_scale * S[c])`` are within ``limit``, one or ``[O]``.
 
-    Args:
-        scales: scales of a weight, any kind.
-        bias: float ``[O]``.
-        input_scale: scale of the layer's input.
-        limit: largest bias code, of all channels or of each ``[O]``.
-
-    Returns:
-        Scales with all of ``bias / (input_scale * S[c])`` within ``limit``. ``S[c]`` is the scale of the
-        layer's int8 form: of several blocks in a row the base of their integers, or the smallest of their powers of
-        two. Rows with several float scales are left alone: their layers keep a float bias.
+    ``S[c]`` is the scale of the layer's int8 form: of several blocks in a row the base of their integers, or the
+    smallest of their powers of two. Rows with several float scales are left alone: their layers keep a float bias.
     """
     if scales.is_shift_scaler:
         return limit_shifts_for_bias(scales, bias, input_scale, limit)

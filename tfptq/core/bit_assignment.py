@@ -53,7 +53,7 @@ def assign_bits(
     budget_bytes: int | None = None,
     pinned: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """Assign widths under a budget, ``average_bits`` or ``budget_bytes``, never above it.
+    """Assign widths under a budget, ``average_bits`` or ``budget_bytes``, never above it; refused if none fits.
 
     Args:
         rates: coding rate of each layer, in bits per weight.
@@ -62,9 +62,6 @@ def assign_bits(
         average_bits: bits per weight over the layers that are not pinned.
         budget_bytes: bytes of the codes of all layers, pinned ones included.
         pinned: widths that are fixed.
-
-    Raises:
-        ValueError: bad arguments, or the smallest widths exceed the budget.
     """
     pinned, bits = _checked(rates, bits, pinned)
     if set(sizes) != set(rates):

@@ -22,15 +22,7 @@ def decibels(signal: float, noise: float) -> float:
 
 
 def powers(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Signal and noise, ``sum r^2`` and ``sum (r - q)^2``: those of several batches add up.
-
-    Args:
-        expected: real values ``r``, any shape.
-        found: what is there in their place, ``q``, in the same shape.
-
-    Returns:
-        float64 ``[2]``, the arguments of ``decibels``.
-    """
+    """Signal ``sum r^2`` and noise ``sum (r - q)^2``, float64 ``[2]``; those of several batches add up."""
     return np.array([np.square(values, dtype=np.float64).sum() for values in (expected, expected - found)])
 
 

@@ -40,13 +40,8 @@ _Class = TypeVar("_Class", bound=type[Granularity])
 
 
 def granularity(cls: _Class) -> _Class:
-    """Register a granularity.
-
-    Raises:
-        TypeError: the class is no frozen dataclass, or lacks a method or a kind of scale.
-        ValueError: its name is taken.
-    """
-    frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    """Register a granularity: a frozen dataclass with another name than those there are."""
+    frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     if not (frozen and issubclass(cls, Granularity)) or missing:
         wanted = f"define {', '.join(missing)}" if missing else "make it a frozen dataclass, a subclass of Granularity"

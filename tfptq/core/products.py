@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, Self, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -30,12 +30,7 @@ _CONTROLLER = ThreadpoolController()
 #: Whether the GPU was used before, and the lock of this variable.
 _in_full_float32, _FIRST_USE = False, threading.Lock()
 
-
-class _Addable(Protocol):
-    def __add__(self, other: Any, /) -> Self: ...
-
-
-Sum = TypeVar("Sum", bound=_Addable)
+Sum = TypeVar("Sum")
 
 
 def accelerator() -> str | None:

@@ -21,12 +21,7 @@ class RowNorms:
     """The norms of one kernel, in units of its largest weight."""
 
     def __init__(self, magnitudes: np.ndarray, others: np.ndarray):
-        """Take the powers.
-
-        Args:
-            magnitudes: ``[O, C]``, largest magnitude of the weights of each row at each channel.
-            others: ``[O]``, largest magnitude in each row at inputs beyond these channels.
-        """
+        """Take the magnitudes ``[O, C]`` at each channel, and the largest ``[O]`` at inputs beyond these channels."""
         self.unit = max(float(magnitudes.max(initial=0.0)), float(others.max(initial=0.0))) or 1.0
         #: float64 [O, C], weights to the power of ORDER, and [O], that of the largest at inputs beyond these channels
         self.powers = np.maximum(magnitudes / self.unit, _SMALLEST_SHARE).astype(np.float64) ** ORDER

@@ -45,7 +45,7 @@ def search_scales(
     allowed: Sequence[int] | None = None,
     thorough: bool = False,
 ) -> BlockScales:
-    """Block scales with the least layer output error under nearest rounding.
+    """Block scales with the least layer output error under nearest rounding, no worse than max-abs and MSE ones.
 
     Args:
         view: float weight ``[O, I, T]``.
@@ -58,12 +58,6 @@ def search_scales(
         allowed: the only multipliers of integer scales; None for all.
         thorough: search integer and shift scales for longer: worth it with nearest rounding, not where rounding is
             learned afterwards.
-
-    Returns:
-        Scales that are, for every row block, at least as good as max-abs and weight-MSE ones of that kind.
-
-    Raises:
-        ValueError: unknown kind, or arrays whose shapes do not fit.
     """
     gram = gram[None] if gram.ndim == 2 else gram
     _check(view, gram, cross, kind)

@@ -59,18 +59,10 @@ def shift_scales(view: np.ndarray, bits: int, search: bool = False) -> BlockScal
 def limit_shifts_for_bias(
     scales: BlockScales, bias: np.ndarray, input_scale: float, limit: float | np.ndarray = BIAS_CODE_LIMIT
 ) -> BlockScales:
-    """Take shifts back where the bias, at ``input_scale * S[c]``, would overflow.
+    """Take shifts back where the bias ``[O]``, at ``input_scale * S[c]``, would exceed ``limit``, one or ``[O]``.
 
-    Args:
-        scales: WES scales with ``O`` rows.
-        bias: float ``[O]``.
-        input_scale: scale of the layer's input.
-        limit: largest bias code, of all channels or of each ``[O]``.
-
-    Returns:
-        Scales whose bias codes stay within ``limit``. ``S[c]`` changes in no other channel, unless a layer
-        scale too small for some bias had to grow, and a channel would need a shift above 15 to make up for it.
-        Weights must be quantized with these.
+    ``S[c]`` changes in no other channel, unless a layer scale too small for some bias had to grow, and a channel would
+    need a shift above 15 to make up for it. Weights must be quantized with these scales.
     """
     smallest = smallest_scales_for_bias(bias, input_scale, limit)
     # A power of two on the layer scale, put back by the shifts, leaves the other channels as they are.

@@ -199,14 +199,14 @@ def dense_statistics(x: np.ndarray, z: np.ndarray, step: int = 1, first_position
 def convolution_statistics(
     x: np.ndarray, z: np.ndarray, window: Window, step: int = 1, first_position: int = 0
 ) -> LayerStatistics:
-    """Statistics of a convolution, of any group count, plain, depthwise or transposed.
+    """Statistics of a convolution, of any group count, plain, depthwise or transposed; see ``dense_statistics``.
 
     Args:
         x: inputs ``[N, H, W, I]``, float32.
         z: float outputs before the activation function, ``[N, Ho, Wo, O]``.
         window: geometry of the convolution.
-        step: as for ``dense_statistics``.
-        first_position: as for ``dense_statistics``.
+        step: keep the positions whose number in the whole data set is a multiple of it.
+        first_position: number of the first position here, so that shards keep what one pass would.
     """
     x, z = np.asarray(x, np.float32), np.asarray(z, np.float32)
     _check_rows(len(x), len(z))

@@ -67,12 +67,7 @@ def max_abs_scales(
 ) -> BlockScales:
     """Smallest scales that clip nothing; of another kind than float, the smallest multiples that are not below them.
 
-    Args:
-        view: float ``[O, I, T]``.
-        shape: block shape ``(m, n)`` in channels.
-        bits: width of the codes.
-        kind: ``"float"``, ``"integer"`` or ``"shift"``.
-        allowed: the only multipliers of integer scales; None for all.
+    Arguments are as of ``fit_scales``; ``shape`` is that of the blocks, ``(m, n)`` in channels.
     """
     maxima = block_maxima(view, shape).astype(np.float64)
     alive = maxima > 0.0
@@ -111,14 +106,14 @@ def mse_multiples(
     bits: int,
     multipliers: np.ndarray,
 ) -> BlockScales:
-    """Integer or shift scales with the least squared weight error in each row of blocks.
+    """Integer or shift scales with the least squared weight error in each row of blocks, which no start beats.
 
     For each of many ``s_v`` every block takes the multiple nearest to its wanted scale.
 
     Args:
         view: float ``[O, I, T]``.
         wanted: best float scales.
-        starts: scales of the kind asked for; no row of the result is worse than any of them.
+        starts: scales of the kind asked for.
         alive: which blocks are not all 0, ``[V, H]``.
         bits: width of the codes.
         multipliers: those to choose from, ascending.

@@ -12,7 +12,7 @@ from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline import steps
-from tfptq.pipeline.steps import Activations, Job
+from tfptq.pipeline.job import Activations, Job
 from tfptq.report import Report
 from tfptq.report.build import Outcome, build_report
 

@@ -1,24 +1,21 @@
-"""The steps between a float network and its quantized file, in the order in which ``quantize_keras_model`` takes them.
+"""The steps that make the float file, its kernels and the quantized file.
 
 Each is a function of the job and of what the steps before have found, and shows its own progress.
 """
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import keras
 import numpy as np
 
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig
-from tfptq.core.affine import ActivationGrid, activation_grid
-from tfptq.data import CalibrationData
 from tfptq.data.errors import DataError
 from tfptq.fit.checkpoint import Checkpoint, fingerprint
 from tfptq.fit.kernel import asks_for_statistics
-from tfptq.fit.measure import Measurements, measure
-from tfptq.fit.order import fit_kernels, plan_fit, ranges_for_kernels, with_bias_headroom
+from tfptq.fit.order import fit_kernels, plan_fit
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import check_float_file, make_float_file
 from tfptq.float_file.float_file import FloatFile
@@ -33,75 +30,13 @@ from tfptq.lowering.choose_layout import (
 )
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
-from tfptq.lowering.float_fallback import inputs_to_scale_in_float
-from tfptq.lowering.grids import Range
-from tfptq.lowering.plan import Ends, IntegerPlan, plan_integers
+from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
+from tfptq.pipeline.job import Activations, Job
 from tfptq.prepare.network import FloatNetwork
-from tfptq.simulation.assign import simulated_grids
 from tfptq.tflite.layouts import Computes
 from tfptq.tflite.metadata import attach
 from tfptq.version import __version__
-
-#: Ranges that had to be widened make their readers' inputs coarser, so that others may have to be: layer after layer.
-MOST_WIDENINGS = 100
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What all steps read.
-
-    Attributes:
-        config: config of the model.
-        seed: seed of everything random.
-        steps: the job's progress.
-        network: float network, with the config of its layers.
-        float_file: float ``.tflite`` of the network.
-        data: calibration data, in full batches if the file wants a fixed number of samples.
-        batch: its first batch.
-        weights: float values ``[O, I, T]`` of the weights that can be quantized, in the file or not.
-        plans: how each kernel is to be fitted and stored; without those that the config skips.
-        in_float: position of an operator that computes in float because the config wants it -> the reason.
-        differences: step -> largest relative difference of an output that it made.
-    """
-
-    config: QuantizationConfig
-    seed: int
-    steps: Progress
-    network: FloatNetwork
-    float_file: FloatFile
-    data: CalibrationData
-    batch: dict[str, np.ndarray]
-    weights: dict[KernelId, np.ndarray]
-    plans: dict[KernelId, KernelPlan]
-    in_float: dict[int, str]
-    differences: dict[str, float]
-
-    @property
-    def fits_narrow_activations(self) -> bool:
-        """Whether weights are fitted to activations of less than 8 bits, which only the simulation has."""
-        return self.config.activation_aware and self.config.activation_bits < 8
-
-
-@dataclass(frozen=True, eq=False)
-class Activations:
-    """What is known of the activations.
-
-    Attributes:
-        measurements: what calibration measured.
-        plan: operators on integers, and the grids of the file.
-        simulated: tensor index -> grid in the Keras simulation.
-        known: tensor index -> range that the plan has in place of the measured one.
-    """
-
-    measurements: Measurements
-    plan: IntegerPlan
-    simulated: Mapping[int, ActivationGrid]
-    known: Mapping[int, Range] = field(default_factory=dict)
-
-    def rounded(self, config: QuantizationConfig) -> Mapping[int, ActivationGrid]:
-        """Grids that weights are fitted on: none, unless the config wants them fitted to rounded activations."""
-        return self.simulated if config.activation_aware and config.activation_bits <= 8 else {}
 
 
 def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps: Progress) -> Job:
@@ -189,31 +124,6 @@ def _check_kernels(model: keras.Model, weights: Mapping[KernelId, np.ndarray], f
     )
 
 
-def calibrate(job: Job) -> Activations:
-    """Measure the float network, and choose the grids of its activations."""
-    with job.steps.step("calibrate", total=job.data.known_samples) as advance:
-        measurements = measure(job.float_file, job.data, job.config.calibration, advance)
-        plan = plan_activations(job, measurements)
-        return Activations(measurements, plan, simulated_grids(job.float_file, measurements, plan, job.config))
-
-
-def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, Range] | None = None) -> IntegerPlan:
-    """Decide which operators run on integers, and on which grids.
-
-    Args:
-        job: the job.
-        measurements: what calibration measured.
-        known: tensor index -> range, in place of the measured one.
-    """
-    bits = job.config.device_activation_bits
-    ranges = {**measurements.ranges(job.config.calibration, bits), **(known or {})}
-    in_float = job.in_float
-    ends = Ends(job.config.input_type == "float32", job.config.output_type == "float32")
-    if ends.float_inputs:
-        in_float = {**inputs_to_scale_in_float(job.float_file.model, ranges), **in_float}
-    return plan_integers(job.float_file.model, ranges, bits, in_float, measurements.clipped, ends)
-
-
 def fit(
     job: Job, activations: Activations, checkpoint_dir: str | os.PathLike | None, max_memory: int
 ) -> tuple[QuantizedKernel, ...]:
@@ -278,55 +188,6 @@ def _with_permutations(
         else kernel
         for kernel in kernels
     )
-
-
-def calibrate_again(job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]) -> Activations:
-    """Measure the network with its quantized weights: coarse ones move the activations."""
-    if all(kernel.weight.bits >= 8 for kernel in kernels):
-        return activations
-    with job.steps.step("calibrate again", total=job.data.known_samples) as advance:
-        settled = with_layouts(kernels)
-        values = {use: kernel.stored_values(use) for kernel in settled for use in kernel.uses}
-        float_file = job.float_file.with_values(values)
-        measurements = measure(float_file, job.data, job.config.calibration, advance)
-        plan, simulated = plan_activations(job, measurements), activations.simulated
-        if not job.fits_narrow_activations:  # else weights were fitted to the grids as they are
-            simulated = simulated_grids(job.float_file, measurements, plan, job.config)
-    return Activations(measurements, plan, simulated)
-
-
-def with_headroom(
-    job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]
-) -> tuple[Activations, tuple[QuantizedKernel, ...]]:
-    """Enlarge scales under which the int32 bias of some kernel would overflow, and ranges that runtimes refuse.
-
-    Raises:
-        ValueError: the range of a result widens that of its own kernel's input, and so on.
-    """
-    wider: dict[int, Range] = {}
-    for _ in range(MOST_WIDENINGS):
-        kernels = tuple(with_bias_headroom(kernel, activations.plan.grids) for kernel in kernels)
-        wider = ranges_for_kernels(kernels, activations.plan)
-        known = {**activations.known, **wider}
-        plan = plan_activations(job, activations.measurements, known) if wider else activations.plan
-        if plan.grids == activations.plan.grids:
-            return activations, kernels
-        activations = Activations(activations.measurements, plan, _simulated_with(activations, plan), known)
-    named = {kernel.id.owner for kernel in kernels if any(use.output in wider for use in kernel.uses)}
-    raise ValueError(
-        f"weights are too large for 8-bit activations in {', '.join(map(repr, sorted(named)))}: one step of the input "
-        "is more than the whole result; leave the layer in float with skip=True by an override"
-    )
-
-
-def _simulated_with(activations: Activations, plan: IntegerPlan) -> dict[int, ActivationGrid]:
-    """The grids of the simulation, where those of the file change: of its own bits, which may be fewer."""
-    before, after = activations.plan.grids, plan.grids
-    changed = {index for index in after if after[index] != before.get(index)}
-    return {
-        index: activation_grid(*after[index].real_range, grid.bits) if index in changed else grid
-        for index, grid in activations.simulated.items()
-    }
 
 
 def with_layouts(kernels: Iterable[QuantizedKernel]) -> tuple[QuantizedKernel, ...]:

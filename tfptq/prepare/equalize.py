@@ -27,7 +27,7 @@ from tfptq.core.affine import weight_code_limit
 from tfptq.core.channel_levelling import GridReader, expected_noise, least_noise, levelling_factors
 from tfptq.core.decibels import decibels
 from tfptq.core.equalization import Reader, equalizing_factors
-from tfptq.data import CalibrationData
+from tfptq.data.calibration import CalibrationData
 from tfptq.graph import scale_channels
 from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, find_groups, runs_with_channels
 from tfptq.graph.channel_headroom import (

@@ -15,7 +15,7 @@ import numpy as np
 from tfptq.base.progress import Progress
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
-from tfptq.data import CalibrationData, calibration_data
+from tfptq.data.calibration import CalibrationData, calibration_data
 from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, input_normalizations_to_keep
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class

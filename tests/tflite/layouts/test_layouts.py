@@ -35,7 +35,7 @@ def test_stored_bytes_are_those_of_the_file(layout):
     found = sum(len(model.root.buffers[tensor.buffer].data) for tensor in (tensors[index], *scales))
     if layout.computes is Computes.INTEGER:
         found += 4 * len(tensors[index].quantization.scale)
-    assert layout.stored_bytes(kernel.weight_in_file, kernel.binding.view) == found
+    assert layout.stored_bytes(kernel.in_file(kernel.uses[0]), kernel.uses[0].view) == found
 
 
 def tampered(file, name, change):

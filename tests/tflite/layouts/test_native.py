@@ -20,12 +20,12 @@ def test_native_layout_inside_its_window(blocks):
         expected = output(dequantized, samples("wide"), resolver, runtime)
         if resolver == "REF":
             # The reason that native is only taken when it is asked for.
-            np.testing.assert_array_equal(found, np.broadcast_to(kernel.bias, found.shape))
+            np.testing.assert_array_equal(found, np.broadcast_to(kernel.bias_shift, found.shape))
             continue
         # Activations are quantized to 8 bits for each sample at run time.
         assert np.abs(found - expected).max() <= 0.02 * np.abs(expected).max()
     assert "native tensor" in tfptq.verify(file).render()
-    scales = kernel.weight_in_file.scales.values()
+    scales = kernel.in_file(kernel.uses[0]).scales.values()
     np.testing.assert_array_equal(scales, scales.astype(np.float16).astype(np.float32))
 
 

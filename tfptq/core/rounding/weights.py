@@ -51,11 +51,8 @@ def round_weight(
         gains: positive multiples of the scales to try, evenly spaced; not where the method does not learn.
 
     Returns:
-        Codes and scales whose damped objective is, for each row, at most that of rounding to nearest; with ``gains``,
-        for the rows together that share a scale.
-
-    Raises:
-        ValueError: unknown method, options of another one, or arguments that do not fit together.
+        Codes and scales whose damped objective is, for each row (with ``gains``, for the rows together that share a
+        scale), at most that of rounding to nearest.
     """
     one_of("rounding", method, ROUNDING_METHODS)
     chosen = ROUNDING_METHODS[method]

@@ -1,0 +1,120 @@
+"""The steps that choose the grids of activations: before kernels are fitted, and again once their codes are known.
+
+Kernels are quantized for the operators that the first plan runs on integers. Later plans come from other ranges, which
+may move light operators (a sum, a softmax) from integers to float or back, and with them the grids around; but no
+operator with a kernel, which ``_replan`` asserts.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from tfptq.core.affine import ActivationGrid, activation_grid
+from tfptq.fit.measure import Measurements, measure
+from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
+from tfptq.lowering.float_fallback import inputs_to_scale_in_float
+from tfptq.lowering.grids import Range
+from tfptq.lowering.plan import Ends, IntegerPlan, plan_integers
+from tfptq.lowering.quantized_kernel import QuantizedKernel
+from tfptq.pipeline.job import Activations, Job
+from tfptq.pipeline.steps import quantized_kernels, with_layouts
+from tfptq.simulation.assign import simulated_grids
+
+#: Ranges that had to be widened make their readers' inputs coarser, so that others may have to be: layer after layer.
+MOST_WIDENINGS = 100
+
+
+def calibrate(job: Job) -> Activations:
+    """Measure the float network, and choose the grids of its activations."""
+    with job.steps.step("calibrate", total=job.data.known_samples) as advance:
+        measurements = measure(job.float_file, job.data, job.config.calibration, advance)
+        plan = plan_activations(job, measurements)
+        return Activations(measurements, plan, simulated_grids(job.float_file, measurements, plan, job.config))
+
+
+def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, Range] | None = None) -> IntegerPlan:
+    """Decide which operators run on integers, and on which grids.
+
+    Args:
+        job: the job.
+        measurements: what calibration measured.
+        known: tensor index -> range, in place of the measured one.
+    """
+    bits = job.config.device_activation_bits
+    ranges = {**measurements.ranges(job.config.calibration, bits), **(known or {})}
+    in_float = job.in_float
+    ends = Ends(job.config.input_type == "float32", job.config.output_type == "float32")
+    if ends.float_inputs:
+        in_float = {**inputs_to_scale_in_float(job.float_file.model, ranges), **in_float}
+    return plan_integers(job.float_file.model, ranges, bits, in_float, measurements.clipped, ends)
+
+
+def calibrate_again(job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]) -> Activations:
+    """Measure the network with its quantized weights: coarse ones move the activations."""
+    if all(kernel.weight.bits >= 8 for kernel in kernels):
+        return activations
+    with job.steps.step("calibrate again", total=job.data.known_samples) as advance:
+        settled = with_layouts(kernels)
+        values = {use: kernel.stored_values(use) for kernel in settled for use in kernel.uses}
+        float_file = job.float_file.with_values(values)
+        measurements = measure(float_file, job.data, job.config.calibration, advance)
+        plan, simulated = _replan(job, measurements, kernels), activations.simulated
+        if not job.fits_narrow_activations:  # else weights were fitted to the grids as they are
+            simulated = simulated_grids(job.float_file, measurements, plan, job.config)
+    return Activations(measurements, plan, simulated)
+
+
+def with_headroom(
+    job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]
+) -> tuple[Activations, tuple[QuantizedKernel, ...]]:
+    """Enlarge scales under which the int32 bias of some kernel would overflow, and ranges that runtimes refuse.
+
+    Raises:
+        ValueError: the range of a result widens that of its own kernel's input, and so on.
+    """
+    wider: dict[int, Range] = {}
+    for _ in range(MOST_WIDENINGS):
+        kernels = tuple(with_bias_headroom(kernel, activations.plan.grids) for kernel in kernels)
+        wider = ranges_for_kernels(kernels, activations.plan)
+        known = {**activations.known, **wider}
+        plan = _replan(job, activations.measurements, kernels, known) if wider else activations.plan
+        if plan.grids == activations.plan.grids:
+            return activations, kernels
+        activations = Activations(activations.measurements, plan, _simulated_with(activations, plan), known)
+    named = {kernel.id.owner for kernel in kernels if any(use.output in wider for use in kernel.uses)}
+    raise ValueError(
+        f"weights are too large for 8-bit activations in {', '.join(map(repr, sorted(named)))}: one step of the input "
+        "is more than the whole result; leave the layer in float with skip=True by an override"
+    )
+
+
+def _replan(
+    job: Job,
+    measurements: Measurements,
+    kernels: Sequence[QuantizedKernel],
+    known: Mapping[int, Range] | None = None,
+) -> IntegerPlan:
+    """``plan_activations``, once kernels are quantized for the operators of an earlier plan.
+
+    Raises:
+        RuntimeError: the plan wants codes of other kernels, or for other uses of them. It never should.
+    """
+    plan = plan_activations(job, measurements, known)
+    there = {use.operator: kernel.id.label for kernel in kernels for use in kernel.uses}
+    wanted = {use.operator: kernel.id.label for kernel in quantized_kernels(job, plan) for use in kernel.uses}
+    if there != wanted:
+        differing = sorted({label for _, label in there.items() ^ wanted.items()})
+        raise RuntimeError(
+            f"internal error: after kernels were quantized, the plan of the file is another one for "
+            f"{', '.join(map(repr, differing))}: on integers without codes, or in float with codes. Please report it "
+            "with the model; leaving the layer in float with skip=True by an override avoids it"
+        )
+    return plan
+
+
+def _simulated_with(activations: Activations, plan: IntegerPlan) -> dict[int, ActivationGrid]:
+    """The grids of the simulation, where those of the file change: of its own bits, which may be fewer."""
+    before, after = activations.plan.grids, plan.grids
+    changed = {index for index in after if after[index] != before.get(index)}
+    return {
+        index: activation_grid(*after[index].real_range, grid.bits) if index in changed else grid
+        for index, grid in activations.simulated.items()
+    }

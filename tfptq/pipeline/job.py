@@ -1,0 +1,75 @@
+"""What the steps of a job hand on to each other, beside the kernels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tfptq.base.progress import Progress
+from tfptq.config import QuantizationConfig
+from tfptq.core.affine import ActivationGrid
+from tfptq.data.calibration import CalibrationData
+from tfptq.fit.measure import Measurements
+from tfptq.float_file.float_file import FloatFile
+from tfptq.float_file.kernel import KernelId
+from tfptq.lowering.grids import Range
+from tfptq.lowering.plan import IntegerPlan
+from tfptq.lowering.quantized_kernel import KernelPlan
+from tfptq.prepare.network import FloatNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What all steps read.
+
+    Attributes:
+        config: config of the model.
+        seed: seed of everything random.
+        steps: the job's progress.
+        network: float network, with the config of its layers.
+        float_file: float ``.tflite`` of the network.
+        data: calibration data, in full batches if the file wants a fixed number of samples.
+        batch: its first batch.
+        weights: float values ``[O, I, T]`` of the weights that can be quantized, in the file or not.
+        plans: how each kernel is to be fitted and stored; without those that the config skips.
+        in_float: position of an operator that computes in float because the config wants it -> the reason.
+        differences: step -> largest relative difference of an output that it made.
+    """
+
+    config: QuantizationConfig
+    seed: int
+    steps: Progress
+    network: FloatNetwork
+    float_file: FloatFile
+    data: CalibrationData
+    batch: dict[str, np.ndarray]
+    weights: dict[KernelId, np.ndarray]
+    plans: dict[KernelId, KernelPlan]
+    in_float: dict[int, str]
+    differences: dict[str, float]
+
+    @property
+    def fits_narrow_activations(self) -> bool:
+        """Whether weights are fitted to activations of less than 8 bits, which only the simulation has."""
+        return self.config.activation_aware and self.config.activation_bits < 8
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """What is known of the activations.
+
+    Attributes:
+        measurements: what calibration measured.
+        plan: operators on integers, and the grids of the file.
+        simulated: tensor index -> grid in the Keras simulation.
+        known: tensor index -> range that the plan has in place of the measured one.
+    """
+
+    measurements: Measurements
+    plan: IntegerPlan
+    simulated: Mapping[int, ActivationGrid]
+    known: Mapping[int, Range] = field(default_factory=dict)
+
+    def rounded(self, config: QuantizationConfig) -> Mapping[int, ActivationGrid]:
+        """Grids that weights are fitted on: none, unless the config wants them fitted to rounded activations."""
+        return self.simulated if config.activation_aware and config.activation_bits <= 8 else {}
