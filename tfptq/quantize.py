@@ -104,6 +104,8 @@ def assign_to_simulation(
         Notes on what it leaves out.
     """
     if not job.weights:
+        if not job.float_file.kernels:
+            return ["keras_model computes in float: the model has no kernel (convolution, dense, ...)"]
         return ["keras_model computes in float: the kernels of the file are in layers that tfptq does not know"]
     by_id = {kernel.id: kernel for kernel in kernels}
     fusions = find_fusions(job.network.model, simulation, job.float_file, by_id, job.batch)

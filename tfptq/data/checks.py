@@ -123,14 +123,28 @@ def _checked_array(spec: InputSpec, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise DataError(misfit(spec, array) + "; convert it to numbers, or stack samples of one size")
-    if array.ndim == len(spec.shape):
-        array = array[None]
-    fits = array.ndim == len(spec.shape) + 1 and all(
-        size in (None, found) for size, found in zip(spec.shape, array.shape[1:], strict=True)
-    )
-    if not fits:
+    array = _with_missing_axes(spec, array)
+    if not _fits(spec.shape, array.shape[1:]):
         raise DataError(misfit(spec, array) + "; resize or reshape the samples as for model.predict")
     return _cast(spec, array)
+
+
+def _with_missing_axes(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+    """Add the batch axis to a single sample, and the last axis of one to samples without it (grey images)."""
+    shape = spec.shape
+    if shape and shape[-1] == 1 and not _fits(shape, array.shape):
+        single, several = _fits(shape[:-1], array.shape), _fits(shape[:-1], array.shape[1:])
+        array = array[..., None] if single or several else array
+    return array[None] if array.ndim == len(shape) else array
+
+
+def _fits(shape: tuple[int | None, ...], found: tuple[int, ...]) -> bool:
+    return len(shape) == len(found) and all(size in (None, other) for size, other in zip(shape, found, strict=True))
+
+
+def lacks_last_axis(spec: InputSpec, shape: tuple[int, ...]) -> bool:
+    """Whether a whole dataset of some shape lacks the last axis of one that an input has."""
+    return spec.shape[-1:] == (1,) and _fits(spec.shape[:-1], shape[1:])
 
 
 def _cast(spec: InputSpec, array: np.ndarray) -> np.ndarray:

@@ -104,13 +104,12 @@ def _small_parts(model: TFLiteModel, at: int, ranges: Mapping[int, Range], bits:
 def _parts(model: TFLiteModel, join: Node) -> list[int]:
     """The tensors that a join puts together, through joins in front of it."""
     producers, found = model.producers(), []
-    for index in join.inputs:
-        source = index
+    for source in join.inputs:
         while source in producers and _keeps_values(model, model.operators[producers[source]]):
             source = model.operators[producers[source]].inputs[0]
         inner = model.operators[producers[source]] if source in producers else None
         nested = inner is not None and model.spec(inner).any_number
-        found += _parts(model, inner) if inner is not None and nested else [index]
+        found += _parts(model, inner) if inner is not None and nested else [source]
     return list(dict.fromkeys(found))
 
 
