@@ -42,6 +42,13 @@ def input_specs(model: keras.Model) -> tuple[InputSpec, ...]:
         )
     structure = getattr(model, "_inputs_struct", None)
     keys = {id(tensor): key for key, tensor in structure.items()} if isinstance(structure, dict) else {}
+    strings = [tensor.name for tensor in inputs if tensor.dtype == "string"]
+    if strings:
+        raise DataError(
+            f"input {strings[0]!r} of the model {model.name!r} takes strings, which a .tflite file of this kind cannot "
+            "read; build keras.Model(...) from what the text layer gives (token ids), and apply that layer to the "
+            "samples before"
+        )
     return tuple(
         InputSpec(tensor.name, tuple(tensor.shape[1:]), str(tensor.dtype), keys.get(id(tensor))) for tensor in inputs
     )
@@ -77,6 +84,7 @@ def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
     if isinstance(element, (list, tuple)) and not element:
         raise DataError("the calibration dataset is empty; give at least one sample, better a few hundred")
     values = list(element) if isinstance(element, (list, tuple)) else [element]
+    _refuse_strings(specs[0], values)
     if len(values) != len(specs):
         raise DataError(
             f"the model has {counted(len(specs), 'input')} ({', '.join(spec.name for spec in specs)}) and the "
@@ -84,6 +92,19 @@ def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
             + (", or stack the samples with numpy.stack" if len(specs) == 1 else ", or a dict by input name")
         )
     return {spec.name: value for spec, value in zip(specs, values, strict=True)}
+
+
+def _refuse_strings(spec: InputSpec, value: Any) -> None:
+    """Refuse strings in the place of numbers, in an array or a list."""
+    first = value[0] if isinstance(value, list) and value else value
+    if getattr(value, "dtype", np.dtype(bool)).kind in "US":
+        first = np.asarray(value).ravel()[:1]
+        first = first[0] if len(first) else ""
+    if isinstance(first, str | bytes):
+        raise DataError(
+            f"calibration data for input {spec.name!r} holds strings, the first {str(first)[:40]!r}; the model asks "
+            f"for {spec}: load the files if these are paths, or encode text as for model.predict"
+        )
 
 
 def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[str, Any]:
@@ -110,13 +131,16 @@ def checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
 def as_array(spec: InputSpec, value: Any) -> Any:
     """Nested lists as an array; what slices like an array stays as it is, so that a memory map is not read."""
     if is_array(value):
+        _refuse_strings(spec, value)
         return value
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError as error:
         raise DataError(
             f"calibration data for input {spec.name!r} is no array ({error}); stack samples of one size"
         ) from error
+    _refuse_strings(spec, array)
+    return array
 
 
 def _checked_array(spec: InputSpec, value: Any) -> np.ndarray:

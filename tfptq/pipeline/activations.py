@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.fit.measure import Measurements, measure
 from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
+from tfptq.lowering.clipped_ranges import cut_ranges
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grids import Range
 from tfptq.lowering.plan import Ends, IntegerPlan, plan_integers
@@ -39,7 +40,8 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
         known: tensor index -> range, in place of the measured one.
     """
     bits = job.config.device_activation_bits
-    ranges = {**measurements.ranges(job.config.calibration, bits), **(known or {})}
+    measured = measurements.ranges(job.config.calibration, bits)
+    ranges = {**measured, **cut_ranges(job.float_file.model, measured), **(known or {})}
     in_float = job.in_float
     ends = Ends(job.config.input_type == "float32", job.config.output_type == "float32")
     if ends.float_inputs:
