@@ -97,9 +97,8 @@ def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
 def _refuse_strings(spec: InputSpec, value: Any) -> None:
     """Refuse strings in the place of numbers, in an array or a list."""
     first = value[0] if isinstance(value, list) and value else value
-    if getattr(value, "dtype", np.dtype(bool)).kind in "US":
-        first = np.asarray(value).ravel()[:1]
-        first = first[0] if len(first) else ""
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("U", "S", "O"):
+        first = next(iter(np.asarray(value).ravel()), None)
     if isinstance(first, str | bytes):
         raise DataError(
             f"calibration data for input {spec.name!r} holds strings, the first {str(first)[:40]!r}; the model asks "
@@ -145,6 +144,7 @@ def as_array(spec: InputSpec, value: Any) -> Any:
 
 def _checked_array(spec: InputSpec, value: Any) -> np.ndarray:
     array = np.asarray(value)
+    _refuse_strings(spec, array)  # those of TensorFlow, too
     if array.dtype.kind not in "biuf":
         raise DataError(misfit(spec, array) + "; convert it to numbers, or stack samples of one size")
     array = _with_missing_axes(spec, array)
