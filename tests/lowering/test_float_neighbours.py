@@ -137,3 +137,17 @@ def test_between_a_float_input_and_a_float_operator(name):
     ratio, found = quantized(front(build), PRICES)
     assert ratio > 34
     assert floats in (None, found)
+
+
+def test_a_spectrogram_is_float_up_to_the_kernel():
+    keras.utils.set_random_seed(0)
+    sounds = np.random.default_rng(0).normal(size=(40, 2000)).astype(np.float32)
+    inputs = keras.Input((2000,), name="x")
+    front = layers.MelSpectrogram(
+        num_mel_bins=12, sampling_rate=8000, sequence_stride=200, sequence_length=400, fft_length=512
+    )
+    spectrogram = ops.transpose(front(inputs), (0, 2, 1))
+    model = keras.Model(inputs, layers.Dense(4)(layers.Flatten()(layers.Conv1D(8, 3)(spectrogram))))
+    ratio, floats = quantized(model, sounds)
+    assert ratio > 38
+    assert {"SQRT", "MAXIMUM", "LOG"} <= set(floats)

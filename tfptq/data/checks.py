@@ -97,7 +97,8 @@ def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
 def _refuse_strings(spec: InputSpec, value: Any) -> None:
     """Refuse strings in the place of numbers, in an array or a list."""
     first = value[0] if isinstance(value, list) and value else value
-    if getattr(getattr(value, "dtype", None), "kind", "") in ("U", "S", "O"):
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "kind", "") in ("U", "S", "O") or getattr(dtype, "name", "") == "string":
         first = next(iter(np.asarray(value).ravel()), None)
     if isinstance(first, str | bytes):
         raise DataError(

@@ -81,7 +81,7 @@ def _joins(model: TFLiteModel, in_float: Mapping[int, str]) -> Iterator[tuple[in
         leads = bool(read_by) or bool(outputs.intersection(operator.outputs))
         if leads and model.spec(operator).light and all(to in in_float or to in behind for to in read_by):
             behind[at] = sorted({at, *(each for to in read_by for each in behind.get(to, []))})
-            if model.spec(operator).any_number:
+            if model.spec(operator).any_number and model.is_float(operator.outputs[0]):
                 yield at, behind[at]
 
 
