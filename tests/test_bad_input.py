@@ -107,19 +107,6 @@ def test_weights_that_are_not_finite(model):
     refused(ValueError, "weight 'kernel' of layer 'head' has 1 of 64 values.*train or load", broken, images())
 
 
-def test_no_weighted_layer():
-    inputs = keras.Input((4, 4, 2), name="image")
-    empty = keras.Model(inputs, layers.ReLU()(inputs), name="bare")
-    refused(ValueError, "model 'bare' has no layer with a kernel .*nothing to quantize", empty, images())
-
-
-def test_no_layer_that_can_be_quantized():
-    inputs = keras.Input((6, 4), name="sequence")
-    recurrent = keras.Model(inputs, layers.LSTM(3, name="memory")(inputs), name="recurrent")
-    message = r"'recurrent' has no layer that tfptq can quantize, only memory \(LSTM\), of which .*; teach it"
-    refused(ValueError, message, recurrent, images(shape=(6, 4)))
-
-
 def test_all_layers_skipped(model):
     config = tfptq.QuantizationConfig(overrides=(tfptq.override("*", skip=True),))
     refused(ValueError, "config skips all weighted layers; leave at least one", model, images(), config)

@@ -15,7 +15,7 @@ from tfptq.base.files import check_takes_files
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
-from tfptq.layers import quantize_annotate_model, quantize_model, supports
+from tfptq.layers import is_weighted, quantize_annotate_model, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
@@ -104,12 +104,21 @@ def assign_to_simulation(
         Notes on what it leaves out.
     """
     if not job.weights:
+        if not job.float_file.kernels:
+            return [_without_kernels(job.network.model)]
         return ["keras_model computes in float: the kernels of the file are in layers that tfptq does not know"]
     by_id = {kernel.id: kernel for kernel in kernels}
     fusions = find_fusions(job.network.model, simulation, job.float_file, by_id, job.batch)
     notes = assign_weights_to_wrappers(simulation, by_id, fusions)
     grids = activations.plan, activations.simulated
     return notes + assign_grids_to_wrappers(simulation, job.float_file, by_id, *grids, job.config, fusions)
+
+
+def _without_kernels(model: keras.Model) -> str:
+    """Note on a model without a kernel: neither in a layer that tfptq knows, nor made by the converter of others."""
+    others = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if is_weighted(layer))
+    teach = f"; teach tfptq the weights of {others} with tfptq.layers.register to have them quantized" if others else ""
+    return f"keras_model computes in float: the model has no kernel (convolution, dense, ...) to quantize{teach}"
 
 
 def whole_number(name: str, value: Any, most: int) -> int:

@@ -196,7 +196,7 @@ BAD = {
     "NaN": (np.where(X > 0, np.nan, X), "input 'x' holds NaN"),
     "infinity": (np.full_like(X, np.inf), "input 'x' holds NaN, infinity"),
     "too large": (np.full(X.shape, 1e300), "too large for float32"),
-    "text": (np.full(X.shape, "a"), "input 'x' is <U1.*convert it to numbers"),
+    "text": (np.full(X.shape, "a"), "input 'x' holds strings, the first 'a'.*asks for float32"),
     "objects": (np.full(X.shape, None), "input 'x' is object"),
     "complex": (X.astype(np.complex64), "input 'x' is complex64"),
     "ragged lists": ([[[1.0], [2.0, 3.0]]], "input 'x' is no array"),
@@ -319,3 +319,56 @@ def test_digests_tell_samples_apart():
     assert digest == calibration_data(model, lambda: iter(samples[:, None])).digest()
     samples[-1, 0] += 1.0
     assert digest != calibration_data(model, samples).digest()
+
+
+GREY = np.random.default_rng(0).random((20, 8, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        GREY,
+        [GREY],
+        {"grey": GREY},
+        lambda: tf.data.Dataset.from_tensor_slices(GREY),
+        lambda: tf.data.Dataset.from_tensor_slices(GREY).batch(7),
+        lambda: iter([(GREY[:9], None), (GREY[9:], None)]),
+    ],
+    ids=["array", "list", "dict", "samples", "batches", "pairs"],
+)
+def test_samples_without_the_last_axis_of_one(dataset):
+    model = keras.Model(inputs := keras.Input((8, 6, 1), name="grey"), keras.layers.Flatten()(inputs))
+    if callable(dataset) and isinstance(dataset(), tf.data.Dataset):
+        dataset = dataset()
+    batches = list(calibration_data(model, dataset))
+    np.testing.assert_array_equal(np.concatenate([batch["grey"] for batch in batches]), GREY[..., None])
+
+
+def test_single_numbers_for_a_column():
+    model = keras.Model(inputs := keras.Input((1,), name="number"), keras.layers.Flatten()(inputs))
+    batches = list(calibration_data(model, GREY[:, 0, 0]))
+    np.testing.assert_array_equal(np.concatenate([batch["number"] for batch in batches]), GREY[:, 0, :1])
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        np.array(["a.png", "b.png"]),
+        np.array([b"a.png"]),
+        ["a.png", "b.png"],
+        {"grey": ["a.png", "b.png"]},
+        lambda: iter(["a.png"]),
+        tf.data.Dataset.from_tensor_slices(["a.png", "b.png"]),
+        tf.constant(["a.png", "b.png"]),
+    ],
+)
+def test_strings_are_refused_by_name(dataset):
+    model = keras.Model(inputs := keras.Input((8, 6, 1), name="grey"), keras.layers.Flatten()(inputs))
+    with pytest.raises(DataError, match="input 'grey' holds strings, the first .*a.png.*load the files"):
+        list(calibration_data(model, dataset))
+
+
+def test_inputs_of_strings_are_refused_by_name():
+    model = keras.Model(inputs := keras.Input((), dtype="string", name="text"), keras.layers.Identity()(inputs))
+    with pytest.raises(DataError, match="input 'text' .*takes strings"):
+        calibration_data(model, np.array(["a", "b"]))

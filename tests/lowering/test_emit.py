@@ -11,7 +11,7 @@ from tfptq.core.weight_scales import max_abs_scales
 from tfptq.float_file.kernel import KernelId
 from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
 from tfptq.lowering.emit import emit
-from tfptq.lowering.plan import plan_integers
+from tfptq.lowering.plan import Ends, plan_integers
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
 from tfptq.tflite.runtime import TensorRunner
 
@@ -38,7 +38,8 @@ def with_codes(kernel, weight):
 
 def quantized(model, bits=8, skipped=None, values=None, **types):
     """(plan, emitted model) with weights per channel."""
-    plan = plan_integers(model, measured(model, values), bits, skipped)
+    ends = Ends(*(types.get(end, "float32") == "float32" for end in ("input_type", "output_type")))
+    plan = plan_integers(model, measured(model, values), bits, skipped, ends=ends)
     kernels = []
     for kernel in kernels_of(model):
         if kernel.uses[0].operator in plan.operators:
@@ -127,9 +128,9 @@ def test_inputs_of_a_concatenation_are_requantized_once():
     options = schema.ConcatenationOptionsT(axis=3)
     joined = [graph.add("CONCATENATION", [x, wide], (1, 4, 4, 4), name, options) for name in ("first", "second")]
     model = graph.finish(*joined)
-    _, emitted = quantized(model)
+    _, emitted = quantized(model, output_type="int8")
     assert kinds(emitted).count("QUANTIZE") == 2  # the input, and the input on the grid of the concatenations
-    expected, found = (run(data, {"x": VALUES}) for data in (model.to_bytes(), emitted.to_bytes()))
+    expected, found = (run_decoded(data, {"x": VALUES}) for data in (model.to_bytes(), emitted.to_bytes()))
     assert all(signal_to_noise(expected[name], found[name]) > 30 for name in expected)
 
 

@@ -1,8 +1,7 @@
 """Every operator that Keras models lead to, one by one, from ``quantize_keras_model`` to the stock runtimes.
 
 Each case is one output of a small model, and reads the int8 inputs of the model directly; so what the runtimes
-disagree about is the operator itself, in steps of the output's grid. One of many outputs is a convolution, because a
-model without a kernel is refused.
+disagree about is the operator itself, in steps of the output's grid.
 """
 
 import functools

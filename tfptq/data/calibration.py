@@ -37,6 +37,7 @@ from tfptq.data.checks import (
     common_length,
     input_specs,
     is_array,
+    lacks_last_axis,
     misfit,
 )
 
@@ -250,7 +251,7 @@ def _arrays_by_name(specs: tuple[InputSpec, ...], dataset: Any) -> dict[str, Any
     arrays = {spec.name: as_array(spec, named[spec.name]) for spec in specs}
     for spec in specs:
         rank = len(arrays[spec.name].shape)
-        if rank != len(spec.shape) + 1:
+        if rank != len(spec.shape) + 1 and not lacks_last_axis(spec, arrays[spec.name].shape):
             hint = "; for a single sample, add the batch axis with sample[None]" if rank == len(spec.shape) else ""
             raise DataError(misfit(spec, arrays[spec.name]) + hint)
     return arrays

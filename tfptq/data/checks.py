@@ -42,6 +42,13 @@ def input_specs(model: keras.Model) -> tuple[InputSpec, ...]:
         )
     structure = getattr(model, "_inputs_struct", None)
     keys = {id(tensor): key for key, tensor in structure.items()} if isinstance(structure, dict) else {}
+    strings = [tensor.name for tensor in inputs if tensor.dtype == "string"]
+    if strings:
+        raise DataError(
+            f"input {strings[0]!r} of the model {model.name!r} takes strings, which a .tflite file of this kind cannot "
+            "read; build keras.Model(...) from what the text layer gives (token ids), and apply that layer to the "
+            "samples before"
+        )
     return tuple(
         InputSpec(tensor.name, tuple(tensor.shape[1:]), str(tensor.dtype), keys.get(id(tensor))) for tensor in inputs
     )
@@ -77,6 +84,7 @@ def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
     if isinstance(element, (list, tuple)) and not element:
         raise DataError("the calibration dataset is empty; give at least one sample, better a few hundred")
     values = list(element) if isinstance(element, (list, tuple)) else [element]
+    _refuse_strings(specs[0], values)
     if len(values) != len(specs):
         raise DataError(
             f"the model has {counted(len(specs), 'input')} ({', '.join(spec.name for spec in specs)}) and the "
@@ -84,6 +92,19 @@ def by_name(specs: tuple[InputSpec, ...], element: Any) -> dict[str, Any]:
             + (", or stack the samples with numpy.stack" if len(specs) == 1 else ", or a dict by input name")
         )
     return {spec.name: value for spec, value in zip(specs, values, strict=True)}
+
+
+def _refuse_strings(spec: InputSpec, value: Any) -> None:
+    """Refuse strings in the place of numbers, in an array or a list."""
+    first = value[0] if isinstance(value, list) and value else value
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "kind", "") in ("U", "S", "O") or getattr(dtype, "name", "") == "string":
+        first = next(iter(np.asarray(value).ravel()), None)
+    if isinstance(first, str | bytes):
+        raise DataError(
+            f"calibration data for input {spec.name!r} holds strings, the first {str(first)[:40]!r}; the model asks "
+            f"for {spec}: load the files if these are paths, or encode text as for model.predict"
+        )
 
 
 def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[str, Any]:
@@ -110,27 +131,45 @@ def checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
 def as_array(spec: InputSpec, value: Any) -> Any:
     """Nested lists as an array; what slices like an array stays as it is, so that a memory map is not read."""
     if is_array(value):
+        _refuse_strings(spec, value)
         return value
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError as error:
         raise DataError(
             f"calibration data for input {spec.name!r} is no array ({error}); stack samples of one size"
         ) from error
+    _refuse_strings(spec, array)
+    return array
 
 
 def _checked_array(spec: InputSpec, value: Any) -> np.ndarray:
     array = np.asarray(value)
+    _refuse_strings(spec, array)  # those of TensorFlow, too
     if array.dtype.kind not in "biuf":
         raise DataError(misfit(spec, array) + "; convert it to numbers, or stack samples of one size")
-    if array.ndim == len(spec.shape):
-        array = array[None]
-    fits = array.ndim == len(spec.shape) + 1 and all(
-        size in (None, found) for size, found in zip(spec.shape, array.shape[1:], strict=True)
-    )
-    if not fits:
+    array = _with_missing_axes(spec, array)
+    if not _fits(spec.shape, array.shape[1:]):
         raise DataError(misfit(spec, array) + "; resize or reshape the samples as for model.predict")
     return _cast(spec, array)
+
+
+def _with_missing_axes(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+    """Add the batch axis to a single sample, and the last axis of one to samples without it (grey images)."""
+    shape = spec.shape
+    if shape and shape[-1] == 1 and not _fits(shape, array.shape):
+        single, several = _fits(shape[:-1], array.shape), _fits(shape[:-1], array.shape[1:])
+        array = array[..., None] if single or several else array
+    return array[None] if array.ndim == len(shape) else array
+
+
+def _fits(shape: tuple[int | None, ...], found: tuple[int, ...]) -> bool:
+    return len(shape) == len(found) and all(size in (None, other) for size, other in zip(shape, found, strict=True))
+
+
+def lacks_last_axis(spec: InputSpec, shape: tuple[int, ...]) -> bool:
+    """Whether a whole dataset of some shape lacks the last axis of one that an input has."""
+    return spec.shape[-1:] == (1,) and _fits(spec.shape[:-1], shape[1:])
 
 
 def _cast(spec: InputSpec, array: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ def canonicalise(model: keras.Model, kept: Collection[str] = ()) -> keras.Model:
         RuntimeError: Keras does not run on TensorFlow.
         TypeError: not a Keras 3 model.
         ValueError: the model is not built, subclassed or already quantized, has names that TensorFlow cannot export,
-            NaN or infinite weights or no weighted layer, or a layer that cannot be copied.
+            NaN or infinite weights, or a layer that cannot be copied.
     """
     check_backend()
     check_model(model)

@@ -11,7 +11,7 @@ arguments are dropped: Keras overrides them in inference anyhow.
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -75,7 +75,7 @@ def read_graph(model: keras.Model) -> FlatGraph:
     outputs = reader.inline(function, inputs, prefix="")
     return FlatGraph(
         name=model.name,
-        input_configs=tuple(_input_config(tensor) for tensor in function.inputs),
+        input_configs=tuple(_input_config(tensor, isinstance(model, keras.Sequential)) for tensor in function.inputs),
         inputs=keras.tree.pack_sequence_as(function._inputs_struct, inputs),
         outputs=outputs,
         calls=tuple(reader.calls),
@@ -205,11 +205,20 @@ def _policy_name(item: Any) -> Any:
     return item["config"].get("name") if isinstance(item, dict) and "config" in item else item
 
 
-def _input_config(tensor: keras.KerasTensor) -> Mapping[str, Any]:
+def _input_config(tensor: keras.KerasTensor, open_batch: bool) -> dict[str, Any]:
+    """Config of an input layer.
+
+    Args:
+        tensor: its output.
+        open_batch: open a fixed number of samples above 1, which a Sequential model has from its first call.
+    """
     layer = tensor._keras_history.operation
     if layer.optional:
         raise ValueError(f"input {layer.name!r} is optional; a .tflite file needs every input: build without it")
-    return _float32_config(layer.get_config())
+    config = _float32_config(layer.get_config())
+    if open_batch and (config["batch_shape"][0] or 0) > 1:
+        config["batch_shape"] = (None, *config["batch_shape"][1:])
+    return config
 
 
 def build_model(graph: FlatGraph) -> keras.Model:
@@ -217,14 +226,43 @@ def build_model(graph: FlatGraph) -> keras.Model:
     layers = [keras.layers.InputLayer.from_config(dict(config)) for config in graph.input_configs]
     tensors = {value: layer.output for value, layer in zip(values_in(graph.inputs), layers, strict=True)}
     operations = {unit: instantiate(unit) for unit in graph.units}
+    densifier = _Densifier(unit.name for unit in graph.units)
     for call in graph.calls:
-        args, kwargs = map_values(tensors.__getitem__, (call.args, dict(call.kwargs)))
+        arguments = map_values(tensors.__getitem__, (call.args, dict(call.kwargs)))
+        args, kwargs = densifier.arguments(operations[call.unit], arguments)
         results = keras.tree.flatten(operations[call.unit](*args, **kwargs))
         tensors.update(zip(call.outputs, results, strict=True))
     for unit, operation in operations.items():
         _set_weights(unit, operation)
     inputs, outputs = map_values(tensors.__getitem__, (graph.inputs, graph.outputs))
     return keras.Model(inputs, outputs, name=graph.name)
+
+
+class _Densifier:
+    """Gives layers that Keras traces no tensor that it takes for a sparse one.
+
+    Keras takes the product of a tensor and a number for sparse. Layers of a nested model never see that, as it is built
+    on inputs of its own; in a flat model they would be traced on a ``SparseTensor``, which many cannot read. A cast,
+    which computes nothing, ends it, also in files of the model.
+    """
+
+    def __init__(self, names: Iterable[str]):
+        self._names, self._dense = set(names), dict[int, keras.KerasTensor]()
+
+    def arguments(self, operation: keras.Operation, arguments: Any) -> Any:
+        """The arguments of a call, with casts where they are needed."""
+        traced = isinstance(operation, keras.Layer) and getattr(operation.compute_output_shape, "_is_default", False)
+        return keras.tree.map_structure(self._cast, arguments) if traced else arguments
+
+    def _cast(self, leaf: Any) -> Any:
+        if not isinstance(leaf, keras.KerasTensor) or not leaf.sparse:
+            return leaf
+        if id(leaf) not in self._dense:
+            cast = Cast(leaf.dtype)
+            cast.name = unique_name("dense", self._names)
+            self._names.add(cast.name)
+            self._dense[id(leaf)] = cast(leaf)
+        return self._dense[id(leaf)]
 
 
 def instantiate(unit: Unit) -> keras.Operation:

@@ -52,7 +52,7 @@ def check_names(graph: FlatGraph) -> None:
 
 
 def check_weights(graph: FlatGraph) -> None:
-    """Refuse models with non-finite weights, or without a weight to quantize."""
+    """Refuse models with non-finite weights."""
     for unit in graph.units:
         for name, array in unit.weights:
             bad = int(array.size - np.isfinite(array).sum())
@@ -61,12 +61,3 @@ def check_weights(graph: FlatGraph) -> None:
                     f"weight {name!r} of layer {unit.name!r} has {bad} of {array.size} values that are NaN or "
                     "infinite; train or load the model again"
                 )
-    if not any(_is_weighted(array) for unit in graph.units for _, array in unit.weights):
-        raise ValueError(
-            f"the model {graph.name!r} has no layer with a kernel (convolution, dense, ...), so there is nothing to "
-            "quantize"
-        )
-
-
-def _is_weighted(array: np.ndarray) -> bool:
-    return array.ndim >= 2 and np.issubdtype(array.dtype, np.floating)

@@ -99,6 +99,8 @@ class OperatorSpec:
         views: whether it also keeps their number and order.
         arithmetic: whether integer kernels scale the inputs by ratios of grids.
         summing: whether variances are made of it.
+        proportional: whether small results come from small inputs; said of those that do not tell it by other fields.
+        exact_near_zero: positions of the inputs whose error counts relative to their values.
         reads_shape: whether it looks at the shape of a tensor only, and so reads whichever form of it there is.
         converts: whether it only changes the type of values.
         twin: the same in TensorFlow: ``tf.`` and its name where it takes the inputs and nothing else, or the name of
@@ -123,6 +125,8 @@ class OperatorSpec:
     views: bool = False
     arithmetic: bool = False
     summing: bool = False
+    proportional: bool = False
+    exact_near_zero: tuple[int, ...] = ()
     reads_shape: bool = False
     converts: bool = False
     twin: str | None = None
@@ -136,6 +140,17 @@ class OperatorSpec:
     def symmetric_inputs(self) -> tuple[int, ...]:
         """Positions of the inputs that need the zero point 0."""
         return tuple(at for at, kind in enumerate(self.inputs) if kind is Input.SYMMETRIC)
+
+    @property
+    def keeps_small(self) -> bool:
+        """Whether small results come from small inputs, so that what needs them exact needs the inputs so."""
+        on_grids_of_inputs = self.output_grid in (OutputGrid.SAME, OutputGrid.JOINT)
+        return self.proportional or self.moves or self.arithmetic or self.clamp is not None or on_grids_of_inputs
+
+    @property
+    def light(self) -> bool:
+        """Whether it costs little in float: no kernel, no product of matrices."""
+        return self.kernel is None and not self.symmetric_inputs and not self.reads_shape
 
     def data_inputs(self, operator: Node) -> list[int]:
         """Positions of the inputs that carry activations or constants in their place."""

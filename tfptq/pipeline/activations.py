@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.fit.measure import Measurements, measure
 from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
+from tfptq.lowering.clipped_ranges import cut_ranges
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grids import Range
-from tfptq.lowering.plan import IntegerPlan, plan_integers
+from tfptq.lowering.plan import Ends, IntegerPlan, plan_integers
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.steps import quantized_kernels, with_layouts
@@ -39,11 +40,13 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
         known: tensor index -> range, in place of the measured one.
     """
     bits = job.config.device_activation_bits
-    ranges = {**measurements.ranges(job.config.calibration, bits), **(known or {})}
+    measured = measurements.ranges(job.config.calibration, bits)
+    ranges = {**measured, **cut_ranges(job.float_file.model, measured), **(known or {})}
     in_float = job.in_float
-    if job.config.interface_types[0] == "float32":
+    ends = Ends(*(kind == "float32" for kind in job.config.interface_types))
+    if ends.float_inputs:
         in_float = {**inputs_to_scale_in_float(job.float_file.model, ranges), **in_float}
-    return plan_integers(job.float_file.model, ranges, bits, in_float, measurements.clipped)
+    return plan_integers(job.float_file.model, ranges, bits, in_float, measurements.clipped, ends)
 
 
 def calibrate_again(job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]) -> Activations:

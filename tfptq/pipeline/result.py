@@ -1,11 +1,13 @@
 """The end of every job: the file, the Keras simulation beside it, and the report."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from tfptq.base.files import write_atomically
 from tfptq.base.text import counted
@@ -81,7 +83,7 @@ def finish(
             weights=job.weights,
             kernels=kernels,
             tflite=tflite,
-            samples={name: values[:REPORT_SAMPLES] for name, values in job.batch.items()},
+            samples=_samples(job),
             reordered={} if job.network.reordered is None else job.network.reordered.layers,
             notes=tuple(notes),
         )
@@ -95,3 +97,12 @@ def finish(
         )
     report = replace(report, seconds=dict(job.steps.seconds))  # that of the report itself among them
     return QuantizationResult(tflite, simulation, report, job.config)
+
+
+def _samples(job: Job) -> dict[str, np.ndarray]:
+    """The first calibration samples: of a file with a fixed batch, in full batches."""
+    size = job.float_file.batch_size
+    if size is None:
+        return {name: values[:REPORT_SAMPLES] for name, values in job.batch.items()}
+    batches = list(itertools.islice(job.data, -(-REPORT_SAMPLES // size)))
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in job.batch}

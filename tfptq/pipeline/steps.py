@@ -52,7 +52,6 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
         narrow = [key for key in weights if _config_of(network.config, key).weight_bits < 8]
         float_file = make_float_file(network.model, weights, narrow, single=config.target.batch_size == 1)
-        _check_kernels(network.model, weights, float_file)
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
             batch = next(iter(data))
@@ -111,17 +110,6 @@ def kernel_views(model: keras.Model) -> dict[KernelId, np.ndarray]:
         if supports(layer)
         for spec in weight_specs(layer)
     }
-
-
-def _check_kernels(model: keras.Model, weights: Mapping[KernelId, np.ndarray], float_file: FloatFile) -> None:
-    """Refuse a network without a kernel: neither in a layer that tfptq knows, nor made by the converter of others."""
-    if weights or float_file.kernels:
-        return
-    kinds = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if layer.weights)
-    raise ValueError(
-        f"the model {model.name!r} has no layer that tfptq can quantize, only {kinds}, of which the converter makes "
-        "no convolution or dense operator; teach it one with tfptq.layers.register"
-    )
 
 
 def fit(

@@ -16,7 +16,8 @@ from tfptq.layers import is_weighted, supports
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.prepare.reorder import ReorderedLayer
-from tfptq.report.compare import Pair, compare_with_float
+from tfptq.report.compare import compare_with_float
+from tfptq.report.outputs import NOISY_DB, warnings_of_columns, warnings_of_outputs, warnings_of_parts
 from tfptq.report.report import Report
 from tfptq.report.values import BlockPicture, FloatOperator, LayerReport, SkippedLayer
 from tfptq.tflite.layouts import LAYOUTS
@@ -24,13 +25,10 @@ from tfptq.tflite.model import TFLiteModel
 
 #: Number of layers whose blocks the report pictures, and most pixels along a side.
 PICTURES, PICTURE_SIZE = 4, 96
-#: With fewer calibration samples, and below this signal to noise of a layer's output (noise of half the size of the
-#: values), the report warns.
-FEWEST_SAMPLES, NOISY_DB = 16, 6.0
+#: With fewer calibration samples, the report warns.
+FEWEST_SAMPLES = 16
 #: Weights that are so exact are not why a layer's output is below ``NOISY_DB``.
 FINE_WEIGHTS_DB = 24.0
-#: An output whose power is so much more than that of its variation lies far from 0.
-FAR_FROM_ZERO_DB = 12.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +101,9 @@ def build_report(
             *_warnings_of_inputs(outcome, config),
             *_warnings(outcome, config),
             *_warnings_of_layers(layers),
-            *_warnings_of_outputs(outputs),
+            *warnings_of_outputs(outputs),
+            *warnings_of_parts(outcome.float_file, outcome.plan, outcome.model, outputs),
+            *warnings_of_columns(outcome.float_file, outcome.plan, outputs),
             *_warnings_of_target(outcome, config),
         ),
         float_differences=float_differences,
@@ -294,25 +294,6 @@ def _warnings_of_layers(layers: Sequence[LayerReport]):
             f"the outputs of {len(noisy)} layers have a signal to noise below {NOISY_DB:g} dB, that of {worst.name!r} "
             f"{decibels:.1f} dB: are the calibration samples typical? {cure}"
         )
-
-
-def _warnings_of_outputs(outputs: Mapping[str, Pair]):
-    for name, (expected, found) in outputs.items():
-        ratio = varying = signal_to_noise(expected, found)
-        if expected.ndim and len(expected) > 1 and np.ptp(expected, axis=0).any():
-            mean = expected.mean(axis=0, dtype=np.float64)
-            varying = signal_to_noise(expected - mean, found - mean)
-        if ratio < NOISY_DB:
-            yield (
-                f"the output {name!r} of the file has a signal to noise of {ratio:.1f} dB on calibration samples; do "
-                "not use it before you know why. activation_bits=16 tells whether 8-bit activations are the cause"
-            )
-        elif varying < min(NOISY_DB, ratio - FAR_FROM_ZERO_DB):
-            yield (
-                f"what the output {name!r} of the file varies by from sample to sample has a signal to noise of "
-                f"{varying:.1f} dB: its values are far from 0, which 8-bit grids contain. Let the model return values "
-                "around 0 and shift them outside of it, or use activation_bits=16"
-            )
 
 
 def _warnings_of_target(outcome: Outcome, config: QuantizationConfig) -> Iterator[str]:

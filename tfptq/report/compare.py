@@ -6,6 +6,7 @@ import numpy as np
 
 from tfptq.core.decibels import decibels, powers
 from tfptq.float_file.float_file import FloatFile
+from tfptq.lowering.clipped_ranges import limits_of_readers
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.tflite.interface import read_interface
 from tfptq.tflite.model import TFLiteModel
@@ -46,11 +47,16 @@ def compare_with_float(
         _File(float_file.data, [*pairs.values(), *(outer for _, outer in model_outputs.values())], float_file),
     )
     totals = {outer: np.zeros(2) for outer in pairs.values()}  # signal and noise
+    limits = limits_of_readers(float_file.model)  # what a clip cuts off behind a kernel is no noise of the kernel
     parts: dict[str, list[Pair]] = {name: [] for name in model_outputs}
     for part in _parts(samples, float_file.batch_size or SAMPLES_AT_ONCE):
         found, expected = (file.run(part) for file in files)
         for inner, outer in pairs.items():
-            totals[outer] += powers(expected[outer], _real(quantized, inner, found[inner]))
+            seen = [
+                np.clip(it, *limits.get(outer, (None, None)))
+                for it in (expected[outer], _real(quantized, inner, found[inner]))
+            ]
+            totals[outer] += powers(*seen)
         for name, (inner, outer) in model_outputs.items():
             parts[name].append((expected[outer], _real(quantized, inner, found[inner])))
     outputs = {

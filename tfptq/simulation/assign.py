@@ -14,6 +14,7 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
 from tfptq.graph.float_equality import model_outputs, relative_difference
 from tfptq.layers import QuantizedActivation, QuantizedVariable, QuantizeWrapper, wrappers
+from tfptq.lowering.clipped_ranges import cut_ranges
 from tfptq.lowering.grids import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
@@ -161,7 +162,8 @@ def simulated_grids(
     bits = config.activation_bits
     if bits >= 8:
         return plan.grids
-    ranges = measurements.ranges(config.calibration, bits)
+    measured = measurements.ranges(config.calibration, bits)
+    ranges = {**measured, **cut_ranges(float_file.model, measured)}
     tensors = {index for use in float_file.uses for index in (use.input, use.output, _written_tensor(float_file, use))}
     return {index: activation_grid(*ranges[index], bits) for index in tensors & set(plan.grids)}
 
