@@ -405,7 +405,8 @@ def test_mixed_precision_does_not_choose_where_an_override_does():
 
 def test_label_tells_what_was_changed_and_equality_is_as_before():
     preset = QuantizationConfig.from_preset("w8a8_layer")
-    assert preset.label == preset.replace(input_type="float32").label == "w8a8_layer"
+    assert preset.label == preset.replace(input_type=None, target="cpu").label == "w8a8_layer"
+    assert preset.replace(input_type="float32").label == "w8a8_layer (changed: input_type)"
     changed = preset.replace(weight_bits=4, overrides=(override("a", skip=True),))
     assert changed.label == "w8a8_layer (changed: weight_bits, overrides)"
     assert QuantizationConfig.from_json(changed.to_json()).label == changed.label

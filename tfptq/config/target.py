@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfptq.base.arguments import check_types, one_of
+from tfptq.ops.table import OPERATORS
+from tfptq.tflite.costs import shipped_costs
 from tfptq.tflite.layouts import LAYOUTS
 
 #: Types that the inputs and outputs of a file can have by themselves.
@@ -26,7 +28,7 @@ class Target:
         layouts: kind of operator (``"CONV_2D"``) -> names of layouts for less than 8 bits that its kernels run well.
         narrow_int8: leave codes of few bits in INT8 as they are: compilers compress them.
         costs: name of the table of measured latencies that the package ships; None where latency is not estimated.
-        batch_size: number of samples that a file takes at once; None for any.
+        batch_size: 1 for files that take one sample at once; None for any number.
         end_type: type of inputs and outputs where the config leaves it open, ``"float32"`` or ``"int8"``.
         missing: operators that its runtime has no kernel for.
     """
@@ -40,14 +42,22 @@ class Target:
     missing: tuple[str, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "layouts", {kind: tuple(names) for kind, names in dict(self.layouts).items()})
-        object.__setattr__(self, "missing", tuple(self.missing))
+        if isinstance(self.missing, list):
+            object.__setattr__(self, "missing", tuple(self.missing))
         check_types(self)
         one_of("target.end_type", self.end_type, END_TYPES)
-        known = [layout.name for layout in LAYOUTS]
-        for kind, names in self.layouts.items():
-            for name in names:
-                one_of(f"target.layouts[{kind!r}]", name, known)
+        one_of("target.batch_size", self.batch_size, (None, 1))
+        one_of("target.costs", self.costs, (None, *shipped_costs()))
+        layouts = {kind: self._layouts_of(kind, names) for kind, names in self.layouts.items()}
+        object.__setattr__(self, "layouts", layouts)
+
+    def _layouts_of(self, kind: str, names: Any) -> tuple[str, ...]:
+        one_of("operator of target.layouts", kind, [name for name, row in OPERATORS.items() if row.kernel])
+        if not isinstance(names, tuple | list):
+            raise ValueError(f"target.layouts[{kind!r}] is {names!r}; give a tuple of names of layouts")
+        for name in names:
+            one_of(f"target.layouts[{kind!r}]", name, [layout.name for layout in LAYOUTS])
+        return tuple(names)
 
     def __hash__(self) -> int:
         return hash((self.name, tuple(sorted(self.layouts.items()))))
@@ -61,7 +71,8 @@ class Target:
         if TARGETS.get(self.name) == self:
             return self.name
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return {**plain, "layouts": {kind: list(names) for kind, names in self.layouts.items()}}
+        layouts = {kind: list(names) for kind, names in self.layouts.items()}
+        return {**plain, "layouts": layouts, "missing": list(self.missing)}
 
     @classmethod
     def from_plain(cls, value: Any) -> Target:
@@ -80,6 +91,8 @@ class Target:
         known = [item.name for item in dataclasses.fields(cls)]
         for name in value:
             one_of("target field", name, known)
+        if "name" not in value:
+            raise ValueError(f"target is {value!r}; a target needs a name")
         return cls(**value)
 
 
@@ -91,8 +104,8 @@ TARGETS: dict[str, Target] = {
     for target in (
         # XNNPACK has no INT4 convolution; its FULLY_CONNECTED reads INT4 and INT2 at the speed of INT8.
         Target("cpu", layouts=_XNNPACK, costs="cpu"),
-        # LiteRT.js: as cpu, with a fixed batch and float ends.
-        Target("web", layouts=_XNNPACK, costs="web", batch_size=1),
+        # LiteRT.js: as cpu, with a fixed batch and float ends; its latency is not measured.
+        Target("web", layouts=_XNNPACK, batch_size=1),
         # TFLite Micro refuses FULLY_CONNECTED with INT4 weights and a scale per channel.
         Target(
             "micro",

@@ -117,6 +117,13 @@ def _place(request: LayoutRequest) -> tuple[float, float, float]:
 
 
 @cache
+def shipped_costs() -> tuple[str, ...]:
+    """Names of the tables that the package has."""
+    files = (resources.files("tfptq.tflite") / "cost_tables").iterdir()
+    return tuple(sorted(file.name.removesuffix(".json") for file in files if file.name.endswith(".json")))
+
+
+@cache
 def load_costs(name: str) -> Costs:
     """The costs of a target, such as ``"cpu"``: the file of its name in ``cost_tables``."""
     text = (resources.files("tfptq.tflite") / "cost_tables" / f"{name}.json").read_text(encoding="utf-8")
