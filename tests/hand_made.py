@@ -122,15 +122,16 @@ class FileBuilder:
         return self
 
     def _kernel(self, name, weight, view, layout):
-        """A constant in the layout ``INT8`` or ``INT4``."""
+        """A constant in a layout on integers."""
         codes, scales = weight.int8_form()
         stored = view.from_view(codes)
-        file_scales = scales[:1] if np.unique(scales).size == 1 else scales
-        data, tensor_type = stored, schema.TensorType.INT8
-        if layout is INT4:
-            data, tensor_type = _packed(stored), schema.TensorType.INT4
+        if not layout.keeps_shape:
+            stored = stored.reshape(len(stored), -1)
+        file_scales = scales[:1] if layout.keeps_shape and np.unique(scales).size == 1 else scales
+        kind = layout.tensor_types[0]
+        data = stored if kind == "INT8" else _packed(stored, int(kind[3:]))
         zeros, axis = [0] * len(file_scales), view.output_axes[0]
-        return self._tensor(name, view.shape, tensor_type, data, file_scales, zeros, axis)
+        return self._tensor(name, stored.shape, getattr(schema.TensorType, kind), data, file_scales, zeros, axis)
 
     def weight(self, weight, view, layout=INT8, tensor_name=None, layer=None):
         """Append the constants of a weight that no operator reads, in any layout, and describe it."""
@@ -189,11 +190,10 @@ class FileBuilder:
         return bytes(builder.Output())
 
 
-def _packed(codes):
-    """Two 4-bit codes per byte, the first in the low half."""
-    flat = codes.reshape(-1)
-    flat = np.append(flat, np.zeros(flat.size % 2, np.int8)).astype(np.uint8) & 15
-    return flat[0::2] | flat[1::2] << 4
+def _packed(codes, bits=4):
+    """Codes of 4 or 2 bits in bytes, the first in the lowest bits."""
+    bits_of = np.unpackbits(codes.reshape(-1, 1).view(np.uint8), axis=1, count=bits, bitorder="little")
+    return np.packbits(bits_of, bitorder="little")
 
 
 def conv_layer(builder, rng, kernel=(6, 3, 3, 4), operator="CONV_2D", layout=INT8, **scales):

@@ -43,6 +43,11 @@ inline float Scale(const TensorBlocks& tensor, uint64_t row, uint64_t column) {
   return tensor.scale_kind == ScaleKind::Shift ? std::ldexp(base, factor) : base * static_cast<float>(factor);
 }
 
+// Whether the file has a constant of block scales, in place of scales of the rows in the quantization parameters.
+inline bool ScalesInConstant(Layout layout) {
+  return layout == Layout::Native || layout == Layout::Inline || layout == Layout::Composite;
+}
+
 // What the blocks of a weight amount to.
 inline Granularity GranularityOf(const TensorBlocks& tensor) {
   const bool one_column = Columns(tensor) == 1, rows_of_one = tensor.block_outputs == 1;
@@ -97,8 +102,8 @@ inline void Check(const TensorBlocks& tensor) {
   }
 
   require(tensor.granularity == GranularityOf(tensor), "the granularity does not fit the blocks");
-  const bool whole = tensor.layout == Layout::Int8 || tensor.layout == Layout::Int4;
-  require(!(is_float && columns > 1 && whole), "float blocks cannot lie in Int8 or Int4");
+  const bool fits = !is_float || columns == 1 || ScalesInConstant(tensor.layout);
+  require(fits, "float blocks cannot lie in a layout on integers");
 }
 
 }  // namespace tfptq

@@ -133,8 +133,7 @@ class RecordReader {
       blocks.block_inputs = static_cast<uint32_t>(Inputs(blocks));
     }
     CheckShape(blocks);
-    const bool in_constant =
-        blocks.layout == Layout::Native || blocks.layout == Layout::Inline || blocks.layout == Layout::Composite;
+    const bool in_constant = ScalesInConstant(blocks.layout);
     Require(in_constant == Has(kScales), "its scales are not where its layout has them");
     constant_ = in_constant ? &TensorAt(blocks.subgraph, source_.Number()) : nullptr;
     const uint64_t rows = Rows(blocks), columns = Columns(blocks);
@@ -171,7 +170,7 @@ class RecordReader {
 
   void ReadFloat(TensorBlocks* blocks) {
     Require(!Has(kShared) && !Has(kBase), "float scales have no base");
-    Require(constant_ != nullptr || Columns(*blocks) == 1, "float blocks cannot lie in Int8 or Int4");
+    Require(constant_ != nullptr || Columns(*blocks) == 1, "float blocks cannot lie in a layout on integers");
     blocks->base = {1.0f};
     for (uint64_t row = 0; row < Rows(*blocks); ++row) {
       for (uint64_t column = 0; column < Columns(*blocks); ++column) {

@@ -15,7 +15,7 @@ from tfptq.tflite import metadata as metadata_module
 from tfptq.tflite.blocks_schema import blocks_schema
 from tfptq.tflite.flatbuffer import read_message
 from tfptq.tflite.flatbuffer_writer import write_message
-from tfptq.tflite.layouts import COMPOSITE, INLINE, INT4, INT8, NATIVE
+from tfptq.tflite.layouts import COMPOSITE, FULLY_CONNECTED_INT4, IM2COL_INT2, IM2COL_INT4, INLINE, INT4, INT8, NATIVE
 from tfptq.tflite.metadata import (
     BlockMetadata,
     FormatError,
@@ -89,6 +89,9 @@ CASES = {
     "depthwise": ({"operator": "DEPTHWISE_CONV_2D"}, {"layout": INT4}),
     "depthwise inline": ({"operator": "DEPTHWISE_CONV_2D", "kind": "float", "block": (4, 1)}, {"layout": INLINE}),
     "dense": ({"operator": "FULLY_CONNECTED", "kind": "integer", "block": (1, 2)}, {}),
+    "dense int4": ({"operator": "FULLY_CONNECTED", "kind": "float"}, {"layout": FULLY_CONNECTED_INT4}),
+    "gathered": ({"kind": "float"}, {"layout": IM2COL_INT4}),
+    "gathered blocks": ({"kind": "integer", "block": (4, 2), "bits": 2}, {"layout": IM2COL_INT2}),
 }
 
 

@@ -135,7 +135,7 @@ def record(head=0x12, layout=0, flags=0, tensor=1, parts=()):
 N, B = "number", "B"
 REFUSED = {
     "unknown scale kind 3": record(head=0x32, parts=[(N, 1), (N, 0)]),
-    "unknown layout 9": record(layout=9, parts=[(N, 1), (N, 0)]),
+    "unknown layout 99": record(layout=99, parts=[(N, 1), (N, 0)]),
     "does not exist": record(tensor=99),
     "of subgraph 7": record(flags=1, parts=[(N, 7)]),
     "blocks of 7 x 4 in 6 x 4": record(parts=[(N, 7), (N, 0)]),

@@ -25,6 +25,7 @@ from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
 from tfptq.lowering.choose_layout import (
     CONVERTER_KERNEL_LAYOUTS,
+    layout_requests,
     plan_layout,
     settle_layout,
 )
@@ -97,8 +98,7 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
             continue
         layouts = CONVERTER_KERNEL_LAYOUTS
         if kernel.id.layer is not None:
-            operators = (float_file.model.operator_name(float_file.model.operators[it.operator]) for it in kernel.uses)
-            layouts = plan_layout(kernel.id.layer, own, operators, kernel.shape)
+            layouts = plan_layout(kernel.id.layer, own, layout_requests(own, float_file.model, kernel))
         plans[kernel.id] = KernelPlan(own, layouts)
     return plans
 
