@@ -43,7 +43,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["tfptq", "tfptq.*"]),
-    package_data={"tfptq": ["py.typed", "*.pyi", "**/*.fbs"]},
+    package_data={"tfptq": ["py.typed", "*.pyi", "**/*.fbs", "**/*.json"]},
     python_requires=">=3.10",
     install_requires=[
         "absl-py>=1.4",

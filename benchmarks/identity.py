@@ -84,6 +84,7 @@ def jobs(networks: list[str]) -> Iterator[tuple[str, str, keras.Model, dict | np
     small = small_networks()
     for name in networks or [*small, *zoo.ENTRIES]:
         if name in small:
+            keras.utils.clear_session()
             keras.utils.set_random_seed(1)
             model, rng = small[name](), np.random.default_rng(0)
             samples = {

@@ -34,12 +34,47 @@ LAYERS = {
     "sequence": (lambda: layers.Dense(7), (5, 13)),
     "wide": (lambda: layers.Dense(9), (64,)),
 }
+#: The same for layers whose kernels FULLY_CONNECTED can read. ``None`` is an open size.
+PRODUCTS = {
+    "dense of rank 2": (lambda: layers.Dense(7), (12,)),
+    "dense of rank 3": (lambda: layers.Dense(7, activation="relu"), (5, 16)),
+    "dense of rank 4": (lambda: layers.Dense(7, use_bias=False), (3, 5, 8)),
+    "pointwise": (lambda: layers.Conv2D(6, 1), (9, 7, 8)),
+    "without bias": (lambda: layers.Conv2D(6, 1, use_bias=False), (9, 7, 8)),
+    "two outputs": (lambda: layers.Conv2D(2, 1), (4, 4, 12)),
+    "relu": (lambda: layers.Conv2D(16, 1, activation="relu"), (5, 5, 4)),
+    "relu6": (lambda: layers.Conv2D(5, 1, activation="relu6"), (4, 6, 16)),
+    "open sizes": (lambda: layers.Conv2D(6, 1), (None, None, 8)),
+    "conv1d": (lambda: layers.Conv1D(6, 1), (9, 4)),
+    "strided": (lambda: layers.Conv2D(6, 1, strides=2, activation="relu"), (8, 6, 8)),
+    "strided, odd": (lambda: layers.Conv2D(6, 1, strides=2, padding="same"), (9, 7, 4)),
+    "strided by 3 and 1": (lambda: layers.Conv2D(6, 1, strides=(3, 1), use_bias=False), (8, 5, 4)),
+}
+#: The same for kernels with several taps.
+WINDOWS = {
+    "same": (lambda: layers.Conv2D(6, 3, padding="same"), (9, 7, 4)),
+    "valid": (lambda: layers.Conv2D(6, 3, activation="relu"), (9, 7, 8)),
+    "even": (lambda: layers.Conv2D(6, (2, 4), padding="same", use_bias=False), (6, 5, 4)),
+    "large": (lambda: layers.Conv2D(6, 7, padding="same", activation="relu6"), (8, 9, 4)),
+    "strided": (lambda: layers.Conv2D(6, 3, strides=2, padding="same", activation="relu"), (8, 8, 4)),
+    "strided, odd": (lambda: layers.Conv2D(6, 3, strides=2, padding="same"), (9, 7, 4)),
+    "strided, valid": (lambda: layers.Conv2D(6, 3, strides=2), (8, 10, 4)),
+    "strided by 1 and 3": (lambda: layers.Conv2D(6, 5, strides=(1, 3), padding="same"), (7, 11, 4)),
+    "dilated": (lambda: layers.Conv2D(6, 3, dilation_rate=2), (9, 9, 4)),
+    "conv1d": (lambda: layers.Conv1D(6, 3, padding="same"), (9, 4)),
+    "conv1d, strided": (lambda: layers.Conv1D(6, 5, strides=2), (11, 4)),
+}
+_ALL = {
+    **LAYERS,
+    **{f"product, {name}": layer for name, layer in PRODUCTS.items()},
+    **{f"window, {name}": layer for name, layer in WINDOWS.items()},
+}
 STEP = 8 / 255  # of the output grid
 
 
 @functools.cache
 def float_file(kind):
-    layer, shape = LAYERS[kind]
+    layer, shape = _ALL[kind]
     keras.utils.set_random_seed(1)
     return convert_float(keras.Sequential([keras.Input(shape, name="x"), layer()]))
 
@@ -62,7 +97,9 @@ def emitted(kind, layout, config):
 
 
 def samples(kind, count=3):
-    return {"x": np.random.default_rng(2).normal(0, 1, (count, *LAYERS[kind][1])).astype(np.float32)}
+    return {
+        "x": np.random.default_rng(2).normal(0, 1, (count, *(size or 6 for size in _ALL[kind][1]))).astype(np.float32)
+    }
 
 
 def output(file, inputs, resolver, runtime):

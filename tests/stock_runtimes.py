@@ -28,6 +28,21 @@ def run(data, inputs, resolver="AUTO", runtime="litert"):
     return {name: values.copy() for name, values in runner(**codes).items()}
 
 
+def in_one_partition(data, shape):
+    """Whether XNNPACK takes the whole graph of a file with one input at once, for an input of some shape.
+
+    The interpreter lists all operators, also those that a delegate has taken. That it has taken all shows in there
+    being one DELEGATE, which reads the input of the graph and writes its outputs.
+    """
+    interpreter = litert.Interpreter(model_content=data)
+    (source,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(source["index"], shape)
+    interpreter.allocate_tensors()
+    delegates = [each for each in interpreter._get_ops_details() if each["op_name"] == "DELEGATE"]
+    results = {detail["index"] for detail in interpreter.get_output_details()}
+    return len(delegates) == 1 and source["index"] in delegates[0]["inputs"] and results == set(delegates[0]["outputs"])
+
+
 def details(data):
     """(input details, output details) of the signature, each by name."""
     runner = litert.Interpreter(model_content=data).get_signature_runner()

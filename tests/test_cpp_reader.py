@@ -43,6 +43,8 @@ def file_with_all_kinds(**changes):
         ("float", (1, 5), "native"),
         ("float", (4, 4), "inline"),
         ("float", (2, 3), "composite"),
+        ("float", (1, 5), "fully_connected_int4"),
+        ("integer", (4, 2), "im2col_int2"),
     ]
     for tensor, (kind, block, layout) in enumerate(cases):
         weight = random_weight(rng, view, kind, block, 4, shared_base=tensor % 2 == 0)

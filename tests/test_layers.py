@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[1]
 CONTRACTS = [contract["id"] for contract in api.read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]]
 
 
-@pytest.mark.xfail(strict=False, reason="some rooms still import from rooms above them")
 @pytest.mark.parametrize("contract", CONTRACTS)
 def test_contract(contract):
     program = "from importlinter.cli import lint_imports_command; lint_imports_command()"

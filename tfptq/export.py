@@ -16,14 +16,22 @@ import numpy as np
 
 from tfptq.base.progress import Progress
 from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, resolve_config
-from tfptq.core.blocks import QuantizedWeight
+from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
 from tfptq.fit.measure import measure
 from tfptq.fit.order import fit_kernels
 from tfptq.float_file.kernel import KernelId
 from tfptq.graph.rebuild import build_model, read_graph
-from tfptq.layers import DefaultQuantizeConfig, QuantizeWrapper, is_weighted, strip, supports, wrappers
+from tfptq.layers import (
+    DefaultQuantizeConfig,
+    QuantizedVariable,
+    QuantizeWrapper,
+    is_weighted,
+    strip,
+    supports,
+    wrappers,
+)
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import plan_activations, with_headroom
@@ -160,42 +168,48 @@ def read_simulation(simulation: keras.Model, config: QuantizationConfig | None =
             "tfptq.layers.quantize_apply returned. For a float model there is quantize_keras_model"
         )
     flat = build_model(read_graph(simulation))
-    codes, float_weights, configs = {}, {}, {}
+    codes, float_weights = {}, {}
+    configs: dict[str, QuantizationConfig] = {}
     for wrapper in wrappers(flat):
         for slot in wrapper.quantized_weights:
-            if not isinstance(slot.quantizer, WeightQuantizer) or slot.view is None:
-                raise ValueError(
-                    f"the weight {slot.name!r} of layer {wrapper.layer.name!r} has the quantizer "
-                    f"{type(slot.quantizer).__name__}{'' if slot.view else ' and no view'}; codes for a file need a "
-                    "WeightQuantizer, and a layer that tfptq.layers.register knows"
-                )
             key = KernelId(wrapper.layer.name, slot.name)
+            quantizer, view = _quantizer_and_view(slot, key)
             try:
                 codes[key] = slot.quantized_weight()
             except ValueError as error:
                 raise ValueError(f"layer {wrapper.layer.name!r}: {error}") from error
-            float_weights[key] = slot.view.to_view(keras.ops.convert_to_numpy(slot.variable))
-        for slot in (*wrapper.quantized_inputs, *wrapper.quantized_outputs):
-            if not isinstance(slot.quantizer, ActivationQuantizer):
+            float_weights[key] = view.to_view(keras.ops.convert_to_numpy(slot.variable))
+            configs.setdefault(wrapper.layer.name, _layer_config(wrapper, quantizer.config, config))
+        for activation in (*wrapper.quantized_inputs, *wrapper.quantized_outputs):
+            if not isinstance(activation.quantizer, ActivationQuantizer):
                 raise ValueError(
-                    f"{slot.name!r} of layer {wrapper.layer.name!r} has the quantizer {type(slot.quantizer).__name__}; "
-                    "a range for the file needs an ActivationQuantizer"
+                    f"{activation.name!r} of layer {wrapper.layer.name!r} has the quantizer "
+                    f"{type(activation.quantizer).__name__}; a range for the file needs an ActivationQuantizer"
                 )
-        if wrapper.quantized_weights:
-            configs[wrapper.layer.name] = _layer_config(wrapper, config)
     if not codes:
         raise ValueError(f"no wrapper of the model {simulation.name!r} quantizes a weight; there is nothing to export")
     return StoredWeights(flat, _model_config(flat, configs, config), codes, float_weights)
 
 
-def _layer_config(wrapper: QuantizeWrapper, config: QuantizationConfig | None) -> QuantizationConfig:
+def _quantizer_and_view(weight: QuantizedVariable, id: KernelId) -> tuple[WeightQuantizer, WeightView]:
+    if isinstance(weight.quantizer, WeightQuantizer) and weight.view is not None:
+        return weight.quantizer, weight.view
+    raise ValueError(
+        f"the weight {id.name!r} of layer {id.layer!r} has the quantizer {type(weight.quantizer).__name__}"
+        f"{'' if weight.view else ' and no view'}; codes for a file need a WeightQuantizer, and a layer that "
+        "tfptq.layers.register knows"
+    )
+
+
+def _layer_config(
+    wrapper: QuantizeWrapper, weights: QuantizationConfig, config: QuantizationConfig | None
+) -> QuantizationConfig:
     """Config of a wrapped layer: that of its quantizer for the weights, else the one given or its own."""
     own = wrapper.quantize_config
     if config is not None:
         base = config.for_layer(wrapper.layer.name)
     else:
         base = own.layer_config if isinstance(own, DefaultQuantizeConfig) else QuantizationConfig()
-    weights = wrapper.quantized_weights[0].quantizer.config
     return base.replace(
         granularity=weights.granularity,
         scaler=weights.scaler,

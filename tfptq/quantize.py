@@ -130,9 +130,10 @@ def whole_number(name: str, value: Any, most: int) -> int:
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}; it must be a whole number")
-    if not 0 <= value <= most:
-        raise ValueError(f"{name} is {value}; it must be between 0 and {most}")
-    return int(value)
+    number = int(value)
+    if not 0 <= number <= most:
+        raise ValueError(f"{name} is {number}; it must be between 0 and {most}")
+    return number
 
 
 def check_folder(checkpoint_dir: str | os.PathLike | None) -> None:

@@ -99,8 +99,9 @@ inline void Check(const TensorBlocks& tensor) {
                                   : by_channel                             ? Granularity::Channel
                                                                            : Granularity::Block;
   require(tensor.granularity == granularity, "the granularity does not fit the blocks");
-  const bool whole = tensor.layout == Layout::Int8 || tensor.layout == Layout::Int4;
-  require(!(is_float && columns > 1 && whole), "float blocks cannot lie in Int8 or Int4");
+  const bool in_float =
+      tensor.layout == Layout::Native || tensor.layout == Layout::Inline || tensor.layout == Layout::Composite;
+  require(in_float || !(is_float && columns > 1), "float blocks cannot lie in a layout on integers");
 
   if (!tensor.permutation.empty()) {
     std::vector<uint32_t> sorted = tensor.permutation;

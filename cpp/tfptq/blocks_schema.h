@@ -35,7 +35,7 @@ inline const char* Name(ScaleKind value) {
   throw FormatError("unknown ScaleKind");
 }
 
-enum class Layout : uint8_t { Int8 = 0, Int4 = 1, Native = 2, Inline = 3, Composite = 4 };
+enum class Layout : uint8_t { Int8 = 0, Int4 = 1, Native = 2, Inline = 3, Composite = 4, FullyConnectedInt4 = 6, FullyConnectedInt2 = 7, Im2colInt4 = 8, Im2colInt2 = 9 };
 
 // The name of a member.
 inline const char* Name(Layout value) {
@@ -45,6 +45,10 @@ inline const char* Name(Layout value) {
     case Layout::Native: return "Native";
     case Layout::Inline: return "Inline";
     case Layout::Composite: return "Composite";
+    case Layout::FullyConnectedInt4: return "FullyConnectedInt4";
+    case Layout::FullyConnectedInt2: return "FullyConnectedInt2";
+    case Layout::Im2colInt4: return "Im2colInt4";
+    case Layout::Im2colInt2: return "Im2colInt2";
   }
   throw FormatError("unknown Layout");
 }

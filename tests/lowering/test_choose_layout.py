@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
-from tfptq.core.blocks import BlockScales, QuantizedWeight
-from tfptq.lowering.choose_layout import LayoutPlan, asked_layout, layout_request, plan_layout, settle_layout
+from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
+from tfptq.core.windows import Window
+from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
+from tfptq.lowering.choose_layout import LayoutPlan, layout_requests, plan_layout, settle_layout
 from tfptq.tflite.layouts import INLINE, INT4, INT8, Computes, LayoutError
 
 INTEGER4 = QuantizationConfig(PerBlock(2, 16), "integer", 4)
@@ -12,7 +14,35 @@ CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4)
 CONV, DENSE = ("CONV_2D", (8, 64, 9)), ("FULLY_CONNECTED", (8, 64, 1))
 
 
+class Operators:
+    """The operators of a model that read a kernel, each given by its kind."""
+
+    def __init__(self, *kinds):
+        self.operators = kinds
+
+    def operator_name(self, operator):
+        return operator
+
+    def sizes(self, index):
+        return [-1, 9, 9, 64]
+
+
+def requests(config, kind, shape, *others):
+    kernel, kinds = np.zeros(shape, np.float32), (kind, *others)
+    view = WeightView(shape, (0,), (1,), (2,))
+    uses = tuple(KernelUse(at, 0, 1, 2, view, Window((shape[2], 1))) for at in range(len(kinds)))
+    return layout_requests(config, Operators(*kinds), Kernel(KernelId("layer", "kernel"), kernel, uses))
+
+
 EITHER = (INT4, INT8)
+
+
+def test_requests_of_uses_that_are_alike_are_one():
+    (request,) = requests(CHANNEL4, *CONV, "CONV_2D")
+    assert (request.operator, request.view_shape, request.block_shape) == (*CONV, (1, 64))
+    assert (request.weight_bits, request.activation_bits, request.scale_kind) == (4, 8, "float")
+    assert (request.window, request.input_sizes) == (Window((9, 1)), (-1, 9, 9, 64))
+    assert len(requests(CHANNEL4, *CONV, "TRANSPOSE_CONV")) == 2
 
 
 @pytest.mark.parametrize(
@@ -30,13 +60,12 @@ EITHER = (INT4, INT8)
     ],
 )
 def test_choice(config, where, size, speed):
-    plan = plan_layout("layer", config.replace(layout="size"), *where)
+    plan = plan_layout("layer", config.replace(layout="size"), requests(config, *where))
     assert plan.candidates == size
     assert plan.computes is (Computes.FLOAT if size == (INLINE,) else Computes.INTEGER)
-    assert plan_layout("layer", config.replace(layout="speed"), *where).candidates == (speed,)
+    assert plan_layout("layer", config.replace(layout="speed"), requests(config, *where)).candidates == (speed,)
     named = config.replace(layout=speed.name)
-    assert plan_layout("layer", named, *where).candidates == (speed,)
-    assert asked_layout(named) is speed and asked_layout(config.replace(layout="size")) is None
+    assert plan_layout("layer", named, requests(config, *where)).candidates == (speed,)
 
 
 def test_size_is_settled_by_the_codes():
@@ -49,7 +78,8 @@ def test_size_is_settled_by_the_codes():
     assert settle_layout("layer", LayoutPlan((INLINE,)), QuantizedWeight(codes, large, 3)) is INLINE
     lowest = np.full((4, 2, 1), -4, np.int8)
     assert settle_layout("layer", size, QuantizedWeight(lowest, small, 3)) is INT4
-    four = plan_layout("layer", QuantizationConfig(PerBlock(2, 1), "integer", 3, layout="int4"), "CONV_2D", (4, 2, 1))
+    config = QuantizationConfig(PerBlock(2, 1), "integer", 3, layout="int4")
+    four = plan_layout("layer", config, requests(config, "CONV_2D", (4, 2, 1)))
     with pytest.raises(
         LayoutError,
         match="'layer' cannot have the layout 'int4'.* from 0 to 9, and INT4 from -8 to 7.*'int8', 'inline', 'compos",
@@ -80,11 +110,11 @@ def test_a_weight_that_no_candidate_holds_is_refused_by_name():
         ("native", FLOAT4.replace(granularity=PerBlock(2, 16)), DENSE, "16 of 64 inputs"),
         ("native", INTEGER4, DENSE, "16 of 64 inputs.*; it can have 'int8', 'inline', 'composite'$"),
         ("native", INTEGER4.replace(scaler="shift"), DENSE, "; it can have 'int8', 'inline', 'composite'$"),
-        ("native", CHANNEL4, CONV, "; it can have 'int8', 'int4', 'inline', 'composite'$"),
+        ("native", CHANNEL4, CONV, "; it can have 'int8', 'int4', 'inline', 'composite', 'im2col_int4'$"),
         ("native", QuantizationConfig(PerTensor(), "shift", 4), DENSE, "shifts span more than the float16"),
     ],
 )
 def test_impossible_layouts_are_refused(layout, config, where, message):
     with pytest.raises(LayoutError, match=f"layer 'block_1' cannot have the layout '{layout}': .*{message}"):
-        plan_layout("block_1", config.replace(layout=layout), *where)
-    assert INLINE.obstacle(layout_request(config, *where)) is None
+        plan_layout("block_1", config.replace(layout=layout), requests(config, *where))
+    assert INLINE.obstacle(*requests(config, *where)) is None

@@ -69,5 +69,11 @@ def test_transposed_convolution_is_the_adjoint(geometry, seed, height, width):
 
 
 def test_dense_over_a_slice():
-    x, codes = arrays(0, (4, 6), (5, 6, 1))
-    assert np.array_equal(dense_sums(x, codes, slice(2, 5)), x[:, 2:5] @ codes[:, 2:5, 0].T)
+    x, codes = arrays(0, (4, 1, 6), (5, 6, 1))
+    assert np.array_equal(dense_sums(x, codes, slice(2, 5)), x[:, 0, 2:5] @ codes[:, 2:5, 0].T)
+
+
+def test_dense_over_gathered_taps():
+    x, codes = arrays(0, (4, 3, 6), (5, 6, 3))
+    expected = np.einsum("pti,oit->po", x[:, :, 2:5], codes[:, 2:5])
+    assert np.array_equal(dense_sums(x, codes, slice(2, 5)), expected)

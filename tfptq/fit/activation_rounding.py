@@ -18,18 +18,13 @@ _NO_LIMIT = np.float32(np.finfo(np.float32).min)
 def simulate_activations(
     model: TFLiteModel, grids: Mapping[int, ActivationGrid], *, in_effect: bool = True
 ) -> dict[int, int]:
-    """Round activations to grids.
+    """Round activations to grids (tensor index -> grid), in place; inputs of the model are left alone.
 
-    Args:
-        model: float model, edited in place.
-        grids: tensor index -> grid; tensors that no operator writes (inputs of the model) are left alone.
-        in_effect: whether to round, or only to take up the same places.
-
-    Returns:
-        Old position of each operator -> its new one. The result of a changed operator becomes a new tensor; the old
-        one holds the rounded values.
+    Without ``in_effect`` they only take up the same places. The result of a changed operator becomes a new tensor; the
+    old one holds the rounded values. Returns the old position of each operator -> its new one.
     """
-    operators, moved = [], {}
+    operators: list[schema.OperatorT] = []
+    moved: dict[int, int] = {}
     limit = None
     for at, operator in enumerate(model.operators):
         moved[at] = len(operators)

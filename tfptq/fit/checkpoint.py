@@ -31,11 +31,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 class Checkpoint:
-    """A folder of finished weights of one job.
-
-    Args:
-        folder: made when it does not exist.
-        job: fingerprint of the job.
+    """A folder of finished weights of one job, told by its fingerprint; made when it does not exist.
 
     Raises:
         ValueError: the folder holds the weights of another job.
@@ -67,9 +63,8 @@ class Checkpoint:
         try:
             with np.load(path) as stored:
                 arrays = dict(stored)
-            scales = BlockScales(
-                str(arrays["kind"]), arrays["base"], arrays["factors"], tuple(map(int, arrays["block_shape"]))
-            )
+            m, n = map(int, arrays["block_shape"])
+            scales = BlockScales(str(arrays["kind"]), arrays["base"], arrays["factors"], (m, n))
             return QuantizedWeight(arrays["codes"], scales, int(arrays["bits"])), arrays["bias_shift"]
         except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"checkpoint file {path} is damaged ({error}); delete it and run again") from error

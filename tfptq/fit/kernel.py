@@ -59,10 +59,8 @@ def fit_from_means(
     """Quantize a kernel from its values and its mean inputs.
 
     Args:
-        kernel: the kernel.
-        plan: how to fit it.
         mean_inputs: for each use, the mean input under each weight, broadcastable to ``[O, I, T]``.
-        weights: how much each use counts, ``[uses]``.
+        weights: ``[uses]``, how much each use counts.
     """
     scales = _storable(plan.config.scales_of(kernel.values), kernel, plan)
     weight = mirrored(quantize_nearest(kernel.values, scales, plan.config.weight_bits), kernel)

@@ -46,12 +46,7 @@ class Measurements:
     clipped: dict[int, Limits]
 
     def ranges(self, calibration: Calibration, bits: int) -> dict[int, Range]:
-        """Range of every activation tensor, and of the constants that count only in part.
-
-        Args:
-            calibration: how ranges are chosen.
-            bits: width of the grids the ranges are for.
-        """
+        """Range of every activation tensor, and of the constants that count only in part, for grids of so many bits."""
         # Inputs are data on a lattice of their own (pixels, say): clipping them gains nothing.
         methods = {index: "min_max" if index in self.as_they_are else calibration.method for index in self.statistics}
         roomy = bits == 16 and calibration.method == "mse"
@@ -68,13 +63,9 @@ def measure(
     calibration: Calibration,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Measurements:
-    """Run the calibration data through a float file.
+    """Run a stream of batches (Keras input name -> array with a batch axis) through a float file.
 
-    Args:
-        float_file: float model.
-        batches: stream of Keras input name -> array with a batch axis.
-        calibration: settings of the statistics.
-        advance: called with the number of samples of each batch that is done.
+    ``advance`` is called with the number of samples of each batch that is done.
 
     Raises:
         ValueError: a tensor becomes NaN or infinite; it is named.
@@ -94,12 +85,7 @@ def measure(
 
 
 class _Measuring:
-    """What has been measured so far, while the data runs through a float file.
-
-    Args:
-        float_file: float model.
-        calibration: settings of the statistics.
-    """
+    """What has been measured so far, while the data runs through a float file."""
 
     def __init__(self, float_file: FloatFile, calibration: Calibration):
         self._float_file = float_file
@@ -156,15 +142,13 @@ class _Measuring:
 def _mean_input(use: KernelUse, maps: Mapping[tuple, tuple[int, np.ndarray]]) -> np.ndarray:
     """Mean input under each weight, broadcastable to ``[O, I, T]``.
 
-    Args:
-        use: one use of a kernel.
-        maps: shape of one sample of the input -> number of such samples, and their sum.
+    ``maps`` holds, for each shape of one sample of the input, the number of such samples and their sum.
     """
     outputs, inputs, taps = use.view.view_shape
-    total, positions = 0.0, 0
+    total, positions = np.zeros(()), 0
     for count, values in maps.values():
         sums = values[None] if values.ndim == 3 else values.reshape(1, 1, -1, inputs)
-        size = tuple(use.window.output_size(sums.shape[1 + axis], axis) for axis in (0, 1))
+        size = use.window.output_size(sums.shape[1], 0), use.window.output_size(sums.shape[2], 1)
         # Padding lowers the mean under border taps; windows over the summed map see that exactly.
         total, positions = total + window_sums(sums, size, use.window), positions + count * math.prod(size)
     mean = total / positions  # [G, I*T]

@@ -36,13 +36,7 @@ LARGEST_STEP = 255.0
 
 
 def plan_fit(kernel: Kernel, plan: KernelPlan, sequential: SequentialCalibration | None) -> KernelPlan:
-    """Decide how a kernel is rounded, and whether on statistics.
-
-    Args:
-        kernel: the kernel.
-        plan: its config.
-        sequential: gives the statistics; None where no kernel asks for any.
-    """
+    """Decide how a kernel is rounded, and whether on statistics; ``sequential`` is None if no kernel asks for any."""
     if sequential is None or not asks_for_statistics(plan.config, kernel.shape):
         return plan
     # Of a part of the samples only, few positions are a worse guide than the means of all samples.
@@ -62,11 +56,9 @@ def fit_kernels(
     *,
     advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[QuantizedKernel, ...]:
-    """Quantize kernels of a float file.
+    """Quantize kernels of a float file, each by its plan, in execution order.
 
     Args:
-        kernels: the kernels in execution order, each with its plan.
-        measurements: give the mean inputs.
         grids: tensor index -> grid of the activations.
         sequential: needed when a plan wants statistics.
         checkpoint: keeps finished weights, so that a killed run can go on.
@@ -115,17 +107,10 @@ def _bias_limits(use: KernelUse, bias: np.ndarray, grids: Mapping[int, Activatio
 
 
 def ranges_for_kernels(kernels: Iterable[QuantizedKernel], plan: IntegerPlan) -> dict[int, Range]:
-    """Wider ranges for results that are too fine for what their kernels add up.
+    """Wider ranges (by tensor index) for results that are too fine for what their kernels add up.
 
     Where one step of the products (of input and weight) is as much as the whole result, that is lost in the rounding of
     the input: the layer takes the difference of large numbers, or channels differ too much. The file shall load still.
-
-    Args:
-        kernels: fitted kernels.
-        plan: operators on integers, and the grids of the file.
-
-    Returns:
-        Tensor index -> range.
     """
     found, integer = {}, set(plan.operators) if plan.bits == 8 else set()
     for kernel in kernels:

@@ -47,7 +47,6 @@ class SequentialCalibration:
     """Walks through a float file in execution order.
 
     Args:
-        float_file: float model.
         batches: re-iterable stream of Keras input name -> array with a batch axis.
         samples: number of samples in a pass.
         max_memory: bytes that stored activations may take.
@@ -75,17 +74,12 @@ class SequentialCalibration:
         self._moved = {old: moved[new] for old, new in unfused.items()}
         self._own = frozenset(moved.values())  # positions of operators that are not there for the rounding alone
         self._cuts = 0, 0  # of the float and of the quantized copy; statistics are the same wherever they are
-        self._stored: list[tuple[Batch, ...]] | None = None
+        self._stored: list[tuple[Batch, Batch]] | None = None
         self._batches = batches
         self._values = _values_of_a_sample(self._float, next(self._inputs())[0], float_file.batch_size or 1)
 
     def obstacle(self, kernel: Kernel, fewest_positions: int) -> str | None:
-        """Why the statistics of a kernel cannot be had, or would say little; or None.
-
-        Args:
-            kernel: the kernel.
-            fewest_positions: how many positions there should be for each of its inputs.
-        """
+        """Why the statistics of a kernel cannot be had or have fewer positions for each input than wanted, or None."""
         outputs, inputs, taps = kernel.shape
         length = inputs * taps
         grams = _GRAMS_AT_ONCE + (len(kernel.uses) > 1)  # the sum over the uses before
@@ -99,13 +93,11 @@ class SequentialCalibration:
             return f"the samples have {kept} positions for its {length} inputs"
         return None
 
-    def statistics(self, kernel: Kernel, weights: Sequence[float] | None = None) -> LayerStatistics:
+    def statistics(self, kernel: Kernel, weights: Sequence[float] | np.ndarray | None = None) -> LayerStatistics:
         """Statistics of a kernel, summed over all its uses. Kernels must be asked for in the order of their first use.
 
-        Args:
-            kernel: the kernel. Outputs of its uses count as the kernel itself would give them, with the bias of the
-                first use in place of their own, so that all uses compute the same.
-            weights: how much a position of each use counts; one each by default.
+        Outputs count as the kernel itself would give them, with the bias of the first use in place of each use's own,
+        so that all uses compute the same. ``weights`` is how much a position of each use counts; one each by default.
         """
         # Kernels between the uses are replaced later: what is stored behind them would not be true any more.
         first = self._position(kernel.uses[0])
@@ -115,7 +107,7 @@ class SequentialCalibration:
             self._move_cuts(first + 1, first)
             return self._statistics_of_uses(kernel, weights)
 
-    def _statistics_of_uses(self, kernel: Kernel, weights: Sequence[float] | None) -> LayerStatistics:
+    def _statistics_of_uses(self, kernel: Kernel, weights: Sequence[float] | np.ndarray | None) -> LayerStatistics:
         total = self._statistics(kernel.uses[0])
         if weights is not None:
             total = total.weighted(weights[0])
@@ -205,21 +197,22 @@ class SequentialCalibration:
         grid = self._grids.get(index)
         return values if grid is None else grid.dequantize(grid.quantize(values))
 
-    def _move_cuts(self, *stops: int) -> None:
-        """Store what crosses the latest cuts up to ``stops`` that the memory allows, of both copies in one pass."""
-        cuts = tuple(map(self._latest_storable, self._cuts, stops))
-        if None in cuts or cuts == self._cuts:
+    def _move_cuts(self, float_stop: int, quantized_stop: int) -> None:
+        """Store what crosses the latest cuts up to these stops that the memory allows, of both copies in one pass."""
+        float_start, quantized_start = self._cuts
+        float_cut = self._latest_storable(float_start, float_stop)
+        quantized_cut = self._latest_storable(quantized_start, quantized_stop)
+        if float_cut is None or quantized_cut is None or (float_cut, quantized_cut) == self._cuts:
             return
-        runners = [
-            _PrefixSegment(model, before, cut, crossing(model, cut))
-            for model, before, cut in zip((self._float, self._quantized), self._cuts, cuts, strict=True)
-        ]
-        stored = []
-        for number, pair in enumerate(self._inputs()):
-            stored.append(tuple(runner.run(batch) for runner, batch in zip(runners, pair, strict=True)))
+        float_runner = _PrefixSegment(self._float, float_start, float_cut, crossing(self._float, float_cut))
+        crossed = crossing(self._quantized, quantized_cut)
+        quantized_runner = _PrefixSegment(self._quantized, quantized_start, quantized_cut, crossed)
+        stored: list[tuple[Batch, Batch]] = []
+        for number, (float_batch, quantized_batch) in enumerate(self._inputs()):
+            stored.append((float_runner.run(float_batch), quantized_runner.run(quantized_batch)))
             if self._stored is not None:
-                self._stored[number] = ()  # nobody reads it any more: the memory is that of one cut, not of two
-        self._stored, self._cuts = stored, cuts
+                self._stored[number] = {}, {}  # nobody reads it any more: the memory is that of one cut, not of two
+        self._stored, self._cuts = stored, (float_cut, quantized_cut)
 
     def _latest_storable(self, cut: int, stop: int) -> int | None:
         """The latest cut from ``cut`` to ``stop`` where both copies would fit into the memory, or None."""
@@ -233,10 +226,7 @@ class SequentialCalibration:
 def _values_of_a_sample(model: TFLiteModel, batch: Batch, samples: int) -> dict[int, int]:
     """How many numbers each activation has for one sample. They are counted: the model may leave sizes open.
 
-    Args:
-        model: any model.
-        batch: input tensor index -> values.
-        samples: how many samples of the batch to run, at least as many as the model takes at once.
+    ``batch`` holds the inputs by tensor index; at least as many ``samples`` of it are run as the model takes at once.
     """
     found: dict[int, int] = {}
     part = {model.name(index): values[:samples] for index, values in batch.items()}

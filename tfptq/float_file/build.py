@@ -35,16 +35,14 @@ _TENSOR_NAME, _NO_IDENTIFIER = re.compile(r"^(?:serving_default_)?(.*?)(?::0)?$"
 def make_float_file(
     model: keras.Model, weights: Mapping[KernelId, np.ndarray], unfolded: Collection[KernelId] | None = None
 ) -> FloatFile:
-    """Convert a float Keras model and find its weights in the file.
+    """Convert a canonical Keras model and find its weights ``[O, I, T]`` in the file. The model stays as it was.
 
-    Weights with equal values are perturbed before conversion (``tfptq.float_file.equal_weights``), so
-    that each layer has a kernel of its own; a layer that is called several times has one kernel for all calls.
+    Weights with equal values are perturbed before conversion (``tfptq.float_file.equal_weights``), so that each layer
+    has a kernel of its own; a layer that is called several times has one kernel for all calls.
 
     Args:
-        model: canonical Keras model; it is as before afterwards.
-        weights: its weights as canonical views ``[O, I, T]``.
-        unfolded: those of them that factors of their inputs are taken out of (``tfptq.float_file.input_factors``); all
-            by default. It costs an operator, and lets what a config says of the layer reach its weights.
+        unfolded: the weights that factors of their inputs are taken out of (``tfptq.float_file.input_factors``); all by
+            default. It costs an operator, and lets what a config says of the layer reach its weights.
 
     Raises:
         ValueError: the converter refuses the model, or renames its inputs beyond recognition; or the model changes
@@ -57,7 +55,7 @@ def make_float_file(
     calls = _numbers_of_calls(model)
     uses = {kernel.id: len(kernel.uses) for kernel in float_file.kernels if kernel.id.layer is not None}
     # A constant of the model, or a layer that tfptq does not know, may have the values of a weight as well.
-    foreign = {key for key, count in uses.items() if count > calls[key.layer]} - equal
+    foreign = {key for key, count in uses.items() if count > calls[key.owner]} - equal
     # What the converter makes of a weight may depend on small differences: one that is not found keeps its values.
     lost = equal - set(uses)
     if not foreign and not lost:
@@ -142,15 +140,8 @@ def check_float_file(
 ) -> float:
     """Refuse a float file that does not compute what the Keras model does.
 
-    Args:
-        float_file: float model.
-        model: the Keras model it was converted from.
-        batch: Keras input name -> array with a batch axis.
-        tolerance: largest difference, relative to the range of the output, that is let pass, unless rounding alone
-            makes larger ones.
-
-    Returns:
-        The largest relative difference over all outputs.
+    Returns the largest difference over all outputs, relative to their ranges. ``tolerance`` is the largest that is let
+    pass, unless rounding alone makes larger ones.
 
     Raises:
         FloatEqualityError: the outputs differ.

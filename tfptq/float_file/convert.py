@@ -32,13 +32,8 @@ _ONE_AT_A_TIME = threading.Lock()
 def convert_float(model: keras.Model) -> bytes:
     """Convert a Keras model to a float ``.tflite`` with the stock converter, quietly.
 
-    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers.
-
-    Args:
-        model: Keras 3 model.
-
-    Returns:
-        The file's bytes. Names of tensors and signatures are the converter's.
+    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers. Names
+    of tensors and signatures are the converter's.
 
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.

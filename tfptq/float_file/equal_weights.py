@@ -29,9 +29,7 @@ ZERO_STEP = 1e-30
 def equal_weights(weights: Mapping[KernelId, np.ndarray], others: Iterable[np.ndarray] = ()) -> set[KernelId]:
     """The weights whose values, in whatever order, some other weight has as well.
 
-    Args:
-        weights: Keras weights, float32 in any shape.
-        others: weights of the model that cannot be quantized; equal ones among themselves do not count.
+    ``others`` are weights of the model that cannot be quantized; equal ones among themselves do not count.
     """
     others = list(others)
     kinds = Counter(map(_kind, (*weights.values(), *others)))
@@ -45,15 +43,9 @@ def equal_weights(weights: Mapping[KernelId, np.ndarray], others: Iterable[np.nd
 def perturb(
     weights: Mapping[KernelId, np.ndarray], keys: Collection[KernelId], others: Iterable[np.ndarray] = ()
 ) -> dict[KernelId, np.ndarray]:
-    """Values that no two weights share.
+    """Values for some of the weights ``[O, I, T]``, which no two weights share; the same for the same arguments.
 
-    Args:
-        weights: Keras weights as canonical views ``[O, I, T]``.
-        keys: those to perturb.
-        others: weights of the model that cannot be quantized.
-
-    Returns:
-        Key -> float32 values, in the shape of its weight; the same for the same arguments.
+    ``others`` are weights of the model that cannot be quantized.
     """
     sizes = {weights[key].size for key in keys}
     taken = {_content(weight) for weight in (*weights.values(), *others) if weight.size in sizes}
@@ -73,12 +65,9 @@ def perturb(
 
 
 def restore(model: TFLiteModel, kernels: Iterable[Kernel], keys: Collection[KernelId]) -> None:
-    """Give perturbed kernels their own values back.
+    """Give those kernels that were perturbed their own values back, in place.
 
-    Args:
-        model: edited in place; tensors keep their indexes, and those with equal values share a buffer.
-        kernels: its kernels.
-        keys: the weights that were perturbed.
+    Tensors keep their indexes, and those with equal values share a buffer.
     """
     buffer_of: dict[bytes, int] = {}
     emptied = set()

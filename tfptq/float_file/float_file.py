@@ -48,11 +48,7 @@ class FloatFile:
         return (use for kernel in self.kernels for use in kernel.uses)
 
     def kernel(self, layer: str | None, name: str = "kernel") -> Kernel:
-        """The kernel of a layer's weight.
-
-        Raises:
-            KeyError: there is none.
-        """
+        """The kernel of a layer's weight; a KeyError when there is none."""
         return next((it for it in self.kernels if it.id == (layer, name)), None) or _missing(KernelId(layer, name))
 
     def by_tensor_name(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

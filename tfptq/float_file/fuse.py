@@ -18,13 +18,9 @@ _MOVING = ("RESHAPE", "BATCH_TO_SPACE_ND")
 
 
 def fuse_dilations(model: TFLiteModel) -> int:
-    """Let convolutions dilate themselves where SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND do it for them.
+    """Let convolutions dilate themselves where SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND do it for them, in place.
 
-    Args:
-        model: float model, edited in place; a constant shape of a RESHAPE may be replaced.
-
-    Returns:
-        Number of convolutions that were changed.
+    A constant shape of a RESHAPE may be replaced. Returns the number of convolutions that were changed.
     """
     changed = 0
     for convolution in list(model.operators):
@@ -57,13 +53,9 @@ def fuse_dilations(model: TFLiteModel) -> int:
 
 
 def fuse_biases(model: TFLiteModel) -> int:
-    """Make every constant that is added for each output channel behind a kernel a part of its bias.
+    """Make every constant that is added for each output channel behind a kernel a part of its bias, in place.
 
-    Args:
-        model: float model, edited in place.
-
-    Returns:
-        Number of additions that went away.
+    Returns the number of additions that went away.
     """
     changed = 0
     for operator in list(model.operators):
@@ -130,13 +122,7 @@ def _dilated_chain(model: TFLiteModel, convolution) -> tuple | None:
 
 
 def _padding(kernel: Sequence[int], dilation: np.ndarray, pads: np.ndarray) -> int | None:
-    """Code of the padding scheme that pads each axis by ``pads``, or None.
-
-    Args:
-        kernel: its height and width.
-        dilation: of both axes.
-        pads: ``[2, 2]``, before and behind each axis.
-    """
+    """Code of the padding scheme that pads each axis by ``pads`` (``[2, 2]``, before and behind it), or None."""
     missing = [(size - 1) * step for size, step in zip(kernel, dilation, strict=True)]
     if not pads.any():
         return schema.Padding.VALID

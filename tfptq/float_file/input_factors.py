@@ -17,18 +17,16 @@ from tfptq.tflite.model import TFLiteModel
 
 
 def separate_input_factors(model: TFLiteModel, finder: WeightFinder, weights: Mapping[KernelId, np.ndarray]) -> None:
-    """Put a MUL before every FULLY_CONNECTED whose kernel is a Keras weight times a factor for each input channel.
+    """Put a MUL before every FULLY_CONNECTED whose kernel is one of the weights times a factor for each input channel.
 
-    Args:
-        model: float model, edited in place.
-        finder: tells which kernels are a Keras weight as they are; these stay.
-        weights: Keras weights ``[O, I, T]`` to look for.
+    The model is edited in place. Kernels that ``finder`` knows as they are stay.
     """
     kernels: dict[KernelId, int] = {}  # a layer that is used several times keeps one kernel
-    operators = []
+    operators: list[schema.OperatorT] = []
     for operator in model.operators:
-        key, factors = _find(model, operator, finder, weights)
-        if key is not None:
+        found = _find(model, operator, finder, weights)
+        if found is not None:
+            key, factors = found
             source = operator.inputs[0]
             product = _product(model, operators, source, factors)
             if product is None:
@@ -46,32 +44,30 @@ def separate_input_factors(model: TFLiteModel, finder: WeightFinder, weights: Ma
 
 def _find(
     model: TFLiteModel, operator, finder: WeightFinder, weights: Mapping[KernelId, np.ndarray]
-) -> tuple[KernelId, np.ndarray] | tuple[None, None]:
+) -> tuple[KernelId, np.ndarray] | None:
     """The weight that a kernel is a multiple of, and the factors ``[I]``."""
     if model.operator_name(operator) != "FULLY_CONNECTED":
-        return None, None
+        return None
     source, constant = operator.inputs[:2]
     if not (model.is_constant(constant) and model.is_float(constant)):
-        return None, None
+        return None
     kernel = model.constant(constant)
     if (
         model.shape(source)[-1] != kernel.shape[1]
         or finder.find(kernel, model.spec(operator).kernel_view(kernel.shape))[1] is not None
     ):
-        return None, None
+        return None
     for key, weight in weights.items():
         factors = _input_factors(kernel, weight)
         if factors is not None:
             return key, factors
-    return None, None
+    return None
 
 
 def _input_factors(kernel: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
-    """float32 factors f[I] with ``kernel == f * weight`` up to rounding, or None.
+    """float32 factors f[I] with ``kernel == f * weight`` up to rounding, or None; ``[O, I]`` and ``[O, I, T]``.
 
-    Args:
-        kernel: ``[O, I]``. One with a single row would be a multiple of any weight, and is taken for none.
-        weight: ``[O, I, T]``.
+    A kernel with a single row would be a multiple of any weight, and is taken for none.
     """
     if weight.shape != (*kernel.shape, 1) or len(kernel) < 2 or not kernel.any():
         return None

@@ -14,16 +14,10 @@ from tfptq.tflite.model import TFLiteModel
 
 
 def operators_of_layers(float_file: FloatFile, model: keras.Model) -> dict[str, tuple[int, ...]]:
-    """Where the layers with weights are computed.
+    """Name of each layer with weights -> positions of the operators that compute it.
 
-    Args:
-        float_file: float model.
-        model: the Keras model it was converted from.
-
-    Returns:
-        Name of each layer with weights -> positions of its operators: those with its kernels, and those that are named
-        after it and have constants which may be weights but match no Keras weight; where there are none, all named
-        after it.
+    They are those with its kernels, and those that are named after it and have constants which may be weights but match
+    no Keras weight; where there are none, all named after it.
     """
     found: dict[str, set[int]] = {layer.name: set() for layer in model.layers if is_weighted(layer)}
     named = _layers_of_operators(float_file, model)
@@ -50,11 +44,6 @@ def reads_weights(file: TFLiteModel, at: int) -> bool:
 def skipped_operators(float_file: FloatFile, model: keras.Model, config: QuantizationConfig) -> dict[int, str]:
     """Operators that the config leaves in float, with the reason.
 
-    Args:
-        float_file: float model.
-        model: the Keras model it was converted from.
-        config: config of the model.
-
     Raises:
         ValueError: the operators of a layer that the config skips cannot be told from others.
     """
@@ -75,7 +64,7 @@ def skipped_operators(float_file: FloatFile, model: keras.Model, config: Quantiz
 def _layers_of_operators(float_file: FloatFile, model: keras.Model) -> list[frozenset[str]]:
     """For each operator the layers that its result is named after, or its constants where that is an output."""
     file, layers = float_file.model, [layer.name for layer in model.layers]
-    weighted = {layer.name for layer in model.layers if is_weighted(layer)}
+    weighted = frozenset(layer.name for layer in model.layers if is_weighted(layer))
     results = [file.name(operator.outputs[0]) for operator in file.operators]
     constants = [";".join(map(file.name, filter(file.is_constant, operator.inputs))) for operator in file.operators]
     outputs = set(file.subgraph.outputs)

@@ -28,13 +28,11 @@ def find_kernels(
 ) -> tuple[Kernel, ...]:
     """Find every constant float kernel in a model, and the Keras weight that it came from.
 
+    Kernels come in the order of their first use. One that is no Keras weight goes by the name of its tensor.
+
     Args:
-        model: float model.
         finder: knows the values by which weights are found.
         weights: the values ``[O, I, T]`` that kernels shall have, by weight.
-
-    Returns:
-        Kernels in the order of their first use. One that is no Keras weight goes by the name of its tensor.
     """
     names = [model.name(operator.outputs[0]) for operator in model.operators]
     named = layers_in_names(names, {id.layer for id in weights if id.layer is not None})
@@ -73,16 +71,16 @@ def find_kernels(
 def operator_window(model: TFLiteModel, operator) -> Window:
     """Geometry of an operator with a kernel."""
     spec = model.spec(operator)
-    if not spec.kernel.taps:
+    if spec.kernel is None or not spec.kernel.taps:
         return Window()
-    options, kernel = operator.builtinOptions, model.shape(operator.inputs[spec.weights.kernel])
-    channels = model.shape(operator.inputs[spec.weights.input])[3]
+    options, channels = operator.builtinOptions, model.shape(operator.inputs[spec.weights.input])[3]
+    _, height, width, inputs = model.shape(operator.inputs[spec.weights.kernel])
     return Window(
-        kernel=kernel[1:3],
+        kernel=(height, width),
         strides=(options.strideH, options.strideW),
         dilations=(getattr(options, "dilationHFactor", 1), getattr(options, "dilationWFactor", 1)),
         padding=("same", "valid")[options.padding],
-        groups=channels if spec.name == "DEPTHWISE_CONV_2D" else channels // kernel[3],
+        groups=channels if spec.name == "DEPTHWISE_CONV_2D" else channels // inputs,
         transposed=spec.name == "TRANSPOSE_CONV",
     )
 
@@ -90,15 +88,12 @@ def operator_window(model: TFLiteModel, operator) -> Window:
 def layers_in_names(names: Sequence[str], layers: Collection[str]) -> list[frozenset[str]]:
     """The layers that the converter named tensors after: ``"net_1/conv_1/Relu"`` after ``"conv"`` or ``"conv_1"``.
 
-    It may add a number to the name of each layer; where there are layers of both names, those of the other tensors
-    tell whether it did.
+    It may add a number to the name of each layer; where there are layers of both names, those of the other tensors tell
+    whether it did. Outputs of the model have other names, which name none.
 
     Args:
         names: scopes and an operation, joined by ``/``; where operators were fused, several of them joined by ``;``.
         layers: names of Keras layers.
-
-    Returns:
-        For each tensor, the layers that its scopes name; none for outputs of the model, which have other names.
     """
     known = set(layers)
 
@@ -112,13 +107,9 @@ def layers_in_names(names: Sequence[str], layers: Collection[str]) -> list[froze
 
 
 def replace_kernel(model: TFLiteModel, operator, kernel: np.ndarray, bias: np.ndarray) -> None:
-    """Give an operator another float kernel and bias; tensors that other operators read stay as they are.
+    """Give an operator another float kernel, in the layout of the file, and another bias ``[O]``, even if it had none.
 
-    Args:
-        model: float model, edited in place.
-        operator: one of its operators with a constant kernel.
-        kernel: float32, in the layout of the file.
-        bias: float32 ``[O]``; an operator without a bias gets one.
+    Tensors that other operators read stay as they are.
     """
     kernel_at, bias_at, _ = model.spec(operator).weights
     name = model.name(operator.outputs[0])
@@ -144,7 +135,6 @@ class WeightFinder:
         """Look a constant up.
 
         Args:
-            kernel: the constant.
             view: its canonical view, as the operator reads it.
             named: layers that the operator's result is named after; they come first where several weights fit.
 

@@ -37,11 +37,7 @@ def simplify(model: TFLiteModel) -> None:
 def fix_reshapes(model: TFLiteModel) -> int:
     """Give every RESHAPE to a shape with one unknown size a constant shape: the number of values tells that size.
 
-    Args:
-        model: edited in place.
-
-    Returns:
-        Number of reshapes that were changed.
+    Returns the number of reshapes that were changed.
     """
     changed = 0
     for operator in model.operators:
@@ -60,11 +56,7 @@ def fix_reshapes(model: TFLiteModel) -> int:
 def read_through_reshapes(model: TFLiteModel) -> int:
     """Let every FULLY_CONNECTED read what a RESHAPE before it reads, if its inputs are the last axis there, too.
 
-    Args:
-        model: edited in place; operators that nothing reads any more are removed.
-
-    Returns:
-        Number of operators that were changed.
+    Operators that nothing reads any more are removed. Returns the number of operators that were changed.
     """
     producers, changed = model.producers(), 0
     for operator in model.operators:
@@ -83,11 +75,7 @@ def read_through_reshapes(model: TFLiteModel) -> int:
 def keep_axes_of_dense_layers(model: TFLiteModel) -> int:
     """Let every FULLY_CONNECTED keep the leading axes of its input where all that follows is a RESHAPE back to them.
 
-    Args:
-        model: edited in place.
-
-    Returns:
-        Number of operators that were changed.
+    Returns the number of operators that were changed.
     """
     changed = 0
     for operator in list(model.operators):
@@ -113,13 +101,8 @@ def keep_axes_of_dense_layers(model: TFLiteModel) -> int:
 def remove_idle_reshapes(model: TFLiteModel) -> int:
     """Remove every RESHAPE, EXPAND_DIMS and SQUEEZE that only brings back a shape that its values had before.
 
-    A stack of one-dimensional convolutions has two between each pair of them.
-
-    Args:
-        model: edited in place; operators that nothing reads any more are removed.
-
-    Returns:
-        Number of operators whose readers read an earlier tensor now.
+    A stack of one-dimensional convolutions has two between each pair of them. Operators that nothing reads any more are
+    removed. Returns the number of operators whose readers read an earlier tensor now.
     """
     sources: dict[int, list[int]] = {}  # result of a view -> the tensors with the same values before it
     changed = 0
@@ -138,14 +121,7 @@ def remove_idle_reshapes(model: TFLiteModel) -> int:
 
 
 def replace_sums(model: TFLiteModel) -> int:
-    """Rewrite every SUM of floats over dimensions of known size as ``MEAN * size``.
-
-    Args:
-        model: edited in place.
-
-    Returns:
-        Number of sums that were rewritten.
-    """
+    """Rewrite every SUM of floats over dimensions of known size as ``MEAN * size``; returns how many."""
     operators, changed = [], 0
     for operator in model.operators:
         operators.append(operator)

@@ -172,11 +172,11 @@ class QuantizeWrapper(_LayerWrapper):
         """Call the layer with fake-quantized inputs, weights, activations and outputs."""
         if "training" in self._call_signature.parameters:
             kwargs["training"] = training
-        args, kwargs = self._quantized_arguments(args, kwargs, training)
+        arguments, kwargs = self._quantized_arguments(args, kwargs, training)
         weights = [weight.fake_quantized(training) for weight in self.quantized_weights]
         with keras.StatelessScope(collect_losses=True) as scope:
             self.quantize_config.set_quantize_weights(self.layer, weights)
-            outputs = self._call_layer(args, kwargs, training)
+            outputs = self._call_layer(arguments, kwargs, training)
         self._keep_updates(scope)
         tensors = keras.tree.flatten(outputs)
         for at, output in enumerate(self.quantized_outputs):

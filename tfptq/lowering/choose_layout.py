@@ -8,12 +8,14 @@ A policy takes the smallest of the layouts that may be taken for it, and integer
 bytes, since a layer that could run on an integer device would become one that cannot.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.blocks import QuantizedWeight
+from tfptq.float_file.kernel import Kernel, KernelUse
 from tfptq.tflite.layouts import INT8, LAYOUTS, POLICIES, Computes, Layout, LayoutError, LayoutRequest, layout_named
+from tfptq.tflite.model import TFLiteModel
 
 
 @dataclass(frozen=True)
@@ -38,21 +40,17 @@ class LayoutPlan:
 CONVERTER_KERNEL_LAYOUTS = LayoutPlan((INT8,))
 
 
-def plan_layout(
-    layer: str, config: QuantizationConfig, operators: Iterable[str], view_shape: tuple[int, int, int]
-) -> LayoutPlan:
+def plan_layout(layer: str, config: QuantizationConfig, requests: Sequence[LayoutRequest]) -> LayoutPlan:
     """Layouts of a layer as far as they are known before its weights are fitted.
 
     Args:
         layer: name of the layer, for messages.
         config: config of the layer.
-        operators: kinds of the operators that read its kernel, such as ``CONV_2D``.
-        view_shape: ``(O, I, T)`` of its kernel.
+        requests: what is known of each use of its kernel.
 
     Raises:
         LayoutError: the config names a layout that the layer cannot have.
     """
-    requests = [layout_request(config, operator, view_shape) for operator in dict.fromkeys(operators)]
     alternatives = tuple(layout.name for layout in LAYOUTS if all(_is_sure(layout, each) for each in requests))
     if config.layout in POLICIES:
         return LayoutPlan(_preferred(config.layout, requests), alternatives)
@@ -63,16 +61,24 @@ def plan_layout(
     return LayoutPlan((layout,), alternatives)
 
 
-def layout_request(config: QuantizationConfig, operator: str, view_shape: tuple[int, int, int]) -> LayoutRequest:
-    """What a layout has to know of a kernel."""
+def layout_requests(config: QuantizationConfig, model: TFLiteModel, kernel: Kernel) -> list[LayoutRequest]:
+    """What a layout has to know of each use of a kernel; of uses that are alike, once."""
+    return list(dict.fromkeys(layout_request(config, model, use) for use in kernel.uses))
+
+
+def layout_request(config: QuantizationConfig, model: TFLiteModel, use: KernelUse) -> LayoutRequest:
+    """What a layout has to know of one use of a kernel in a float file."""
+    view_shape = use.view.view_shape
     return LayoutRequest(
-        operator,
+        model.operator_name(model.operators[use.operator]),
         view_shape,
         config.granularity.block_shape(*view_shape[:2]),
         config.scaler,
         config.weight_bits,
         config.device_activation_bits,
         is_shift_scaler=config.scaler == "shift" and isinstance(config.granularity, PerTensor),
+        window=use.window,
+        input_sizes=tuple(model.sizes(use.input)),
     )
 
 
@@ -101,7 +107,7 @@ def _is_sure(layout: Layout, request: LayoutRequest) -> bool:
     return layout.obstacle(request) is None and not layout.depends_on_codes(request)
 
 
-def _preferred(policy: str, requests: list[LayoutRequest]) -> tuple[Layout, ...]:
+def _preferred(policy: str, requests: Sequence[LayoutRequest]) -> tuple[Layout, ...]:
     """The layouts that a policy takes, best first."""
     possible = [layout for layout in LAYOUTS if policy in layout.policies and _obstacle(layout, requests) is None]
     first = next(kind for kind in Computes if any(layout.computes is kind for layout in possible))

@@ -57,18 +57,20 @@ def emit(
     }
     placed = {id(operator): [operator] for operator in model.operators}
     constants: dict[int, KernelConstant] = {}
+    grids = dict(plan.grids)
     for kernel, use in uses:
         if kernel.layout.computes is Computes.INTEGER:
             operator = model.operators[use.operator]
             written = writer.write(operator, kernel, use)
             placed[id(operator)] = written.operators
+            grids.update((new, plan.grids[source]) for new, source in written.moved.items())
             bias = use.shifted_bias(kernel.bias_shift)
             constants[id(written.reader)] = KernelConstant(written.tensor, _required(written.scales), bias)
     operators = [new for at in plan.operators for new in placed[id(model.operators[at])]]
     model.operators[:] = [new for operator in model.operators for new in placed[id(operator)]]
     lowering = Lowering(
         model=model,
-        grids=plan.grids,
+        grids=grids,
         kernels=constants,
         bits=plan.bits,
         input_type=input_type,
@@ -103,7 +105,8 @@ class _KernelWriter:
     def write(self, operator, kernel: QuantizedKernel, use: KernelUse) -> WrittenKernel:
         """Write a kernel for one operator."""
         kernel_at = self._model.spec(operator).weights.kernel
-        site = KernelSite(self._model, operator, kernel_at, self._name(use.tensor), kernel.in_file(use), use.view)
+        name, weight = self._name(use.tensor), kernel.in_file(use)
+        site = KernelSite(self._model, operator, kernel_at, name, weight, use.view, use.window)
         key = use.tensor, kernel.layout.name
         written = kernel.layout.write(site, self._first.get(key))
         self._first.setdefault(key, written)

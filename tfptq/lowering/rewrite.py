@@ -183,8 +183,7 @@ class Lowering:
             codes = quantize_bias(constant.bias, scales, _BIAS_TYPE[self.bits])
         except ValueError as error:
             raise ValueError(f"tensor {self.model.name(operator.outputs[0])!r}: {error}") from error
-        if len(np.unique(scales)) == 1:
-            scales = scales[:1]
+        scales = scales[: len(self.model.tensors[constant.tensor].quantization.scale)]  # one where the kernel has one
         quantization = quantization_parameters(scales.astype(np.float32), np.zeros(len(scales), np.int64))
         old = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
         name = self.model.name(old) if old >= 0 else f"{self.model.name(operator.outputs[0])}/bias"

@@ -8,7 +8,7 @@ A tap multiplies a slice of the input with its ``[I, O]`` matrix and adds the pr
 products are taken in float64, which is exact here: every sum stays far below 2**53.
 
 In all functions ``x`` is int32 ``[N, H, W, C]``, codes are int8 ``[O, I, T]``, ``channels`` are the input channels (of
-each group) that take part, and sums are int64 ``[N, OH, OW, O]``.
+each group) that take part, and sums are int64 ``[N, OH, OW, O]``, unless a function says otherwise.
 """
 
 import functools
@@ -93,8 +93,12 @@ def transposed_sums(
 
 
 def dense_sums(x: np.ndarray, codes: np.ndarray, channels: slice) -> np.ndarray:
-    """Partial sums of a dense layer: ``x`` int32 ``[P, I]``, codes int8 ``[O, I, 1]`` -> int64 ``[P, O]``."""
-    return (x[:, channels].astype(np.float64) @ codes[:, channels, 0].T.astype(np.float64)).astype(np.int64)
+    """Partial sums of a FULLY_CONNECTED: ``x`` int32 ``[P, T, I]``, codes int8 ``[O, I, T]`` -> int64 ``[P, O]``.
+
+    A dense layer has one tap; a convolution whose inputs were gathered in front of the operator has several.
+    """
+    read, weights = x[:, :, channels].astype(np.float64), codes[:, channels].transpose(0, 2, 1).astype(np.float64)
+    return (read.reshape(len(x), -1) @ weights.reshape(len(codes), -1).T).astype(np.int64)
 
 
 def _windows(x: np.ndarray, geometry: Geometry) -> Iterator[tuple[int, np.ndarray]]:

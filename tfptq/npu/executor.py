@@ -1,7 +1,7 @@
 """Run the weighted layers of an emitted file in integers, as an NPU would, from nothing but the file.
 
 The executor is the proof that the block metadata suffices: it takes codes, scales and shifts from the file, sums int8
-products block by block in int32, and rescales with fixed-point multipliers. For the layouts ``int8`` and ``int4`` its
+products block by block in int32, and rescales with fixed-point multipliers. For the layouts on integers its
 codes equal those of LiteRT's reference kernels bit for bit, which ``compare_with_stock`` shows.
 """
 
@@ -70,7 +70,7 @@ class Executor:
         self._plans = [_plan(layer) for layer in self.layers]
 
     def run_layer(self, index: int, input_codes: np.ndarray) -> LayerRun:
-        """Run a layer on int8 ``[N, H, W, C]``, or for FULLY_CONNECTED any shape with a multiple of ``I`` entries.
+        """Run a layer on int8 ``[N, H, W, C]``, or for FULLY_CONNECTED any shape with a multiple of ``T * I`` entries.
 
         Raises:
             OverflowError: an accumulator leaves int32.
@@ -181,9 +181,10 @@ def _checked_input(layer: Layer, codes: np.ndarray) -> np.ndarray:
         raise ValueError(f"{layer.name}: the input codes are {codes.dtype}; pass int8")
     x = codes.astype(np.int32) - layer.input_grid[1]
     if layer.operator == "FULLY_CONNECTED":
-        if x.size % layer.blocks.inputs:
-            raise ValueError(f"{layer.name}: {x.size} input codes are no multiple of {layer.blocks.inputs} channels")
-        return x.reshape(-1, layer.blocks.inputs)
+        _, inputs, taps = layer.codes.shape
+        if x.size % (taps * inputs):
+            raise ValueError(f"{layer.name}: {x.size} input codes are no multiple of {taps * inputs} channels")
+        return x.reshape(-1, taps, inputs)
     inputs, outputs = layer.blocks.inputs, layer.blocks.outputs
     channels = x.shape[-1]
     if layer.operator == "DEPTHWISE_CONV_2D":

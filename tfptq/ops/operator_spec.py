@@ -87,6 +87,7 @@ class OperatorSpec:
         int8: least version that reads and writes int8 activations.
         int16: the same for int16, or None when there is no 16x8 kernel.
         int4: least version whose kernel (of DEQUANTIZE: whose input) may be INT4, or None.
+        int2: the same for INT2.
         options: option of the schema -> least version that heeds it.
         any_number: whether there may be any number of inputs, all as the one in ``inputs``.
         kernel: layout of the kernel.
@@ -112,6 +113,7 @@ class OperatorSpec:
     int8: int | None = None
     int16: int | None = None
     int4: int | None = None
+    int2: int | None = None
     options: Mapping[str, int] = field(default_factory=dict)
     any_number: bool = False
     kernel: KernelAxes | None = None
@@ -166,15 +168,22 @@ class OperatorSpec:
         return WeightView(shape, *self.kernel)
 
     def version(self, bits: int) -> int:
-        """Least version for activations of 8 or 16 bits, or for INT4 constants.
+        """Least version for activations of 8 or 16 bits, or for INT4 or INT2 constants.
 
         Raises:
             ValueError: there is none.
         """
-        version = {4: self.int4, 8: self.int8, 16: self.int16}.get(bits)
+        version = self._versions().get(bits)
         if version is None:
             raise ValueError(f"{self.name} has no version for int{bits} in tfptq/ops/table.py")
         return version
+
+    def reads(self, bits: int) -> bool:
+        """Whether there is a kernel for such activations or constants."""
+        return self._versions().get(bits) is not None
+
+    def _versions(self) -> dict[int, int | None]:
+        return {2: self.int2, 4: self.int4, 8: self.int8, 16: self.int16}
 
     def reason_to_stay_float(self, model: ModelView, operator: Node, bits: int) -> str | None:
         """Why an operator of this kind cannot run on integers, or None when it can or has nothing to do with floats.

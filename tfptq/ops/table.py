@@ -51,6 +51,7 @@ _ROWS = (
         int8=5,
         int16=7,
         int4=10,
+        int2=14,
         options={"keepNumDims": 5},
         kernel=_DENSE,
         twin="fully_connected",

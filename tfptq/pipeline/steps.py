@@ -25,6 +25,7 @@ from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
 from tfptq.lowering.choose_layout import (
     CONVERTER_KERNEL_LAYOUTS,
+    layout_requests,
     plan_layout,
     settle_layout,
 )
@@ -96,8 +97,7 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
             continue
         layouts = CONVERTER_KERNEL_LAYOUTS
         if kernel.id.layer is not None:
-            operators = (float_file.model.operator_name(float_file.model.operators[it.operator]) for it in kernel.uses)
-            layouts = plan_layout(kernel.id.layer, own, operators, kernel.shape)
+            layouts = plan_layout(kernel.id.layer, own, layout_requests(own, float_file.model, kernel))
         plans[kernel.id] = KernelPlan(own, layouts)
     return plans
 
@@ -172,7 +172,7 @@ def _with_permutations(
     """Note with each weight the order in which reordering put its layer's output channels."""
     return tuple(
         replace(kernel, weight=replace(kernel.weight, permutation=orders[kernel.id.layer]))
-        if kernel.id.layer in orders
+        if kernel.id.layer is not None and kernel.id.layer in orders
         else kernel
         for kernel in kernels
     )

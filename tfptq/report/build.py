@@ -173,7 +173,8 @@ def _unquantized_layers(
     """Layers whose weights were not fitted by their config: those that compute in float, and those on integers."""
     operators = operators_of_layers(outcome.float_file, outcome.model)
     float_reasons = {tensor: reason for _, tensor, reason in outcome.plan.float_operators}
-    in_float, on_integers = [], []
+    in_float: list[SkippedLayer] = []
+    on_integers: list[SkippedLayer] = []
     for layer in outcome.model.layers:
         keys = [key for key in outcome.weights if key.layer == layer.name]
         if not is_weighted(layer) or (keys and outcome.written.issuperset(keys)):
@@ -278,9 +279,10 @@ def _warnings_of_inputs(outcome: Outcome, config: QuantizationConfig):
 
 
 def _warnings_of_layers(layers: Sequence[LayerReport]):
-    noisy = [layer for layer in layers if layer.output_snr_db is not None and layer.output_snr_db < NOISY_DB]
+    measured = [(layer.output_snr_db, layer) for layer in layers if layer.output_snr_db is not None]
+    noisy = [(decibels, layer) for decibels, layer in measured if decibels < NOISY_DB]
     if noisy:
-        worst = min(noisy, key=lambda layer: layer.output_snr_db)
+        decibels, worst = min(noisy, key=lambda pair: pair[0])
         cure = "More weight_bits, a finer granularity, or skip=True by an override make a layer more exact"
         if worst.weight_snr_db > FINE_WEIGHTS_DB:
             cure = (
@@ -289,7 +291,7 @@ def _warnings_of_layers(layers: Sequence[LayerReport]):
             )
         yield (
             f"the outputs of {len(noisy)} layers have a signal to noise below {NOISY_DB:g} dB, that of {worst.name!r} "
-            f"{worst.output_snr_db:.1f} dB: are the calibration samples typical? {cure}"
+            f"{decibels:.1f} dB: are the calibration samples typical? {cure}"
         )
 
 

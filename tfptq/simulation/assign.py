@@ -102,12 +102,13 @@ def _same_values(
     expected = model_outputs(keras.Model(model.inputs, [layer.input, layer.output]), samples)
     wanted = {index for index in tensors if index is not None}
     found = TensorRunner(float_file.data, wanted).values(float_file.by_tensor_name(samples))
-    return tuple(
+    same_input, same_output = (
         index is not None
         and found[index].size == values.size
         and relative_difference(values.reshape(-1), found[index].reshape(-1)) < SAME_VALUES
         for values, index in zip(expected, tensors, strict=True)
     )
+    return same_input, same_output
 
 
 def assign_weights_to_wrappers(
@@ -195,13 +196,15 @@ def assign_grids_to_wrappers(
                 rounded = quantized.tensor in read | written
             else:
                 rounded = quantized.operator in plan.operators or quantized.tensor in written
-            if rounded:
-                grid = grids[quantized.tensor] if quantized.holds_value else None
-                found.setdefault(id(quantized.slot), []).append(grid)
-            if rounded and not quantized.holds_value:
+            if not rounded or quantized.tensor is None:
+                continue
+            grid = grids[quantized.tensor] if quantized.holds_value else None
+            found.setdefault(id(quantized.slot), []).append(grid)
+            if grid is None:
                 left_out.setdefault(wrapper.layer.name, {})["writes" if quantized.writes else "reads"] = None
         for slot in (*wrapper.quantized_inputs, *wrapper.quantized_outputs):
-            if (grids_of_uses := found.get(id(slot))) and None not in grids_of_uses:
+            grids_of_uses = [grid for grid in found.get(id(slot), []) if grid is not None]
+            if grids_of_uses and len(grids_of_uses) == len(found[id(slot)]):
                 slot.assign(_grid_over(grids_of_uses))
     if not left_out:
         return []

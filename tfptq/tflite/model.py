@@ -175,7 +175,7 @@ class TFLiteModel:
             name: wanted name; made unique.
             values: in the shape of the tensor.
             quantization: ``QuantizationParametersT`` or None.
-            tensor_type: type code when ``values`` is packed (INT4); then ``values`` are the packed bytes and the
+            tensor_type: type code when ``values`` is packed (INT4, INT2); then ``values`` are the packed bytes and the
                 caller sets the shape.
         """
         values = np.asarray(values)
@@ -187,6 +187,15 @@ class TFLiteModel:
         tensor.quantization = quantization
         self.tensors.append(tensor)
         return len(self.tensors) - 1
+
+    def shared_constant(self, name: str, values: np.ndarray) -> int:
+        """A constant tensor without quantization, new if there is no equal one."""
+        wanted = _TYPE_OF[values.dtype]
+        for index, tensor in enumerate(self.tensors):
+            plain = tensor.type == wanted and tensor.quantization is None and self.is_constant(index)
+            if plain and np.array_equal(self.constant(index), values):
+                return index
+        return self.add_constant(name, values)
 
     def add_activation_like(self, index: int, name: str, tensor_type: int, quantization=None) -> int:
         """Append an activation tensor with the shape of another."""

@@ -57,7 +57,7 @@ def enumeration_names(enumeration: type) -> dict[int, str]:
 
 TYPE_NAMES = enumeration_names(tflite.TensorType)
 OPERATOR_NAMES = enumeration_names(tflite.BuiltinOperator)
-#: Bits of one element, for the types whose constants we check. Two INT4 codes share a byte, the first in the low half.
+#: Bits of one element, for the types whose constants we check. INT4 and INT2 codes share bytes, low bits first.
 TYPE_BITS = {
     "FLOAT32": 32, "FLOAT16": 16, "INT32": 32, "UINT8": 8, "INT64": 64, "BOOL": 8, "INT16": 16, "INT8": 8,
     "FLOAT64": 64, "UINT64": 64, "UINT32": 32, "UINT16": 16, "INT4": 4, "INT2": 2, "UINT4": 4, "BFLOAT16": 16,
@@ -100,15 +100,15 @@ class Tensor:
         return 0 if self.data is None else int(self.data.size)
 
     def values(self) -> np.ndarray:
-        """Elements of a constant in its shape; INT4 comes unpacked as int8.
+        """Elements of a constant in its shape; INT4 and INT2 come unpacked as int8.
 
         Raises:
             FormatError: not a constant, or of a type that is not read.
         """
         if self.data is None:
             raise FormatError(f"the tensor {self.name!r} is not a constant")
-        if self.type == "INT4":
-            return _unpack_int4(self.data, math.prod(self.shape)).reshape(self.shape)
+        if self.type in ("INT4", "INT2"):
+            return unpack(self.data, TYPE_BITS[self.type], math.prod(self.shape)).reshape(self.shape)
         if self.type not in _NUMPY:
             raise FormatError(f"the constant {self.name!r} has the type {self.type}, which is not read here")
         return self.data.view(_NUMPY[self.type]).reshape(self.shape)
@@ -253,7 +253,7 @@ def _with_quantization(tensor: SimpleNamespace, shape: tuple, kind: str, data: n
     return Tensor(tensor.name, shape, kind, data, found.scale, zeros, found.quantized_dimension, blockwise)
 
 
-def _unpack_int4(packed: np.ndarray, count: int) -> np.ndarray:
-    """Sign-extend packed 4-bit codes to int8 ``[count]``; the first of two lies in the low half of a byte."""
-    halves = np.stack([packed << 4, packed & 0xF0], axis=-1).astype(np.uint8).view(np.int8)
-    return (halves >> 4).reshape(-1)[:count]
+def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """Sign-extend packed codes of 2 or 4 bits to int8 ``[count]``; the first of a byte lies in its lowest bits."""
+    shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)  # to the top of a byte, whose sign fills the way back
+    return ((packed[:, None] << shifts).view(np.int8) >> (8 - bits)).reshape(-1)[:count]

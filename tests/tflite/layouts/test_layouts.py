@@ -18,7 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is depreca
 
 
 def test_every_layout_has_a_name_in_configs_and_in_the_format():
-    assert CONFIG_LAYOUTS == ("size", "speed", "int8", "int4", "native", "inline", "composite")
+    integer, float_ = ("int8", "int4"), ("native", "inline", "composite")
+    products = ("fully_connected_int4", "fully_connected_int2", "im2col_int4", "im2col_int2")
+    assert list(CONFIG_LAYOUTS) == ["size", "speed", *integer, *float_, *products]
     for layout in LAYOUTS:
         assert layout_named(layout.name) is layout and str(layout) == layout.name
     assert [layout.format_name for layout in LAYOUTS] == list(blocks_schema().enums["Layout"][1])
@@ -26,7 +28,7 @@ def test_every_layout_has_a_name_in_configs_and_in_the_format():
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_stored_bytes_are_those_of_the_file(layout):
-    config = QuantizationConfig(PerBlock(2, 64 if layout.computes is Computes.INTEGER else 32), weight_bits=4)
+    config = QuantizationConfig(PerBlock(2, 64 if layout.computes is Computes.INTEGER else 32), weight_bits=2)
     file, _, kernel = emitted("wide", layout, config)
     model = TFLiteModel(file)
     subgraph, index = model.places()[tfptq.inspect(file).weights[0].tensor]

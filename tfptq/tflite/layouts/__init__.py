@@ -7,6 +7,8 @@ in a module of its own and append its instance to ``LAYOUTS``; if compilers have
 
 from tfptq.tflite.layouts.base import POLICIES, Computes, KernelSite, Layout, LayoutError, LayoutRequest, WrittenKernel
 from tfptq.tflite.layouts.composite import COMPOSITE
+from tfptq.tflite.layouts.fully_connected import FULLY_CONNECTED_INT2, FULLY_CONNECTED_INT4
+from tfptq.tflite.layouts.im2col import IM2COL_INT2, IM2COL_INT4
 from tfptq.tflite.layouts.inline import INLINE
 from tfptq.tflite.layouts.int4 import INT4
 from tfptq.tflite.layouts.int8 import INT8
@@ -14,6 +16,10 @@ from tfptq.tflite.layouts.native import NATIVE
 
 __all__ = [
     "COMPOSITE",
+    "FULLY_CONNECTED_INT2",
+    "FULLY_CONNECTED_INT4",
+    "IM2COL_INT2",
+    "IM2COL_INT4",
     "INLINE",
     "INT4",
     "INT8",
@@ -30,7 +36,10 @@ __all__ = [
 ]
 
 #: Every layout, in the order in which messages and reports name them.
-LAYOUTS: tuple[Layout, ...] = (INT8, INT4, NATIVE, INLINE, COMPOSITE)
+LAYOUTS: tuple[Layout, ...] = (
+    *(INT8, INT4, NATIVE, INLINE, COMPOSITE),
+    *(FULLY_CONNECTED_INT4, FULLY_CONNECTED_INT2, IM2COL_INT4, IM2COL_INT2),
+)
 _BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
 

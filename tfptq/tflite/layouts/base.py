@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
+from tfptq.core.windows import Window
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.model_reader import Subgraph, Tensor
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 #: What a config can ask for in place of a layout: the smallest file, or the fastest one on stock CPU kernels.
 POLICIES = ("size", "speed")
+
+
+_ONE_TAP = Window()
 
 
 class LayoutError(ValueError):
@@ -45,6 +50,8 @@ class LayoutRequest:
         weight_bits: width of the codes.
         activation_bits: width of the activations in the file, 8 or 16.
         is_shift_scaler: whether it has WES scales, one for the layer and a shift for each output channel.
+        window: geometry of the operator.
+        input_sizes: shape of the activation that the kernel meets; -1 where open.
     """
 
     operator: str
@@ -54,6 +61,8 @@ class LayoutRequest:
     weight_bits: int
     activation_bits: int = 8
     is_shift_scaler: bool = False
+    window: Window = _ONE_TAP
+    input_sizes: tuple[int, ...] = ()
 
     @property
     def has_row_blocks(self) -> bool:
@@ -72,6 +81,7 @@ class KernelSite:
         name: name for the tensor of codes.
         weight: codes, and scales as ``Layout.stored_scales`` returned them.
         view: way from the kernel in the file to the canonical view.
+        window: geometry of the operator.
     """
 
     model: TFLiteModel
@@ -80,6 +90,7 @@ class KernelSite:
     name: str
     weight: QuantizedWeight
     view: WeightView
+    window: Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +102,11 @@ class WrittenKernel:
         tensor: index of the tensor that the operator reads as its kernel.
         operators: what stands in the place of the operator, in execution order.
         reader: the one of them that reads the kernel.
-        view: way from the kernel as the reader sees it to the canonical view.
+        view: way from the kernel to the canonical view; its shape may differ from that of the tensor that the reader
+            reads where the layout does not keep it.
         scales: float32 ``[O]``: weight scale of each output channel, which the bias shares; None where the layout does
             not compute on integers.
+        moved: new activation between the operators -> the one before them, whose values and grid it has.
     """
 
     codes: str
@@ -102,6 +115,7 @@ class WrittenKernel:
     reader: Any
     view: WeightView
     scales: np.ndarray | None = None
+    moved: Mapping[int, int] = field(default_factory=dict)
 
 
 class Layout(ABC):

@@ -53,7 +53,7 @@ class Int8(Layout):
     def stored_bytes(self, weight: QuantizedWeight, view: WeightView) -> int:
         """Codes and float32 scales, one where all are equal."""
         _, scales = self._form(weight, "a kernel")
-        return self.code_bytes(weight) + 4 * (1 if np.unique(scales).size == 1 else len(scales))
+        return self.code_bytes(weight) + 4 * len(self._tensor_scales(scales))
 
     def write(self, site: KernelSite, earlier: WrittenKernel | None = None) -> WrittenKernel:
         """One constant for all uses."""
@@ -63,11 +63,20 @@ class Int8(Layout):
 
     def _add(self, site: KernelSite) -> WrittenKernel:
         codes, scales = self._form(site.weight, repr(site.name))
-        stored = scales if len(np.unique(scales)) > 1 else scales[:1]
+        stored = self._tensor_scales(scales)
         quantization = quantization_parameters(stored, np.zeros(len(stored), np.int64), site.view.output_axes[0])
         code_bits = self.code_bits(site.weight.bits)
-        tensor = add_codes(site.model, site.name, site.view.from_view(codes), quantization, code_bits)
+        values = self._in_tensor_shape(site.view.from_view(codes))
+        tensor = add_codes(site.model, site.name, values, quantization, code_bits)
         return WrittenKernel(site.model.name(tensor), tensor, [site.operator], site.operator, site.view, scales)
+
+    def _tensor_scales(self, scales: np.ndarray) -> np.ndarray:
+        """Scales ``[O]`` as they stand in the tensor: one where all are equal."""
+        return scales if len(np.unique(scales)) > 1 else scales[:1]
+
+    def _in_tensor_shape(self, kernel: np.ndarray) -> np.ndarray:
+        """A kernel in the shape of the tensor."""
+        return kernel
 
     @staticmethod
     def _form(weight: QuantizedWeight, what: str) -> tuple[np.ndarray, np.ndarray]:
