@@ -4,7 +4,7 @@ Each is a function of the job and of what the steps before have found, and shows
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import keras
