@@ -91,11 +91,3 @@ def test_joins_that_kernels_read_stay_on_integers():
     joined = layers.Concatenate()([layers.Dense(4)(x) * 300.0, layers.Dense(4, "sigmoid")(x)])
     report, _, _ = quantized(keras.Model(inputs, layers.Dense(3)(joined)))
     assert not report.float_operators
-
-
-def test_joins_of_shapes_are_none_of_values():
-    inputs = keras.Input((None, 4), name="x")
-    moved = ops.reshape(layers.Dense(6)(inputs), (ops.shape(inputs)[0], ops.shape(inputs)[1] * 2, 3))
-    samples = np.random.default_rng(0).normal(size=(40, 5, 4)).astype(np.float32)
-    report, expected, found = quantized(keras.Model(inputs, moved), samples)
-    assert signal_to_noise(expected, found) > 30 and not report.float_operators
