@@ -6,7 +6,16 @@ from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.core.windows import Window
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
 from tfptq.lowering.choose_layout import LayoutPlan, layout_requests, plan_layout, settle_layout
-from tfptq.tflite.layouts import INLINE, INT4, INT8, Computes, LayoutError
+from tfptq.tflite.layouts import (
+    FULLY_CONNECTED_INT2,
+    FULLY_CONNECTED_INT4,
+    IM2COL_INT4,
+    INLINE,
+    INT4,
+    INT8,
+    Computes,
+    LayoutError,
+)
 
 INTEGER4 = QuantizationConfig(PerBlock(2, 16), "integer", 4)
 FLOAT4 = QuantizationConfig(PerBlock(2, 32), weight_bits=4)
@@ -46,26 +55,58 @@ def test_requests_of_uses_that_are_alike_are_one():
 
 
 @pytest.mark.parametrize(
-    ("config", "where", "size", "speed"),
+    ("config", "where", "micro", "elsewhere"),
     [
         (CHANNEL4, CONV, EITHER, INT8),
         (CHANNEL4, ("DEPTHWISE_CONV_2D", (8, 1, 9)), EITHER, INT8),
         (CHANNEL4, ("TRANSPOSE_CONV", (8, 64, 9)), (INT8,), INT8),
-        (CHANNEL4.replace(weight_bits=8), DENSE, (INT8,), INT8),
-        (CHANNEL4.replace(activation_bits=16), DENSE, (INT8,), INT8),
+        (CHANNEL4, DENSE, (INT8,), INT8),
+        (CHANNEL4.replace(weight_bits=8), CONV, (INT8,), INT8),
+        (CHANNEL4.replace(activation_bits=16), CONV, (INT8,), INT8),
         (FLOAT4, CONV, (INLINE,), INLINE),
         (FLOAT4, DENSE, (INLINE,), INLINE),
         (FLOAT4, ("DEPTHWISE_CONV_2D", (8, 1, 9)), EITHER, INT8),
         (INTEGER4, CONV, EITHER, INT8),
     ],
 )
-def test_choice(config, where, size, speed):
-    plan = plan_layout("layer", config.replace(layout="size"), requests(config, *where))
-    assert plan.candidates == size
-    assert plan.computes is (Computes.FLOAT if size == (INLINE,) else Computes.INTEGER)
-    assert plan_layout("layer", config.replace(layout="speed"), requests(config, *where)).candidates == (speed,)
-    named = config.replace(layout=speed.name)
-    assert plan_layout("layer", named, requests(config, *where)).candidates == (speed,)
+def test_choice(config, where, micro, elsewhere):
+    plan = plan_layout("layer", config.replace(target="micro"), requests(config, *where))
+    assert plan.candidates == micro
+    assert plan.computes is (Computes.FLOAT if micro == (INLINE,) else Computes.INTEGER)
+    for target in ("npu", "any"):
+        assert plan_layout("layer", config.replace(target=target), requests(config, *where)).candidates == (elsewhere,)
+    named = config.replace(layout=elsewhere.name)
+    assert plan_layout("layer", named, requests(config, *where)).candidates == (elsewhere,)
+
+
+@pytest.mark.parametrize("target", ["cpu", "web"])
+@pytest.mark.parametrize(
+    ("config", "where", "candidates"),
+    [
+        (CHANNEL4, CONV, (IM2COL_INT4, INT8)),
+        (CHANNEL4, ("CONV_2D", (8, 64, 1)), (FULLY_CONNECTED_INT4, INT8)),
+        (CHANNEL4, ("CONV_2D", (8, 3, 1)), (INT8,)),  # an odd number of products
+        (CHANNEL4, DENSE, (FULLY_CONNECTED_INT4, INT8)),
+        (CHANNEL4.replace(weight_bits=2), DENSE, (FULLY_CONNECTED_INT2, FULLY_CONNECTED_INT4, INT8)),
+        (CHANNEL4.replace(weight_bits=2), CONV, (IM2COL_INT4, INT8)),
+        (CHANNEL4.replace(weight_bits=3), DENSE, (FULLY_CONNECTED_INT4, INT8)),
+        (CHANNEL4.replace(weight_bits=5), DENSE, (INT8,)),
+        (CHANNEL4.replace(weight_bits=8), DENSE, (INT8,)),
+        (CHANNEL4.replace(activation_bits=16), DENSE, (INT8,)),
+        (CHANNEL4, ("DEPTHWISE_CONV_2D", (8, 1, 9)), (INT8,)),
+        (CHANNEL4, ("TRANSPOSE_CONV", (8, 64, 9)), (INT8,)),
+        (FLOAT4, DENSE, (INLINE,)),
+    ],
+)
+def test_choice_for_xnnpack(config, where, candidates, target):
+    assert plan_layout("layer", config.replace(target=target), requests(config, *where)).candidates == candidates
+
+
+def test_a_kernel_gets_what_all_its_uses_can_have():
+    plan = plan_layout("layer", CHANNEL4, requests(CHANNEL4, "CONV_2D", (8, 64, 1), "FULLY_CONNECTED"))
+    assert plan.candidates == (FULLY_CONNECTED_INT4, INT8)
+    plan = plan_layout("layer", CHANNEL4, requests(CHANNEL4, *CONV, "TRANSPOSE_CONV"))
+    assert plan.candidates == (INT8,)
 
 
 def test_size_is_settled_by_the_codes():

@@ -7,13 +7,15 @@ from keras import layers
 from stock_runtimes import RESOLVERS, RUNTIMES, run
 
 import tfptq
-from tfptq.config import PerBlock, PerChannel, QuantizationConfig, override
+from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Target, override
 from tfptq.tflite.layouts import LayoutError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 
 EVERYWHERE = [(resolver, runtime) for runtime in RUNTIMES for resolver in RESOLVERS]
-CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4)
+#: As "micro", with any batch and float ends.
+PACKED = Target("packed", layouts={"CONV_2D": ("int4",), "DEPTHWISE_CONV_2D": ("int4",)})
+CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4, target=PACKED)
 
 
 def output(file, inputs, resolver, runtime):
@@ -56,7 +58,7 @@ def test_mixed_layouts_in_one_model():
     reasons = [item.reason for item in result.report.float_operators]
     for layout in ("composite", "inline", "native"):
         assert f"layout {layout} computes in float" in reasons
-    assert any("2 of 6 kernels hold INT4" in line and "7 to 20 times slower" in line for line in result.report.warnings)
+    assert not any("hold INT4" in line for line in result.report.warnings), "the target asks for them"
     assert any("layout native" in line and "zeros" in line for line in result.report.warnings)
     assert all(row.output_snr_db is not None and row.output_snr_db > 10 for row in result.report.layers)
     expected = result.keras_model.predict(x, verbose=0)
@@ -78,12 +80,23 @@ def test_float_layouts_of_a_model_agree():
 
 
 def test_integer_layouts_of_a_model_agree():
-    (small, x), (fast, _) = (quantized(CHANNEL4.replace(layout=layout)) for layout in ("size", "speed"))
-    assert {row.layout for row in fast.report.layers} == {"int8"} and len(small.tflite) < len(fast.tflite)
+    pinned = override("*", weight_bits=4)  # of one width in all layouts
+    config = CHANNEL4.replace(overrides=(pinned,))
+    (small, x), (fast, _) = (quantized(config.replace(target=target)) for target in (PACKED, "any"))
+    small_bytes, fast_bytes = (sum(row.bytes_after for row in result.report.layers) for result in (small, fast))
+    assert {row.layout for row in fast.report.layers} == {"int8"} and small_bytes < fast_bytes
+    assert {row.bits for result in (small, fast) for row in result.report.layers} == {4}
     for runtime in RUNTIMES:
         for resolver in ("BUILTIN", "REF"):
             first, second = (output(result.tflite, {"x": x}, resolver, runtime) for result in (small, fast))
             np.testing.assert_array_equal(first, second)
+
+
+def test_int4_where_the_target_would_not_have_it_is_told():
+    result, _ = quantized(CHANNEL4.replace(target="cpu", overrides=(override("stem", layout="int4"),)))
+    assert {row.name: row.layout for row in result.report.layers}["stem"] == "int4"
+    (line,) = (line for line in result.report.warnings if "hold INT4" in line)
+    assert line.startswith("1 of 6 kernels hold INT4") and "7 to 20 times slower" in line and "'int8'" in line
 
 
 def test_the_pipeline_refuses_a_layout_by_the_name_of_the_layer():

@@ -81,6 +81,11 @@ def choose_bits(
             errors = {(name, width): 4.0 ** (rates[name] - width) for name in names for width in widths}
         else:
             errors = _output_errors(layers, widths, model, batches, seed, advance)
+            if not any(errors.values()):
+                raise ValueError(
+                    f"mixed_precision by='sensitivity': no weight of {model.name!r} moves a floating point output; "
+                    "take by='coding_length'"
+                )
         bits = _within_budgets(config, settings, layers, pinned, errors)
     elif settings.average_bits is None:
         bits = cluster_bits(rates, settings.bits, pinned)
@@ -139,17 +144,26 @@ def _within_budgets(
     errors: Mapping[tuple[str, int], float],
 ) -> dict[str, int]:
     """The widths of least error within the budgets of bytes and latency."""
-    options = []
+    options, whole = [], 0.0
     for layer in layers:
-        widths = {pinned[layer.name]} if layer.name in pinned else {*settings.bits, 8}
-        stored = layer_options(layer, config, widths) or layer_options(layer, config, {8})
-        if config.target.narrow_int8:  # compilers compress: what counts are packed codes
-            sizes = sum(spec.values().size for spec in weight_specs(layer))
-            stored = [Option(bits, packed_bytes(sizes, bits), 0.0, 0.0) for bits in sorted(widths)]
+        given = pinned.get(layer.name)
+        (wide,) = _stored(layer, config, {8})
+        widths = {*settings.bits, 8} if given is None else {given}
+        stored = _stored(layer, config, widths) or [wide]
+        if given is not None:  # whoever asks for a width has it at the price of INT8
+            stored = [replace(it, latency=wide.latency) for it in stored]
         options.append([replace(it, error=errors[layer.name, it.bits]) for it in stored])
-    whole = sum(max(it.bytes for it in layer_options(layer, config, {8})) for layer in layers)
+        whole += wide.bytes
     most = settings.budget_bytes if settings.ratio is None else settings.ratio * whole
     bounded = config.target.costs is not None
     most_latency = latency_budget(config, layers) + 1e-9 if bounded else np.inf
     chosen = choose_options(options, most_bytes=np.inf if most is None else most, most_latency=most_latency)
     return {layer.name: pinned.get(layer.name, it.bits) for layer, it in zip(layers, chosen, strict=True)}
+
+
+def _stored(layer: keras.Layer, config: QuantizationConfig, widths: set[int]) -> list[Option]:
+    """How a layer can be stored; compilers compress narrow codes in INT8, so that packed ones count there."""
+    if not config.target.narrow_int8:
+        return layer_options(layer, config, widths)
+    size = sum(spec.values().size for spec in weight_specs(layer))
+    return [Option(bits, packed_bytes(size, bits), latency=0.0, error=0.0) for bits in sorted(widths)]

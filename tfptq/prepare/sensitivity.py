@@ -34,7 +34,8 @@ def output_errors(
 
     Args:
         model: float model.
-        batches: input name -> array with a batch axis; the first ``SAMPLES`` samples count.
+        batches: input name -> array with a batch axis; the first ``SAMPLES`` samples count, or so many full batches
+            of a model with a fixed batch.
         changes: key of a change -> the variables that move, and by how much, in their shape.
         seed: seed of the directions.
         advance: called with the number of samples done.
@@ -42,10 +43,11 @@ def output_errors(
     Returns:
         Key of the change -> relative squared error, 1 for noise as large as the outputs; all outputs count alike.
     """
+    size = model.inputs[0].shape[0] or 1
     samples = [
-        {name: values[at : at + 1] for name, values in batch.items()}
+        {name: values[at : at + size] for name, values in batch.items()}
         for batch in batches
-        for at in range(len(next(iter(batch.values()))))
+        for at in range(0, len(next(iter(batch.values()))), size)
     ][:SAMPLES]
     variables = list({id(variable): variable for moved in changes.values() for variable, _ in moved}.values())
     place = {id(variable): number for number, variable in enumerate(variables)}
@@ -59,21 +61,24 @@ def output_errors(
             )
             found[name].append(sum(parts))
         advance(1)
-    return {name: float(np.var(np.array(values, np.float64), axis=0).mean()) for name, values in found.items()}
+    return {name: float(np.square(_varying(np.array(each, np.float64))).mean()) for name, each in found.items()}
+
+
+def _varying(values: np.ndarray) -> np.ndarray:
+    """Values ``[samples, ...]`` without what all samples have in common; of one sample, the values."""
+    return values - values.mean(axis=0) if len(values) > 1 else values
 
 
 def _directions(model: keras.Model, samples: Sequence[Mapping[str, np.ndarray]], seed: int) -> list[np.ndarray]:
-    """For each output ``[DIRECTIONS, ...]``, scaled so that an output of the mean power has the power 1."""
+    """For each output ``[DIRECTIONS, ...]``, scaled so that all have the power 1; 0 for one that does not vary."""
     rng = np.random.default_rng(seed)
     outputs = [tf.nest.flatten(model(_arguments(model, sample), training=False)) for sample in samples]
     directions = []
     for values in zip(*outputs, strict=True):
         stacked = np.stack([np.asarray(value, np.float64) for value in values])
-        power = np.square(stacked - stacked.mean(axis=0)).sum(axis=tuple(range(1, stacked.ndim))).mean()
-        shape = (DIRECTIONS, *stacked.shape[1:])
-        directions.append(
-            (rng.standard_normal(shape) / np.sqrt(max(power, 1e-30) * len(outputs[0]))).astype(np.float32)
-        )
+        whole, power = (np.square(part).sum() / len(part) for part in (stacked, _varying(stacked)))
+        scale = 1.0 / np.sqrt(power * len(outputs[0])) if power > 1e-12 * whole else 0.0
+        directions.append((rng.standard_normal((DIRECTIONS, *stacked.shape[1:])) * scale).astype(np.float32))
     return directions
 
 
@@ -86,7 +91,12 @@ def _gradients(model: keras.Model, variables: Sequence[tf.Variable], directions:
             tape.watch(variables)
             outputs = tf.nest.flatten(model(_arguments(model, sample), training=False))
             totals = [
-                tf.add_n([tf.reduce_sum(value * each[number]) for value, each in zip(outputs, directions, strict=True)])
+                tf.add_n(
+                    [
+                        tf.reduce_sum(tf.cast(value, tf.float32) * each[number])
+                        for value, each in zip(outputs, directions, strict=True)
+                    ]
+                )
                 for number in range(DIRECTIONS)
             ]
         rows = [tape.gradient(total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO) for total in totals]

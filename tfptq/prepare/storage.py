@@ -4,7 +4,8 @@ Bits are chosen before the network is converted, so the operator of a layer is p
 converter makes another one, the kernel gets the layout that this one can have.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import keras
 
@@ -36,16 +37,17 @@ def with_bits_of_target(config: QuantizationConfig, model: keras.Model) -> Quant
     if config.target.narrow_int8:
         return config
     layers = [layer for layer in model.layers if supports(layer)]
-    narrow = [layer for layer in layers if _follows_target(config.for_layer(layer.name))]
-    if not narrow or config.mixed_precision is not None:
-        return config.with_pinned([layer.name for layer in narrow if not _narrowest(layer, config)], 8)
-    budget = latency_budget(config, layers)
-    fixed = sum(latency(layer, config) for layer in layers if layer not in narrow)
-    options = [layer_options(layer, config, {config.for_layer(layer.name).weight_bits, 8}) for layer in narrow]
+    narrow = {layer.name: _widths(layer, config) for layer in layers if _follows_target(layer.name, config)}
+    options = {layer.name: layer_options(layer, config, narrow[layer.name]) for layer in layers if layer.name in narrow}
+    if config.mixed_precision is not None and config.mixed_precision.by_real_bytes:  # it keeps the budget by itself
+        wide = [name for name, each in options.items() if min(it.bits for it in each) == 8]
+        return config.with_pinned(wide, 8)
+    fixed = sum(latency(layer, config) for layer in layers if layer.name not in narrow)
+    left = max(latency_budget(config, layers) - fixed, 0.0) + 1e-9
     # The error that is to be least is the number of bytes.
-    as_errors = [[Option(it.bits, it.bytes, it.latency, it.bytes) for it in each] for each in options]
-    chosen = choose_options(as_errors, most_latency=max(budget - fixed, 0.0) + 1e-9)
-    return config.with_pinned([layer.name for layer, it in zip(narrow, chosen, strict=True) if it.bits == 8], 8)
+    as_errors = [[replace(it, error=it.bytes) for it in each] for each in options.values()]
+    chosen = choose_options(as_errors, most_latency=left) if as_errors else []
+    return config.with_pinned([name for name, it in zip(options, chosen, strict=True) if it.bits == 8], 8)
 
 
 def latency_budget(config: QuantizationConfig, layers: Iterable[keras.Layer]) -> float:
@@ -83,51 +85,78 @@ def _stored(
     costs: Costs | None,
 ) -> tuple[float, float] | None:
     """Bytes and latency of one weight, or None where no layout of the target is for so few bits."""
-    request = layer_request(layer, spec, own, bits)
-    layout = INT8 if bits == 8 else _layout(request, own)
+    requests = layer_requests(layer, spec, own, bits)
+    layout = INT8 if bits == 8 else _layout(requests, own)
     if layout is None:
         return None
     codes = -(-spec.values().size * layout.code_bits(bits) // 8)
-    time = 1.0 if costs is None else costs.microseconds(request) * costs.ratio(layout, request)
-    return codes + 4.0 * request.view_shape[0], time
+    times = (1.0 if costs is None else _time(layout, each, own, costs) for each in requests)
+    return codes + 4.0 * requests[0].view_shape[0], sum(times)
 
 
-def _layout(request: LayoutRequest, own: QuantizationConfig) -> Layout | None:
-    """The smallest layout of the target for a kernel of less than 8 bits."""
-    layouts = map(layout_named, own.target.layouts_for(request.operator))
-    possible = [layout for layout in layouts if layout.obstacle(request) is None]
-    return min(possible, key=lambda layout: layout.code_bits(request.weight_bits), default=None)
+def _time(layout: Layout, request: LayoutRequest, own: QuantizationConfig, costs: Costs) -> float:
+    """Latency of one call; whoever names a layout has it at the price of INT8."""
+    return costs.microseconds(request) * (costs.ratio(layout, request) if own.layout in POLICIES else 1.0)
 
 
-def _narrowest(layer: keras.Layer, config: QuantizationConfig) -> bool:
-    """Whether some width below 8 bits has a layout on the target."""
+def _layout(requests: Sequence[LayoutRequest], own: QuantizationConfig) -> Layout | None:
+    """The layout of a kernel of less than 8 bits: the one that its config names, or the smallest of the target."""
+    named = own.target.layouts_for(requests[0].operator) if own.layout in POLICIES else (own.layout,)
+    possible = [layout for layout in map(layout_named, named) if all(_is_sure(layout, each) for each in requests)]
+    return min(possible, key=lambda layout: layout.code_bits(requests[0].weight_bits), default=None)
+
+
+def _is_sure(layout: Layout, request: LayoutRequest) -> bool:
+    """Whether a layout can hold a kernel whatever its codes will be."""
+    return layout.obstacle(request) is None and not layout.depends_on_codes(request)
+
+
+def _widths(layer: keras.Layer, config: QuantizationConfig) -> set[int]:
+    """What the bits of a layer are chosen from; 8 is among them."""
     mixed = config.mixed_precision
-    widths = {config.for_layer(layer.name).weight_bits} if mixed is None else mixed.bits
-    return any(option.bits < 8 for option in layer_options(layer, config, set(widths) - {8}))
+    return {8, *((config.for_layer(layer.name).weight_bits,) if mixed is None else mixed.bits)}
 
 
-def _follows_target(own: QuantizationConfig) -> bool:
-    return own.weight_bits < 8 and own.layout in POLICIES and not own.skip
+def _follows_target(name: str, config: QuantizationConfig) -> bool:
+    """Whether the target has its say on the bits of a layer."""
+    own = config.for_layer(name)
+    narrow = own.weight_bits < 8 or config.mixed_precision is not None
+    return narrow and own.layout in POLICIES and not own.skip and not config.overrides_field(name, "weight_bits")
 
 
-def layer_request(layer: keras.Layer, spec: WeightSpec, own: QuantizationConfig, bits: int) -> LayoutRequest:
-    """What a layout has to know of a weight of a layer, as far as Keras tells."""
+def layer_requests(layer: keras.Layer, spec: WeightSpec, own: QuantizationConfig, bits: int) -> list[LayoutRequest]:
+    """What a layout has to know of a weight of a layer, as far as Keras tells, for each call of the layer.
+
+    Projections of an attention layer count as if all read its first input.
+    """
     operator = next((_OPERATORS[base] for base in type(layer).__mro__ if base in _OPERATORS), "FULLY_CONNECTED")
     shape = spec.view.view_shape
-    sizes = tuple(-1 if size is None else int(size) for size in getattr(layer.input, "shape", ()))
-    if operator != "FULLY_CONNECTED" and len(sizes) == 3:  # a convolution along one axis is one of height 1
-        sizes = (sizes[0], 1, *sizes[1:])
-    return LayoutRequest(
-        operator,
-        shape,
-        own.granularity.block_shape(*shape[:2]),
-        own.scaler,
-        bits,
-        own.device_activation_bits,
-        is_shift_scaler=own.is_shift_scaler,
-        window=Window() if operator == "FULLY_CONNECTED" else _window(layer, operator, sizes),
-        input_sizes=sizes,
-    )
+    return [
+        LayoutRequest(
+            operator,
+            shape,
+            own.granularity.block_shape(*shape[:2]),
+            own.scaler,
+            bits,
+            own.device_activation_bits,
+            is_shift_scaler=own.is_shift_scaler,
+            window=Window() if operator == "FULLY_CONNECTED" else _window(layer, operator, sizes),
+            input_sizes=sizes,
+        )
+        for sizes in _input_sizes(layer, operator)
+    ]
+
+
+def _input_sizes(layer: keras.Layer, operator: str) -> Iterator[tuple[int, ...]]:
+    """Shape of what the operator reads in each call of a layer of a canonical model, which is in no other model."""
+    for node in layer._inbound_nodes:
+        sizes = tuple(-1 if size is None else int(size) for size in node.input_tensors[0].shape)
+        if operator != "FULLY_CONNECTED" and len(sizes) == 3:  # a convolution along one axis is one of height 1
+            if layer.padding == "causal" and sizes[1] >= 0:  # zeros are put in front
+                before = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+                sizes = (sizes[0], sizes[1] + before, sizes[2])
+            sizes = (sizes[0], 1, *sizes[1:])
+        yield sizes
 
 
 def _window(layer: keras.Layer, operator: str, sizes: tuple[int, ...]) -> Window:
@@ -140,7 +169,7 @@ def _window(layer: keras.Layer, operator: str, sizes: tuple[int, ...]) -> Window
         kernel=pair("kernel_size"),
         strides=pair("strides"),
         dilations=pair("dilation_rate"),
-        padding="valid" if layer.padding == "valid" else "same",
+        padding="same" if layer.padding == "same" else "valid",
         groups=sizes[-1] if operator == "DEPTHWISE_CONV_2D" else getattr(layer, "groups", 1),
         transposed=operator == "TRANSPOSE_CONV",
     )

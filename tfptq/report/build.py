@@ -323,9 +323,10 @@ def _warnings(outcome: Outcome, config: QuantizationConfig) -> Iterator[str]:
     if batch_size not in (None, config.target.batch_size) and outcome.model.inputs[0].shape[0] is None:
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
     uses = sum(len(kernel.uses) for kernel in outcome.kernels)
+    expected = {name for names in config.target.layouts.values() for name in names}
     for layout in LAYOUTS:
         count = sum(len(kernel.uses) for kernel in outcome.kernels if kernel.layout is layout)
-        if count and layout.cost is not None:
+        if count and layout.cost is not None and layout.name not in expected:
             yield f"{count} of {uses} kernels {layout.cost}"
     for kernel in outcome.kernels:
         if kernel.id.layer is None:

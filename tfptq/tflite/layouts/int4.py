@@ -23,7 +23,7 @@ class Int4(Int8):
     tensor_types: tuple[str, ...] = ("INT4",)
     cost: str | None = (
         "hold INT4 weights: half the bytes of int8, but stock CPU kernels run INT4 convolutions 7 to 20 times slower "
-        "than INT8; layout='speed' or 'int8' computes the same at full speed"
+        "than INT8; layout='int8' computes the same at full speed"
     )
 
     def obstacle(self, request: LayoutRequest) -> str | None:
