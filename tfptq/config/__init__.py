@@ -3,7 +3,6 @@
 from tfptq.config.config import (
     DEFAULT_PRESET,
     LAYOUTS,
-    PRESETS,
     QuantizationConfig,
     resolve_config,
 )
@@ -15,6 +14,7 @@ from tfptq.config.parts import (
     Rounding,
     override,
 )
+from tfptq.config.presets import PRESETS
 from tfptq.config.target import TARGETS, Target
 from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
 

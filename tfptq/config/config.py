@@ -22,7 +22,7 @@ from tfptq.config.serialization import decode, encode, encode_changes
 from tfptq.config.target import TARGETS, Target
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
 from tfptq.core.blocks import BlockScales
-from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
+from tfptq.core.granularity import Granularity, PerChannel, PerTensor
 from tfptq.core.weight_scales import fit_scales
 from tfptq.tflite.layouts import INT8, POLICIES
 from tfptq.tflite.layouts import LAYOUTS as REGISTERED_LAYOUTS
@@ -383,32 +383,8 @@ def _is_half_of(layer_name: str, pattern: str) -> bool:
     return any(name != layer_name and LayerOverride(pattern, ()).matches(name) for name in names)
 
 
-_LEARNED_4_BIT = QuantizationConfig(
-    PerChannel(),
-    weight_bits=4,
-    weight_scale="output",
-    rounding=Rounding("attention"),
-    equalize=True,
-    rotate=True,
-)
-_BLOCKS_4_BIT = _LEARNED_4_BIT.replace(
-    granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True, target="npu"
-)
-#: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.
-_LEARNED_8_BIT = QuantizationConfig(
-    rounding=Rounding("coordinate", most_inputs=640), statistics_samples=128, equalize=True
-)
-#: Ready-made configs.
-PRESETS: dict[str, QuantizationConfig] = {
-    "w8a8_shift": _LEARNED_8_BIT.replace(scaler="shift", weight_scale="mse"),
-    "w8a8_channel": _LEARNED_8_BIT.replace(granularity=PerChannel()),
-    "w8a8_layer": QuantizationConfig(PerTensor()),
-    "w4a8_channel": _LEARNED_4_BIT,
-    "w4a8_block": _BLOCKS_4_BIT,
-    "w4a8_fine_block": _BLOCKS_4_BIT.replace(granularity=PerBlock(1, 16)),
-    "w4a8_mixed": _LEARNED_4_BIT.replace(mixed_precision=MixedPrecision((4, 8), "sensitivity", ratio=0.54)),
-    "w2_mixed": _LEARNED_4_BIT.replace(mixed_precision=MixedPrecision((2, 4, 8), "sensitivity", ratio=0.42)),
-}
+#: Ready-made configs; ``tfptq.config.presets`` fills it.
+PRESETS: dict[str, QuantizationConfig] = {}
 DEFAULT_PRESET = "w8a8_shift"
 
 

@@ -29,6 +29,8 @@ def encode_changes(value: Any) -> Any:
     """As ``encode``, without fields that have their defaults, and with a method's name for a part with no others."""
     if isinstance(value, LayerOverride):
         return {"pattern": value.pattern, "changes": {name: encode_changes(item) for name, item in value.changes}}
+    if isinstance(value, Target):
+        return value.to_plain()
     if isinstance(value, tuple):
         return [encode_changes(item) for item in value]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
