@@ -101,7 +101,7 @@ class QuantizationConfig:
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
     target: Target = TARGETS["cpu"]
-    latency_budget: float = 1.25
+    latency_budget: float = 1.35
     layout: str = "size"
     multipliers: tuple[int, ...] | None = None
     calibration: Calibration = Calibration()
