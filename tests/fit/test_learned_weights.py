@@ -47,7 +47,9 @@ def _snr(model, images, result):
 
 
 def _config(rounding, **changes):
-    base = QuantizationConfig(PerChannel(), weight_bits=3, weight_scale="output", edge_bits=None, rounding=rounding)
+    base = QuantizationConfig(
+        PerChannel(), weight_bits=3, weight_scale="output", edge_bits=None, rounding=rounding, target="any"
+    )
     return base.replace(**changes)
 
 

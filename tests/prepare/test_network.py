@@ -21,14 +21,30 @@ def chain(names=NAMES, width=16):
     return keras.Model(inputs, x)
 
 
+def small_ends(names=NAMES):
+    """A chain whose first and last layer hold a twentieth of the weights each."""
+    x = inputs = keras.Input((16,), name="x")
+    for name, width in zip(names, (16, 64, 64, 4), strict=True):
+        x = keras.layers.Dense(width, name=name)(x)
+    return keras.Model(inputs, x)
+
+
 def settled(config, model):
     return choose_bits(network.pinned_config(config, model), model)[0]
 
 
 def test_mixed_precision_leaves_the_edges_their_bits():
     config = QuantizationConfig(PerChannel(), mixed_precision=MixedPrecision(bits=(2, 4), average_bits=2.5))
-    widths = [settled(config, chain()).for_layer(name).weight_bits for name in NAMES]
+    widths = [settled(config, small_ends()).for_layer(name).weight_bits for name in NAMES]
     assert widths[0] == widths[3] == 8 and max(widths[1:3]) <= 4
+
+
+def test_large_layers_at_the_edges_are_as_all_others():
+    """A quarter of the weights each."""
+    config = network.pinned_config(QuantizationConfig(PerChannel(), weight_bits=4), chain())
+    assert [config.for_layer(name).weight_bits for name in NAMES] == [4] * 4
+    config = network.pinned_config(QuantizationConfig(PerChannel(), weight_bits=4), small_ends())
+    assert [config.for_layer(name).weight_bits for name in NAMES] == [8, 4, 4, 8]
 
 
 def test_edges_take_part_when_no_width_is_below_theirs():
@@ -42,31 +58,31 @@ def test_edges_take_part_when_no_width_is_below_theirs():
 def test_every_input_and_every_head_is_pinned():
     left, right = keras.Input((8,), name="left"), keras.Input((8,), name="right")
     x = keras.layers.Add()([keras.layers.Dense(8, name=name)(each) for name, each in (("l", left), ("r", right))])
-    x = keras.layers.Dense(8, name="trunk")(x)
+    x = keras.layers.Dense(32, name="trunk")(keras.layers.Dense(32, name="root")(x))
     model = keras.Model([left, right], [keras.layers.Dense(2, name=name)(x) for name in ("one", "two")])
     config = network.pinned_config(QuantizationConfig(PerChannel(), weight_bits=4), model)
-    bits = {name: config.for_layer(name).weight_bits for name in ("l", "r", "trunk", "one", "two")}
-    assert bits == {"l": 8, "r": 8, "trunk": 4, "one": 8, "two": 8}
+    bits = {name: config.for_layer(name).weight_bits for name in ("l", "r", "root", "trunk", "one", "two")}
+    assert bits == {"l": 8, "r": 8, "root": 4, "trunk": 4, "one": 8, "two": 8}
 
 
 @pytest.mark.parametrize("names", [("dense[1]", "b", "c[!x]", "last?"), ("*", "a*", "[b]", "b")])
 def test_names_with_the_signs_of_patterns(names):
     config = QuantizationConfig(PerChannel(), mixed_precision=MixedPrecision(bits=(2, 4), average_bits=2.5))
-    found = settled(config, chain(names))
+    found = settled(config, small_ends(names))
     widths = [found.for_layer(name).weight_bits for name in names]
     assert widths[0] == widths[3] == 8 and max(widths[1:3]) <= 4
     found.check_overrides(list(names))
 
 
 def test_another_block_size_for_all_leaves_no_edge_in_float():
-    blocks = {"granularity": PerBlock(4, 8), "scaler": "integer", "weight_bits": 4}
+    blocks = {"granularity": PerBlock(4, 8), "scaler": "integer", "weight_bits": 4, "target": "any"}
     item = override("*", granularity=PerBlock(2, 4))
     config = QuantizationConfig.from_preset("w8a8_layer").replace(**blocks, overrides=[item])
     data = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
-    report = tfptq.quantize_keras_model(chain(), data, config, progress=False).report
+    report = tfptq.quantize_keras_model(small_ends(), data, config, progress=False).report
     assert [layer.layout for layer in report.layers] == ["int8"] * 4
     assert [layer.granularity for layer in report.layers] == ["channel", *["block 2x4 integer"] * 2, "channel"]
-    assert report.preset == "w8a8_layer (changed: granularity, scaler, weight_bits, overrides)"
+    assert report.preset == "w8a8_layer (changed: granularity, scaler, weight_bits, target, overrides)"
 
 
 @pytest.mark.parametrize(
@@ -83,19 +99,6 @@ def test_overrides_that_fit_no_layer_are_refused_before_the_data_is_read(item, m
     config = QuantizationConfig.from_preset("w4a8_block").replace(overrides=(item,))
     with pytest.raises(ValueError, match=message):
         network.prepare(chain(), lambda: pytest.fail("the data was read"), config, 0, Progress(False))
-
-
-def warnings_of(**settings):
-    config = QuantizationConfig(PerChannel(), edge_bits=None, mixed_precision=MixedPrecision(**settings))
-    data = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
-    report = tfptq.quantize_keras_model(chain(), data, config, progress=False).report
-    return [warning for warning in report.warnings if "budget_bytes" in warning]
-
-
-def test_a_file_that_is_larger_than_the_budget_says_so():
-    (warning,) = warnings_of(bits=(6,), budget_bytes=768)
-    assert "take 1024 bytes in the file, and budget_bytes=768" in warning and "bits=(4, 8)" in warning
-    assert not warnings_of(bits=(4, 8), budget_bytes=512)
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -3,9 +3,11 @@
 With the outputs ``f(x)`` and a weight ``W`` that is rounded to ``W + D``, the outputs move by ``J D`` with the Jacobian
 ``J = df/dW``. For random directions ``r`` with ``E[r r^T] = I`` the mean of ``(r^T J D)^2 = <dr^T f/dW, D>^2`` is
 ``|J D|^2`` (Hutchinson), so that one backward pass for each sample and direction serves all weights and widths. What is
-the same for all samples is left out: the bias takes it up (``core.bias_correction``).
+the same for all samples is left out: the bias takes it up (``core.bias_correction``). For that all samples have the same
+directions; these are orthogonal, so that as few outputs as directions are measured exactly.
 """
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -18,7 +20,8 @@ from tfptq.graph.rebuild import graph_of
 
 Change = TypeVar("Change", bound=Hashable)
 
-#: Samples, and random directions for each: the error of an estimate is about 1 / sqrt(samples x directions).
+#: Samples, and directions for each. The relative error of an estimate is sqrt(2 / (directions x ranks)) at most, with
+#: the rank of what the outputs move by from sample to sample.
 SAMPLES, DIRECTIONS = 32, 4
 
 
@@ -71,15 +74,22 @@ def _varying(values: np.ndarray) -> np.ndarray:
 
 def _directions(model: keras.Model, samples: Sequence[Mapping[str, np.ndarray]], seed: int) -> list[np.ndarray]:
     """For each output ``[DIRECTIONS, ...]``, scaled so that all have the power 1; 0 for one that does not vary."""
-    rng = np.random.default_rng(seed)
     outputs = [tf.nest.flatten(model(_arguments(model, sample), training=False)) for sample in samples]
+    columns = [np.stack([np.asarray(value, np.float64) for value in values]) for values in zip(*outputs, strict=True)]
+    sizes = [math.prod(stacked.shape[1:]) for stacked in columns]
+    parts = np.split(_orthogonal(np.random.default_rng(seed), sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
     directions = []
-    for values in zip(*outputs, strict=True):
-        stacked = np.stack([np.asarray(value, np.float64) for value in values])
-        whole, power = (np.square(part).sum() / len(part) for part in (stacked, _varying(stacked)))
-        scale = 1.0 / np.sqrt(power * len(outputs[0])) if power > 1e-12 * whole else 0.0
-        directions.append((rng.standard_normal((DIRECTIONS, *stacked.shape[1:])) * scale).astype(np.float32))
+    for stacked, part in zip(columns, parts, strict=True):
+        whole, power = (np.square(it).sum() / len(it) for it in (stacked, _varying(stacked)))
+        scale = 1.0 / np.sqrt(power * len(columns)) if power > 1e-12 * whole else 0.0
+        directions.append((part * scale).reshape(DIRECTIONS, *stacked.shape[1:]).astype(np.float32))
     return directions
+
+
+def _orthogonal(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Random ``[DIRECTIONS, size]`` whose rows, or columns where these are fewer, are orthogonal; squares average 1."""
+    found, _ = np.linalg.qr(rng.standard_normal((max(size, DIRECTIONS), min(size, DIRECTIONS))))
+    return (found if size < DIRECTIONS else found.T) * np.sqrt(max(size, DIRECTIONS))
 
 
 def _gradients(model: keras.Model, variables: Sequence[tf.Variable], directions: Sequence[np.ndarray]):
