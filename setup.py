@@ -24,6 +24,7 @@ TEST_REQUIRES = [
     "pytest-xdist>=3.5",
     "ruff>=0.15",
     "scikit-learn>=1.4",
+    "tflite-micro",
 ]
 
 BENCH_REQUIRES = [

@@ -44,7 +44,7 @@ def network():
 
 
 def quantize(images, preset, **changes):
-    config = QuantizationConfig.from_preset(preset).replace(**changes)
+    config = QuantizationConfig.from_preset(preset).replace(**{"target": "any"} | changes)
     return tfptq.quantize_keras_model(network(), images, config, progress=False)
 
 
@@ -71,9 +71,12 @@ def train(simulation, images, labels):
         ("w8a8_shift", {}),
         ("w8a8_layer", {}),
         ("w4a8_channel", {}),
+        ("w4a8_channel", {"target": "cpu"}),
+        ("w4a8_channel", {"target": "micro"}),
         ("w4a8_block", {"edge_bits": None}),
         ("w4a8_block", {"scaler": "shift", "granularity": PerBlock(4, 4), "layout": "int8"}),
         ("w4a8_mixed", {}),
+        ("w2_mixed", {"target": "cpu", "latency_budget": 100.0}),
         ("w8a8_channel", {"input_type": "int8", "output_type": "uint8"}),
     ],
 )
@@ -124,7 +127,7 @@ def test_values_beyond_a_grid_are_cut_off_as_in_training(images):
 
 def test_a_model_that_was_only_trained_with_wrappers(images, labels):
     """TFMOT's way: annotate, apply, train; no post-training quantization before."""
-    config = QuantizationConfig(PerChannel(), weight_bits=4, input_type="int8")
+    config = QuantizationConfig(PerChannel(), weight_bits=4, input_type="int8", target="any")
     simulation = quantize_model(network(), config)
     train(simulation, images, labels)
     exported = export(simulation, images)
@@ -146,8 +149,8 @@ def test_a_simulation_inside_of_another_model(images):
         tfptq.quantize_keras_model(outer, images, progress=False)
 
 
-@pytest.mark.parametrize("layout", ["size", "speed", "inline"])
-def test_codes_that_the_converter_turns_around_still_fit(images, layout):
+@pytest.mark.parametrize("changes", [{"target": "micro"}, {"target": "any"}, {"layout": "int4"}, {"layout": "inline"}])
+def test_codes_that_the_converter_turns_around_still_fit(images, changes):
     """A negative factor of a BatchNorm is fused into the kernel; -8 has no mirror image in 4 bits."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 3), name="image")
@@ -158,7 +161,7 @@ def test_codes_that_the_converter_turns_around_still_fit(images, layout):
     (quantized,) = wrappers(simulation)[0].quantized_weights
     quantized.variable.assign(1.2 * quantized.variable)  # as training may
     assert quantized.quantized_weight().codes[[1, 3, 5]].min() == -8
-    exported = export(simulation, images, QuantizationConfig(layout=layout))
+    exported = export(simulation, images, QuantizationConfig(**changes))
     tfptq.verify(exported.tflite)
     assert any("codes from -7 on in the file, and from -8" in note for note in exported.report.warnings)
     (outputs,) = run_decoded(exported.tflite, {"image": images}).values()

@@ -74,7 +74,7 @@ def test_config_file_and_text_report(files, tmp_path):
 @pytest.fixture(scope="module")
 def simulation(files, digits, digits_dense):
     """``simulation.keras`` among the files: 4-bit weights, and every output shifted."""
-    config = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, output_type="int8")
+    config = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, output_type="int8", target="any")
     result = quantize.quantize_keras_model(digits_dense, digits.x_train[:64], config, progress=False)
     result.keras_model.save(files / "simulation.keras")
     return result

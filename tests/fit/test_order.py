@@ -23,7 +23,7 @@ from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan
 from tfptq.pipeline.steps import kernel_views, plan_kernels
 
 CALIBRATION = Calibration("min_max")
-CONFIG = QuantizationConfig(PerChannel())
+CONFIG = QuantizationConfig(PerChannel(), target="any")
 
 
 class Task(NamedTuple):

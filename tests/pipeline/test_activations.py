@@ -17,7 +17,7 @@ from tfptq.pipeline import activations as pipeline
 from tfptq.pipeline.steps import convert, fit, kernel_views, quantized_kernels
 from tfptq.prepare.network import prepare
 
-CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None)
+CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, target="any")
 CONFIGS = {
     "w8a8": QuantizationConfig(PerChannel()),
     "w4a8": CHANNEL4,

@@ -146,7 +146,8 @@ def test_small_values_beside_large_ones_in_a_concatenation(norm, preset, least_d
     model, data = dense_block(norm)
     expected, found = model.predict(data, verbose=0), []
     for equalize in (False, True):
-        config = QuantizationConfig.from_preset(preset).replace(equalize=equalize, rounding="nearest")
+        config = QuantizationConfig.from_preset(preset)
+        config = config.replace(equalize=equalize, rounding="nearest", target="any")
         result = tfptq.quantize_keras_model(model, data, config, progress=False)
         (outputs,) = run_decoded(result.tflite, {"image": data}).values()
         centre = expected.mean(axis=0)

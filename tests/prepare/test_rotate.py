@@ -73,7 +73,7 @@ def test_files_of_few_bits_gain(preset):
         centre = expected.mean(axis=0)
         for rotate in (False, True):
             config = QuantizationConfig.from_preset(preset)
-            config = config.replace(rotate=rotate, rounding="coordinate", edge_bits=None)
+            config = config.replace(rotate=rotate, rounding="coordinate", edge_bits=None, target="any")
             result = tfptq.quantize_keras_model(model, data, config, progress=False)
             assert ("rotate" in result.report.float_differences) == rotate
             (outputs,) = run_decoded(result.tflite, {"image": more}).values()

@@ -185,12 +185,12 @@ def predicted_and_made(model):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_the_operator_is_the_one_that_the_converter_makes(kind):
     layer, shape = LAYERS[kind]
-    for layer, predicted, made in predicted_and_made(keras.Sequential([keras.Input(shape, name="x"), layer()])):
+    for found, predicted, made in predicted_and_made(keras.Sequential([keras.Input(shape, name="x"), layer()])):
         assert predicted == made
         for target in ("cpu", "micro"):
             config = CHANNEL4.replace(target=target)
-            plan = plan_layout(layer.name, config, made)
-            packed = [it.bytes for it in layer_options(layer, config, {4})]
+            plan = plan_layout(found.name, config, made)
+            packed = [it.bytes for it in layer_options(found, config, {4})]
             assert bool(packed) == (plan.candidates[0].code_bits(4) == 4)
 
 

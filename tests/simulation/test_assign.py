@@ -19,7 +19,7 @@ def images():
 
 
 def quantize(model, data, preset="w8a8_channel", **changes):
-    config = tfptq.QuantizationConfig.from_preset(preset).replace(**changes)
+    config = tfptq.QuantizationConfig.from_preset(preset).replace(**{"target": "any"} | changes)
     return tfptq.quantize_keras_model(model, data, config, progress=False)
 
 
@@ -195,7 +195,9 @@ def test_weights_that_know_of_narrow_activations_are_better():
         expected = model.predict(images, verbose=0)
 
         def error(model=model, images=images, expected=expected, **changes):
-            config = QuantizationConfig(PerChannel(), weight_bits=4, activation_bits=4, rounding="coordinate")
+            config = QuantizationConfig(
+                PerChannel(), weight_bits=4, activation_bits=4, rounding="coordinate", target="any"
+            )
             result = tfptq.quantize_keras_model(model, images, config.replace(**changes), progress=False)
             assert {wrapper.quantized_inputs[0].grid().bits for wrapper in wrappers(result.keras_model)} == {4}
             return np.mean((result.keras_model.predict(images, verbose=0) - expected) ** 2)

@@ -3,7 +3,7 @@
 With the outputs ``f(x)`` and a weight ``W`` that is rounded to ``W + D``, the outputs move by ``J D`` with the Jacobian
 ``J = df/dW``. For random directions ``r`` with ``E[r r^T] = I`` the mean of ``(r^T J D)^2 = <dr^T f/dW, D>^2`` is
 ``|J D|^2`` (Hutchinson), so that one backward pass for each sample and direction serves all weights and widths. What is
-the same for all samples is left out: the bias takes it up (``core.bias_correction``). For that all samples have the same
+the same for all samples is left out: the bias takes it up (``core.bias_correction``). So all samples have the same
 directions; these are orthogonal, so that as few outputs as directions are measured exactly.
 """
 
