@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import measure, peers, worker, zoo
+from benchmarks import measure, worker, zoo
 from benchmarks.cells import HERE, parse_arguments
 from benchmarks.comparisons import NETWORKS, PARTS, Comparison, Way, comparisons
 from benchmarks.tables import met, table, write_tables
@@ -35,7 +35,7 @@ SAMPLES = {"vww01": 96, "kws01": 90, "ad01": 30}
 def measure_draw(model: zoo.ZooModel, way: Way) -> dict[str, Any]:
     """Quantize on the calibration samples of ``model`` and judge the file in LiteRT, as ``worker.quality`` does."""
     if way.config is None:
-        content = peers.converter_int8(model.keras_model, model.calibration)
+        content = converter.converter_int8(model.keras_model, model.calibration)
     else:
         content = quantize_keras_model(model.keras_model, model.calibration, way.config, progress=False).tflite
     outputs = measure.run(content, model.evaluation[0], threads=2)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks import peers
+from benchmarks import converter, peers
 from tfptq import QuantizationConfig, quantize_keras_model
 
 #: What the results keep of a report.
@@ -37,8 +37,8 @@ def peer(quantize: Callable[[keras.Model, np.ndarray], bytes]) -> Method:
 
 
 METHODS: dict[str, Method] = {
-    "float": peer(peers.float_file),
-    "converter": peer(peers.converter_int8),
+    "float": peer(converter.float_file),
+    "converter": peer(converter.converter_int8),
     "ai_edge_w8a8": peer(peers.ai_edge_w8a8),
     "ai_edge_w4a8": peer(peers.ai_edge_w4a8),
     "w8a8_layer": ours("w8a8_layer"),

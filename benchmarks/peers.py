@@ -13,21 +13,9 @@ import tensorflow as tf
 from ai_edge_quantizer import qtyping, quantizer, recipe
 from ai_edge_quantizer.utils.validation_utils import ValidationErrorMetric
 
+from benchmarks.converter import float_file
+
 SIGNATURE = "serving_default"
-
-
-def float_file(model: keras.Model, x: np.ndarray | None = None) -> bytes:
-    """The float network as the TFLite converter writes it."""
-    return tf.lite.TFLiteConverter.from_keras_model(model).convert()
-
-
-def converter_int8(model: keras.Model, x: np.ndarray) -> bytes:
-    """The TFLite converter's post-training quantization: int8 operators only, channel-wise weights, min-max ranges."""
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([sample[None]] for sample in x)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    return converter.convert()
 
 
 def ai_edge_w8a8(model: keras.Model, x: np.ndarray) -> bytes:

@@ -1,0 +1,150 @@
+"""Presets of few bits on their targets: ``python -m benchmarks.targets [--networks ...] [--draws N]``.
+
+Bytes and latency are those of the file beside the TFLite converter's int8 file of the same network, in one process with
+interleaved runs; latency says nothing about target ``micro``. Accuracy, agreement with float and signal to noise are
+means over draws of the calibration samples, with the standard error of the mean. Files of target ``micro`` are judged
+in LiteRT, whose reference kernels give the same codes as TFLite Micro's (``tests/lowering/test_targets.py``).
+
+Finished draws are kept in ``benchmarks/results/targets.json``.
+"""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+from benchmarks import converter, measure, zoo
+from benchmarks.cells import HERE
+from benchmarks.tables import table, write_tables
+from tfptq import QuantizationConfig, quantize_keras_model
+from tfptq.base.files import write_atomically
+
+RESULTS = HERE / "results" / "targets.json"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+NETWORKS = ("kws01", "ic01", "vww01", "ad01", "resnet20", "resnet56", "mobilenetv2")
+WAYS = (
+    ("w4a8_channel", "cpu"),
+    ("w4a8_mixed", "cpu"),
+    ("w2_mixed", "cpu"),
+    ("w4a8_channel", "micro"),
+)
+#: Calibration samples of a draw: three quarters of what there is where there are few, 256 elsewhere.
+SAMPLES = {"vww01": 96, "kws01": 90, "ad01": 30}
+#: Networks that are made for microcontrollers.
+MICRO = ("kws01", "ic01", "vww01", "ad01", "resnet20")
+#: Windows of the autoencoder, of all clips of a draw.
+MOST_WINDOWS = 2048
+
+
+def measure_draw(network: str, preset: str, target: str, draw: int) -> dict[str, Any]:
+    """Quantize a network on one draw of samples, and judge the file."""
+    model = zoo.load(network, SAMPLES.get(network, 256), draw=draw)
+    samples = model.calibration
+    if len(samples) > MOST_WINDOWS:
+        samples = samples[np.random.default_rng(draw).permutation(len(samples))[:MOST_WINDOWS]]
+    config = QuantizationConfig.from_preset(preset).replace(target=target)
+    with measure.resources() as used:
+        content = quantize_keras_model(model.keras_model, samples, config, progress=False).tflite
+    x, _ = model.evaluation
+    expected = float_outputs(model)
+    found = measure.run(content, x, threads=2)
+    record = {
+        "bytes": len(content),
+        "seconds": used["seconds"],
+        "float_accuracy": model.accuracy(expected),
+        "accuracy": model.accuracy(found),
+        "snr_db": float(10 * np.log10(np.square(expected).sum() / np.square(expected - found).sum())),
+    }
+    if model.metric == "top1":
+        record["agreement"] = float(np.mean(model.decisions(expected) == model.decisions(found)))
+    peer = converter_file(model, samples)
+    record["peer_bytes"] = len(peer)
+    if target != "micro":
+        record["latency"] = {threads: measure.latency(content, peer, x[:64], threads)["ratio"] for threads in (1, 2)}
+    return record
+
+
+def float_outputs(model: zoo.ZooModel) -> np.ndarray:
+    """Outputs of the float network on the evaluation samples, kept in the cache."""
+    path = zoo.cache_folder() / f"{model.name}_{len(model.evaluation[0])}_float.npy"
+    if not path.exists():
+        np.save(path, model.keras_model.predict(model.evaluation[0], batch_size=50, verbose=0))
+    return np.load(path)
+
+
+def converter_file(model: zoo.ZooModel, samples: np.ndarray) -> bytes:
+    """The converter's int8 file of a network, kept in the cache."""
+    path = zoo.cache_folder() / f"{model.name}_converter.tflite"
+    if not path.exists():
+        path.write_bytes(converter.converter_int8(model.keras_model, samples[:64]))
+    return path.read_bytes()
+
+
+def read_results() -> dict[str, dict[str, Any]]:
+    """Name of a draw -> its record."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def page(records: dict[str, dict[str, Any]]) -> str:
+    """The table of ``docs/benchmarks.md``."""
+    head = ["network", "preset", "target", "bytes", "of the converter's", "latency, 1 / 2 threads"]
+    rows = []
+    for network in NETWORKS:
+        for preset, target in WAYS:
+            draws = [record for name, record in records.items() if name.startswith(f"{network} {preset} {target} ")]
+            if draws:
+                rows.append([network, f"`{preset}`", f"`{target}`", *_cells(draws)])
+    return table([*head, "below float", "agreement", "dB", "s", "draws"], rows)
+
+
+def _cells(draws: list[dict[str, Any]]) -> list[str]:
+    size = np.mean([draw["bytes"] for draw in draws])
+    ratio = size / draws[0]["peer_bytes"]
+    latency = [
+        f"{np.median([draw['latency'][threads] for draw in draws]):.2f}" for threads in "12" if "latency" in draws[0]
+    ]
+    return [
+        f"{size:,.0f}",
+        f"{ratio:.2f}",
+        " / ".join(latency),
+        _mean([100 * (draw["float_accuracy"] - draw["accuracy"]) for draw in draws], 2),
+        _mean([100 * draw["agreement"] for draw in draws], 1) if "agreement" in draws[0] else "",
+        _mean([draw["snr_db"] for draw in draws], 1),
+        f"{np.mean([draw['seconds'] for draw in draws]):.0f}",
+        str(len(draws)),
+    ]
+
+
+def _mean(values: list[float], digits: int) -> str:
+    """Mean with the standard error of it, where there are several values."""
+    if len(values) < 2:
+        return f"{values[0]:.{digits}f}"
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{digits}f}"
+
+
+def main() -> int:
+    """Measure what is missing, draw by draw, and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.targets", description=__doc__.split("\n")[0])
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS)
+    parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--presets", nargs="+", default=sorted({preset for preset, _ in WAYS}))
+    parser.add_argument("--tables-only", action="store_true")
+    arguments = parser.parse_args()
+    for draw in range(1, arguments.draws + 1) if not arguments.tables_only else ():
+        for network in arguments.networks:
+            for preset, target in WAYS:
+                name = f"{network} {preset} {target} {draw}"
+                left_out = preset not in arguments.presets or (target == "micro" and network not in MICRO)
+                if left_out or name in read_results():
+                    continue
+                record = json.loads(json.dumps(measure_draw(network, preset, target, draw)))
+                write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
+                print(name, record, flush=True)
+    write_tables(PAGE, {"targets": page(read_results())})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
