@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from keras import layers
-from micro_runtime import operators, run_micro
+from micro_runtime import micro_differences, operators, run_micro
 from stock_runtimes import RESOLVERS, details, in_one_partition, run, run_decoded, signal_to_noise
 
 import tfptq
@@ -61,7 +61,7 @@ def attention():
 def decoder():
     inputs = keras.Input((4, 4, 6), name="x")
     x = layers.Conv2DTranspose(8, 3, strides=2, padding="same", activation="relu", name="up")(inputs)
-    return keras.Model(inputs, layers.Conv2D(3, 1, name="pixels")(x), name="decoder")
+    return keras.Model(inputs, layers.Conv2D(8, 1, name="pixels")(x), name="decoder")
 
 
 NETWORKS = {build.__name__: build for build in (mobile, residual, dense, sequence, attention, decoder)}
@@ -120,7 +120,7 @@ def test_cpu_files_have_products_of_packed_codes_only(name):
     inputs, outputs = details(result.tflite)
     assert inputs["x"]["shape_signature"][0] == -1
     assert {each["x" if "x" in each else "output_0"]["dtype"] for each in (inputs, outputs)} == {np.float32}
-    if name not in ("attention", "decoder"):
+    if name in ("mobile", "residual", "dense"):
         assert in_one_partition(result.tflite, x[:1].shape)
 
 
@@ -152,12 +152,16 @@ def test_micro_files_have_packed_convolutions_only(name):
 
 @ALL
 def test_micro_files_run_in_tflite_micro(name):
-    """As LiteRT's reference kernels, up to one step of the output."""
+    """As LiteRT's reference kernels; only FULLY_CONNECTED is rounded otherwise, by a step at most."""
     result, x, _ = result_of(name, "micro")
     reference = np.concatenate([run(result.tflite, {"x": x[at : at + 1]}, "REF")["output_0"] for at in range(len(x))])
     micro = run_micro(result.tflite, x)
     assert micro.shape == reference.shape and micro.dtype == np.int8
-    assert np.abs(micro.astype(int) - reference).max() <= 1
+    products = operators(result.tflite).count("FULLY_CONNECTED")
+    assert np.abs(micro.astype(int) - reference).max() <= min(products, 2)
+    for sample in x[:4]:
+        differences = micro_differences(result.tflite, sample[None])
+        assert all(steps <= (kind == "FULLY_CONNECTED") for kind, steps in differences)
 
 
 def test_operators_that_a_target_lacks_are_told():
