@@ -44,7 +44,7 @@ class CostTable:
     @classmethod
     def from_json(cls, entry: Mapping) -> "CostTable":
         """A table as the benchmark writes it."""
-        points = tuple(tuple(entry[name]) for name in ("inputs", "outputs", "positions"))
+        points = tuple(entry["inputs"]), tuple(entry["outputs"]), tuple(entry["positions"])
         shape = tuple(map(len, points))
         ratios = {name: np.reshape(values, shape) for name, values in entry["ratios"].items()}
         microseconds = np.reshape(entry["microseconds"], shape)

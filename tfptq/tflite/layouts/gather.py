@@ -57,7 +57,9 @@ class Mover:
             return tensor
         inputs = [tensor, *map(self._constant, (begin, end, [1] * len(shape)))]
         options = schema.StridedSliceOptionsT(beginMask=1, endMask=1)
-        return self._add("STRIDED_SLICE", inputs, np.subtract(end, begin), options)
+        return self._add(
+            "STRIDED_SLICE", inputs, [last - first for first, last in zip(begin, end, strict=True)], options
+        )
 
     def join(self, tensors: Sequence[int], axis: int) -> int:
         """One behind the other along an axis."""

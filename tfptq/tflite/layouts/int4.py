@@ -21,7 +21,7 @@ class Int4(Int8):
     name = "int4"
     format_name = "Int4"
     tensor_types = ("INT4",)
-    cost = (
+    cost: str | None = (
         "hold INT4 weights: half the bytes of int8, but stock CPU kernels run INT4 convolutions 7 to 20 times slower "
         "than INT8; layout='int8' computes the same at full speed"
     )
