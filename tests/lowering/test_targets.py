@@ -184,6 +184,19 @@ def test_what_a_target_makes_of_the_widths_is_told():
         assert not any("kernels have 8 bits" in it for it in result_of(name, target)[0].report.warnings)
 
 
+@pytest.mark.parametrize("preset", ["w4a8_mixed", "w2_mixed"])
+def test_presets_with_a_ratio_take_any_network(preset):
+    """Most of this one lies in a depthwise kernel, which XNNPACK reads in INT8 only."""
+    inputs = keras.Input((6, 6, 32), name="x")
+    x = layers.DepthwiseConv2D(5, activation="relu", name="deep")(inputs)
+    model = keras.Model(inputs, layers.Dense(4, name="last")(layers.Flatten()(x)))
+    data = np.random.default_rng(0).normal(size=(24, 6, 6, 32)).astype(np.float32)
+    report = tfptq.quantize_keras_model(model, data, preset, progress=False).report
+    (line,) = (line for line in report.warnings if "mixed_precision.ratio" in line)
+    assert "of their bytes in INT8" in line and "target 'cpu' has no smaller layouts" in line
+    assert {layer.name: layer.bits for layer in report.layers}["deep"] == 8
+
+
 @pytest.mark.parametrize("resolver", RESOLVERS)
 def test_the_batch_of_a_model_stays(resolver):
     inputs = keras.Input((8,), batch_size=4, name="x")
