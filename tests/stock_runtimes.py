@@ -97,15 +97,15 @@ def operator_differences(data, codes, resolver="AUTO", runtime="litert"):
     for position, operator in enumerate(model.operators):
         part = extract_segment(model, position, position + 1, operator.outputs)
         inputs = {part.name(index): values[part.name(index)] for index in part.subgraph.inputs}
-        expected = _run_codes(part.to_bytes(), inputs, "REF", "litert")
-        found = _run_codes(part.to_bytes(), inputs, resolver, runtime)
+        expected = run_codes(part.to_bytes(), inputs, "REF", "litert")
+        found = run_codes(part.to_bytes(), inputs, resolver, runtime)
         values.update(zip(map(model.name, operator.outputs), expected, strict=True))
         steps = max(np.abs(a.astype(np.int64) - b).max() for a, b in zip(expected, found, strict=True))
         differences[f"{position} {model.operator_name(operator)}"] = int(steps)
     return differences
 
 
-def _run_codes(data, inputs, resolver, runtime):
+def run_codes(data, inputs, resolver, runtime):
     interpreter, resolvers = RUNTIMES[runtime]
     runner = interpreter(model_content=data, experimental_op_resolver_type=getattr(resolvers, RESOLVERS[resolver]))
     sources = {detail["name"]: detail["index"] for detail in runner.get_input_details()}

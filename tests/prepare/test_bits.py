@@ -107,14 +107,17 @@ def test_a_layout_that_the_config_names_counts():
         x = keras.layers.Conv2D(8, 3, padding="same", name=name)(x)
     model = keras.Model(inputs, x)
     whole = 2 * (8 * 8 * 9 + 4 * 8)
-    for layout, fits in (("int8", False), ("int4", True)):
-        config = _config(ratio=0.8, bits=(4, 8)).replace(layout=layout)
-        if not fits:
-            with pytest.raises(ValueError, match=f"smallest widths take {whole}"):
-                choose_bits(config, model)
-            continue
-        _, table = choose_bits(config, model)
-        assert sorted(row.bits for row in table) == [4, 8]
+    config = _config(budget_bytes=int(0.8 * whole), bits=(4, 8))
+    _, table = choose_bits(config.replace(layout="int4"), model)
+    assert sorted(row.bits for row in table) == [4, 8]
+    with pytest.raises(ValueError, match=f"smallest widths take {whole}"):
+        choose_bits(config.replace(layout="int8"), model)
+
+
+def test_a_ratio_that_the_target_does_not_reach_is_neared(model):
+    """So that presets can be given networks of any kind."""
+    _, table = choose_bits(_config(ratio=0.2, bits=(4, 8)), model)
+    assert [row.bits for row in table] == [4] * 4
 
 
 def test_a_model_without_floating_point_outputs_has_no_sensitivity():

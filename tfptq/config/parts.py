@@ -127,7 +127,8 @@ class MixedPrecision:
             layer adds to the error of the outputs, measured on samples.
         average_bits: average over the weights of the layers that are not pinned.
         budget_bytes: bytes of the kernels in the file, codes and scales, of all layers.
-        ratio: the same as a share of what they take in INT8.
+        ratio: the same as a share of what they take in INT8, or as near to it as the target comes: the report warns
+            where that is not near.
         eps: distortion of the coding length, in units of a layer's root mean square weight, for a layer of mean size;
             it grows with the root of the number of weights.
     """

@@ -154,10 +154,15 @@ def _within_budgets(
             stored = [replace(it, latency=wide.latency) for it in stored]
         options.append([replace(it, error=errors[layer.name, it.bits]) for it in stored])
         whole += wide.bytes
-    most = settings.budget_bytes if settings.ratio is None else settings.ratio * whole
     bounded = config.target.costs is not None
     most_latency = latency_budget(config, layers) + 1e-9 if bounded else np.inf
-    chosen = choose_options(options, most_bytes=np.inf if most is None else most, most_latency=most_latency)
+    if settings.budget_bytes is not None:
+        most = float(settings.budget_bytes)
+    else:  # as near as the target comes to it; the report says where that is not near enough
+        by_bytes = [[replace(it, error=it.bytes) for it in each] for each in options]
+        least = sum(it.bytes for it in choose_options(by_bytes, most_latency=most_latency))
+        most = max((settings.ratio or 1.0) * whole, least + 1e-9)
+    chosen = choose_options(options, most_bytes=most, most_latency=most_latency)
     return {layer.name: pinned.get(layer.name, it.bits) for layer, it in zip(layers, chosen, strict=True)}
 
 

@@ -306,10 +306,24 @@ def _warnings_of_target(outcome: Outcome, config: QuantizationConfig) -> Iterato
             "INT8 in any case, or they are small ones at the inputs and outputs, or fewer bits would cost more than "
             f"latency_budget={config.latency_budget:g} allows"
         )
+    ratio = None if config.mixed_precision is None else config.mixed_precision.ratio
+    found = _stored_ratio(outcome)
+    if ratio is not None and found > 1.02 * ratio and not config.target.narrow_int8:
+        yield (
+            f"the kernels take {found:.2f} of their bytes in INT8, and mixed_precision.ratio is {ratio:g}: target "
+            f"{config.target.name!r} has no smaller layouts for them within latency_budget={config.latency_budget:g}"
+        )
     model = TFLiteModel(outcome.tflite)
     kinds = {model.operator_name(operator) for operator in model.operators}
     for kind in sorted(kinds.intersection(config.target.missing)):
         yield f"target {config.target.name!r} has no kernel for {kind}, which the file holds"
+
+
+def _stored_ratio(outcome: Outcome) -> float:
+    """Bytes of codes and scales of all layers, as a share of what they would take in INT8."""
+    own = [kernel for kernel in outcome.kernels if kernel.id.layer is not None]
+    stored = sum(kernel.layout.stored_bytes(kernel.in_file(kernel.uses[0]), kernel.uses[0].view) for kernel in own)
+    return stored / max(sum(kernel.values.size + 4 * len(kernel.values) for kernel in own), 1)
 
 
 def _warnings(outcome: Outcome, config: QuantizationConfig) -> Iterator[str]:
