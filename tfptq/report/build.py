@@ -81,7 +81,7 @@ def build_report(
         num_samples: number of calibration samples.
         float_differences: step -> largest relative difference from the float model.
     """
-    snrs, outputs = compare_with_float(outcome.float_file, outcome.tflite, outcome.plan, outcome.samples)
+    snrs, outputs, tensors = compare_with_float(outcome.float_file, outcome.tflite, outcome.plan, outcome.samples)
     layers = tuple(_layer_report(outcome, kernel, snrs) for kernel in outcome.kernels)
     in_float, on_integers = _unquantized_layers(outcome, config)
     return Report(
@@ -101,8 +101,8 @@ def build_report(
             *_warnings(outcome),
             *_warnings_of_layers(layers),
             *warnings_of_outputs(outputs),
-            *warnings_of_parts(outcome.float_file, outcome.plan, outcome.model, outputs),
-            *warnings_of_columns(outcome.float_file, outcome.plan, outputs),
+            *warnings_of_parts(outcome.float_file, outcome.plan, outcome.model, tensors),
+            *warnings_of_columns(outcome.float_file, outcome.plan, tensors, outputs),
             *_warnings_of_budget(outcome, config),
         ),
         float_differences=float_differences,
