@@ -123,8 +123,6 @@ def _without_metadata(tflite: bytes) -> bytes:
 
 def _tensor(blocks) -> bytes:
     arrays = {"base": blocks.base.tobytes(), "factors": blocks.factors.tobytes()}
-    if blocks.permutation is not None:
-        arrays["permutation"] = np.asarray(blocks.permutation, np.int64).tobytes()
     fields = [
         blocks.subgraph,
         blocks.tensor,

@@ -6,15 +6,18 @@ Each table becomes a struct with one member per field and a function that reads 
 
 from pathlib import Path
 
-from tfptq.tflite.metadata import blocks_schema
+from tfptq.tflite.blocks_schema import blocks_schema
 from tfptq.tflite.schema import Field, Schema, parse_schema
 
 HEADERS = Path(__file__).parent / "tfptq"
-#: The part of LiteRT's schema that leads to the metadata buffers.
+#: The part of LiteRT's schema that leads to the metadata buffers, and to the tensors that they describe.
 MODEL_SCHEMA = """
 file_identifier "TFL3";
 root_type Model;
-table Model { buffers:[Buffer] (id: 4); metadata:[Metadata] (id: 6); }
+table Model { subgraphs:[SubGraph] (id: 2); buffers:[Buffer] (id: 4); metadata:[Metadata] (id: 6); }
+table SubGraph { tensors:[Tensor]; }
+table Tensor { shape:[int]; type:byte; buffer:uint; name:string; quantization:QuantizationParameters; }
+table QuantizationParameters { scale:[float] (id: 2); }
 table Buffer { data:[ubyte]; offset:ulong; size:ulong; }
 table Metadata { name:string; buffer:uint; }
 """
@@ -108,6 +111,8 @@ def _read(field: Field, schema: Schema) -> str:
         return f"table.Tables<{field.type}>({slot}, Read{field.type})"
     if field.is_vector:
         return f"table.View({slot})" if field.type == "ubyte" else f"table.Vector<{CPP_TYPES[field.type]}>({slot})"
+    if field.type in schema.tables:
+        return f"table.Child<{field.type}>({slot}, Read{field.type})"
     if field.type == "string":
         return f"table.String({slot})"
     if field.type in schema.enums:

@@ -49,7 +49,6 @@ void PrintTensor(const tfptq::TensorBlocks& tensor) {
               List(tensor.input_axes).c_str());
   std::printf("  blocks of %u x %u channels\n", tensor.block_outputs, tensor.block_inputs);
   for (uint64_t row = 0; row < tfptq::Rows(tensor); ++row) PrintRow(tensor, row);
-  if (!tensor.permutation.empty()) std::printf("  permutation%s\n", List(tensor.permutation).c_str());
 }
 
 void PrintFile(const std::string& path) {

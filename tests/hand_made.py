@@ -6,7 +6,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
-from tfptq.tflite.layouts import INT4, INT8
+from tfptq.tflite.layouts import INT4, INT8, NATIVE
+from tfptq.tflite.layouts.unpacking import unpacking
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks, attach
 
 CONFIG = '{"granularity": {"type": "PerTensor"}}'
@@ -96,17 +97,9 @@ class FileBuilder:
             options: of the operator.
         """
         name = name or f"layer_{len(self.blocks)}"
-        codes, scales = weight.int8_form()
-        stored = view.from_view(codes)
+        _, scales = weight.int8_form()
         uniform = np.unique(scales).size == 1
-        file_scales = scales[:1] if uniform else scales
-        data, tensor_type = stored, schema.TensorType.INT8
-        if layout is INT4:
-            data, tensor_type = _packed(stored), schema.TensorType.INT4
-        axis = view.output_axes[0]
-        kernel = self._tensor(
-            f"{name}/kernel", view.shape, tensor_type, data, file_scales, [0] * len(file_scales), axis
-        )
+        kernel = self._kernel(f"{name}/kernel", weight, view, layout)
         inputs = [self.last, kernel]
         if kind == "TRANSPOSE_CONV":
             size = self._tensor(f"{name}/size", (4,), schema.TensorType.INT32, np.asarray(output_shape, np.int32))
@@ -126,6 +119,52 @@ class FileBuilder:
             )
         )
         self.last = out
+        return self
+
+    def _kernel(self, name, weight, view, layout):
+        """A constant in a layout on integers."""
+        codes, scales = weight.int8_form()
+        stored = view.from_view(codes)
+        if not layout.keeps_shape:
+            stored = stored.reshape(len(stored), -1)
+        file_scales = scales[:1] if layout.keeps_shape and np.unique(scales).size == 1 else scales
+        kind = layout.tensor_types[0]
+        data = stored if kind == "INT8" else _packed(stored, int(kind[3:]))
+        zeros, axis = [0] * len(file_scales), view.output_axes[0]
+        return self._tensor(name, stored.shape, getattr(schema.TensorType, kind), data, file_scales, zeros, axis)
+
+    def weight(self, weight, view, layout=INT8, tensor_name=None, layer=None):
+        """Append the constants of a weight that no operator reads, in any layout, and describe it."""
+        name, scales_tensor = tensor_name or f"layer_{len(self.blocks)}/kernel", None
+        if not layout.scales_in_constant:
+            kernel = self._kernel(name, weight, view, layout)
+        elif layout is NATIVE:
+            rows = np.repeat(weight.scales.values(), weight.scales.block_shape[0], axis=0)[: len(weight.codes)]
+            scales_tensor = self._tensor(f"{name}/scales", rows.shape, schema.TensorType.FLOAT16, np.float16(rows))
+            kernel = self._tensor(name, view.shape, schema.TensorType.INT4, _packed(view.from_view(weight.codes)))
+        else:
+            parts = unpacking(weight, view)
+            scales_tensor = self._tensor(
+                f"{name}/scales", parts.factors.shape, schema.TensorType.FLOAT32, np.float32(parts.factors)
+            )
+            kernel = self._tensor(name, parts.codes.shape, schema.TensorType.INT8, parts.codes, [1.0], [0])
+        described = {"tensor": kernel, "tensor_name": name, "layer": layer or name, "layout": layout}
+        self.blocks.append(
+            TensorBlocks.from_quantized_weight(
+                weight,
+                view=view,
+                subgraph=len(self.model.subgraphs) - 1,
+                scales_tensor=scales_tensor,
+                **described,
+            )
+        )
+        return self
+
+    def new_subgraph(self):
+        """Let what follows stand in another subgraph."""
+        self.graph.outputs = [self.last]
+        self.graph, self.last = schema.SubGraphT(tensors=[], operators=[], inputs=[], outputs=[], name="other"), 0
+        self.model.subgraphs.append(self.graph)
         return self
 
     def _bias(self, name, bias, scales, uniform):
@@ -151,11 +190,10 @@ class FileBuilder:
         return bytes(builder.Output())
 
 
-def _packed(codes):
-    """Two 4-bit codes per byte, the first in the low half."""
-    flat = codes.reshape(-1)
-    flat = np.append(flat, np.zeros(flat.size % 2, np.int8)).astype(np.uint8) & 15
-    return flat[0::2] | flat[1::2] << 4
+def _packed(codes, bits=4):
+    """Codes of 4 or 2 bits in bytes, the first in the lowest bits."""
+    bits_of = np.unpackbits(codes.reshape(-1, 1).view(np.uint8), axis=1, count=bits, bitorder="little")
+    return np.packbits(bits_of, bitorder="little")
 
 
 def conv_layer(builder, rng, kernel=(6, 3, 3, 4), operator="CONV_2D", layout=INT8, **scales):
@@ -165,3 +203,16 @@ def conv_layer(builder, rng, kernel=(6, 3, 3, 4), operator="CONV_2D", layout=INT
     if operator == "DEPTHWISE_CONV_2D":
         options["depthMultiplier"] = 1
     return builder.layer(operator, random_weight(rng, view, **scales), view, layout=layout, **options)
+
+
+def network():
+    """Four layers with all kinds of scales; ``tflite/data/version_1_network.tflite`` is the same."""
+    rng = np.random.default_rng(0)
+    builder = FileBuilder((1, 5, 5, 3))
+    conv_layer(builder, rng, (4, 3, 3, 3))
+    conv_layer(builder, rng, (1, 3, 3, 4), "DEPTHWISE_CONV_2D", INT4, bits=3)
+    view = VIEWS["FULLY_CONNECTED"]((6, 100))
+    weight = random_weight(rng, view, "integer", (2, 30), 4, shared_base=False)
+    builder.layer("FULLY_CONNECTED", weight, view)
+    view = VIEWS["FULLY_CONNECTED"]((2, 6))
+    return builder.layer("FULLY_CONNECTED", random_weight(rng, view, "float", (2, 6)), view)

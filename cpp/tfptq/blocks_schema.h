@@ -83,7 +83,6 @@ struct TensorBlocks {
   std::vector<float> base;
   std::vector<float> float_factors;
   std::vector<int8_t> integer_factors;
-  std::vector<uint32_t> permutation;
 };
 
 inline TensorBlocks ReadTensorBlocks(Walk& walk, uint64_t position, int depth) {
@@ -105,7 +104,6 @@ inline TensorBlocks ReadTensorBlocks(Walk& walk, uint64_t position, int depth) {
   value.base = table.Vector<float>(13);
   value.float_factors = table.Vector<float>(14);
   value.integer_factors = table.Vector<int8_t>(15);
-  value.permutation = table.Vector<uint32_t>(17);
   // Refuses members that are not in the enumeration.
   Name(value.granularity);
   Name(value.scale_kind);
@@ -119,6 +117,8 @@ struct BlockMetadata {
   uint64_t seed{};
   std::vector<Version> versions;
   std::vector<TensorBlocks> tensors;
+  std::string packages;
+  Bytes weights;
 };
 
 inline BlockMetadata ReadBlockMetadata(Walk& walk, uint64_t position, int depth) {
@@ -129,6 +129,8 @@ inline BlockMetadata ReadBlockMetadata(Walk& walk, uint64_t position, int depth)
   value.seed = table.Scalar<uint64_t>(2, 0);
   value.versions = table.Tables<Version>(3, ReadVersion);
   value.tensors = table.Tables<TensorBlocks>(4, ReadTensorBlocks);
+  value.packages = table.String(5);
+  value.weights = table.View(6);
   return value;
 }
 

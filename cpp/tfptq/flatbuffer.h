@@ -121,6 +121,13 @@ class Table {
     return values;
   }
 
+  // Reads a table with `read(walk, position, depth)`; one without values when it is absent.
+  template <typename T>
+  T Child(int slot, T (*read)(Walk&, uint64_t, int)) const {
+    const uint64_t field = Field(slot, 4);
+    return field == 0 ? T{} : read(walk_, walk_.Follow(field), depth_ + 1);
+  }
+
   // Reads a vector of tables with `read(walk, position, depth)`.
   template <typename T>
   std::vector<T> Tables(int slot, T (*read)(Walk&, uint64_t, int)) const {

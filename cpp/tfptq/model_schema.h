@@ -11,6 +11,47 @@
 
 namespace tfptq {
 
+struct QuantizationParameters {
+  std::vector<float> scale;
+};
+
+inline QuantizationParameters ReadQuantizationParameters(Walk& walk, uint64_t position, int depth) {
+  const Table table(walk, position, depth);
+  QuantizationParameters value;
+  value.scale = table.Vector<float>(2);
+  return value;
+}
+
+struct Tensor {
+  std::vector<int32_t> shape;
+  int8_t type{};
+  uint32_t buffer{};
+  std::string name;
+  QuantizationParameters quantization{};
+};
+
+inline Tensor ReadTensor(Walk& walk, uint64_t position, int depth) {
+  const Table table(walk, position, depth);
+  Tensor value;
+  value.shape = table.Vector<int32_t>(0);
+  value.type = table.Scalar<int8_t>(1, 0);
+  value.buffer = table.Scalar<uint32_t>(2, 0);
+  value.name = table.String(3);
+  value.quantization = table.Child<QuantizationParameters>(4, ReadQuantizationParameters);
+  return value;
+}
+
+struct SubGraph {
+  std::vector<Tensor> tensors;
+};
+
+inline SubGraph ReadSubGraph(Walk& walk, uint64_t position, int depth) {
+  const Table table(walk, position, depth);
+  SubGraph value;
+  value.tensors = table.Tables<Tensor>(0, ReadTensor);
+  return value;
+}
+
 struct Buffer {
   Bytes data;
   uint64_t offset{};
@@ -40,6 +81,7 @@ inline Metadata ReadMetadata(Walk& walk, uint64_t position, int depth) {
 }
 
 struct Model {
+  std::vector<SubGraph> subgraphs;
   std::vector<Buffer> buffers;
   std::vector<Metadata> metadata;
 };
@@ -47,6 +89,7 @@ struct Model {
 inline Model ReadModel(Walk& walk, uint64_t position, int depth) {
   const Table table(walk, position, depth);
   Model value;
+  value.subgraphs = table.Tables<SubGraph>(2, ReadSubGraph);
   value.buffers = table.Tables<Buffer>(4, ReadBuffer);
   value.metadata = table.Tables<Metadata>(6, ReadMetadata);
   return value;

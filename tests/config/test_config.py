@@ -58,6 +58,64 @@ def test_type_checkers_see_all_fields():
     assert [item.arg for item in init.args.args[1:]] == [field.name for field in dataclasses.fields(QuantizationConfig)]
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_compact_json_leaves_defaults_out(name):
+    config = QuantizationConfig.from_preset(name)
+    text = config.to_compact_json()
+    assert QuantizationConfig.from_json(text) == config
+    assert len(text) < 230
+    assert not {"skip", "overrides", "input_type", "metadata"} & json.loads(text).keys()
+
+
+def test_compact_json_says_what_differs():
+    config = QuantizationConfig(
+        PerBlock(2, 4),
+        "integer",
+        4,
+        rounding=Rounding("attention"),
+        calibration=Calibration("percentile", percentile=99.9),
+        mixed_precision=MixedPrecision(average_bits=4.0),
+        overrides=(override("stem", weight_bits=8, granularity=PerTensor(), scaler="float", rounding=Rounding()),),
+        metadata="none",
+    )
+    text = config.to_compact_json()
+    assert QuantizationConfig.from_json(text) == config
+    assert json.loads(text) == {
+        "granularity": {"type": "PerBlock", "output_channels": 2, "input_channels": 4},
+        "scaler": "integer",
+        "weight_bits": 4,
+        "rounding": "attention",
+        "calibration": {"method": "percentile", "percentile": 99.9},
+        "mixed_precision": {"average_bits": 4.0},
+        "overrides": [
+            {
+                "pattern": "stem",
+                "changes": {"granularity": {"type": "PerTensor"}, "rounding": {}, "scaler": "float", "weight_bits": 8},
+            }
+        ],
+        "metadata": "none",
+    }
+    assert QuantizationConfig().to_compact_json() == "{}"
+
+
+#: Fields of configs in files that leave their defaults out: a default that changes changes what they say.
+DEFAULTS = {
+    "granularity": {"type": "PerTensor"}, "scaler": "float", "weight_bits": 8, "activation_bits": 8,
+    "activation_aware": False, "weight_scale": "max_abs", "statistics_samples": None, "equalize": False,
+    "rotate": False, "reorder": False, "mixed_precision": None, "edge_bits": 8, "layout": "size", "multipliers": None,
+    "calibration": {"method": "mse", "percentile": 99.99, "bins": 2048}, "bias_correction": True, "skip": False,
+    "overrides": [], "input_type": "float32", "output_type": "float32", "metadata": "full", "name": "custom",
+    "rounding": {
+        "method": "nearest", "steps": 500, "tau": 0.5, "learning_rate": None, "damping": 0.2, "most_inputs": None,
+    },
+}  # fmt: skip
+
+
+def test_defaults_stay():
+    """A new field gets a line here; the others are what files of earlier releases rely on."""
+    assert QuantizationConfig().to_dict() == DEFAULTS
+
+
 def test_json_may_leave_fields_out():
     assert QuantizationConfig.from_json("{}") == QuantizationConfig()
     assert QuantizationConfig.from_json('{"weight_bits": 4}').weight_bits == 4
@@ -122,6 +180,7 @@ def test_bad_json(text, message):
         ({"weight_bits": 9}, "weight_bits is 9"),
         ({"activation_bits": 2}, "activation_bits is 2"),
         ({"weight_scale": "guess"}, "weight_scale is 'guess'"),
+        ({"metadata": "some"}, "metadata is 'some'"),
         ({"input_type": "int4"}, r"input_type \(with activation_bits=8\) is 'int4'"),
         ({"activation_bits": 16, "input_type": "int8"}, r"input_type \(with activation_bits=16\) is 'int8'"),
         ({"output_type": "float16"}, r"output_type \(with activation_bits=8\) is 'float16'"),

@@ -204,7 +204,7 @@ def float_block_file(weight, view):
     builder.last = out
     builder.blocks.append(
         TensorBlocks.from_quantized_weight(
-            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=INLINE
+            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=INLINE, scales_tensor=scales
         )
     )
     return builder.finish()

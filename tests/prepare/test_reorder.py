@@ -188,20 +188,15 @@ def test_files_of_reordered_blocks(network, kind):
 
 
 def _check_codes(result, model):
-    """The simulation holds the weights of the file, and the metadata the order of their channels."""
+    """The simulation holds the weights of the file."""
     described = {blocks.layer: blocks for blocks in read(result.tflite).tensors}
     codes = {layer.name: layer.codes for layer in Executor(result.tflite).layers}
-    orders = reorder_channels(canonicalise(model), result.config).output_orders
     for wrapper in wrappers(result.keras_model):
         blocks = described[wrapper.layer.name]
         (quantized,) = wrapper.quantized_weights
         weight = quantized.quantized_weight()
         np.testing.assert_array_equal(codes[wrapper.layer.name], weight.codes)
         np.testing.assert_array_equal(blocks.scales().values(), weight.scales.values())
-        order = orders.get(wrapper.layer.name)
-        assert (blocks.permutation is None) == (order is None)
-        if order is not None:
-            np.testing.assert_array_equal(blocks.permutation, order)
 
 
 SINGLE_LAYERS = {

@@ -35,7 +35,7 @@ def test_rows(builder, tmp_path):
         (4, 12, "int8", 600),
     ]
     assert OperatorRow("CONV_2D", "INT8", 1) in found.operators
-    assert (found.seed, found.schema_version, found.versions) == (7, 1, {"tfptq": "0.1", "keras": "3"})
+    assert (found.seed, found.schema_version, found.versions) == (7, 2, {"tfptq": "0.1", "keras": "3"})
 
 
 def test_render_and_json(builder):

@@ -1,4 +1,6 @@
 import struct
+from dataclasses import replace
+from importlib import resources
 
 import flatbuffers
 import numpy as np
@@ -10,19 +12,20 @@ from hypothesis import strategies as st
 
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite import metadata as metadata_module
+from tfptq.tflite.blocks_schema import blocks_schema
 from tfptq.tflite.flatbuffer import read_message
 from tfptq.tflite.flatbuffer_writer import write_message
-from tfptq.tflite.layouts import INLINE, INT4, INT8
+from tfptq.tflite.layouts import COMPOSITE, FULLY_CONNECTED_INT4, IM2COL_INT2, IM2COL_INT4, INLINE, INT4, INT8, NATIVE
 from tfptq.tflite.metadata import (
     BlockMetadata,
     FormatError,
     TensorBlocks,
     attach,
-    blocks_schema,
     decode,
     encode,
     read,
 )
+from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.schema import parse_schema
 
 
@@ -31,6 +34,10 @@ def weight_and_view(kind="shift", block=None, layout="int8", operator="CONV_2D",
     view = VIEWS[operator](
         {"CONV_2D": (6, 3, 3, 5), "DEPTHWISE_CONV_2D": (1, 3, 3, 6), "FULLY_CONNECTED": (6, 5)}[operator]
     )
+    if kind == "half":  # float scales that are float16 numbers
+        weight = random_weight(rng, view, "float", block, bits)
+        factors = weight.scales.factors.astype(np.float16).astype(np.float32)
+        return replace(weight, scales=replace(weight.scales, factors=factors)), view
     return random_weight(rng, view, kind, block, bits, **options), view
 
 
@@ -39,38 +46,75 @@ def blocks_of(weight, view, **changes):
     return TensorBlocks.from_quantized_weight(weight, view=view, **arguments)
 
 
-def message_of(*blocks, **changes):
-    values = {"config": CONFIG, "seed": 2**64 - 1, "versions": {"tfptq": "1.0", "keras": "3.1"}, "tensors": blocks}
-    return encode(BlockMetadata(**{**values, **changes}))
+def file_of(*cases, metadata=None):
+    """A file with the weights of ``CASES`` by name, or with ``(weight, view)`` each."""
+    builder = FileBuilder((1, 4))
+    for case in cases:
+        options, changes = CASES[case] if isinstance(case, str) else ({}, {})
+        weight, view = weight_and_view(**options) if isinstance(case, str) else case
+        if changes.get("subgraph"):
+            builder.new_subgraph()
+        layout = changes.get("layout", INT8)
+        builder.weight(weight, view, layout, changes.get("tensor_name"), changes.get("layer"))
+    versions = {"tfptq": "1.0", "keras": "3.1"}
+    described = BlockMetadata(
+        **{"config": CONFIG, "seed": 2**64 - 1, "versions": versions, **(metadata or {})}, tensors=tuple(builder.blocks)
+    )
+    return builder.finish(described), described
+
+
+def message_of(*cases):
+    """``(message, model)`` with the weights of cases."""
+    file, described = file_of(*cases)
+    return encode(described), read_model(file)
 
 
 CASES = {
-    "wes": ({}, {}),
-    "tensor": ({"kind": "float", "block": (6, 5)}, {}),
-    "channel": ({"kind": "float"}, {}),
+    "wes": ({}, {"tensor_name": "model/conv2d_1_2/convolution", "layer": "conv2d_1"}),
+    "tensor": ({"kind": "float", "block": (6, 5)}, {"tensor_name": "kernel"}),
+    "channel": ({"kind": "float"}, {"layer": "other"}),
     "integer": ({"kind": "integer", "block": (4, 2), "shared_base": False}, {}),
+    "one base": ({"kind": "integer", "block": (2, 2)}, {}),
+    "integer rows": ({"kind": "integer", "block": (4, 5), "shared_base": False}, {}),
     "shift blocks": ({"kind": "shift", "block": (2, 3)}, {"subgraph": 1}),
+    "shift rows": ({"kind": "shift", "block": (1, 5), "shared_base": False}, {}),
+    "shift": ({"kind": "shift", "block": (1, 2), "shared_base": False}, {}),
     "float blocks": ({"kind": "float", "block": (2, 3)}, {"layout": INLINE}),
     "inline": ({"kind": "float", "block": (5, 4)}, {"layout": INLINE}),
+    "inline integers": ({"kind": "integer", "block": (4, 2), "shared_base": False}, {"layout": INLINE}),
+    "composite shifts": ({"kind": "shift", "block": (4, 2), "shared_base": False}, {"layout": COMPOSITE}),
+    "inline wes": ({}, {"layout": INLINE}),
+    "native": ({"kind": "half", "operator": "FULLY_CONNECTED", "block": (1, 2)}, {"layout": NATIVE}),
+    "native rows": ({"kind": "half", "operator": "FULLY_CONNECTED", "block": (4, 2)}, {"layout": NATIVE}),
     "depthwise": ({"operator": "DEPTHWISE_CONV_2D"}, {"layout": INT4}),
+    "depthwise inline": ({"operator": "DEPTHWISE_CONV_2D", "kind": "float", "block": (4, 1)}, {"layout": INLINE}),
     "dense": ({"operator": "FULLY_CONNECTED", "kind": "integer", "block": (1, 2)}, {}),
+    "dense int4": ({"operator": "FULLY_CONNECTED", "kind": "float"}, {"layout": FULLY_CONNECTED_INT4}),
+    "gathered": ({"kind": "float"}, {"layout": IM2COL_INT4}),
+    "gathered blocks": ({"kind": "integer", "block": (4, 2), "bits": 2}, {"layout": IM2COL_INT2}),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_round_trip(case):
-    options, changes = CASES[case]
-    weight, view = weight_and_view(**options)
-    message = message_of(blocks_of(weight, view, **changes))
-    decoded = decode(message)
-    (blocks,) = decoded.tensors
-    assert encode(decoded) == message
-    assert decoded.seed == 2**64 - 1
-    assert decoded.versions == {"tfptq": "1.0", "keras": "3.1"}
-    assert np.array_equal(blocks.scales().values(), weight.scales.values())
-    assert blocks.scales().kind == weight.scales.kind
-    assert blocks.view.view_shape == view.view_shape
-    assert blocks.layout is changes.get("layout", INT8)
+    file, described = file_of(case)
+    (expected,), found = described.tensors, read(file)
+    (blocks,) = found.tensors
+    assert encode(found) == encode(described)
+    assert found.seed == 2**64 - 1
+    assert found.versions == {"tfptq": "1.0", "keras": "3.1"}
+    for name in blocks.__dataclass_fields__:
+        value = getattr(expected, name)
+        if isinstance(value, np.ndarray):
+            assert getattr(blocks, name).dtype == value.dtype
+            np.testing.assert_array_equal(getattr(blocks, name), value)
+        else:
+            assert getattr(blocks, name) == value, name
+
+
+def test_many_weights_are_told_apart():
+    file, described = file_of(*CASES)
+    assert [blocks.layer for blocks in read(file).tensors] == [blocks.layer for blocks in described.tensors]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +122,8 @@ def test_round_trip(case):
     [("wes", "tensor"), ("tensor", "tensor"), ("channel", "channel"), ("integer", "block"), ("depthwise", "tensor")],
 )
 def test_granularity(case, granularity):
-    options, changes = CASES[case]
-    assert blocks_of(*weight_and_view(**options), **changes).granularity == granularity
+    _, described = file_of(case)
+    assert described.tensors[0].granularity == granularity
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,20 +143,19 @@ def test_blocks_larger_than_the_kernel_are_clipped():
     assert blocks_of(large, view).block_shape == (6, 5)
 
 
-def test_permutation_is_kept():
-    weight, view = weight_and_view()
-    order = np.array([5, 0, 3, 1, 2, 4])
-    moved = QuantizedWeight(weight.codes, weight.scales, 4, order)
-    assert np.array_equal(decode(message_of(blocks_of(moved, view))).tensors[0].permutation, order)
-
-
 def test_the_number_of_the_reserved_layout_is_refused():
     """5 stood for a layout Float32 in drafts of the format."""
-    root = read_message(message_of(blocks_of(*weight_and_view())), blocks_schema())
-    entry = {**vars(root.tensors[0]), "layout": 5}
-    root = {**vars(root), "versions": [], "tensors": [entry]}
-    with pytest.raises(FormatError, match="layer 'conv': unknown layout 5"):
-        decode(write_message(root, blocks_schema()))
+    message, model = message_of("wes")
+    with pytest.raises(FormatError, match="layer 'conv2d_1'.*unknown layout 5"):
+        decode(changed(message, weights=lambda records: records[:1] + b"\5" + records[2:]), model)
+
+
+def changed(message, **changes):
+    """The message with other values; the record of a weight by a function of its bytes."""
+    root = {name: value for name, value in vars(read_message(message, blocks_schema())).items() if name[0] != "t"}
+    if "weights" in changes:
+        changes["weights"] = np.frombuffer(changes["weights"](root["weights"].tobytes()), np.uint8)
+    return write_message({**root, "versions": [], **changes}, blocks_schema())
 
 
 def test_attach_replaces_and_read_finds():
@@ -140,24 +183,37 @@ def test_read_takes_paths_and_files_without_metadata(tmp_path):
 
 
 def test_newer_and_missing_schema_versions_are_refused():
-    with pytest.raises(FormatError, match="schema version 2; this tfptq reads up to 1"):
-        decode(message_of(schema_version=2))
+    message, model = message_of("wes")
+    with pytest.raises(FormatError, match="schema version 3; this tfptq reads up to 2"):
+        decode(changed(message, schema_version=3), model)
     with pytest.raises(FormatError, match="no schema version"):
-        decode(message_of(schema_version=0))
+        decode(changed(message, schema_version=0), model)
+
+
+def test_packages_must_be_pairs():
+    message, model = message_of("wes")
+    assert decode(changed(message, packages=""), model).versions == {}
+    for packages in ("tfptq", "tfptq 1 2", "tfptq 1\n", " 1", "tfptq "):
+        with pytest.raises(FormatError, match="name and a version"):
+            decode(changed(message, packages=packages), model)
+    with pytest.raises(FormatError, match="'my package' is no name"):
+        encode(BlockMetadata(CONFIG, 0, {"my package": "1"}, ()))
 
 
 def test_older_files_are_read(monkeypatch):
     """A reader of a later version, whose tables have more fields, reads a file of this version."""
-    text = (metadata_module.resources.files("tfptq.tflite") / "blocks.fbs").read_text()
+    text = (resources.files("tfptq.tflite") / "blocks.fbs").read_text()
     later = parse_schema(
-        text.replace("  permutation:[uint];", "  permutation:[uint];\n  note:string;\n  extra:int = 7;")
+        text.replace("  packages:string;", "  packages:string;\n").replace(
+            "  weights:[ubyte];", "  weights:[ubyte];\n  note:string;\n  extra:int = 7;"
+        )
     )
-    message = message_of(blocks_of(*weight_and_view()))
+    message, model = message_of("wes")
     monkeypatch.setattr(metadata_module, "blocks_schema", lambda: later)
-    monkeypatch.setattr(metadata_module, "SCHEMA_VERSION", 2)
-    assert decode(message).schema_version == 1
-    entry = read_message(message, later).tensors[0]
-    assert (entry.note, entry.extra) == ("", 7)
+    monkeypatch.setattr(metadata_module, "SCHEMA_VERSION", 3)
+    assert decode(message, model).schema_version == 2
+    root = read_message(message, later)
+    assert (root.note, root.extra) == ("", 7)
 
 
 CONTRADICTIONS = {
@@ -176,8 +232,6 @@ CONTRADICTIONS = {
     "finite and positive  ": {"base": np.float32([np.inf])},
     "finite and positive   ": {"base": np.float32([1e-45])},
     "factor out of range": {"factors": np.full((6, 1), 16, np.int8)},
-    "permutation": {"permutation": np.zeros(6, np.int64)},
-    "permutation ": {"permutation": np.arange(5)},
 }
 
 
@@ -214,16 +268,13 @@ def test_metadata_contradictions_are_refused():
             BlockMetadata(**{"config": CONFIG, "seed": 0, "versions": {}, "tensors": (blocks,), **changes})
 
 
-GOOD = message_of(
-    blocks_of(*weight_and_view("integer", (4, 2))),
-    blocks_of(*weight_and_view("float", (2, 3)), layout=INLINE, tensor=4),
-)
+GOOD, MODEL = message_of("integer", "float blocks", "wes", "channel")
 
 
 def decode_or_refuse(message):
     """Decoding ends, and in nothing but a value or a FormatError."""
     try:
-        return decode(message)
+        return decode(message, MODEL)
     except FormatError:
         return None
 
@@ -231,7 +282,7 @@ def decode_or_refuse(message):
 @pytest.mark.parametrize("message", [b"", b"TPQB", b"\0" * 8, b"\xff" * 64, GOOD[4:], GOOD[:4] + b"TFL3" + GOOD[8:]])
 def test_rubbish_is_refused(message):
     with pytest.raises(FormatError):
-        decode(message)
+        decode(message, MODEL)
 
 
 def test_every_truncation_is_survived():

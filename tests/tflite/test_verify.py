@@ -1,32 +1,24 @@
 import json
 import struct
+from pathlib import Path
 
 import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from hand_made import CONFIG, VIEWS, FileBuilder, conv_layer, random_weight
+from hand_made import CONFIG, VIEWS, FileBuilder, conv_layer, network, random_weight
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tfptq.core.blocks import BlockScales, QuantizedWeight
 from tfptq.npu import Executor
 from tfptq.tflite.inspect import inspect
-from tfptq.tflite.layouts import COMPOSITE, INLINE, INT4, INT8, NATIVE
+from tfptq.tflite.layouts import COMPOSITE, INLINE, INT8, NATIVE
 from tfptq.tflite.metadata import BlockMetadata, FormatError, TensorBlocks
 from tfptq.tflite.verify import VerificationError, verify
 
-
-def network():
-    rng = np.random.default_rng(0)
-    builder = FileBuilder((1, 5, 5, 3))
-    conv_layer(builder, rng, (4, 3, 3, 3))
-    conv_layer(builder, rng, (1, 3, 3, 4), "DEPTHWISE_CONV_2D", INT4, bits=3)
-    view = VIEWS["FULLY_CONNECTED"]((6, 100))
-    weight = random_weight(rng, view, "integer", (2, 30), 4, shared_base=False)
-    builder.layer("FULLY_CONNECTED", weight, view)
-    view = VIEWS["FULLY_CONNECTED"]((2, 6))
-    return builder.layer("FULLY_CONNECTED", random_weight(rng, view, "float", (2, 6)), view)
+#: What ``network`` made when version 1 of the metadata was the newest.
+OLD = Path(__file__).parent / "data" / "version_1_network.tflite"
 
 
 def test_a_good_file_passes(tmp_path):
@@ -112,13 +104,52 @@ DAMAGES = {
 }
 
 
+#: What a checksum tells, where metadata of version 1 repeats names, shapes and scales.
+BY_CHECKSUM = {
+    "renamed": "'other': the checksum differs",
+    "other shape": "layer_0/kernel': the checksum differs",
+    "other scale": "layer_0/kernel': its scales are not powers of two apart",
+    "nan scale": "layer_0/kernel': its scales are not powers of two apart",
+    "one scale": "layer_3/kernel': the checksum differs",
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_disagreement_is_found_and_named(damage):
+def test_disagreement_is_found_and_named(damage, version):
     name, change, message = DAMAGES[damage]
-    builder = network()
-    change(builder, name)
+    if version == 2:
+        message = BY_CHECKSUM.get(damage, message)
+    opened = Opened(network().finish() if version == 2 else OLD.read_bytes())
+    assert verify(opened.finish())
+    change(opened, name)
     with pytest.raises(VerificationError, match=message):
+        verify(opened.finish())
+
+
+def test_scales_that_no_checksum_covers_are_compared():
+    """Each row of blocks reads its scale from its first output channel; a layer with one base, from its first row."""
+    builder = network()
+    scales = tensor_named(builder, "layer_2/kernel").quantization.scale
+    scales[3] = np.nextafter(scales[3], np.float32(1))
+    with pytest.raises(VerificationError, match="layer_2/kernel.*1 scale differs.*output channel 3: "):
         verify(builder.finish())
+
+
+class Opened:
+    """A file that can be changed, with the fields of ``FileBuilder``."""
+
+    def __init__(self, file):
+        self.model = schema.ModelT.InitFromPackedBuf(file)
+        self.graph = self.model.subgraphs[0]
+        for tensor in self.graph.tensors:
+            tensor.name = tensor.name.decode()
+            for field in ("scale", "zeroPoint"):
+                if tensor.quantization is not None and getattr(tensor.quantization, field) is not None:
+                    setattr(tensor.quantization, field, np.array(getattr(tensor.quantization, field)))
+
+    def finish(self):
+        return pack(self.model)
 
 
 def test_wrong_axis_is_found():
@@ -179,7 +210,7 @@ def unpacked_file(change=lambda factor: factor, layout=INLINE):
         builder.graph.operators.append(schema.OperatorT(len(builder.model.operatorCodes) - 1, inputs, [output]))
     builder.blocks.append(
         TensorBlocks.from_quantized_weight(
-            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=layout
+            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=layout, scales_tensor=factor
         )
     )
     return builder.finish()
@@ -210,7 +241,7 @@ def native_file(size=32, change=0.0):
     )
     builder.blocks.append(
         TensorBlocks.from_quantized_weight(
-            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=NATIVE
+            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=NATIVE, scales_tensor=scales
         )
     )
     return builder.finish()
@@ -220,7 +251,7 @@ def test_native_blocks():
     assert "8 block scales equal the metadata" in verify(native_file()).render()
     with pytest.raises(VerificationError, match="block size 16"):
         verify(native_file(size=16))
-    with pytest.raises(VerificationError, match="block scales differ"):
+    with pytest.raises(VerificationError, match="'kernel': the checksum differs"):
         verify(native_file(change=0.01))
 
 

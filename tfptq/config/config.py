@@ -18,7 +18,7 @@ import numpy as np
 from tfptq.base.arguments import between, check_types, one_of, plain
 from tfptq.config.effects import without_effect
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding, override
-from tfptq.config.serialization import decode, encode
+from tfptq.config.serialization import decode, encode, encode_changes
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
 from tfptq.core.blocks import BlockScales
 from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
@@ -28,6 +28,8 @@ from tfptq.tflite.layouts import LAYOUTS as REGISTERED_LAYOUTS
 
 #: How the codes of a kernel may lie in the file.
 LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
+#: What a file says of its own weights.
+METADATA = ("full", "none")
 
 _SCALER_NEEDS = {
     "shift": "needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)",
@@ -74,6 +76,8 @@ class QuantizationConfig:
         input_type: type of the model's inputs in the file: ``"float32"``, ``"int8"`` or ``"uint8"``; ``"float32"`` or
             ``"int16"`` with 16-bit activations.
         output_type: the same for the outputs.
+        metadata: ``"full"`` describes the blocks of the weights in the file, for compilers and ``tfptq.verify``;
+            ``"none"`` does not, for the smallest file.
         name: preset that the config came from; ``label`` tells whether it is still the same.
     """
 
@@ -98,6 +102,7 @@ class QuantizationConfig:
     overrides: tuple[LayerOverride, ...] = ()
     input_type: str = "float32"
     output_type: str = "float32"
+    metadata: str = "full"
     name: str = "custom"
 
     if TYPE_CHECKING:  # names stand for parts and lists for tuples, which fields then hold
@@ -125,6 +130,7 @@ class QuantizationConfig:
             overrides: Sequence[LayerOverride] = ...,
             input_type: str = ...,
             output_type: str = ...,
+            metadata: str = ...,
             name: str = ...,
         ) -> None: ...
 
@@ -175,6 +181,7 @@ class QuantizationConfig:
                 one_of("multipliers", value, range(1, LARGEST_MULTIPLIER + 1))
         check_types(self)
         one_of("layout", self.layout, LAYOUTS)
+        one_of("metadata", self.metadata, METADATA)
         one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
         one_of("weight_bits", self.weight_bits, WEIGHT_BITS)
         one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
@@ -316,6 +323,13 @@ class QuantizationConfig:
     def to_json(self, indent: int | None = 2) -> str:
         """JSON text; ``from_json`` gives an equal config back."""
         return json.dumps(self.to_dict(), indent=indent, sort_keys=True)
+
+    def to_compact_json(self) -> str:
+        """JSON text without fields that have their defaults, for files; ``from_json`` gives an equal config back.
+
+        So a default can never be another one in a later release: files rely on it, and not on what a preset was.
+        """
+        return json.dumps(encode_changes(self), separators=(",", ":"), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "QuantizationConfig":

@@ -22,6 +22,23 @@ def encode(value: Any) -> Any:
     return value
 
 
+def encode_changes(value: Any) -> Any:
+    """As ``encode``, without fields that have their defaults, and with a method's name for a part with no others."""
+    if isinstance(value, LayerOverride):
+        return {"pattern": value.pattern, "changes": {name: encode_changes(item) for name, item in value.changes}}
+    if isinstance(value, tuple):
+        return [encode_changes(item) for item in value]
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = {field.name: (getattr(value, field.name), field.default) for field in dataclasses.fields(value)}
+    changes = {name: encode_changes(item) for name, (item, default) in fields.items() if item != default}
+    if isinstance(value, Granularity):
+        return {"type": type(value).__name__, **changes}
+    if isinstance(value, Rounding | Calibration) and changes.keys() == {"method"}:
+        return changes["method"]
+    return changes
+
+
 def _fields(value: Any) -> dict[str, Any]:
     return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
 

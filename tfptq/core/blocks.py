@@ -167,7 +167,6 @@ class QuantizedWeight:
     codes: np.ndarray  # int8 [O, I, T]
     scales: BlockScales
     bits: int
-    permutation: np.ndarray | None = None  # for information, the order in which reordering put the output channels
 
     @property
     def scale_per_weight(self) -> np.ndarray:
@@ -190,7 +189,7 @@ class QuantizedWeight:
             base = base * magnitudes
         scales = BlockScales(self.scales.kind, base, factors, (1, self.scales.block_shape[1]))
         codes = self.codes * np.sign(row_factors).astype(np.int8)[:, None, None]
-        return QuantizedWeight(codes, scales, self.bits, self.permutation)
+        return QuantizedWeight(codes, scales, self.bits)
 
     def int8_form(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The same weights as a per-channel int8 layer, ``(codes int8 [O, I, T], scale float32 [O])``.

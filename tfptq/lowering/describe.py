@@ -41,6 +41,7 @@ def describe(
             layer=kernel.id.layer or name,
             layout=kernel.layout,
             subgraph=subgraph,
+            scales_tensor=None if written.block_scales is None else place_of[written.block_scales][1],
         )
     versions = {"tfptq": __version__, **{package: version(package) for package in RECORDED_PACKAGES}}
-    return BlockMetadata(config.to_json(indent=None), seed, versions, tuple(tensors.values()))
+    return BlockMetadata(config.to_compact_json(), seed, versions, tuple(tensors.values()))

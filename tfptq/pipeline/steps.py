@@ -4,7 +4,7 @@ Each is a function of the job and of what the steps before have found, and shows
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import keras
@@ -123,7 +123,7 @@ def fit(
             part = job.data.spread(job.config.statistics_samples)
             grids = activations.rounded(job.config)
             sequential = SequentialCalibration(job.float_file, part, part.num_samples, max_memory, grids)
-        fitted = fit_kernels(
+        return fit_kernels(
             [(kernel, plan_fit(kernel, job.plans[kernel.id], sequential)) for kernel in kernels],
             activations.measurements,
             activations.plan.grids,
@@ -131,9 +131,6 @@ def fit(
             _checkpoint(job, checkpoint_dir),
             advance=advance,
         )
-    if job.network.reordered is None:
-        return fitted
-    return _with_permutations(fitted, job.network.reordered.output_orders)
 
 
 def quantized_kernels(job: Job, plan: IntegerPlan) -> tuple[Kernel, ...]:
@@ -166,18 +163,6 @@ def _checkpoint(job: Job, folder: str | os.PathLike | None) -> Checkpoint | None
     return Checkpoint(folder, fingerprint(*parts))
 
 
-def _with_permutations(
-    kernels: Iterable[QuantizedKernel], orders: Mapping[str, np.ndarray]
-) -> tuple[QuantizedKernel, ...]:
-    """Note with each weight the order in which reordering put its layer's output channels."""
-    return tuple(
-        replace(kernel, weight=replace(kernel.weight, permutation=orders[kernel.id.layer]))
-        if kernel.id.layer is not None and kernel.id.layer in orders
-        else kernel
-        for kernel in kernels
-    )
-
-
 def with_layouts(kernels: Iterable[QuantizedKernel]) -> tuple[QuantizedKernel, ...]:
     """The kernels with the layouts that their codes allow."""
     return tuple(
@@ -186,9 +171,10 @@ def with_layouts(kernels: Iterable[QuantizedKernel]) -> tuple[QuantizedKernel, .
 
 
 def write(job: Job, plan: IntegerPlan, kernels: Sequence[QuantizedKernel]) -> bytes:
-    """The quantized file, with its metadata."""
+    """The quantized file, with its metadata, unless the config does without."""
     with job.steps.step("emit"):
         types = {"input_type": job.config.input_type, "output_type": job.config.output_type}
         emitted = emit(job.float_file.data, plan, kernels, **types)
-        attach(emitted.model.root, describe(emitted, kernels, job.config, job.seed))
+        if job.config.metadata == "full":
+            attach(emitted.model.root, describe(emitted, kernels, job.config, job.seed))
         return emitted.model.to_bytes()

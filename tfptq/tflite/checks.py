@@ -3,10 +3,11 @@
 import numpy as np
 
 from tfptq.base.text import counted
-from tfptq.tflite.model_reader import Tensor
+from tfptq.tflite.flatbuffer import FormatError
+from tfptq.tflite.model_reader import Model, Tensor
 
 
-class VerificationError(ValueError):
+class VerificationError(FormatError):
     """A file does not agree with its block metadata. The message names the tensor."""
 
 
@@ -14,6 +15,13 @@ def require(holds: bool, tensor: Tensor, problem: str) -> None:
     """Raise ``VerificationError`` about a tensor unless something holds."""
     if not holds:
         raise VerificationError(f"tensor {tensor.name!r}: {problem}")
+
+
+def tensor_at(model: Model, subgraph: int, index: int) -> Tensor:
+    """The tensor that the metadata points to; ``VerificationError`` where there is none."""
+    if subgraph >= len(model.subgraphs) or index >= len(model.subgraphs[subgraph].tensors):
+        raise VerificationError(f"tensor {index} of subgraph {subgraph}, which the metadata describes, does not exist")
+    return model.subgraphs[subgraph].tensors[index]
 
 
 def equal_to_metadata(count: int, noun: str) -> str:

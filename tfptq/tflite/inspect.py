@@ -61,7 +61,8 @@ class Inspection:
         inputs_and_outputs: those of the model, with the scales of their codes.
         weights: quantized weights that the block metadata describes.
         operators: operators of all subgraphs by kind and type, most frequent first.
-        config: the quantization config, or None when the file carries no block metadata.
+        config: the quantization config without fields that have their defaults, as ``QuantizationConfig.from_json``
+            takes it; None when the file carries no block metadata.
         seed: seed of the quantization, or None.
         versions: package -> version.
         schema_version: of the block metadata, or None.

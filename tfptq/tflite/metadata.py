@@ -1,28 +1,25 @@
 """Block metadata: what an NPU needs to know about the quantized weights of a ``.tflite`` file.
 
 ``docs/format.md`` is the specification; ``blocks.fbs`` the schema. A file carries one ``BlockMetadata`` in the
-buffer that ``Model.metadata`` names ``TFPTQ_BLOCKS``, with one ``TensorBlocks`` for each quantized weight tensor.
+buffer that ``Model.metadata`` names ``TFPTQ_BLOCKS``, with one record for each quantized weight tensor, which reads as
+``TensorBlocks`` together with the file.
 """
 
 import json
 import os
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
-from tfptq.core.affine import SCALE_KINDS
+from tfptq.tflite import metadata_v1
+from tfptq.tflite.blocks_schema import blocks_schema
 from tfptq.tflite.flatbuffer import FormatError, read_message
 from tfptq.tflite.flatbuffer_writer import write_message
-from tfptq.tflite.layouts import LAYOUTS, Layout
 from tfptq.tflite.model_reader import Model, read_model
-from tfptq.tflite.schema import Schema, parse_schema
-from tfptq.tflite.tensor_blocks import GRANULARITIES, TensorBlocks
+from tfptq.tflite.tensor_blocks import TensorBlocks
+from tfptq.tflite.weight_records import read_records, write_records
 
 __all__ = [
     "METADATA_KEY",
@@ -38,13 +35,7 @@ __all__ = [
 ]
 
 METADATA_KEY = "TFPTQ_BLOCKS"
-SCHEMA_VERSION = 1
-
-
-@cache
-def blocks_schema() -> Schema:
-    """The parsed ``blocks.fbs``."""
-    return parse_schema(resources.files("tfptq.tflite").joinpath("blocks.fbs").read_text(encoding="utf-8"))
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +47,7 @@ class BlockMetadata:
         seed: seed of all random choices, 0 to 2**64 - 1.
         versions: package -> version.
         tensors: the quantized weight tensors.
-        schema_version: version of the format that the file is written in.
+        schema_version: version of the format that the file is written in; new ones have the newest.
     """
 
     config: str
@@ -80,22 +71,27 @@ class BlockMetadata:
 
 
 def encode(metadata: BlockMetadata) -> bytes:
-    """Write block metadata as a FlatBuffers message."""
+    """Write block metadata as a FlatBuffers message of the newest version.
+
+    Raises:
+        FormatError: the scales of a weight lie in a constant, and its ``scales_tensor`` is not known.
+    """
     root = {
-        "schema_version": metadata.schema_version,
+        "schema_version": SCHEMA_VERSION,
         "config": metadata.config,
         "seed": metadata.seed,
-        "versions": [{"name": name, "version": version} for name, version in sorted(metadata.versions.items())],
-        "tensors": [_pack_tensor(blocks) for blocks in metadata.tensors],
+        "packages": _packages(metadata.versions),
+        "weights": np.frombuffer(write_records(metadata.tensors), np.uint8),
     }
     return write_message(root, blocks_schema())
 
 
-def decode(message: bytes) -> BlockMetadata:
-    """Read and check a message that ``encode``, or a stranger, wrote.
+def decode(message: bytes, model: Model) -> BlockMetadata:
+    """Read and check a message that ``encode``, or a stranger, wrote, with the scales of the model that carries it.
 
     Raises:
         FormatError: the message is damaged, contradicts itself, or has a schema version newer than this reader.
+        VerificationError: a tensor of the model is not the one that the message was made for.
     """
     root = read_message(message, blocks_schema())
     if root.schema_version < 1:
@@ -105,8 +101,10 @@ def decode(message: bytes) -> BlockMetadata:
             f"the block metadata has schema version {root.schema_version}; this tfptq reads up to {SCHEMA_VERSION}: "
             "use a newer tfptq"
         )
-    versions = {entry.name: entry.version for entry in root.versions}
-    tensors = tuple(_unpack_tensor(entry) for entry in root.tensors)
+    if root.schema_version == 1:
+        versions, tensors = {entry.name: entry.version for entry in root.versions}, metadata_v1.read_tensors(root)
+    else:
+        versions, tensors = _versions(root.packages), read_records(root.weights.tobytes(), model)
     return BlockMetadata(root.config, root.seed, versions, tensors, root.schema_version)
 
 
@@ -143,82 +141,19 @@ def metadata_of(model: Model) -> BlockMetadata | None:
     buffers = [buffer for name, buffer in model.metadata if name == METADATA_KEY]
     if len(buffers) > 1:
         raise FormatError(f"the file has {len(buffers)} metadata entries named {METADATA_KEY}; expected one")
-    return decode(bytes(model.buffers[buffers[0]])) if buffers else None
+    return decode(bytes(model.buffers[buffers[0]]), model) if buffers else None
 
 
-def _pack_tensor(blocks: TensorBlocks) -> dict[str, Any]:
-    factors = "float_factors" if blocks.scale_kind == "float" else "integer_factors"
-    return {
-        "subgraph": blocks.subgraph,
-        "tensor": blocks.tensor,
-        "tensor_name": blocks.tensor_name,
-        "layer": blocks.layer,
-        "bits": blocks.bits,
-        "granularity": GRANULARITIES.index(blocks.granularity),
-        "scale_kind": SCALE_KINDS.index(blocks.scale_kind),
-        "layout": _layout_numbers()[blocks.layout.format_name],
-        "shape": blocks.shape,
-        "output_axis": blocks.output_axis,
-        "input_axes": blocks.input_axes,
-        "block_outputs": blocks.block_shape[0],
-        "block_inputs": blocks.block_shape[1],
-        "base": blocks.base,
-        factors: blocks.factors.ravel(),
-        "permutation": blocks.permutation,
-    }
+def _packages(versions: dict[str, str]) -> str:
+    """A line for each package."""
+    for text in (part for pair in versions.items() for part in pair):
+        if len(text.split()) != 1 or text != text.strip():
+            raise FormatError(f"{text!r} is no name or version of a package")
+    return "\n".join(f"{name} {version}" for name, version in sorted(versions.items()))
 
 
-def _layout_numbers() -> dict[str, int]:
-    return blocks_schema().enums["Layout"][1]
-
-
-def _layout_of(number: int, layer: str) -> Layout:
-    """The first layout that is described by a member of the enumeration."""
-    for layout in LAYOUTS:
-        if _layout_numbers()[layout.format_name] == number:
-            return layout
-    raise FormatError(f"block metadata of layer {layer!r}: unknown layout {number}")
-
-
-def _unpack_tensor(entry: SimpleNamespace) -> TensorBlocks:
-    def member(names: tuple[str, ...], value: int, what: str) -> str:
-        if value >= len(names):
-            raise FormatError(f"block metadata of layer {entry.layer!r}: unknown {what} {value}")
-        return names[value]
-
-    shape = tuple(int(size) for size in entry.shape)
-    blocks = TensorBlocks(
-        tensor=entry.tensor,
-        tensor_name=entry.tensor_name,
-        layer=entry.layer,
-        bits=entry.bits,
-        scale_kind=member(SCALE_KINDS, entry.scale_kind, "scale kind"),
-        layout=_layout_of(entry.layout, entry.layer),
-        shape=shape,
-        output_axis=entry.output_axis,
-        input_axes=tuple(int(axis) for axis in entry.input_axes),
-        block_shape=(entry.block_outputs, entry.block_inputs),
-        base=entry.base,
-        factors=_unpack_factors(entry, shape),
-        subgraph=entry.subgraph,
-        permutation=entry.permutation.astype(np.int64) if entry.permutation.size else None,
-    )
-    if blocks.granularity != member(GRANULARITIES, entry.granularity, "granularity"):
-        raise FormatError(f"block metadata of layer {entry.layer!r}: the granularity does not fit the blocks")
-    return blocks
-
-
-def _unpack_factors(entry: SimpleNamespace, shape: tuple[int, ...]) -> np.ndarray:
-    """Factors as ``[V, H]``; the number of rows comes from the shape, the rest is checked by the caller."""
-    is_float = entry.scale_kind == SCALE_KINDS.index("float")
-    factors, other = entry.float_factors, entry.integer_factors
-    if not is_float:
-        factors, other = other, factors
-    if other.size:
-        raise FormatError(f"block metadata of layer {entry.layer!r}: factors of the wrong type are present")
-    if entry.output_axis >= len(shape) or entry.block_outputs < 1:
-        raise FormatError(f"block metadata of layer {entry.layer!r}: no output channels")
-    rows = -(-shape[entry.output_axis] // entry.block_outputs)
-    if rows < 1 or factors.size % rows:
-        raise FormatError(f"block metadata of layer {entry.layer!r}: {factors.size} factors in {rows} rows")
-    return factors.reshape(rows, -1)
+def _versions(packages: str) -> dict[str, str]:
+    pairs = [line.split(" ") for line in packages.split("\n")] if packages else []
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise FormatError("the packages in the block metadata are not lines of a name and a version")
+    return dict(pairs)

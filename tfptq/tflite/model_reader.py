@@ -150,11 +150,12 @@ class Subgraph:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A checked ``.tflite`` file: its subgraphs, buffers, and pairs (metadata key, buffer index)."""
+    """A checked ``.tflite`` file: its subgraphs, buffers, pairs (metadata key, buffer index), and its bytes."""
 
     subgraphs: tuple[Subgraph, ...]
     buffers: tuple[np.ndarray, ...]
     metadata: tuple[tuple[str, int], ...]
+    size: int
 
 
 def read_model(file: bytes) -> Model:
@@ -173,7 +174,7 @@ def read_model(file: bytes) -> Model:
     for entry in root.metadata:
         _check_indexes("buffers of the metadata", [entry.buffer], len(buffers))
     subgraphs = tuple(_subgraph(subgraph, buffers, kinds) for subgraph in root.subgraphs)
-    return Model(subgraphs, buffers, tuple((entry.name, entry.buffer) for entry in root.metadata))
+    return Model(subgraphs, buffers, tuple((entry.name, entry.buffer) for entry in root.metadata), len(file))
 
 
 def _buffer_data(file: bytes, buffer: SimpleNamespace) -> np.ndarray:

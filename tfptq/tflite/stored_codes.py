@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from tfptq.core.affine import weight_code_range
+from tfptq.tflite.checks import tensor_at
 from tfptq.tflite.metadata import FormatError, TensorBlocks
 from tfptq.tflite.model_reader import Model, Tensor
 
@@ -16,9 +17,7 @@ def described_tensor(blocks: TensorBlocks, model: Model) -> Tensor:
         FormatError: there is no such tensor, or its name, type, shape or constant differ.
     """
     place, layout = f"layer {blocks.layer!r}: tensor {blocks.tensor} of subgraph {blocks.subgraph}", blocks.layout
-    if blocks.subgraph >= len(model.subgraphs) or blocks.tensor >= len(model.subgraphs[blocks.subgraph].tensors):
-        raise FormatError(f"{place} does not exist")
-    tensor = model.subgraphs[blocks.subgraph].tensors[blocks.tensor]
+    tensor = tensor_at(model, blocks.subgraph, blocks.tensor)
     if tensor.name != blocks.tensor_name:
         raise FormatError(f"{place} has the name {tensor.name!r}, the metadata says {blocks.tensor_name!r}")
     if tensor.type not in layout.tensor_types:

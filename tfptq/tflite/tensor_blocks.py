@@ -19,6 +19,8 @@ from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.layouts import Computes, Layout
 
 GRANULARITIES = ("tensor", "channel", "block")
+#: Most axes that a kernel can have.
+LARGEST_RANK = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class TensorBlocks:
         base: float32 ``[V]`` or ``[1]``.
         factors: ``[V, H]``; float32 for ``float``, int8 for the others.
         subgraph: index of the subgraph.
-        permutation: int64 ``[O]``, the original channel at each place, or None. Information only.
+        scales_tensor: index of the constant of block scales, for layouts that have one (not in version 1).
     """
 
     tensor: int
@@ -55,7 +57,7 @@ class TensorBlocks:
     base: np.ndarray
     factors: np.ndarray
     subgraph: int = 0
-    permutation: np.ndarray | None = None
+    scales_tensor: int | None = None
 
     def __post_init__(self):
         _check(self)
@@ -71,6 +73,7 @@ class TensorBlocks:
         layer: str,
         layout: Layout,
         subgraph: int = 0,
+        scales_tensor: int | None = None,
     ) -> "TensorBlocks":
         """Describe a ``QuantizedWeight`` whose kernel an operator reads in the shape of ``view``.
 
@@ -93,7 +96,7 @@ class TensorBlocks:
             base=np.asarray(scales.base, np.float32),
             factors=np.asarray(scales.factors, np.float32 if scales.kind == "float" else np.int8),
             subgraph=subgraph,
-            permutation=None if weight.permutation is None else np.asarray(weight.permutation, np.int64),
+            scales_tensor=scales_tensor,
         )
 
     @property
@@ -148,6 +151,22 @@ def _the_output_axis(view: WeightView, layer: str) -> int:
     return view.output_axes[0]
 
 
+def check_blocks(
+    shape: tuple[int, ...], output_axis: int, input_axes: tuple[int, ...], block_shape: tuple[int, int], what: str
+) -> None:
+    """Refuse axes that a shape does not have, and blocks that are none of its channels."""
+
+    def require(holds: bool, problem: str) -> None:
+        if not holds:
+            raise FormatError(f"block metadata of {what}: {problem}")
+
+    rank, axes = len(shape), (output_axis, *input_axes)
+    require(1 <= rank <= LARGEST_RANK and all(size >= 1 for size in shape), f"impossible shape {shape}")
+    require(len(set(axes)) == len(axes) and set(axes) <= set(range(rank)), f"axes {axes} in the shape {shape}")
+    (m, n), outputs, inputs = block_shape, shape[output_axis], math.prod(shape[axis] for axis in input_axes)
+    require(1 <= m <= outputs and 1 <= n <= inputs, f"blocks of {m} x {n} in {outputs} x {inputs} channels")
+
+
 def _check(blocks: TensorBlocks) -> None:
     """Refuse a ``TensorBlocks`` that contradicts itself. Allocates no more than the arrays it is given."""
 
@@ -155,15 +174,12 @@ def _check(blocks: TensorBlocks) -> None:
         if not holds:
             raise FormatError(f"block metadata of layer {blocks.layer!r}, tensor {blocks.tensor_name!r}: {problem}")
 
-    rank = len(blocks.shape)
     require(blocks.bits in WEIGHT_BITS, f"{blocks.bits} bits; there are {WEIGHT_BITS}")
     require(blocks.scale_kind in SCALE_KINDS, f"unknown scale kind {blocks.scale_kind!r}")
     require(blocks.subgraph >= 0 and blocks.tensor >= 0, "negative index")
-    require(1 <= rank <= 8 and all(size >= 1 for size in blocks.shape), f"impossible shape {blocks.shape}")
-    axes = (blocks.output_axis, *blocks.input_axes)
-    require(len(set(axes)) == len(axes) and set(axes) <= set(range(rank)), f"axes {axes} in the shape {blocks.shape}")
+    what = f"layer {blocks.layer!r}, tensor {blocks.tensor_name!r}"
+    check_blocks(blocks.shape, blocks.output_axis, blocks.input_axes, blocks.block_shape, what)
     (m, n), outputs, inputs = blocks.block_shape, blocks.outputs, blocks.inputs
-    require(1 <= m <= outputs and 1 <= n <= inputs, f"blocks of {m} x {n} in {outputs} x {inputs} channels")
     rows, columns = -(-outputs // m), -(-inputs // n)
     require(blocks.factors.shape == (rows, columns), f"factors {blocks.factors.shape}, expected {(rows, columns)}")
     require(blocks.base.shape in ((1,), (rows,)), f"base of shape {blocks.base.shape}, expected 1 or {rows} entries")
@@ -171,12 +187,6 @@ def _check(blocks: TensorBlocks) -> None:
     on_integers = blocks.layout.computes is Computes.INTEGER
     no_multiples = blocks.scale_kind == "float" and columns > 1
     require(not (no_multiples and on_integers), f"float blocks cannot lie in {blocks.layout.name}")
-    if blocks.permutation is not None:
-        right_length = blocks.permutation.shape == (outputs,)
-        require(
-            right_length and np.array_equal(np.sort(blocks.permutation), np.arange(outputs)),
-            f"the permutation is not one of {outputs} channels",
-        )
 
 
 def _check_scales(blocks: TensorBlocks, require) -> None:

@@ -1,9 +1,9 @@
 """Check a ``.tflite`` file against its block metadata (``docs/format.md``).
 
 First the file itself: every offset, index and constant (``model_reader``). Then, for each described weight, that the
-tensor is the one described, that its codes divide by the multipliers of the layout and lie in the range of their
-width, that zero points are 0, that the scales in the tensor's quantization parameters are those of the metadata bit
-for bit, and that each int32 bias on top has the scale ``s_x * s_w``.
+tensor is the one described (by a checksum, or by name and shape in version 1), that its codes divide by the multipliers
+of the layout and lie in the range of their width, that zero points are 0, that the scales in the tensor's quantization
+parameters are those of the metadata bit for bit, and that each int32 bias on top has the scale ``s_x * s_w``.
 """
 
 import json
@@ -68,7 +68,10 @@ def verify(file: bytes | str | os.PathLike) -> Verification:
     model = read_model(data)
     metadata = metadata_of(model)
     if metadata is None:
-        raise VerificationError("the file carries no block metadata (TFPTQ_BLOCKS)")
+        raise VerificationError(
+            "the file carries no block metadata (TFPTQ_BLOCKS), so there is nothing to compare it with; files of tfptq "
+            "carry it unless they were made with metadata='none'"
+        )
     checks, size = [], 0
     for blocks in metadata.tensors:
         try:

@@ -60,7 +60,7 @@ def test_tampering_with_scales_is_found(layout):
     def lowest_code(data):
         data[0] = 0x88
 
-    with pytest.raises(VerificationError, match="block scales differ"):
+    with pytest.raises(VerificationError, match="the checksum differs"):
         tfptq.verify(tampered(file, "composite_1/scales" if layout is COMPOSITE else f"{name}/scales", nudge))
     with pytest.raises(VerificationError, match="not between -4 and 3"):
         tfptq.verify(tampered(file, name, lowest_code))

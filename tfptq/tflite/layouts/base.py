@@ -106,6 +106,7 @@ class WrittenKernel:
             reads where the layout does not keep it.
         scales: float32 ``[O]``: weight scale of each output channel, which the bias shares; None where the layout does
             not compute on integers.
+        block_scales: name of the constant of block scales, for layouts that have one.
         moved: new activation between the operators -> the one before them, whose values and grid it has.
     """
 
@@ -115,6 +116,7 @@ class WrittenKernel:
     reader: Any
     view: WeightView
     scales: np.ndarray | None = None
+    block_scales: str | None = None
     moved: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -128,6 +130,8 @@ class Layout(ABC):
         tensor_types: types that the tensor of codes may have.
         policies: those of ``POLICIES`` that may take the layout without being asked for it by name.
         keeps_shape: whether the tensor of codes has the shape of the kernel, or only as many elements.
+        scales_in_constant: whether block scales are a constant of their own, in place of those of the rows in the
+            quantization parameters.
         exact_scales: whether the file holds every float32 scale as it is; else ``stored_scales`` are final.
         cost: what the report says about the kernels that have the layout, after their number; None for nothing.
     """
@@ -138,6 +142,7 @@ class Layout(ABC):
     tensor_types: tuple[str, ...]
     policies: tuple[str, ...] = ()
     keeps_shape: bool = True
+    scales_in_constant: bool = False
     exact_scales: bool = True
     cost: str | None = None
 
@@ -190,6 +195,12 @@ class Layout(ABC):
     def read_codes(self, blocks: TensorBlocks, tensor: Tensor) -> np.ndarray:
         """int8 codes in ``blocks.shape``, without multipliers; raises FormatError where they are not exact."""
         return tensor.values().reshape(blocks.shape)
+
+    def block_scales(
+        self, tensor: Tensor, constant: Tensor, view: WeightView, block_shape: tuple[int, int]
+    ) -> np.ndarray:
+        """float32 ``[V, H]`` from the constant of block scales; ``VerificationError`` where it is another one."""
+        raise NotImplementedError(f"the layout {self.name} has no constant of block scales")
 
     @abstractmethod
     def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:

@@ -36,13 +36,13 @@ class Composite(Inline):
         with model.editing(inner):
             parts, code_bits = unpacking(site.weight, site.view), self.code_bits(site.weight.bits)
             inner.operators, inside[kernel] = add_unpacking(model, site.name, parts, code_bits, prefix)
-            codes = model.name(inner.operators[0].inputs[0])
+            codes, scales = model.name(inner.operators[0].inputs[0]), model.name(inner.operators[1].inputs[1])
         operator.inputs = [inside.get(index, index) for index in operator.inputs]
         operator.outputs = [inside[index] for index in outer_outputs]
         inner.operators.append(operator)
         inner.inputs, inner.outputs = [inside[index] for index in outer_inputs], list(operator.outputs)
         composite = _composite(model, outer_inputs, outer_outputs, kind, site.weight)
-        return WrittenKernel(codes, inside[kernel], [composite], operator, site.view)
+        return WrittenKernel(codes, inside[kernel], [composite], operator, site.view, block_scales=scales)
 
 
 def _read(site: KernelSite) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +27,7 @@ class Inline(Layout):
     tensor_types = ("INT4", "INT8")
     policies: tuple[str, ...] = ("size", "speed")
     keeps_shape = False
+    scales_in_constant = True
     cost = "have the layout inline: their operators compute in float, on kernels that are unpacked at run time"
 
     def code_bits(self, weight_bits: int) -> int:
@@ -37,14 +40,32 @@ class Inline(Layout):
 
     def write(self, site: KernelSite, earlier: WrittenKernel | None = None) -> WrittenKernel:
         """The first use unpacks the kernel for all."""
-        if earlier is None:
-            parts = unpacking(site.weight, site.view)
-            before, tensor = add_unpacking(site.model, site.name, parts, self.code_bits(site.weight.bits))
-            codes = site.model.name(before[0].inputs[0])
-        else:
-            before, tensor, codes = [], earlier.tensor, earlier.codes
+        if earlier is not None:
+            site.operator.inputs[site.kernel_at] = earlier.tensor
+            return dataclasses.replace(earlier, operators=[site.operator], reader=site.operator, view=site.view)
+        parts = unpacking(site.weight, site.view)
+        before, tensor = add_unpacking(site.model, site.name, parts, self.code_bits(site.weight.bits))
+        codes, scales = site.model.name(before[0].inputs[0]), site.model.name(before[1].inputs[1])
         site.operator.inputs[site.kernel_at] = tensor
-        return WrittenKernel(codes, tensor, [*before, site.operator], site.operator, site.view)
+        operators = [*before, site.operator]
+        return WrittenKernel(codes, tensor, operators, site.operator, site.view, block_scales=scales)
+
+    def block_scales(
+        self, tensor: Tensor, constant: Tensor, view: WeightView, block_shape: tuple[int, int]
+    ) -> np.ndarray:
+        """What falls on the first weight of each block; the constant broadcasts over the codes."""
+        in_float = constant.type == "FLOAT32" and tensor.scale.size == 1
+        require(in_float, tensor, f"its block scales {constant.name!r} are no float32 factors")
+        same_size = tensor.data is not None and math.prod(tensor.shape) == math.prod(view.shape)
+        aligned = tensor.shape != () and _broadcasts(constant.shape, tensor.shape)
+        require(same_size and aligned, tensor, f"scales {constant.shape} do not broadcast over the kernel")
+        weights = _first_weights(view, block_shape)
+        place = np.unravel_index(weights, tensor.shape)
+        kept = place[len(place) - len(constant.shape) :]
+        at = tuple(where * (size > 1) for where, size in zip(kept, constant.shape, strict=True))
+        with np.errstate(all="ignore"):
+            values = np.asarray(constant.values()[at] * tensor.scale[0], np.float32)
+        return np.broadcast_to(values, weights.shape)
 
     def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
         """Scale of the tensor times the constant of the MUL behind its DEQUANTIZE."""
@@ -54,9 +75,7 @@ class Inline(Layout):
         constants = [graph.tensors[at] for at in multiply.inputs if at >= 0 and graph.tensors[at].data is not None]
         require(len(constants) == 1 and constants[0].type == "FLOAT32", tensor, "the MUL has no float32 constant")
         unpacked, factor = graph.tensors[dequantize.outputs[0]].shape, constants[0].values()
-        aligned = factor.ndim <= len(unpacked) and all(
-            size in (1, full) for size, full in zip(factor.shape[::-1], unpacked[::-1], strict=False)
-        )
+        aligned = _broadcasts(factor.shape, unpacked)
         same_size = int(np.prod(unpacked, dtype=object)) == int(np.prod(tensor.shape, dtype=object))
         require(aligned and same_size, tensor, f"scales {factor.shape} do not broadcast over {unpacked}")
         with np.errstate(all="ignore"):
@@ -64,6 +83,23 @@ class Inline(Layout):
         expected = blocks.view.from_view(blocks.scales().expand(blocks.outputs, blocks.inputs))
         require(np.array_equal(found, expected), tensor, "the block scales differ from the metadata")
         return equal_to_metadata(factor.size, "block scale")
+
+
+def _broadcasts(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
+    """Whether an array of a shape broadcasts over another one without making it larger."""
+    return len(shape) <= len(over) and all(
+        size in (1, full) for size, full in zip(shape[::-1], over[::-1], strict=False)
+    )
+
+
+def _first_weights(view: WeightView, block_shape: tuple[int, int]) -> np.ndarray:
+    """Place ``[V, H]`` of the first weight of each block among the weights of a kernel, in row-major order."""
+    (outputs, inputs, _), (m, n) = view.view_shape, block_shape
+    steps = np.cumprod([1, *view.shape[:0:-1]])[::-1]  # from one index of an axis to the next
+    sizes = [view.shape[axis] for axis in view.input_axes]
+    channels = np.unravel_index(np.arange(0, inputs, n), sizes) if sizes else ()
+    columns = sum(channel * steps[axis] for channel, axis in zip(channels, view.input_axes, strict=True))
+    return np.arange(0, outputs, m)[:, None] * steps[view.output_axes[0]] + columns * np.ones(-(-inputs // n), int)
 
 
 def _reader(graph: Subgraph, index: int, kind: str, tensor: Tensor) -> Operator:

@@ -35,6 +35,7 @@ class Native(Layout):
     computes = Computes.DYNAMIC
     format_name = "Native"
     tensor_types = ("INT4",)
+    scales_in_constant = True
     exact_scales = False
     cost = (
         "have the layout native: stock runtimes quantize its activations at run time, and the reference resolver "
@@ -86,14 +87,25 @@ class Native(Layout):
     def _add(self, site: KernelSite) -> WrittenKernel:
         rows = _row_values(site.weight.scales, site.view.view_shape[0]).astype(np.float16)
         quantization = schema.QuantizationParametersT()
+        scales = site.model.add_constant(f"{site.name}/scales", rows)
         quantization.details = schema.BlockwiseQuantizationT(
-            scales=site.model.add_constant(f"{site.name}/scales", rows),
+            scales=scales,
             zeroPoints=-1,
             blockSize=site.weight.scales.block_shape[1],
         )
         quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
         tensor = add_codes(site.model, site.name, site.view.from_view(site.weight.codes), quantization, 4)
-        return WrittenKernel(site.model.name(tensor), tensor, [site.operator], site.operator, site.view)
+        names = site.model.name(tensor), site.model.name(scales)
+        return WrittenKernel(names[0], tensor, [site.operator], site.operator, site.view, block_scales=names[1])
+
+    def block_scales(
+        self, tensor: Tensor, constant: Tensor, view: WeightView, block_shape: tuple[int, int]
+    ) -> np.ndarray:
+        """The first output of each row of blocks."""
+        (outputs, inputs, _), (m, n) = view.view_shape, block_shape
+        fits = constant.type == "FLOAT16" and constant.shape == (outputs, -(-inputs // n))
+        require(fits, tensor, f"the block scales {constant.name!r} are not FLOAT16 of one row for each output")
+        return constant.values()[::m].astype(np.float32)
 
     def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
         """The float16 constant and the size of the blocks."""
