@@ -107,7 +107,8 @@ def test_one_of_two_readers():
     model = keras.Model(inputs, outputs)
     assert input_normalizations_to_keep(model, [{"table": TABLE}]) == {"normalize": "table"}
     result = tfptq.quantize_keras_model(model, TABLE, "w8a8_channel", progress=False)
-    assert [item.operator for item in result.report.float_operators] == ["SUB", "MUL"]
+    # The results are joined in float as well: they differ as much in size.
+    assert [item.operator for item in result.report.float_operators] == ["SUB", "MUL", "CONCATENATION"]
 
 
 @pytest.mark.parametrize("tables", [1, 2])

@@ -58,13 +58,6 @@ def test_non_finite_weights_are_named(value):
         canonicalise(model)
 
 
-def test_models_without_kernels_are_refused():
-    inputs = keras.Input((4, 4, 2))
-    model = keras.Model(inputs, layers.BatchNormalization()(layers.MaxPooling2D()(inputs)), name="empty")
-    with pytest.raises(ValueError, match="'empty' has no layer with a kernel"):
-        canonicalise(model)
-
-
 def test_quantized_keras_layers_are_refused():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2, name="dense")(inputs))

@@ -82,7 +82,7 @@ def build_report(
         num_samples: number of calibration samples.
         float_differences: step -> largest relative difference from the float model.
     """
-    snrs, outputs = compare_with_float(outcome.float_file, outcome.tflite, outcome.plan, outcome.samples)
+    snrs, outputs, tensors = compare_with_float(outcome.float_file, outcome.tflite, outcome.plan, outcome.samples)
     layers = tuple(_layer_report(outcome, kernel, snrs) for kernel in outcome.kernels)
     in_float, on_integers = _unquantized_layers(outcome, config)
     return Report(
@@ -102,9 +102,15 @@ def build_report(
             *_warnings(outcome, config),
             *_warnings_of_layers(layers),
             *warnings_of_outputs(outputs),
+<<<<<<< HEAD
             *warnings_of_parts(outcome.float_file, outcome.plan, outcome.model, outputs),
             *warnings_of_columns(outcome.float_file, outcome.plan, outputs),
             *_warnings_of_target(outcome, config),
+=======
+            *warnings_of_parts(outcome.float_file, outcome.plan, outcome.model, tensors),
+            *warnings_of_columns(outcome.float_file, outcome.plan, tensors, outputs),
+            *_warnings_of_budget(outcome, config),
+>>>>>>> main
         ),
         float_differences=float_differences,
         seconds={},

@@ -21,12 +21,12 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 def compare_with_float(
     float_file: FloatFile, tflite: bytes, plan: IntegerPlan, samples: Mapping[str, np.ndarray]
-) -> tuple[dict[int, float], dict[str, Pair]]:
+) -> tuple[dict[int, float], dict[str, Pair], dict[str, int]]:
     """Compare the quantized file with the float one on samples, Keras input name -> array.
 
     Returns:
-        Tensor index in the float file -> signal-to-noise ratio in dB, for the output of every kernel, and name in the
-        signature -> real values, for the outputs of the model.
+        Tensor index in the float file -> signal-to-noise ratio in dB, for the output of every kernel; and for the
+        outputs of the model, name in the signature -> real values, and name -> tensor index in the float file.
     """
     quantized = TFLiteModel(tflite)
     index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
@@ -63,7 +63,8 @@ def compare_with_float(
         name: (np.concatenate([expected for expected, _ in runs]), np.concatenate([real for _, real in runs]))
         for name, runs in parts.items()
     }
-    return {outer: decibels(*total) for outer, total in totals.items()}, outputs
+    snrs = {outer: decibels(*total) for outer, total in totals.items()}
+    return snrs, outputs, {name: outer for name, (_, outer) in model_outputs.items()}
 
 
 def _parts(samples: Mapping[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:

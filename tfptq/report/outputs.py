@@ -17,8 +17,6 @@ from tfptq.report.compare import Pair
 NOISY_DB = 6.0
 #: An output whose power is so much more than that of its variation lies far from 0.
 FAR_FROM_ZERO_DB = 12.0
-#: A column whose values stay below so many steps of the output's grid drowns if it is also below ``NOISY_DB``.
-DROWNED_STEPS = 8.0
 #: A warning names so many columns.
 MOST_NAMED = 8
 
@@ -44,11 +42,18 @@ def warnings_of_outputs(outputs: Mapping[str, Pair]) -> Iterator[str]:
 
 
 def warnings_of_parts(
-    float_file: FloatFile, plan: IntegerPlan, model: keras.Model, outputs: Mapping[str, Pair]
+    float_file: FloatFile, plan: IntegerPlan, model: keras.Model, outputs: Mapping[str, int]
 ) -> Iterator[str]:
-    """Warn of parts of integer outputs that have few codes on the grid of the whole."""
+    """Warn of parts of integer outputs that have few codes on the grid of the whole.
+
+    Args:
+        float_file: float model.
+        plan: knows the parts.
+        model: the Keras model, whose layers are named.
+        outputs: name in the signature -> tensor index in the float file.
+    """
     layers = _layers_of_tensors(float_file, model)
-    for name, output in _named(float_file, outputs).items():
+    for name, output in outputs.items():
         parts = [part for part in plan.drowned if part.output == output]
         if parts:
             least = min(part.codes for part in parts)
@@ -68,13 +73,9 @@ def _layers_of_tensors(float_file: FloatFile, model: keras.Model) -> dict[int, s
     return {index: f"layer {', '.join(map(repr, sorted(found)))}" for index, found in named if found}
 
 
-def _named(float_file: FloatFile, outputs: Mapping[str, Pair]) -> dict[str, int]:
-    """Name in the signature -> tensor index in the float file, of the outputs that hold real numbers."""
-    real = filter(float_file.model.is_float, float_file.model.subgraph.outputs)
-    return dict(zip(outputs, real, strict=True))
-
-
-def warnings_of_columns(float_file: FloatFile, plan: IntegerPlan, outputs: Mapping[str, Pair]) -> Iterator[str]:
+def warnings_of_columns(
+    float_file: FloatFile, plan: IntegerPlan, outputs: Mapping[str, int], values: Mapping[str, Pair]
+) -> Iterator[str]:
     """Warn of columns (indexes of the last axis) that drown beside larger ones on the grid of their output.
 
     Not of probabilities and other results on fixed grids, which are small for reasons of their own.
@@ -83,8 +84,8 @@ def warnings_of_columns(float_file: FloatFile, plan: IntegerPlan, outputs: Mappi
         float_file.model.producers(),
         {grid for row in OPERATORS.values() for grid in row.fixed_grids.values()},
     )
-    for name, output in _named(float_file, outputs).items():
-        expected, found = outputs[name]
+    for name, output in outputs.items():
+        expected, found = values[name]
         on_integers = producers.get(output) in plan.operators and plan.grids[output] not in fixed
         if not on_integers or expected.ndim < 2 or signal_to_noise(expected, found) < NOISY_DB:
             continue
@@ -100,8 +101,12 @@ def warnings_of_columns(float_file: FloatFile, plan: IntegerPlan, outputs: Mappi
 
 
 def _drowned_columns(expected: np.ndarray, found: np.ndarray, step: float) -> dict[int, float]:
-    """Index of each column that is a few steps large and mostly noise -> its signal to noise in dB."""
-    expected, found = (values.reshape(-1, values.shape[-1]).T for values in (expected, found))
-    small = [at for at, values in enumerate(expected) if 0 < np.abs(values).max() < DROWNED_STEPS * step]
-    ratios = {at: signal_to_noise(expected[at], found[at]) for at in small}
+    """Index of each column that rounding to the grid alone leaves below ``NOISY_DB`` -> its signal to noise in dB.
+
+    The noise of coarse weights is none of the grid.
+    """
+    expected, found = (values.reshape(-1, values.shape[-1]).T.astype(np.float64) for values in (expected, found))
+    powers = np.square(expected).mean(axis=1)
+    small = np.flatnonzero((powers > 0) & (powers < 10 ** (NOISY_DB / 10) * step**2 / 12))
+    ratios = {int(at): signal_to_noise(expected[at], found[at]) for at in small}
     return {at: ratio for at, ratio in ratios.items() if ratio < NOISY_DB}
