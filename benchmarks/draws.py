@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import measure, worker, zoo
+from benchmarks import converter, measure, worker, zoo
 from benchmarks.cells import HERE, parse_arguments
 from benchmarks.comparisons import NETWORKS, PARTS, Comparison, Way, comparisons
 from benchmarks.tables import met, table, write_tables

@@ -102,15 +102,9 @@ def build_report(
             *_warnings(outcome, config),
             *_warnings_of_layers(layers),
             *warnings_of_outputs(outputs),
-<<<<<<< HEAD
-            *warnings_of_parts(outcome.float_file, outcome.plan, outcome.model, outputs),
-            *warnings_of_columns(outcome.float_file, outcome.plan, outputs),
-            *_warnings_of_target(outcome, config),
-=======
             *warnings_of_parts(outcome.float_file, outcome.plan, outcome.model, tensors),
             *warnings_of_columns(outcome.float_file, outcome.plan, tensors, outputs),
-            *_warnings_of_budget(outcome, config),
->>>>>>> main
+            *_warnings_of_target(outcome, config),
         ),
         float_differences=float_differences,
         seconds={},
