@@ -209,7 +209,7 @@ def test_set_changes_a_part_of_a_field_and_leaves_the_others(files, tmp_path):
     assert convert(files, tmp_path / "net.tflite", *flags, "--set=calibration.method=percentile") == 0
     config = inspect(tmp_path / "net.tflite").config
     assert (config["rounding"]["method"], config["rounding"]["steps"]) == ("attention", 20)
-    assert (config["mixed_precision"]["bits"], config["mixed_precision"]["average_bits"]) == ([3, 4], 4.0)
+    assert (config["mixed_precision"]["bits"], config["mixed_precision"]["ratio"]) == ([3, 4], 0.54)
     assert config["calibration"]["method"] == "percentile"
 
 
