@@ -315,7 +315,7 @@ def test_outputs_without_values(size):
 
 
 def test_bad_types_of_inputs():
-    message = r"input_type \(with activation_bits=8\) is 'int4'; it must be one of 'float32', 'int8', 'uint8'"
+    message = r"input_type \(with activation_bits=8\) is 'int4'; it must be one of None, 'float32', 'int8', 'uint8'"
     with pytest.raises(ValueError, match=message):
         tfptq.QuantizationConfig(input_type="int4")
 

@@ -12,7 +12,6 @@ from ai_edge_litert.interpreter import Interpreter
 
 from tfptq import quantize
 from tfptq.cli import convert as program
-from tfptq.cli import verify as verify_program
 from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Rounding, override
 from tfptq.report import Report
 from tfptq.tflite.inspect import inspect
@@ -208,19 +207,10 @@ def test_wrong_command_lines(files, tmp_path, capfd, flags, message):
 def test_set_changes_a_part_of_a_field_and_leaves_the_others(files, tmp_path):
     flags = ("--preset=w4a8_mixed", "--set=rounding.steps=20", "--set=mixed_precision.bits=3,4")
     assert convert(files, tmp_path / "net.tflite", *flags, "--set=calibration.method=percentile") == 0
-    config = config_of(tmp_path / "net.tflite")
-    assert (config.rounding.method, config.rounding.steps) == ("attention", 20)
-    assert (config.mixed_precision.bits, config.mixed_precision.ratio) == ((3, 4), 0.54)
-    assert config.calibration.method == "percentile"
-
-
-def test_files_without_metadata(files, tmp_path, capfd):
-    path = tmp_path / "net.tflite"
-    assert convert(files, path, "--preset=w8a8_layer", "--set=metadata=none") == 0
-    assert inspect(path).config is None
-    capfd.readouterr()
-    assert verify_program.main(["tfptq-verify", str(path)]) == 1
-    assert "net.tflite: the file carries no block metadata (TFPTQ_BLOCKS)" in capfd.readouterr().err
+    config = inspect(tmp_path / "net.tflite").config
+    assert (config["rounding"]["method"], config["rounding"]["steps"]) == ("attention", 20)
+    assert (config["mixed_precision"]["bits"], config["mixed_precision"]["ratio"]) == ([3, 4], 0.54)
+    assert config["calibration"]["method"] == "percentile"
 
 
 def test_set_drops_what_loses_its_effect_and_refuses_what_is_named(files, tmp_path, capfd):
