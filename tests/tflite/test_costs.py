@@ -60,7 +60,7 @@ def test_work_beyond_the_table():
 def test_measured_points_come_out_as_they_are():
     costs = load_costs("cpu")
     assert costs is load_costs("cpu")
-    text = resources.files("tfptq.lowering").joinpath("costs", "cpu.json").read_text()
+    text = (resources.files("tfptq.tflite") / "cost_tables" / "cpu.json").read_text()
     assert len(text) < 20_000
     entry = json.loads(text)["tables"]["pointwise"]
     shape = [len(entry[name]) for name in ("inputs", "outputs", "positions")]
