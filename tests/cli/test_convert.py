@@ -207,10 +207,10 @@ def test_wrong_command_lines(files, tmp_path, capfd, flags, message):
 def test_set_changes_a_part_of_a_field_and_leaves_the_others(files, tmp_path):
     flags = ("--preset=w4a8_mixed", "--set=rounding.steps=20", "--set=mixed_precision.bits=3,4")
     assert convert(files, tmp_path / "net.tflite", *flags, "--set=calibration.method=percentile") == 0
-    config = inspect(tmp_path / "net.tflite").config
-    assert (config["rounding"]["method"], config["rounding"]["steps"]) == ("attention", 20)
-    assert (config["mixed_precision"]["bits"], config["mixed_precision"]["ratio"]) == ([3, 4], 0.54)
-    assert config["calibration"]["method"] == "percentile"
+    config = config_of(tmp_path / "net.tflite")
+    assert (config.rounding.method, config.rounding.steps) == ("attention", 20)
+    assert (config.mixed_precision.bits, config.mixed_precision.ratio) == ((3, 4), 0.54)
+    assert config.calibration.method == "percentile"
 
 
 def test_set_drops_what_loses_its_effect_and_refuses_what_is_named(files, tmp_path, capfd):
