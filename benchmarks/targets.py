@@ -142,7 +142,7 @@ def main() -> int:
                 record = json.loads(json.dumps(measure_draw(network, preset, target, draw)))
                 write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
                 print(name, record, flush=True)
-    write_tables(PAGE, {"targets": page(read_results())})
+    write_tables(PAGE, {"few_bits": page(read_results())})
     return 0
 
 
