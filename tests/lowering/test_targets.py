@@ -197,6 +197,20 @@ def test_presets_with_a_ratio_take_any_network(preset):
     assert {layer.name: layer.bits for layer in report.layers}["deep"] == 8
 
 
+@pytest.mark.parametrize("target", ["cpu", "micro", "web"])
+def test_reports_on_files_of_one_sample_look_at_several(target):
+    """The one output of one sample has no range: all is noise beside it."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8,), name="x")
+    hidden = layers.Dense(16, activation="relu", name="hidden")(inputs)
+    model = keras.Model(inputs, layers.Dense(1, name="value")(hidden))
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+    config = QuantizationConfig(PerChannel(), target=target)
+    report = tfptq.quantize_keras_model(model, x, config, progress=False).report
+    assert report.outputs["output_0"] > 30.0
+    assert all(layer.output_snr_db > 30.0 for layer in report.layers)
+
+
 @pytest.mark.parametrize("resolver", RESOLVERS)
 def test_the_batch_of_a_model_stays(resolver):
     inputs = keras.Input((8,), batch_size=4, name="x")

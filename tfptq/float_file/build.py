@@ -175,7 +175,8 @@ def check_float_file(
 def _run(float_file: FloatFile, model: keras.Model, batch: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
     """The float file's outputs; for the arguments and errors see ``check_float_file``."""
     try:
-        return TensorRunner(float_file.data, float_file.outputs).values(float_file.by_tensor_name(batch))
+        runner = TensorRunner(float_file.data, float_file.outputs)
+        return runner.values_in_parts(float_file.by_tensor_name(batch), float_file.batch_size)
     except RuntimeError as error:  # the converter wrote sizes down that a layer has for one batch only, or wrong ones
         reason = str(error).removeprefix("./").strip().rstrip(".")
         raise ValueError(

@@ -54,8 +54,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         float_file = make_float_file(network.model, weights, narrow, single=config.target.batch_size == 1)
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
-            batch = next(iter(data))
-        few = few_samples(batch, float_file.batch_size)
+        few = few_samples(batch, network.batch_size)
         differences = {**network.differences, "convert": check_float_file(float_file, network.model, few)}
     plans = plan_kernels(float_file, network.config)
     in_float = {

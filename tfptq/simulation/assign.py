@@ -101,7 +101,8 @@ def _same_values(
         return True, False  # an attention layer; what the converter fuses into its kernels is its own
     expected = model_outputs(keras.Model(model.inputs, [layer.input, layer.output]), samples)
     wanted = {index for index in tensors if index is not None}
-    found = TensorRunner(float_file.data, wanted).values(float_file.by_tensor_name(samples))
+    runner = TensorRunner(float_file.data, wanted)
+    found = runner.values_in_parts(float_file.by_tensor_name(samples), float_file.batch_size)
     same_input, same_output = (
         index is not None
         and found[index].size == values.size

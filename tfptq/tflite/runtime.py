@@ -67,6 +67,15 @@ class TensorRunner:
         self.run(batch, lambda index, values: found.update({index: values.copy()}))
         return found
 
+    def values_in_parts(self, batch: Mapping[str, np.ndarray], size: int | None) -> dict[int, np.ndarray]:
+        """As ``values``, ``size`` samples at a time where the file takes so many; the results lie behind each other."""
+        count = len(next(iter(batch.values())))
+        if size in (None, count):
+            return self.values(batch)
+        starts = range(0, count, size)
+        parts = [self.values({name: values[at : at + size] for name, values in batch.items()}) for at in starts]
+        return {index: np.concatenate([np.atleast_1d(part[index]) for part in parts]) for index in parts[0]}
+
     def _coded(self, index: int, values: np.ndarray) -> np.ndarray:
         grid = self._grids[index]
         if grid is None:
