@@ -104,8 +104,8 @@ TARGETS: dict[str, Target] = {
     for target in (
         # XNNPACK has no INT4 convolution; its FULLY_CONNECTED reads INT4 and INT2 at the speed of INT8.
         Target("cpu", layouts=_XNNPACK, costs="cpu"),
-        # LiteRT.js: as cpu, with a fixed batch and float ends; its latency is not measured.
-        Target("web", layouts=_XNNPACK, batch_size=1),
+        # LiteRT.js: XNNPACK in WebAssembly, with a fixed batch. The costs are those of cpu until its own are measured.
+        Target("web", layouts=_XNNPACK, costs="cpu", batch_size=1),
         # TFLite Micro refuses FULLY_CONNECTED with INT4 weights and a scale per channel.
         Target(
             "micro",
