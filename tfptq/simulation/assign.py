@@ -34,10 +34,12 @@ class Fusion:
     Attributes:
         same_input: whether the operator reads what the layer reads; if not, the constant came before the layer.
         same_output: whether it writes what the layer writes.
+        offset: the number that was added before the layer.
     """
 
     same_input: bool
     same_output: bool
+    offset: float = 0.0
 
 
 def find_fusions(
@@ -66,7 +68,7 @@ def find_fusions(
                 if _holds_more_than_the_layer(slot, use):
                     layer = model.get_layer(wrapper.layer.name)
                     tensors = use.input, _output_tensor(float_file, wrapper, use)
-                    found[use.operator] = Fusion(*_same_values(model, layer, float_file, tensors, samples))
+                    found[use.operator] = _fusion(model, layer, float_file, tensors, samples)
     return found
 
 
@@ -87,18 +89,18 @@ def _uses(
     return () if kernel is None else kernel.uses
 
 
-def _same_values(
+def _fusion(
     model: keras.Model,
     layer: keras.Layer,
     float_file: FloatFile,
     tensors: tuple[int, int | None],
     samples: Mapping[str, np.ndarray],
-) -> tuple[bool, bool]:
-    """Whether tensors of the file hold the input and the output of a layer, for a layer that is used once."""
+) -> Fusion:
+    """What is beside a layer, by whether tensors of the file hold its input and its output."""
     if len(layer._inbound_nodes) != 1:
-        return False, False
+        return Fusion(False, False)
     if isinstance(layer.input, list | dict):
-        return True, False  # an attention layer; what the converter fuses into its kernels is its own
+        return Fusion(True, False)  # an attention layer; what the converter fuses into its kernels is its own
     expected = model_outputs(keras.Model(model.inputs, [layer.input, layer.output]), samples)
     wanted = {index for index in tensors if index is not None}
     runner = TensorRunner(float_file.data, wanted)
@@ -109,7 +111,17 @@ def _same_values(
         and relative_difference(values.reshape(-1), found[index].reshape(-1)) < SAME_VALUES
         for values, index in zip(expected, tensors, strict=True)
     )
-    return same_input, same_output
+    known = not same_input and tensors[0] in found and found[tensors[0]].size == expected[0].size
+    return Fusion(same_input, same_output, _offset(expected[0], found[tensors[0]]) if known else 0.0)
+
+
+def _offset(values: np.ndarray, held: np.ndarray) -> float:
+    """``b`` of ``values = a * held + b`` where they are so related, else 0: the converter fuses no more than that."""
+    values, held = (array.reshape(-1).astype(np.float64) for array in (values, held))
+    if np.ptp(held) == 0:
+        return 0.0
+    factor, offset = np.polyfit(held, values, 1)
+    return float(offset) if relative_difference(values, factor * held + offset) < SAME_VALUES else 0.0
 
 
 def assign_weights_to_wrappers(
@@ -144,9 +156,12 @@ def assign_weights_to_wrappers(
 def _shift_of_layer(kernel: QuantizedKernel, fusions: Mapping[int, Fusion]) -> np.ndarray:
     """float32 ``[O]``: what the corrected bias adds to that of the layer, for weights without constants before it."""
     use = kernel.uses[0]
-    if use.row_factors is None or fusions[use.operator].same_input:
+    fusion = fusions.get(use.operator)
+    if fusion is None or fusion.same_input:
         return kernel.bias_shift
-    return kernel.bias_shift * use.row_factors
+    shift = kernel.bias_shift if use.row_factors is None else kernel.bias_shift * use.row_factors
+    # The file holds the product of a summand with the float weights, the layer multiplies it with the rounded ones.
+    return shift + fusion.offset * (kernel.values - kernel.weight.dequantize()).sum(axis=(1, 2))
 
 
 def simulated_grids(
