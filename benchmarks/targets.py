@@ -5,12 +5,16 @@ interleaved runs; latency says nothing about target ``micro``. Accuracy, agreeme
 means over draws of the calibration samples, with the standard error of the mean. Files of target ``micro`` are judged
 in LiteRT, whose reference kernels give the same codes as TFLite Micro's (``tests/lowering/test_targets.py``).
 
+Accuracy can be measured while the machine does other work, latency cannot: ``--latency`` measures that of all files that
+lack it, once the machine is quiet.
+
 Finished draws are kept in ``benchmarks/results/targets.json``.
 """
 
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +27,7 @@ from tfptq.base.files import write_atomically
 
 RESULTS = HERE / "results" / "targets.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-NETWORKS = ("kws01", "ic01", "vww01", "ad01", "resnet20", "resnet56", "mobilenetv2")
+NETWORKS = ("kws01", "ic01", "vww01", "ad01", "resnet20", "resnet56", "mobilenetv2", "mobilenetv2_bn")
 WAYS = (
     ("w4a8_channel", "cpu"),
     ("w4a8_mixed", "cpu"),
@@ -61,9 +65,21 @@ def measure_draw(network: str, preset: str, target: str, draw: int) -> dict[str,
         record["agreement"] = float(np.mean(model.decisions(expected) == model.decisions(found)))
     peer = converter_file(model, samples)
     record["peer_bytes"] = len(peer)
-    if target != "micro":
-        record["latency"] = {threads: measure.latency(content, peer, x[:64], threads)["ratio"] for threads in (1, 2)}
+    kept_file(f"{network} {preset} {target} {draw}").write_bytes(content)
     return record
+
+
+def kept_file(name: str) -> Path:
+    """The quantized file of a draw, kept in the cache so that its latency can be measured later."""
+    return zoo.cache_folder() / f"targets_{name.replace(' ', '_')}.tflite"
+
+
+def measure_latency(network: str, name: str) -> dict[str, float]:
+    """Threads -> latency as a multiple of the converter's file, interleaved runs."""
+    model = zoo.load(network, SAMPLES.get(network, 256))
+    peer = converter_file(model, model.calibration)
+    content, x = kept_file(name).read_bytes(), model.evaluation[0][:64]
+    return {str(threads): measure.latency(content, peer, x, threads)["ratio"] for threads in (1, 2)}
 
 
 def float_outputs(model: zoo.ZooModel) -> np.ndarray:
@@ -103,7 +119,9 @@ def _cells(draws: list[dict[str, Any]]) -> list[str]:
     size = np.mean([draw["bytes"] for draw in draws])
     ratio = size / draws[0]["peer_bytes"]
     latency = [
-        f"{np.median([draw['latency'][threads] for draw in draws]):.2f}" for threads in "12" if "latency" in draws[0]
+        f"{np.median(found):.2f}"
+        for threads in "12"
+        if (found := [draw["latency"][threads] for draw in draws if "latency" in draw])
     ]
     return [
         f"{size:,.0f}",
@@ -124,14 +142,26 @@ def _mean(values: list[float], digits: int) -> str:
     return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{digits}f}"
 
 
+def _keep(name: str, record: dict[str, Any]) -> None:
+    write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
+    print(name, record, flush=True)
+
+
 def main() -> int:
     """Measure what is missing, draw by draw, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.targets", description=__doc__.split("\n")[0])
     parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS)
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--presets", nargs="+", default=sorted({preset for preset, _ in WAYS}))
+    parser.add_argument("--latency", action="store_true", help="measure latency only")
     parser.add_argument("--tables-only", action="store_true")
     arguments = parser.parse_args()
+    if arguments.latency:
+        for name, record in read_results().items():
+            network, _, target, _ = name.split()
+            if network in arguments.networks and target != "micro" and "latency" not in record:
+                _keep(name, {**record, "latency": measure_latency(network, name)})
+        arguments.tables_only = True
     for draw in range(1, arguments.draws + 1) if not arguments.tables_only else ():
         for network in arguments.networks:
             for preset, target in WAYS:
@@ -139,9 +169,7 @@ def main() -> int:
                 left_out = preset not in arguments.presets or (target == "micro" and network not in MICRO)
                 if left_out or name in read_results():
                     continue
-                record = json.loads(json.dumps(measure_draw(network, preset, target, draw)))
-                write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
-                print(name, record, flush=True)
+                _keep(name, measure_draw(network, preset, target, draw))
     write_tables(PAGE, {"few_bits": page(read_results())})
     return 0
 
