@@ -5,8 +5,8 @@ interleaved runs; latency says nothing about target ``micro``. Accuracy, agreeme
 means over draws of the calibration samples, with the standard error of the mean. Files of target ``micro`` are judged
 in LiteRT, whose reference kernels give the same codes as TFLite Micro's (``tests/lowering/test_targets.py``).
 
-Accuracy can be measured while the machine does other work, latency cannot: ``--latency`` measures that of all files that
-lack it, once the machine is quiet.
+Accuracy can be measured while the machine does other work, latency cannot: ``--latency`` measures that of all files
+that lack it, once the machine is quiet.
 
 Finished draws are kept in ``benchmarks/results/targets.json``.
 """
