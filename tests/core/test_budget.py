@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfptq.core.budget import Option, choose_options
+from tfptq.core.budget import Option, choose_options, fewest_bytes
 
 KERNELS = st.lists(
     st.lists(
@@ -63,6 +63,32 @@ def test_near_the_optimum_on_many_kernels():
     most = 0.5 * sum(each[-1].bytes for each in options)
     best = min(totals(choice)[2] for choice in itertools.product(*options) if totals(choice)[0] <= most)
     assert totals(choose_options(options, most_bytes=most))[2] <= 1.1 * best
+
+
+def test_the_smallest_choice_is_a_budget_that_can_be_kept():
+    """On the budget that ``fewest_bytes`` finds within a latency, prices alone miss the only choice that keeps it."""
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        options = [
+            [
+                Option(bits, size * bits / 8, size * cost, sensitivity * 4.0**-bits)
+                for bits, cost in zip((2, 4, 8), costs, strict=True)
+            ]
+            for size, sensitivity, costs in zip(
+                rng.integers(100, 10000, 9),
+                rng.lognormal(0, 2, 9),
+                np.sort(rng.uniform(0.8, 5, (9, 3)))[:, ::-1],
+                strict=True,
+            )
+        ]
+        latency = 1.3 * sum(each[-1].latency for each in options)
+        least = sum(option.bytes for option in fewest_bytes(options, most_latency=latency))
+        chosen = choose_options(options, most_bytes=least, most_latency=latency)
+        assert totals(chosen)[0] <= least and totals(chosen)[1] <= latency
+
+
+def test_without_kernels_there_is_nothing_to_choose():
+    assert choose_options([], most_bytes=1, most_latency=0) == fewest_bytes([], most_latency=0) == []
 
 
 def test_without_budgets_the_least_error_wins():

@@ -14,7 +14,7 @@ import numpy as np
 from tfptq.config import MixedPrecision, QuantizationConfig, override
 from tfptq.core.bit_assignment import assign_bits, cluster_bits, packed_bytes
 from tfptq.core.blocks import quantize_nearest
-from tfptq.core.budget import Option, choose_options
+from tfptq.core.budget import Option, choose_options, fewest_bytes
 from tfptq.core.coding_length import coding_rate
 from tfptq.core.weight_scales import mse_scales
 from tfptq.layers import supports, weight_specs
@@ -159,8 +159,7 @@ def _within_budgets(
     if settings.budget_bytes is not None:
         most = float(settings.budget_bytes)
     else:  # as near as the target comes to it; the report says where that is not near enough
-        by_bytes = [[replace(it, error=it.bytes) for it in each] for each in options]
-        least = sum(it.bytes for it in choose_options(by_bytes, most_latency=most_latency))
+        least = sum(it.bytes for it in fewest_bytes(options, most_latency=most_latency))
         most = max((settings.ratio or 1.0) * whole, least + 1e-9)
     chosen = choose_options(options, most_bytes=most, most_latency=most_latency)
     return {layer.name: pinned.get(layer.name, it.bits) for layer, it in zip(layers, chosen, strict=True)}

@@ -5,12 +5,11 @@ converter makes another one, the kernel gets the layout that this one can have.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import keras
 
 from tfptq.config import QuantizationConfig
-from tfptq.core.budget import Option, choose_options
+from tfptq.core.budget import Option, fewest_bytes
 from tfptq.core.windows import Window
 from tfptq.layers import supports, weight_specs
 from tfptq.layers.registry import WeightSpec
@@ -44,9 +43,7 @@ def with_bits_of_target(config: QuantizationConfig, model: keras.Model) -> Quant
         return config.with_pinned(wide, 8)
     fixed = sum(latency(layer, config) for layer in layers if layer.name not in narrow)
     left = max(latency_budget(config, layers) - fixed, 0.0) + 1e-9
-    # The error that is to be least is the number of bytes.
-    as_errors = [[replace(it, error=it.bytes) for it in each] for each in options.values()]
-    chosen = choose_options(as_errors, most_latency=left) if as_errors else []
+    chosen = fewest_bytes(list(options.values()), most_latency=left)
     return config.with_pinned([name for name, it in zip(options, chosen, strict=True) if it.bits == 8], 8)
 
 
