@@ -30,9 +30,9 @@ def compare_with_float(
     """
     quantized = TFLiteModel(tflite)
     index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
-    pairs = {}
+    pairs, names_of = {}, float_file.model.short_names()
     for use in float_file.uses:
-        name = float_file.model.name(use.output)
+        name = names_of[float_file.model.name(use.output)]
         inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
         if inner is not None and (use.output in plan.grids or quantized.is_float(inner)):
             pairs[inner] = use.output

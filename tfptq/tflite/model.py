@@ -154,6 +154,30 @@ class TFLiteModel:
             for index, tensor in enumerate(subgraph.tensors)
         }
 
+    def short_names(self) -> dict[str, str]:
+        """Name of a tensor -> a name after one of the operators that the converter fused into it ("a;b;c").
+
+        That is the first one, which made the result. A bias is named after its layer.
+        """
+        found: dict[str, str] = {}
+        taken = {"", *self._names}
+        for tensor in (tensor for subgraph in self.root.subgraphs for tensor in subgraph.tensors):
+            name = _text(tensor.name)
+            parts = name.split(";")
+            is_constant = self.root.buffers[tensor.buffer].data is not None
+            biases = [part.removesuffix("BiasAdd") + "bias" for part in parts if part.endswith("/BiasAdd")]
+            short = biases[0] if is_constant and biases else parts[0]
+            found[name] = name if short in taken else short
+            taken.add(short)
+        return found
+
+    def shorten_names(self) -> None:
+        """Give all tensors their short names."""
+        short = self.short_names()
+        for tensor in (tensor for subgraph in self.root.subgraphs for tensor in subgraph.tensors):
+            tensor.name = short[_text(tensor.name)]
+        self._names = set(short.values())
+
     def release_name(self, index: int) -> str:
         """Take the name away from a tensor that is about to be replaced; returns the name, which is free now."""
         name = self.name(index)
@@ -287,11 +311,16 @@ class TFLiteModel:
         """Serialize."""
         builder = _SharingBuilder(1 << 20)
         buffers = self.root.buffers
-        self.root.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
+        grids = [(tensor, tensor.quantization) for graph in self.root.subgraphs for tensor in graph.tensors]
         try:
+            self.root.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
+            for tensor, quantization in grids:
+                tensor.quantization = None if quantization is None else _SharedGrid(quantization)
             builder.Finish(self.root.Pack(builder), FILE_IDENTIFIER)
         finally:
             self.root.buffers = buffers
+            for tensor, quantization in grids:
+                tensor.quantization = quantization
         return bytes(builder.Output())
 
 
@@ -309,13 +338,29 @@ class _SharingBuilder(flatbuffers.Builder):
 
     def __init__(self, size: int):
         super().__init__(size)
-        self._written: dict[tuple[str, bytes], int] = {}
+        self.written: dict[tuple[str, bytes], int] = {}
 
     def CreateNumpyVector(self, x):  # noqa: N802 (name of the library)
         key = x.dtype.str, x.tobytes()
-        if key not in self._written:
-            self._written[key] = super().CreateNumpyVector(x)
-        return self._written[key]
+        if key not in self.written:
+            self.written[key] = super().CreateNumpyVector(x)
+        return self.written[key]
+
+
+class _SharedGrid:
+    """Packs a ``QuantizationParametersT`` once for all tensors that have the same: most copies of an activation."""
+
+    def __init__(self, quantization):
+        self._quantization = quantization
+
+    def Pack(self, builder):  # noqa: N802 (name of the object API)
+        plain = vars(self._quantization)
+        if plain["details"] is not None:
+            return self._quantization.Pack(builder)
+        key = "", repr({name: np.asarray(value).tolist() for name, value in plain.items()}).encode()
+        if key not in builder.written:
+            builder.written[key] = self._quantization.Pack(builder)
+        return builder.written[key]
 
 
 class _AlignedBuffer:
