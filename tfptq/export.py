@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from tfptq.base.progress import Progress
-from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, resolve_config
+from tfptq.config import LAYER_FIELDS, PerChannel, QuantizationConfig, Rounding, override, resolve_config
 from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
@@ -222,8 +222,10 @@ def _layer_config(
 def _model_config(
     simulation: keras.Model, layer_configs: dict[str, QuantizationConfig], config: QuantizationConfig | None
 ) -> QuantizationConfig:
-    """One config from those of the layers."""
-    base = next(iter(layer_configs.values()))
+    """One config from those of the layers; kernels of no layer, which no training saw, have 8 bits."""
+    base = next(iter(layer_configs.values())).replace(
+        granularity=PerChannel(), scaler="float", weight_bits=8, multipliers=None
+    )
     if config is not None:
         whole = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in LAYER_FIELDS}
         base = base.replace(**{**whole, **_NOT_DONE})

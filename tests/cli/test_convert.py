@@ -327,6 +327,6 @@ def test_errors_of_the_facade_are_one_line(files, tmp_path, capfd, monkeypatch, 
     def refuse(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("tfptq.quantize.quantize_keras_model", refuse)
+    monkeypatch.setattr("tfptq.quantization.quantize_keras_model", refuse)
     assert convert(files, tmp_path / "net.tflite") == 1
     assert f"keras_to_tflite.py: {error} (--traceback shows where)\n" in capfd.readouterr().err

@@ -121,7 +121,7 @@ def _convert(arguments: list[str]) -> None:
         from tfptq.export import export_simulation, read_simulation
         from tfptq.layers import wrappers
         from tfptq.prepare.network import load_model
-        from tfptq.quantize import quantize_keras_model
+        from tfptq.quantization import quantize_keras_model
 
     if FLAGS.custom_objects:
         _import(FLAGS.custom_objects)

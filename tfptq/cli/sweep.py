@@ -154,7 +154,7 @@ def _measure(cells: list[Cell], records: Records) -> None:
         from tfptq.data.checks import input_specs
         from tfptq.graph.float_equality import model_outputs
         from tfptq.prepare.network import load_model
-        from tfptq.quantize import quantize_keras_model
+        from tfptq.quantization import quantize_keras_model
 
     model = load_model(FLAGS.model)
     if len(model.outputs) != 1:

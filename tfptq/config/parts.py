@@ -185,7 +185,8 @@ LAYER_FIELDS = (
 class LayerOverride:
     """Other values for the layers whose name matches a shell-style pattern, such as ``"block_3_*"``.
 
-    ``glob.escape(name)`` is the pattern of one layer whose name has ``*``, ``?`` or ``[`` in it.
+    ``glob.escape(name)`` is the pattern of one layer whose name has ``*``, ``?`` or ``[`` in it. Kernels inside of a
+    layer that tfptq does not know go by their path, ``"block/dense"``; a pattern for ``"block"`` covers them, too.
     """
 
     pattern: str
@@ -197,8 +198,10 @@ class LayerOverride:
             one_of(f"field of the override for {self.pattern!r}", name, LAYER_FIELDS)
 
     def matches(self, layer_name: str) -> bool:
-        """Whether the pattern covers a layer."""
-        return fnmatch.fnmatchcase(layer_name, self.pattern)
+        """Whether the pattern covers a layer, or one that it is inside of."""
+        parts = layer_name.split("/")
+        paths = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        return any(fnmatch.fnmatchcase(path, self.pattern) for path in paths)
 
     def names(self, layer_name: str) -> bool:
         """Whether the pattern is the name of this very layer."""

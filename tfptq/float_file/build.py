@@ -86,7 +86,7 @@ def _convert(
     views = {**weights, **perturbed}
     finder = WeightFinder(views)
     separate_input_factors(editable, finder, {key: view for key, view in views.items() if key in unfolded})
-    kernels = find_kernels(editable, finder, weights)
+    kernels = find_kernels(editable, finder, weights, [layer.name for layer in model.layers])
     restore(editable, kernels, keys)
     inputs = _input_tensors(editable, [tensor.name for tensor in model.inputs])
     return FloatFile(editable.to_bytes(), editable, kernels, inputs, tuple(editable.subgraph.outputs))

@@ -58,6 +58,10 @@ def skipped_operators(float_file: FloatFile, model: keras.Model, config: Quantiz
                 "override, or skip other layers"
             )
         skipped.update(dict.fromkeys(positions, f"the config skips layer {layer!r}"))
+    for kernel in float_file.kernels:
+        if config.for_layer(kernel.id.owner).skip:
+            reason = f"the config skips {kernel.id.owner!r}"
+            skipped.update({use.operator: reason for use in kernel.uses if use.operator not in skipped})
     return skipped
 
 

@@ -176,7 +176,11 @@ def _read_unit(operation: keras.Operation, name: str) -> Unit:
         # Serialised functions lose the names around them; the live ones do not.
         config.update(function=operation.function, output_shape=operation._output_shape, mask=operation.mask)
     weights = tuple((weight.name, _float32_array(weight)) for weight in operation.weights)
-    return Unit(name, type(operation), config, weights)
+    return Unit(name, type(operation), config, weights, inner=tuple(layer.name for layer in _layers_inside(operation)))
+
+
+def _layers_inside(layer: keras.Layer) -> list[keras.Layer]:
+    return [inner for inner in layer._flatten_layers(include_self=False) if isinstance(inner, keras.Layer)]
 
 
 def _float32_name(dtype: str) -> str:
@@ -306,6 +310,10 @@ def unknown_class(error: Exception) -> str | None:
 def _set_weights(unit: Unit, operation: keras.Operation) -> None:
     if not unit.weights:
         return
+    inside = _layers_inside(operation)
+    if len(inside) == len(unit.inner):
+        for layer, name in zip(inside, unit.inner, strict=True):
+            layer.name = name
     operation.set_weights([array for _, array in unit.weights])
     if isinstance(operation, (keras.layers.Normalization, keras.layers.Discretization)):
         operation.finalize_state()  # They compute with constants that they derive from their weights.

@@ -24,7 +24,6 @@ from tfptq.float_file.layer_operators import skipped_operators
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
 from tfptq.lowering.choose_layout import (
-    CONVERTER_KERNEL_LAYOUTS,
     layout_requests,
     plan_layout,
     settle_layout,
@@ -32,7 +31,8 @@ from tfptq.lowering.choose_layout import (
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
 from tfptq.lowering.plan import IntegerPlan
-from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
+from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
+from tfptq.pipeline.file_kernels import config_with_file_kernels
 from tfptq.pipeline.job import Activations, Job
 from tfptq.prepare.network import FloatNetwork
 from tfptq.tflite.layouts import Computes
@@ -50,12 +50,14 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     weights, data, batch = kernel_views(network.model), network.data, network.batch
     with steps.step("convert"):
         # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
-        narrow = [key for key in weights if _config_of(network.config, key).weight_bits < 8]
+        narrow = [key for key in weights if network.config.for_layer(key.owner).weight_bits < 8]
         float_file = make_float_file(network.model, weights, narrow, single=config.target.batch_size == 1)
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
         few = few_samples(batch, network.batch_size)
         differences = {**network.differences, "convert": check_float_file(float_file, network.model, few)}
+    check_overrides(config, network, float_file)
+    network = replace(network, config=config_with_file_kernels(network.config, config, float_file, data))
     plans = plan_kernels(float_file, network.config)
     in_float = {
         use.operator: f"layout {plans[kernel.id].layouts.candidates[0]} computes in float"
@@ -78,9 +80,11 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     )
 
 
-def _config_of(config: QuantizationConfig, id: KernelId) -> QuantizationConfig:
-    """Config of a kernel: that of its layer."""
-    return CONVERTER_KERNEL_CONFIG if id.layer is None else config.for_layer(id.layer)
+def check_overrides(config: QuantizationConfig, network: FloatNetwork, float_file: FloatFile) -> None:
+    """Refuse overrides that match no kernel, neither of a layer nor of the file alone (a ValueError)."""
+    layers = [layer.name for layer in network.model.layers if supports(layer)]
+    own = [kernel.id.owner for kernel in float_file.kernels if kernel.id.layer is None]
+    config.check_overrides([*layers, *own])
 
 
 def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[KernelId, KernelPlan]:
@@ -91,13 +95,10 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
     """
     plans = {}
     for kernel in float_file.kernels:
-        own = _config_of(config, kernel.id)
-        if own.skip:
-            continue
-        layouts = CONVERTER_KERNEL_LAYOUTS
-        if kernel.id.layer is not None:
-            layouts = plan_layout(kernel.id.layer, own, layout_requests(own, float_file.model, kernel))
-        plans[kernel.id] = KernelPlan(own, layouts)
+        own = config.for_layer(kernel.id.owner)
+        if not own.skip:
+            layouts = plan_layout(kernel.id.owner, own, layout_requests(own, float_file.model, kernel))
+            plans[kernel.id] = KernelPlan(own, layouts)
     return plans
 
 

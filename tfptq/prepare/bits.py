@@ -5,7 +5,7 @@ of mixed precision.
 """
 
 import glob
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import keras
@@ -19,9 +19,10 @@ from tfptq.core.coding_length import coding_rate
 from tfptq.core.weight_scales import mse_scales
 from tfptq.layers import supports, weight_specs
 from tfptq.prepare.sensitivity import output_errors
-from tfptq.prepare.storage import latency_budget, layer_options
+from tfptq.prepare.storage import WeightGroup, group_of, group_options, latency_budget
 
 Batches = Iterable[Mapping[str, np.ndarray]]
+Sensitivity = Callable[[Iterable[int]], Mapping[tuple[str, int], float]]
 
 
 @dataclass(frozen=True)
@@ -67,26 +68,50 @@ def choose_bits(
     Raises:
         ValueError: the budget cannot be met.
     """
+    layers = {layer.name: layer for layer in model.layers if supports(layer)}
+
+    def errors(widths: Iterable[int]) -> dict[tuple[str, int], float]:
+        counted = [layer for name, layer in layers.items() if not config.for_layer(name).skip]
+        found = _output_errors(counted, widths, model, batches, seed, advance)
+        if not any(found.values()):
+            raise ValueError(
+                f"mixed_precision by='sensitivity': no weight of {model.name!r} moves a floating point output; "
+                "take by='coding_length'"
+            )
+        return found
+
+    return choose_bits_of_groups(config, [group_of(layer) for layer in layers.values()], errors)
+
+
+def choose_bits_of_groups(
+    config: QuantizationConfig, groups: Iterable[WeightGroup], sensitivity: Sensitivity
+) -> tuple[QuantizationConfig, tuple[LayerBits, ...]]:
+    """The same for weights of any origin.
+
+    Args:
+        config: config with pinned groups.
+        groups: the weights.
+        sensitivity: widths -> for the name of each group and each width, what its rounding adds to the error of the
+            outputs; called when the config chooses by it.
+
+    Raises:
+        ValueError: the budget cannot be met.
+    """
     settings = config.mixed_precision
-    layers = [layer for layer in model.layers if supports(layer) and not config.for_layer(layer.name).skip]
-    if settings is None or not layers:
+    groups = [group for group in groups if not config.for_layer(group.name).skip]
+    if settings is None or not groups:
         return config, ()
-    names = [layer.name for layer in layers]
+    names = [group.name for group in groups]
     pinned = {name: config.for_layer(name).weight_bits for name in names if config.overrides_field(name, "weight_bits")}
-    sizes = {layer.name: sum(spec.values().size for spec in weight_specs(layer)) for layer in layers}
-    rates = _coding_rates(layers, sizes, settings.eps)
+    sizes = {group.name: group.size for group in groups}
+    rates = _coding_rates(groups, settings.eps)
     if settings.by_real_bytes:
         widths = {*settings.bits, 8, *(config.for_layer(name).weight_bits for name in names)}
         if settings.by == "coding_length":  # at high rates an error falls by a factor of 4 with each bit
             errors = {(name, width): 4.0 ** (rates[name] - width) for name in names for width in widths}
         else:
-            errors = _output_errors(layers, widths, model, batches, seed, advance)
-            if not any(errors.values()):
-                raise ValueError(
-                    f"mixed_precision by='sensitivity': no weight of {model.name!r} moves a floating point output; "
-                    "take by='coding_length'"
-                )
-        bits = _within_budgets(config, settings, layers, pinned, errors)
+            errors = dict(sensitivity(widths))
+        bits = _within_budgets(config, settings, groups, pinned, errors)
     elif settings.average_bits is None:
         bits = cluster_bits(rates, settings.bits, pinned)
     else:
@@ -96,19 +121,18 @@ def choose_bits(
     return config.replace(mixed_precision=None, overrides=(*chosen, *config.overrides)), table
 
 
-def _coding_rates(layers: Iterable[keras.Layer], sizes: Mapping[str, int], eps: float) -> dict[str, float]:
-    """Coding length per number of each layer, at a distortion that is larger in a larger layer.
+def _coding_rates(groups: Sequence[WeightGroup], eps: float) -> dict[str, float]:
+    """Coding length per number of each group, at a distortion that is larger in a larger one.
 
     The network adds up the relative errors of its layers, each counting alike, while a bit more costs as many bits as
     a layer has weights. At the least total error for a number of bits, squared errors are as the numbers of weights
     (Lagrange): ``eps`` times the root of the size over the mean size.
     """
-    mean = np.mean(list(sizes.values()))
+    mean = np.mean([group.size for group in groups])
     rates = {}
-    for layer in layers:
-        views = [spec.values() for spec in weight_specs(layer)]
-        distortion = eps * float(np.sqrt(sizes[layer.name] / mean))
-        rates[layer.name] = sum(coding_rate(view, distortion) * view.size for view in views) / sizes[layer.name]
+    for group in groups:
+        distortion = eps * float(np.sqrt(group.size / mean))
+        rates[group.name] = sum(coding_rate(view, distortion) * view.size for view in group.views) / group.size
     return rates
 
 
@@ -123,7 +147,7 @@ def _output_errors(
     """(layer, width) -> what the rounding of the layer adds to the error of the outputs."""
     changes = {
         (layer.name, width): [
-            (spec.variable, spec.view.from_view(_rounding_error(spec.values(), width))) for spec in weight_specs(layer)
+            (spec.variable, spec.view.from_view(rounding_error(spec.values(), width))) for spec in weight_specs(layer)
         ]
         for layer in layers
         for width in widths
@@ -131,7 +155,7 @@ def _output_errors(
     return output_errors(model, list(batches), changes, seed=seed, advance=advance)
 
 
-def _rounding_error(view: np.ndarray, bits: int) -> np.ndarray:
+def rounding_error(view: np.ndarray, bits: int) -> np.ndarray:
     """What rounding to nearest, with a scale per channel, adds to a weight ``[O, I, T]``."""
     return quantize_nearest(view, mse_scales(view, (1, view.shape[1]), bits), bits).dequantize() - view
 
@@ -139,35 +163,34 @@ def _rounding_error(view: np.ndarray, bits: int) -> np.ndarray:
 def _within_budgets(
     config: QuantizationConfig,
     settings: MixedPrecision,
-    layers: list[keras.Layer],
+    groups: Sequence[WeightGroup],
     pinned: Mapping[str, int],
     errors: Mapping[tuple[str, int], float],
 ) -> dict[str, int]:
     """The widths of least error within the budgets of bytes and latency."""
     options, whole = [], 0.0
-    for layer in layers:
-        given = pinned.get(layer.name)
-        (wide,) = _stored(layer, config, {8})
+    for group in groups:
+        given = pinned.get(group.name)
+        (wide,) = _stored(group, config, {8})
         widths = {*settings.bits, 8} if given is None else {given}
-        stored = _stored(layer, config, widths) or [wide]
+        stored = _stored(group, config, widths) or [wide]
         if given is not None:  # whoever asks for a width has it at the price of INT8
             stored = [replace(it, latency=wide.latency) for it in stored]
-        options.append([replace(it, error=errors[layer.name, it.bits]) for it in stored])
+        options.append([replace(it, error=errors[group.name, it.bits]) for it in stored])
         whole += wide.bytes
     bounded = config.target.costs is not None
-    most_latency = latency_budget(config, layers) + 1e-9 if bounded else np.inf
+    most_latency = latency_budget(config, groups) + 1e-9 if bounded else np.inf
     if settings.budget_bytes is not None:
         most = float(settings.budget_bytes)
     else:  # as near as the target comes to it; the report says where that is not near enough
         least = sum(it.bytes for it in fewest_bytes(options, most_latency=most_latency))
         most = max((settings.ratio or 1.0) * whole, least + 1e-9)
     chosen = choose_options(options, most_bytes=most, most_latency=most_latency)
-    return {layer.name: pinned.get(layer.name, it.bits) for layer, it in zip(layers, chosen, strict=True)}
+    return {group.name: pinned.get(group.name, it.bits) for group, it in zip(groups, chosen, strict=True)}
 
 
-def _stored(layer: keras.Layer, config: QuantizationConfig, widths: set[int]) -> list[Option]:
-    """How a layer can be stored; compilers compress narrow codes in INT8, so that packed ones count there."""
+def _stored(group: WeightGroup, config: QuantizationConfig, widths: set[int]) -> list[Option]:
+    """How weights can be stored; compilers compress narrow codes in INT8, so that packed ones count there."""
     if not config.target.narrow_int8:
-        return layer_options(layer, config, widths)
-    size = sum(spec.values().size for spec in weight_specs(layer))
-    return [Option(bits, packed_bytes(size, bits), latency=0.0, error=0.0) for bits in sorted(widths)]
+        return group_options(group, config, widths)
+    return [Option(bits, packed_bytes(group.size, bits), latency=0.0, error=0.0) for bits in sorted(widths)]

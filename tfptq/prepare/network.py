@@ -19,18 +19,25 @@ from tfptq.data.calibration import CalibrationData, calibration_data
 from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, input_normalizations_to_keep
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class
-from tfptq.layers import QuantizeAnnotate, supports, weight_specs, wrappers
+from tfptq.layers import QuantizeAnnotate, is_weighted, supports, weight_specs, wrappers
 from tfptq.prepare.bits import choose_bits
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
 from tfptq.prepare.sensitivity import SAMPLES as SENSITIVITY_SAMPLES
-from tfptq.prepare.storage import with_bits_of_target
+from tfptq.prepare.storage import groups_of, with_bits_of_target
 
 #: Samples that tell the sizes of the channels of inputs.
 SAMPLES_OF_INPUTS = 1024
 #: A layer at an edge that holds more of the weights is treated as all others: there 8 bits cost more than they bring.
 EDGE_SHARE = 0.1
+#: Classes of Keras that may hold constants which become kernels.
+_WITH_KERNELS = frozenset(
+    (
+        *("Lambda", "TFSMLayer", "MelSpectrogram", "STFTSpectrogram"),
+        *("Conv", "DepthwiseConv", "ConvTranspose", "SeparableConv", "Matmul", "Dot", "Einsum", "Tensordot"),
+    )
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +210,9 @@ def _read_model(path: Path) -> keras.Model:
 
 
 def pinned_config(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:
-    """The config with ``edge_bits`` applied to the layers at the edges of a canonical model, its overrides checked.
+    """The config with ``edge_bits`` applied to the layers at the edges of a canonical model.
+
+    Its overrides are checked where no kernel can be but those of its layers.
 
     Depthwise convolutions of one tap have a weight for each channel (a BatchNormalization is made one): they keep 8
     bits, and the layers behind them are at the edges.
@@ -212,8 +221,19 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     scales = [name for name in names if _scales_channels(model.get_layer(name))]
     edges = edge_layers(model, [name for name in names if name not in scales])
     pinned = config.with_pinned_edges(_small(model, edges)).with_pinned(scales, 8)
-    pinned.check_overrides(names)
-    return with_bits_of_target(pinned, model)
+    if _layers_have_all_kernels(model):  # else those of the file are needed
+        pinned.check_overrides(names)
+    return with_bits_of_target(pinned, groups_of(model))
+
+
+def _layers_have_all_kernels(model: keras.Model) -> bool:
+    """Whether a model holds nothing but layers of Keras that tfptq knows, and operations without kernels."""
+    return not any(
+        type(operation).__name__ in _WITH_KERNELS
+        or not (type(operation).__module__.startswith("keras.") or supports(operation))
+        or (isinstance(operation, keras.Layer) and is_weighted(operation) and not supports(operation))
+        for operation in model.operations
+    )
 
 
 def _small(model: keras.Model, edges: Collection[str]) -> list[str]:

@@ -165,7 +165,7 @@ def _layer_report(outcome: Outcome, kernel: QuantizedKernel, snrs: Mapping[int, 
 
 
 def _layer_type(outcome: Outcome, id: KernelId) -> str:
-    return "constant of the converter" if id.layer is None else type(outcome.model.get_layer(id.layer)).__name__
+    return "kernel of the file" if id.layer is None else type(outcome.model.get_layer(id.layer)).__name__
 
 
 def _unquantized_layers(
@@ -181,6 +181,8 @@ def _unquantized_layers(
         if not is_weighted(layer) or (keys and outcome.written.issuperset(keys)):
             continue
         results = _results_without_fitted_kernels(outcome, keys, operators[layer.name])
+        if operators[layer.name] and not results:  # all its kernels were fitted, by names of their own
+            continue
         reasons = [float_reasons[result] for result in results if result in float_reasons]
         cause = _cause(outcome, config, layer, keys, reasons) + _where_computed(len(results), len(reasons))
         is_float = bool(reasons) if results else _unknown_operators_are_likely_float(outcome)
@@ -199,7 +201,9 @@ def _results_without_fitted_kernels(
         positions: positions of its operators.
     """
     model = outcome.float_file.model
-    fitted = {use.operator for kernel in outcome.kernels if kernel.id in keys for use in kernel.uses}
+    fitted = {
+        use.operator for kernel in outcome.kernels if kernel.id in keys or not kernel.id.layer for use in kernel.uses
+    }
     others = [position for position in positions if position not in fitted]
     with_weights = [position for position in others if reads_weights(model, position)]
     return tuple(model.name(model.operators[position].outputs[0]) for position in with_weights or others)
@@ -299,7 +303,7 @@ def _warnings_of_layers(layers: Sequence[LayerReport]):
 def _warnings_of_target(outcome: Outcome, config: QuantizationConfig) -> Iterator[str]:
     """What the target makes of the widths that the config asks for, and operators that it lacks."""
     widths = (config.weight_bits,) if config.mixed_precision is None else config.mixed_precision.bits
-    wide = [kernel.id.label for kernel in outcome.kernels if kernel.weight.bits == 8 and kernel.id.layer is not None]
+    wide = [kernel.id.label for kernel in outcome.kernels if kernel.weight.bits == 8]
     if min(widths) < 8 and wide and not config.target.narrow_int8 and len(wide) < len(outcome.kernels):
         yield (
             f"{len(wide)} of {len(outcome.kernels)} kernels have 8 bits: target {config.target.name!r} stores them in "
@@ -320,8 +324,8 @@ def _warnings_of_target(outcome: Outcome, config: QuantizationConfig) -> Iterato
 
 
 def _stored_ratio(outcome: Outcome) -> float:
-    """Bytes of codes and scales of all layers, as a share of what they would take in INT8."""
-    own = [kernel for kernel in outcome.kernels if kernel.id.layer is not None]
+    """Bytes of codes and scales of all kernels, as a share of what they would take in INT8."""
+    own = outcome.kernels
     stored = sum(kernel.layout.stored_bytes(kernel.in_file(kernel.uses[0]), kernel.uses[0].view) for kernel in own)
     return stored / max(sum(kernel.values.size + 4 * len(kernel.values) for kernel in own), 1)
 
@@ -343,9 +347,7 @@ def _warnings(outcome: Outcome, config: QuantizationConfig) -> Iterator[str]:
         if count and layout.cost is not None and layout.name not in expected:
             yield f"{count} of {uses} kernels {layout.cost}"
     for kernel in outcome.kernels:
-        if kernel.id.layer is None:
-            yield f"kernel {kernel.id.name!r} is no weight of a Keras layer; it is quantized per channel at 8 bits"
-        elif not outcome.weights[kernel.id].any():
+        if not outcome.weights.get(kernel.id, kernel.values).any():
             yield f"all weights of layer {kernel.id.label!r} are 0"
         elif not kernel.weight.codes.any():
             yield (

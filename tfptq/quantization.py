@@ -15,7 +15,8 @@ from tfptq.base.files import check_takes_files
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
-from tfptq.layers import is_weighted, quantize_annotate_model, quantize_model, supports
+from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.layers import is_weighted, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
@@ -84,9 +85,14 @@ def quantize_keras_model(
 
 
 def simulate(network: FloatNetwork) -> keras.Model:
-    """The Keras simulation, without the codes and grids of the file; a float copy if tfptq knows none of the layers."""
-    known = any(map(supports, network.model.layers))
-    return (quantize_model if known else quantize_annotate_model)(network.model, network.config)
+    """The Keras simulation, without the codes and grids of the file; a float copy if no layer of it is quantized."""
+    model, config = network.model, network.config
+    names = [layer.name for layer in model.layers if supports(layer)]
+    # Other overrides are for kernels that the file alone has.
+    own = config.replace(overrides=[item for item in config.overrides if any(map(item.matches, names))])
+    if all(own.for_layer(name).skip for name in names):
+        return build_model(read_graph(model))
+    return quantize_model(model, own)
 
 
 def assign_to_simulation(
