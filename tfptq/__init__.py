@@ -28,7 +28,7 @@ _CONTENTS = {
     "tfptq.data.errors": ("DataError",),
     "tfptq.graph.float_equality": ("FloatEqualityError",),
     "tfptq.export": ("export_simulation",),
-    "tfptq.quantization": ("quantize_keras_model",),
+    "tfptq.quantization": ("quantize", "quantize_keras_model"),
     "tfptq.report": ("Report",),
     "tfptq.pipeline.result": ("QuantizationResult",),
     "tfptq.tflite.flatbuffer": ("FormatError",),

@@ -19,7 +19,7 @@ from tfptq.data.errors import DataError
 from tfptq.export import export_simulation
 from tfptq.graph.float_equality import FloatEqualityError
 from tfptq.pipeline.result import QuantizationResult
-from tfptq.quantization import quantize_keras_model
+from tfptq.quantization import quantize, quantize_keras_model
 from tfptq.report import Report
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.inspect import inspect
@@ -52,6 +52,7 @@ __all__ = [
     "export_simulation",
     "inspect",
     "override",
+    "quantize",
     "quantize_keras_model",
     "verify",
 ]

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ from tfptq.graph.float_equality import (
     ADVICE,
     TOLERANCE,
     FloatEqualityError,
-    model_outputs,
+    float32_run,
     noise_tolerance,
     relative_difference,
 )
@@ -152,27 +152,38 @@ def check_float_file(
         FloatEqualityError: the outputs differ.
         ValueError: the runtime cannot run the float file.
     """
-    expected = model_outputs(model, batch)
-    found = _run(float_file, model, batch)
+    return check_outputs(float_file, model.name, float32_run(model), batch, tolerance)
+
+
+def check_outputs(
+    float_file: FloatFile,
+    name: str,
+    run: Callable[[Mapping[str, np.ndarray]], list[np.ndarray]],
+    batch: Mapping[str, np.ndarray],
+    tolerance: float = TOLERANCE,
+) -> float:
+    """``check_float_file`` against what ``run`` makes of the batch: the outputs of the model of this name."""
+    expected = run(batch)
+    found = _run(float_file, name, batch)
     # The converter may order the outputs in its own way: each expected output must be one of those found.
     # (numpy's minimum and maximum keep NaN, so that it is refused.)
     largest = float(np.max([np.min([_difference(value, other) for other in found.values()]) for value in expected]))
     if not largest <= tolerance:
-        tolerance = noise_tolerance(model, batch, tolerance)
+        tolerance = noise_tolerance(run, batch, tolerance)
     if np.isnan(largest) and all(np.isfinite(values).all() for values in expected):
         raise FloatEqualityError(
-            f"the float .tflite of {model.name!r} gives NaN where the Keras model gives numbers: a layer divides by 0 "
+            f"the float .tflite of {name!r} gives NaN where the Keras model gives numbers: a layer divides by 0 "
             "after conversion, as UnitNormalization does for a vector of zeros. Add a small number to what it reads"
         )
     if not largest <= tolerance:
         raise FloatEqualityError(
-            f"the float .tflite of {model.name!r} differs from the Keras model by {largest:.3g} of the output's range "
+            f"the float .tflite of {name!r} differs from the Keras model by {largest:.3g} of the output's range "
             f"(tolerance {tolerance:g}); a layer computes something else after conversion. {ADVICE}"
         )
     return largest
 
 
-def _run(float_file: FloatFile, model: keras.Model, batch: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+def _run(float_file: FloatFile, name: str, batch: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
     """The float file's outputs; for the arguments and errors see ``check_float_file``."""
     try:
         runner = TensorRunner(float_file.data, float_file.outputs)
@@ -180,7 +191,7 @@ def _run(float_file: FloatFile, model: keras.Model, batch: Mapping[str, np.ndarr
     except RuntimeError as error:  # the converter wrote sizes down that a layer has for one batch only, or wrong ones
         reason = str(error).removeprefix("./").strip().rstrip(".")
         raise ValueError(
-            f"LiteRT cannot run the file that the TFLite converter makes of the model {model.name!r}: {reason}. "
+            f"LiteRT cannot run the file that the TFLite converter makes of the model {name!r}: {reason}. "
             "Replace the layer with this operation by others, or try fixed sizes: keras.Input(shape, batch_size=1)"
         ) from error
 

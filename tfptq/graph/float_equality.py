@@ -11,7 +11,8 @@ A deep network may amplify the rounding of float32 itself beyond any fixed toler
 the tolerance therefore grows to a multiple of what the network makes of inputs that are rounded otherwise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -101,7 +102,7 @@ def check_float_equal(
     """
     differences = largest_difference(original, canonical, batch)
     if not max(differences.values()) <= tolerance:
-        tolerance = noise_tolerance(original, batch, tolerance)
+        tolerance = noise_tolerance(float32_run(original), batch, tolerance)
     broken = {name: value for name, value in differences.items() if not value <= tolerance}
     if broken:
         listed = ", ".join(f"{name!r} by {value:.3g}" for name, value in broken.items())
@@ -119,13 +120,16 @@ def few_samples(batch: Mapping[str, np.ndarray], batch_size: int | None) -> dict
     return {name: values[: batch_size or _FEW_SAMPLES] for name, values in batch.items()}
 
 
-def noise_tolerance(model: keras.Model, batch: Any, tolerance: float) -> float:
+def noise_tolerance(run: Callable[[Any], list[np.ndarray]], batch: Any, tolerance: float) -> float:
     """``tolerance``, or more where one float32 rounding of each input moves the outputs of a model by more."""
     moved = keras.tree.map_structure(_rounded_otherwise, batch)
-    reference = _float32_reference(model)
-    pairs = zip(model_outputs(reference, batch), model_outputs(reference, moved), strict=True)
-    noise = max(relative_difference(*pair) for pair in pairs)
+    noise = max(relative_difference(*pair) for pair in zip(run(batch), run(moved), strict=True))
     return max(tolerance, min(_NOISE_FACTOR * noise, _LARGEST_TOLERANCE))
+
+
+def float32_run(model: keras.Model) -> Callable[[Any], list[np.ndarray]]:
+    """A function from a batch to the outputs of a model in float32."""
+    return partial(model_outputs, _float32_reference(model))
 
 
 def _rounded_otherwise(values: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from tfptq.fit.kernel import asks_for_statistics
 from tfptq.fit.order import fit_kernels, plan_fit
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import check_float_file, make_float_file
+from tfptq.float_file.file_model import FileModel
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators
@@ -49,13 +50,9 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     """
     weights, data, batch = kernel_views(network.model), network.data, network.batch
     with steps.step("convert"):
-        # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
-        narrow = [key for key in weights if network.config.for_layer(key.owner).weight_bits < 8]
-        float_file = make_float_file(network.model, weights, narrow, single=config.target.batch_size == 1)
+        float_file, differences = _float_file(network, weights, single=config.target.batch_size == 1)
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
-        few = few_samples(batch, network.batch_size)
-        differences = {**network.differences, "convert": check_float_file(float_file, network.model, few)}
     check_overrides(config, network, float_file)
     network = replace(network, config=config_with_file_kernels(network.config, config, float_file, data))
     plans = plan_kernels(float_file, network.config)
@@ -80,6 +77,19 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     )
 
 
+def _float_file(
+    network: FloatNetwork, weights: dict[KernelId, np.ndarray], single: bool
+) -> tuple[FloatFile, dict[str, float]]:
+    """The float file of a network, and what each step changed in the outputs."""
+    if isinstance(network.model, FileModel):
+        return network.model.float_file, network.differences
+    # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
+    narrow = [key for key in weights if network.config.for_layer(key.owner).weight_bits < 8]
+    float_file = make_float_file(network.model, weights, narrow, single)
+    few = few_samples(network.batch, network.batch_size)
+    return float_file, {**network.differences, "convert": check_float_file(float_file, network.model, few)}
+
+
 def check_overrides(config: QuantizationConfig, network: FloatNetwork, float_file: FloatFile) -> None:
     """Refuse overrides that match no kernel, neither of a layer nor of the file alone (a ValueError)."""
     layers = [layer.name for layer in network.model.layers if supports(layer)]
@@ -102,7 +112,7 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
     return plans
 
 
-def kernel_views(model: keras.Model) -> dict[KernelId, np.ndarray]:
+def kernel_views(model: keras.Model | FileModel) -> dict[KernelId, np.ndarray]:
     """Float canonical view ``[O, I, T]`` of every weight that can be quantized."""
     return {
         KernelId(layer.name, spec.name): spec.values()

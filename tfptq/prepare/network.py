@@ -15,16 +15,20 @@ import numpy as np
 from tfptq.base.progress import Progress
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
-from tfptq.data.calibration import CalibrationData, calibration_data
+from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for
+from tfptq.float_file.build import check_outputs
+from tfptq.float_file.file_model import FileModel
 from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, input_normalizations_to_keep
+from tfptq.graph.float_equality import FloatEqualityError
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
-from tfptq.graph.rebuild import unknown_class
+from tfptq.graph.rebuild import UnknownGraphError, unknown_class
 from tfptq.layers import QuantizeAnnotate, is_weighted, supports, weight_specs, wrappers
 from tfptq.prepare.bits import choose_bits
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
 from tfptq.prepare.sensitivity import SAMPLES as SENSITIVITY_SAMPLES
+from tfptq.prepare.sources import file_source, keras_file_model
 from tfptq.prepare.storage import groups_of, with_bits_of_target
 
 #: Samples that tell the sizes of the channels of inputs.
@@ -45,7 +49,7 @@ class FloatNetwork:
     """A float network that is ready to be converted and quantized.
 
     Attributes:
-        model: canonical Keras model.
+        model: canonical Keras model, or the float file where no Keras graph is known.
         data: the calibration data; in full batches if the model has a fixed batch size.
         batch: its first batch.
         config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
@@ -54,7 +58,7 @@ class FloatNetwork:
         reordered: what reordering did; None if it was not asked for.
     """
 
-    model: keras.Model
+    model: keras.Model | FileModel
     data: CalibrationData
     batch: dict[str, np.ndarray]
     config: QuantizationConfig
@@ -75,26 +79,27 @@ class FloatNetwork:
 
 
 def prepare(
-    model: keras.Model | str | os.PathLike, dataset: Any, config: QuantizationConfig, seed: int, steps: Progress
+    source: Any, dataset: Any, config: QuantizationConfig, seed: int, steps: Progress, signature: str | None = None
 ) -> FloatNetwork:
-    """Fold BatchNorms, choose bits, equalize, rotate and reorder channels, as the config asks.
+    """Fold BatchNorms, choose bits, equalize, rotate and reorder channels, as the config asks and the source allows.
 
     Args:
-        model: Keras model or the path of one.
+        source: what ``tfptq.quantize`` takes.
         dataset: what ``tfptq.calibration_data`` takes.
         config: how to quantize.
         seed: seed of everything random.
         steps: the job's progress.
+        signature: signature of a file or SavedModel.
 
     Raises:
         ValueError: the model or the data cannot be used, an override fits no layer, or a step changed what the
             network computes.
         FileNotFoundError: no model at the path.
     """
-    original = load_model(model)
-    _refuse_simulations(original)
     with steps.step("canonicalise"):
-        network = _canonical_network(original, dataset, config, seed)
+        network = _open(source, dataset, config, seed, signature)
+    if isinstance(network.model, FileModel):
+        return network
     config = network.config
     if config.equalize:
         with steps.step("equalize"):
@@ -111,6 +116,43 @@ def prepare(
             reordered = reorder_channels(network.model, config, advance=advance)
             network = replace(network.changed("reorder", reordered.model), reordered=reordered)
     return network
+
+
+def _open(source: Any, dataset: Any, config: QuantizationConfig, seed: int, signature: str | None) -> FloatNetwork:
+    """The canonical network of a source, or its float file, with the data for it."""
+    found = source if isinstance(source, FileModel) else file_source(source, dataset, signature)
+    if found is not None:
+        return _file_network(found, dataset, config)
+    original = load_model(source)
+    _refuse_simulations(original)
+    try:
+        return _canonical_network(original, dataset, config, seed)
+    except (UnknownGraphError, FloatEqualityError) as error:
+        if not (isinstance(original, keras.Model) and original.built):
+            raise
+        reason = str(error) if isinstance(error, UnknownGraphError) else "its layers differ when they are made anew"
+        found = keras_file_model(original, dataset, reason)
+        try:
+            return _file_network(found, dataset, config)
+        except FloatEqualityError:  # it is not that layers are made anew
+            raise error from None
+
+
+def _file_network(model: FileModel, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
+    """A float file with the data for it, checked against what it was made of."""
+    data = calibration_data_for(model.specs, dataset)
+    batch_size = model.float_file.batch_size
+    if batch_size is not None:
+        data = data.in_full_batches(batch_size)
+    batch = next(iter(data))
+    difference = check_outputs(model.float_file, model.name, model.run, few_samples(batch, batch_size))
+    steps = [name for name in ("equalize", "rotate", "reorder") if getattr(config, name)]
+    left = f"; the config's {', '.join(steps)} had nothing to work on" if steps else ""
+    notes = (
+        f"taken as a float file: its channels were not prepared, and there is no Keras simulation{left}, because no "
+        f"Keras graph is known: {model.reason}",
+    )
+    return FloatNetwork(model, data, batch, config, {"convert": difference}, notes)
 
 
 def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig, seed: int) -> FloatNetwork:
