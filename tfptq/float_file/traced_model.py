@@ -23,28 +23,25 @@ Call = Callable[[Mapping[str, Any]], Any]
 _NO_IDENTIFIER = re.compile(r"\W+")
 
 
-def traced_model(
-    name: str, call: Call, inputs: Sequence[FileInput], variables: Sequence[tf.Variable], reason: str
-) -> FileModel:
+def traced_model(name: str, call: Call, inputs: Sequence[FileInput], reason: str) -> FileModel:
     """Convert what a function computes; for one sample at a time where it has loops over a batch of open size.
 
     Args:
         name: of the model.
         call: inputs by name -> outputs of inference, in any structure.
         inputs: the inputs, in the order of the model.
-        variables: those that ``call`` reads.
         reason: why no Keras graph is known.
 
     Raises:
         ValueError: the function cannot be traced or converted.
     """
     try:
-        data = _converted(name, call, inputs, variables)
+        data = _converted(name, call, inputs)
     except ValueError as error:
         if STATE_LIST not in str(error.__cause__):
             raise
         inputs = [replace(each, shape=(1, *each.shape[1:])) for each in inputs]
-        data = _converted(name, call, inputs, variables)
+        data = _converted(name, call, inputs)
     model = read_float_model(data, name)
     by_argument = {_argument(each.name): each for each in inputs}
     in_file = tuple(by_argument[each.name] for each in inputs_of(model, name))
@@ -53,18 +50,18 @@ def traced_model(
     return replace(found, inputs=tuple(inputs))
 
 
-def _converted(name: str, call: Call, inputs: Sequence[FileInput], variables: Sequence[tf.Variable]) -> bytes:
+def _converted(name: str, call: Call, inputs: Sequence[FileInput]) -> bytes:
     names = [each.name for each in inputs]
     specs = [tf.TensorSpec(each.shape, each.dtype, name=_argument(each.name)) for each in inputs]
 
     def flat(*tensors):
         return _named_outputs(call(dict(zip(names, tensors, strict=True))))
 
-    holder = tf.Module()
-    holder.held = list(variables)
     with tempfile.TemporaryDirectory() as folder:
         try:
             function = tf.function(flat, input_signature=specs).get_concrete_function()
+            holder = tf.Module()
+            holder.held = list(function.variables)  # what is saved must belong to something
             tf.saved_model.save(holder, folder, signatures=function)
         except (AssertionError, AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

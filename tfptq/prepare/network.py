@@ -131,11 +131,12 @@ def _open(source: Any, dataset: Any, config: QuantizationConfig, seed: int, sign
         if not (isinstance(original, keras.Model) and original.built):
             raise
         reason = str(error) if isinstance(error, UnknownGraphError) else "its layers differ when they are made anew"
-        found = keras_file_model(original, dataset, reason)
         try:
-            return _file_network(found, dataset, config)
-        except FloatEqualityError:  # it is not that layers are made anew
-            raise error from None
+            return _file_network(keras_file_model(original, dataset, reason), dataset, config)
+        except ValueError:
+            if isinstance(error, FloatEqualityError):  # it is not that layers are made anew
+                raise error from None
+            raise
 
 
 def _file_network(model: FileModel, dataset: Any, config: QuantizationConfig) -> FloatNetwork:

@@ -80,7 +80,7 @@ def keras_file_model(model: keras.Model, dataset: Any, reason: str) -> FileModel
     def call(tensors):
         return model(_packed(structure, inputs, tensors), training=False)
 
-    return traced_model(model.name, call, inputs, [variable.value for variable in model.variables], reason)
+    return traced_model(model.name, call, inputs, reason)
 
 
 def _tf_keras_model(model: Any, dataset: Any) -> FileModel:
@@ -102,7 +102,7 @@ def _tf_keras_model(model: Any, dataset: Any) -> FileModel:
     def call(tensors):
         return model(_packed(structure, inputs, tensors), **training)
 
-    return traced_model(model.name, call, inputs, model.variables, "it is a model of tf_keras")
+    return traced_model(model.name, call, inputs, "it is a model of tf_keras")
 
 
 def _saved_model(folder: Path, signature: str | None) -> FileModel:
