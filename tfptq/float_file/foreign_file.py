@@ -28,7 +28,17 @@ def read_float_model(data: bytes, name: str, signature: str | None = None) -> TF
         FormatError: no ``.tflite`` file, or a damaged one.
         ValueError: it is quantized, keeps a state, or has no such signature.
     """
-    model = _unpacked(data, name)
+    try:
+        return _read(data, name, signature)
+    # The generated schema checks nothing of what read_model leaves out.
+    except (FormatError, struct.error, LookupError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise FormatError(f"{name} is no .tflite file that can be read: {error}") from error
+
+
+def _read(data: bytes, name: str, signature: str | None) -> TFLiteModel:
+    if not all(subgraph.operators for subgraph in read_model(data).subgraphs):
+        raise FormatError("it has no operators")
+    model = TFLiteModel(data)
     _take_signature(model, name, signature)
     _release_empty_buffers(model)
     _widen_float16(model)
@@ -40,17 +50,6 @@ def read_float_model(data: bytes, name: str, signature: str | None = None) -> TF
     return TFLiteModel(model.to_bytes())
 
 
-def _unpacked(data: bytes, name: str) -> TFLiteModel:
-    try:
-        checked = read_model(data)
-        if not all(subgraph.operators for subgraph in checked.subgraphs):
-            raise FormatError("it has no operators")
-        return TFLiteModel(data)
-    # The generated schema checks nothing of what read_model leaves out.
-    except (FormatError, struct.error, IndexError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{name} is no .tflite file that can be read: {error}") from error
-
-
 def main_signature(model: TFLiteModel):
     """The signature of the main subgraph, or None."""
     return next((each for each in model.root.signatureDefs or [] if each.subgraphIndex == 0), None)
@@ -58,6 +57,13 @@ def main_signature(model: TFLiteModel):
 
 def _take_signature(model: TFLiteModel, name: str, wanted: str | None) -> None:
     """Leave one signature, whose subgraph becomes the main one."""
+    for each in model.root.signatureDefs or []:
+        tensors = len(model.root.subgraphs[each.subgraphIndex].tensors) if _in_range(model, each) else 0
+        entries = [*(each.inputs or []), *(each.outputs or [])]
+        if each.signatureKey is None or not all(0 <= entry.tensorIndex < tensors and entry.name for entry in entries):
+            raise FormatError(
+                f"{name} is no .tflite file that can be read: a signature names tensors that are not there"
+            )
     signatures = {each.signatureKey.decode(): each for each in model.root.signatureDefs or []}
     if wanted is not None and wanted not in signatures:
         listed = ", ".join(map(repr, signatures)) or "none"
@@ -75,6 +81,10 @@ def _take_signature(model: TFLiteModel, name: str, wanted: str | None) -> None:
         model.root.subgraphs = [model.root.subgraphs[chosen.subgraphIndex]]
         chosen.subgraphIndex = 0
     model.root.signatureDefs = [chosen]
+
+
+def _in_range(model: TFLiteModel, signature) -> bool:
+    return 0 <= signature.subgraphIndex < len(model.root.subgraphs)
 
 
 def _release_empty_buffers(model: TFLiteModel) -> None:

@@ -17,7 +17,7 @@ _READS_KERNEL = re.compile(r"(?i)(depthwise|conv|matmul|einsum|tensordot|dot_gen
 #: Scopes of TensorFlow's own functions, inside of a layer.
 _FUNCTION = re.compile(r"(Tensordot|einsum|Einsum|separable_conv2d|convolution|conv\dd_transpose)(_\d+)?")
 _CALL, _NUMBER = re.compile(r"(Stateful)?PartitionedCall(_\d+)?(:\d+)?|serving_default.*|"), re.compile(r"_\d+$")
-_GENERIC = re.compile(r"(arith\.constant|tfl\.pseudo_\w*const|constant|const|tensor|t)?[_.]?\d*(:\d+)?")
+_GENERIC = re.compile(r"(arith\.constant|tfl\.pseudo_\w*const|constant|const|tensor|t)?[_.]?\d*(_\d+)?(:\d+)?")
 
 Path = tuple[str, ...]
 
