@@ -35,7 +35,7 @@ class QuantizationResult:
     """
 
     tflite: bytes
-    keras_model: keras.Model | None
+    keras_model: keras.Model
     report: Report
     config: QuantizationConfig
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfptq.data.calibration import first_element
-from tfptq.data.checks import input_specs
+from tfptq.data.checks import InputSpec, input_specs
 from tfptq.float_file.convert import convert_saved_model
 from tfptq.float_file.file_model import FileInput, FileModel, tflite_model
 from tfptq.float_file.traced_model import traced_model
@@ -54,6 +54,17 @@ def file_source(source: Any, dataset: Any, signature: str | None) -> FileModel |
     if signature is not None:
         raise ValueError(f"signature={signature!r} is for .tflite files and SavedModels; Keras models have none")
     return _tf_keras_model(source, dataset) if is_tf_keras(source) else None
+
+
+def known_inputs(model: keras.Model | FileModel) -> tuple[InputSpec, ...]:
+    """What calibration data must be, as far as the model tells: nothing of a subclassed one, which samples tell."""
+    if isinstance(model, FileModel):
+        return model.specs
+    try:
+        graph_of(model)
+    except UnknownGraphError:
+        return ()
+    return input_specs(model)
 
 
 def keras_file_model(model: keras.Model, dataset: Any, reason: str) -> FileModel:
