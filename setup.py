@@ -28,7 +28,7 @@ TEST_REQUIRES = [
 ]
 
 BENCH_REQUIRES = [
-    "ai-edge-quantizer>=0.10",
+    "litert-quantizer>=0.11",
     "ethos-u-vela>=5.0",
     "matplotlib>=3.8",
     "pillow>=10",

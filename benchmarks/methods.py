@@ -39,8 +39,8 @@ def peer(quantize: Callable[[keras.Model, np.ndarray], bytes]) -> Method:
 METHODS: dict[str, Method] = {
     "float": peer(converter.float_file),
     "converter": peer(converter.converter_int8),
-    "ai_edge_w8a8": peer(peers.ai_edge_w8a8),
-    "ai_edge_w4a8": peer(peers.ai_edge_w4a8),
+    "litert_w8a8": peer(peers.litert_w8a8),
+    "litert_w4a8": peer(peers.litert_w4a8),
     "w8a8_layer": ours("w8a8_layer"),
     "w8a8_shift": ours("w8a8_shift"),
     "w8a8_channel": ours("w8a8_channel"),
