@@ -36,8 +36,8 @@ def bits(config, model):
 @pytest.mark.parametrize(
     ("target", "narrow"),
     [
-        ("cpu", {"stem", "point", "dense"}),
-        ("web", {"stem", "point", "dense"}),
+        ("cpu", {"point", "dense"}),  # gathering the small stem would take more bytes than it saves
+        ("web", {"point", "dense"}),
         ("micro", {"stem", "deep", "point", "odd"}),
         ("npu", set(ALL)),
         ("any", set(ALL)),
@@ -205,7 +205,7 @@ def test_every_call_of_a_layer_counts():
     once = keras.Model(inputs, layers.Conv2D(4, 3, padding="same", name="shared")(inputs)).get_layer("shared")
     assert latency(layer, CHANNEL4) > latency(once, CHANNEL4)
     (both,), (one,) = (layer_options(each, CHANNEL4, {4}) for each in (layer, once))
-    assert both.bytes == one.bytes
+    assert one.bytes < both.bytes < 2 * one.bytes  # one kernel, gathered for twice
 
 
 def test_projections_of_attention_are_products():
