@@ -22,14 +22,14 @@ RESULTS = HERE / "results" / "flash.json"
 ACCELERATOR = "ethos-u55-128"
 NETWORKS = ("kws01", "ic01", "resnet20", "mobilenetv2")
 _CHANNEL = QuantizationConfig.from_preset("w4a8_channel").replace(target="npu")
-_BLOCK = QuantizationConfig.from_preset("w4a8_channel").replace(target="npu", reorder=True)
+_BLOCK = _CHANNEL.replace(granularity=PerBlock(input_blocks=4), reorder=True)
 WAYS = {
     "4 bits per channel": _CHANNEL,
     "5 bits per channel": _CHANNEL.replace(weight_bits=5),
     "6 bits per channel": _CHANNEL.replace(weight_bits=6),
     "4 bits, one scale and a shift per channel": _CHANNEL.replace(scaler="shift"),
-    "4 bits, 4 input blocks, integers": _BLOCK.replace(granularity=PerBlock(input_blocks=4), scaler="integer"),
-    "4 bits, 4 input blocks, shifts": _BLOCK.replace(granularity=PerBlock(input_blocks=4), scaler="shift"),
+    "4 bits, 4 input blocks, integers": _BLOCK.replace(scaler="integer"),
+    "4 bits, 4 input blocks, shifts": _BLOCK.replace(scaler="shift"),
     "4 bits, 1 x 16 blocks, integers": _BLOCK.replace(granularity=PerBlock(1, 16), scaler="integer"),
     "4 bits, 1 x 16 blocks, shifts": _BLOCK.replace(granularity=PerBlock(1, 16), scaler="shift"),
     "8 bits per channel": _CHANNEL.replace(weight_bits=8, granularity=PerChannel()),
