@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import targets, vela
 from benchmarks.cells import HERE
 from benchmarks.tables import table, write_tables
-from tfptq import PerBlock, PerChannel, QuantizationConfig
+from tfptq import PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.base.files import write_atomically
 
 RESULTS = HERE / "results" / "flash.json"
@@ -27,7 +27,7 @@ WAYS = {
     "4 bits per channel": _CHANNEL,
     "5 bits per channel": _CHANNEL.replace(weight_bits=5),
     "6 bits per channel": _CHANNEL.replace(weight_bits=6),
-    "4 bits, one scale and a shift per channel": _CHANNEL.replace(scaler="shift"),
+    "4 bits, one scale and a shift per channel": _CHANNEL.replace(granularity=PerTensor(), scaler="shift"),
     "4 bits, 4 input blocks, integers": _BLOCK.replace(scaler="integer"),
     "4 bits, 4 input blocks, shifts": _BLOCK.replace(scaler="shift"),
     "4 bits, 1 x 16 blocks, integers": _BLOCK.replace(granularity=PerBlock(1, 16), scaler="integer"),
