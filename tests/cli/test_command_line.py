@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from absl import flags
 
@@ -83,11 +81,3 @@ def test_one_path(tmp_path):
         command_line.one_path(["a", "b"])
     with pytest.raises(FileNotFoundError, match="no such file: b"):
         command_line.one_path(["b"])
-
-
-def test_quiet_import_turns_standard_error_away_and_back(capfd):
-    with pytest.raises(ImportError), command_line.quiet_import():
-        os.write(2, b"native noise")
-        raise ImportError("shown afterwards")
-    os.write(2, b"back")
-    assert capfd.readouterr().err == "back"

@@ -118,25 +118,6 @@ def one_path(arguments: list[str]) -> str:
     return arguments[0]
 
 
-@contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
-    """Keep TensorFlow from reporting CPU features and missing GPUs on standard error when it is imported.
-
-    It writes some of these lines before it looks at ``TF_CPP_MIN_LOG_LEVEL``, past Python's ``sys.stderr``; so the
-    file descriptor itself is turned away meanwhile. Exceptions pass through and are shown afterwards.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 def _fail(program: str, message: str, code: int) -> int:
     print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -24,6 +24,7 @@ from typing import Any
 from absl import flags
 
 from tfptq.base.files import check_writable, write_atomically
+from tfptq.base.quiet import quiet_import
 from tfptq.cli import command_line
 from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
 from tfptq.cli.command_line import UsageError
@@ -116,7 +117,7 @@ def _convert(arguments: list[str]) -> None:
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)
 
-    with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
+    with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
         from tfptq.data.checks import input_specs
         from tfptq.export import export_simulation, read_simulation
         from tfptq.layers import wrappers

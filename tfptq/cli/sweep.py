@@ -19,6 +19,7 @@ import numpy as np
 from absl import flags
 
 from tfptq.base.files import write_atomically
+from tfptq.base.quiet import quiet, quiet_import
 from tfptq.cli import command_line
 from tfptq.cli.calibration_files import (
     PREPROCESSING,
@@ -149,7 +150,7 @@ def _stamp(path: Path) -> list[Any]:
 
 
 def _measure(cells: list[Cell], records: Records) -> None:
-    with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
+    with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
         from tfptq.data.calibration import calibration_data
         from tfptq.data.checks import input_specs
         from tfptq.graph.float_equality import model_outputs
@@ -201,7 +202,8 @@ def run_file(content: bytes, model: "keras.Model", data: "CalibrationData") -> n
     """Outputs of a ``.tflite`` file with one output, float32 ``[samples, ...]``; ``model`` names the inputs."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(model_content=content).get_signature_runner()
+    with quiet():
+        runner = Interpreter(model_content=content).get_signature_runner()
     (output,) = runner.get_output_details()
     names, theirs = [tensor.name for tensor in model.inputs], list(runner.get_input_details())
     # The converter keeps the order of inputs that it renames.
