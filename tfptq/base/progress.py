@@ -79,20 +79,16 @@ class Progress:
             self._real = None
 
     def _show(self, name: str, total: int | None) -> None:
+        label, bar_format = self._label(name), _KNOWN if total else _STARTED
         if self._bar is None:
             self._real = real_standard_error() if _is_standard_error(self._stream) else None
-            self._bar = tqdm(
-                desc=self._label(name),
-                file=self._real or self._stream,
-                bar_format=_STARTED,
-                miniters=1,
-                leave=False,
-                dynamic_ncols=True,
-            )
-        self._bar.set_description_str(self._label(name), refresh=False)
-        self._bar.bar_format = _KNOWN if total else _STARTED
-        self._bar.total = total  # reset leaves the one before in place of None
-        self._bar.reset(total)  # and draws
+            stream, style = self._real or self._stream, {"miniters": 1, "leave": False, "dynamic_ncols": True}
+            self._bar = tqdm(desc=label, total=total, file=stream, bar_format=bar_format, **style)
+        else:
+            self._bar.set_description_str(label, refresh=False)
+            self._bar.bar_format = bar_format
+            self._bar.total = total  # reset leaves the one before in place of None
+            self._bar.reset(total)  # and draws
 
     def _label(self, name: str) -> str:
         if not self._plan:

@@ -6,7 +6,9 @@ the whole process, and other threads write to it, too: only calls of libraries b
 """
 
 import contextlib
+import io
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -18,6 +20,8 @@ LOG = "TFPTQ_LOG"
 #: An error has so many characters from the beginning of what was written, and as many from the end.
 SHOWN = 2000
 STANDARD_ERROR = 2
+#: How lines of information and warnings start, which errors do not repeat.
+_ROUTINE = re.compile(r"[IW]\d{4} |INFO: |WARNING: |\s*$")
 
 
 class _Redirection:
@@ -49,25 +53,31 @@ class _Redirection:
         if self.file.fileno() != STANDARD_ERROR:  # the file has that number where standard error was closed
             os.dup2(self.file.fileno(), STANDARD_ERROR)
 
-    def leave(self) -> None:
-        """Turn standard error back, if nobody needs it away."""
+    def leave(self, printed: str) -> None:
+        """Add a text to the file, and turn standard error back, if nobody needs it away."""
         with self._lock:
             _flush()
-            self._users -= 1
-            if self._users:
-                return
-            if self._real is not None:
-                os.dup2(self._real, STANDARD_ERROR)
-                os.close(self._real)
-            elif self.file.fileno() != STANDARD_ERROR:
-                os.close(STANDARD_ERROR)
-            self.file.close()
+            try:
+                self.file.write(printed.encode("utf-8", errors="replace"))
+            finally:
+                self._users -= 1
+                if not self._users:
+                    self._turn_back()
+
+    def _turn_back(self) -> None:
+        if self._real is not None:
+            os.dup2(self._real, STANDARD_ERROR)
+            os.close(self._real)
+        elif self.file.fileno() != STANDARD_ERROR:
+            os.close(STANDARD_ERROR)
+        self.file.close()
 
     def written(self, start: int) -> str:
         """What is in the file from a position on."""
         with self._lock:
+            _flush()
             self.file.seek(start)
-            return self.file.read().decode("utf-8", errors="replace").strip()  # which ends where writing goes on
+            return self.file.read().decode("utf-8", errors="replace")  # which ends where writing goes on
 
     def real(self) -> int | None:
         """A copy of the descriptor of standard error as it is outside; None if it is closed."""
@@ -82,23 +92,21 @@ _redirection = _Redirection()
 
 @contextlib.contextmanager
 def quiet() -> Iterator[TextIO]:
-    """Turn standard error to the log; yields the log, for what Python code prints.
+    """Turn standard error to the log; yields a text for what Python code prints, which is added to the log.
 
-    May be nested, and used by several threads at once. What was written becomes a note of an exception.
+    May be nested, and used by several threads at once. What native code wrote becomes a note of an exception.
 
     Raises:
         OSError: the file that ``TFPTQ_LOG`` names cannot be written.
     """
-    start = _redirection.enter()
+    start, printed = _redirection.enter(), io.StringIO()
     try:
-        with open(os.dup(_redirection.file.fileno()), "a", encoding="utf-8", buffering=1) as log:
-            yield log
+        yield printed
     except Exception as error:
-        _flush()
         _add_note(error, start)
         raise
     finally:
-        _redirection.leave()
+        _redirection.leave(printed.getvalue())
 
 
 @contextlib.contextmanager
@@ -124,9 +132,9 @@ def real_standard_error() -> TextIO | None:
 def _open_log() -> IO[bytes]:
     path = os.environ.get(LOG)
     if not path:
-        return tempfile.TemporaryFile()
+        return tempfile.TemporaryFile(buffering=0)
     try:
-        return open(path, "ab+")
+        return open(path, "ab+", buffering=0)
     except OSError as error:
         raise OSError(f"the log that {LOG} names cannot be written: {error}") from error
 
@@ -134,7 +142,8 @@ def _open_log() -> IO[bytes]:
 def _add_note(error: Exception, start: int) -> None:
     """Attach what was written from a position on, unless an inner ``quiet`` has attached its part."""
     head = "TensorFlow and LiteRT wrote to standard error:"
-    written = _redirection.written(start)
+    lines = _redirection.written(start).splitlines()
+    written = "\n".join(line for line in lines if not _ROUTINE.match(line))
     notes = getattr(error, "__notes__", [])
     if not written or any(note.startswith(head) for note in notes):
         return

@@ -211,7 +211,10 @@ def run_file(content: bytes, model: "keras.Model", data: "CalibrationData") -> n
     size = int(next(iter(runner.get_input_details().values()))["shape_signature"][0])
     # Files of recurrent models take one sample at a time; a fixed batch is filled up, and the filling cut off.
     batches = data if size < 0 else data.in_full_batches(size)
-    found = [runner(**{renamed[name]: values for name, values in batch.items()})[output] for batch in batches]
+    found = []
+    for batch in batches:
+        with quiet():
+            found.append(runner(**{renamed[name]: values for name, values in batch.items()})[output])
     return np.concatenate(found)[: data.num_samples]
 
 

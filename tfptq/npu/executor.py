@@ -156,7 +156,8 @@ def _invoke(interpreter: Interpreter, arrays: list[np.ndarray]) -> None:
     details = interpreter.get_input_details()
     for detail, values in zip(details, arrays, strict=True):
         interpreter.resize_tensor_input(detail["index"], values.shape)
-    interpreter.allocate_tensors()
+    with quiet():
+        interpreter.allocate_tensors()
     for detail, values in zip(details, arrays, strict=True):
         interpreter.set_tensor(detail["index"], values)
     interpreter.invoke()
