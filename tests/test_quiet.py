@@ -4,8 +4,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 MODEL = """
 def network():
     keras.utils.set_random_seed(0)
@@ -31,7 +29,8 @@ model = network()
 dataset = tf.data.Dataset.from_generator(generate, output_signature=tf.TensorSpec((8, 8, 3)))
 list(dataset)  # TensorFlow has something to say of the first generator of a process
 os.write(2, b"MARK")
-result = tfptq.quantize_keras_model(model, dataset.batch(4).prefetch(2), sys.argv[1])
+for preset in ("w8a8_shift", "w4a8_channel"):
+    result = tfptq.quantize_keras_model(model, dataset.batch(4).prefetch(2), preset)
 tfptq.export_simulation(result.keras_model, samples)
 from tfptq.npu import compare_with_stock
 compare_with_stock(result.tflite, samples[:1])
@@ -62,20 +61,19 @@ except ValueError as error:
 """
 
 
-def run(folder, program, *arguments, log=None):
+def run(folder, program, log=None):
     environment = {
         name: value for name, value in os.environ.items() if name not in ("TF_CPP_MIN_LOG_LEVEL", "TFPTQ_LOG")
     }
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path)} | ({"TFPTQ_LOG": log} if log else {})
-    command = [sys.executable, "-c", program, *arguments]
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
     return done
 
 
-@pytest.mark.parametrize("preset", ["w8a8_shift", "w4a8_channel"])
-def test_only_the_lines_of_the_user_are_seen(tmp_path, preset):
-    done = run(tmp_path, TALKATIVE, preset, log="native.log")
+def test_only_the_lines_of_the_user_are_seen(tmp_path):
+    done = run(tmp_path, TALKATIVE, log="native.log")
     seen = done.stderr.partition("MARK")[2].splitlines()
     assert {*seen} == {"sample"} and len(seen) % 16 == 0 and done.stdout == ""
     log = (tmp_path / "native.log").read_text()
