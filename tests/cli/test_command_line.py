@@ -3,6 +3,7 @@ from absl import flags
 
 from tfptq.cli import command_line
 from tfptq.cli.command_line import JobError, UsageError
+from tfptq.version import __version__
 
 
 @pytest.fixture
@@ -38,6 +39,11 @@ def test_help_goes_to_standard_output_and_does_nothing(values, capsys, flag):
     assert run(values, flag) == (0, [])
     out, err = capsys.readouterr()
     assert "Does things." in out and "--name: a name" in out and err == ""
+
+
+def test_version_does_nothing_else(values, capsys):
+    assert run(values, "--version") == (0, [])
+    assert capsys.readouterr() == (f"tfptq {__version__}\n", "")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Try granularities of weight scales on a model: accuracy, number of scales and bytes over a grid of block shapes.
 
-    tfptq-sweep-granularity --model=net.keras --calibration_data=samples.npy --output=study
+    tfptq-sweep-granularity net.keras --calibration_data=samples.npy --output=study
 
 Every cell of the grid quantizes the model and runs the file on the evaluation data. The folder --output receives
 cells.json, cells.csv and plot.png. Finished cells are kept in cells.json: call the same command again after an
@@ -92,8 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sweep(arguments: list[str]) -> None:
-    if arguments:
-        raise UsageError(f"unexpected argument {arguments[0]!r}")
+    command_line.take_model(FLAGS, arguments)
     command_line.require(FLAGS, "model", "calibration_data", "output")
     check_preprocessing(FLAGS.preprocessing, *filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)))
     if FLAGS.edge_bits not in (0, *WEIGHT_BITS):
