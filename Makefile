@@ -8,10 +8,7 @@ PYTHON  := $(VENV)/bin/python
 PIP     := $(PYTHON) -m pip --disable-pip-version-check --quiet
 JOBS    ?= 2
 
-# TensorFlow tells about CPU features and missing GPUs unless asked not to; the demo keeps the rest in out/demo.log.
-export TF_CPP_MIN_LOG_LEVEL ?= 3
-
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench wheel clean
 
 help:
 	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
@@ -19,11 +16,11 @@ help:
 	@echo "make lint    check style, types, and which room imports which"
 	@echo "make format  fix style where a program can"
 	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
+	@echo "make wheel   build the source archive and the wheel into dist"
 	@echo "make clean   remove .venv, out and caches"
 
 demo: $(VENV)/.test-ready
-	@mkdir -p out
-	@$(PYTHON) examples/digits.py --output out/digits.tflite 2> out/demo.log || { cat out/demo.log; exit 1; }
+	@$(PYTHON) examples/digits.py --output out/digits.tflite
 
 test: $(VENV)/.test-ready
 	@$(PYTHON) -m pytest -n $(JOBS) -q
@@ -41,6 +38,10 @@ format: $(VENV)/.test-ready
 bench: $(VENV)/.bench-ready
 	@$(PYTHON) -m benchmarks
 
+wheel: $(VENV)/.build-ready
+	@rm -rf build dist
+	@$(PYTHON) -m build
+
 clean:
 	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
 
@@ -48,6 +49,10 @@ clean:
 $(VENV)/.%-ready: setup.py pyproject.toml | $(PYTHON)
 	@echo "installing tfptq and what '$*' needs into $(VENV), which takes a few minutes the first time ..."
 	@$(PIP) install --editable ".[$*]"
+	@touch $@
+
+$(VENV)/.build-ready: | $(PYTHON)
+	@$(PIP) install build
 	@touch $@
 
 $(PYTHON):

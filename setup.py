@@ -14,7 +14,11 @@ def read_version() -> str:
     return scope["__version__"]
 
 
+# TFMOT pins absl-py below 2, so that only those who want it have it.
+TFMOT_REQUIRES = ["tensorflow-model-optimization>=0.8", "tf_keras>=2.16"]
+
 TEST_REQUIRES = [
+    *TFMOT_REQUIRES,
     "hypothesis>=6.100",
     "import-linter>=2.10",
     "matplotlib>=3.8",
@@ -43,6 +47,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    keywords=["keras", "litert", "post-training quantization", "quantization", "tflite"],
+    project_urls={
+        "PTQ-SL": "https://arxiv.org/abs/2110.07809",
+        "Shift scaler (WES)": "https://arxiv.org/abs/2008.05767",
+        "Attention Round": "https://arxiv.org/abs/2207.03088",
+    },
     packages=find_packages(include=["tfptq", "tfptq.*"]),
     package_data={"tfptq": ["py.typed", "*.pyi", "**/*.fbs", "**/*.json"]},
     python_requires=">=3.10",
@@ -51,15 +61,16 @@ setup(
         "ai-edge-litert>=2.3",
         "flatbuffers>=24.3",
         "h5py>=3.10",
+        "keras>=3.0",
         "numpy>=1.26",
         "tensorflow>=2.16",
-        "tensorflow-model-optimization>=0.8",
         "threadpoolctl>=3.1",
         "tqdm>=4.66",
     ],
     extras_require={
         "images": ["pillow>=10"],
         "plots": ["matplotlib>=3.8"],
+        "tfmot": TFMOT_REQUIRES,
         "test": TEST_REQUIRES,
         "bench": BENCH_REQUIRES,
     },
@@ -76,8 +87,15 @@ setup(
         "Development Status :: 4 - Beta",
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Software Development :: Embedded Systems",
         "Typing :: Typed",
     ],
 )

@@ -7,18 +7,16 @@ is of the MobileNet kind, small enough to train in seconds.
 """
 
 import argparse
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from tfptq import quantize_keras_model  # first: TensorFlow keeps quiet when tfptq loads it
 
+# isort: split
 import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-
-import tfptq
 
 layers = keras.layers
 
@@ -78,7 +76,7 @@ def main() -> None:
     train(model, x_train, y_train)
 
     print("quantizing it ...\n", flush=True)
-    result = tfptq.quantize_keras_model(model, x_train[:256], arguments.preset)
+    result = quantize_keras_model(model, x_train[:256], arguments.preset)
 
     float_labels = model.predict(x_test, verbose=0).argmax(axis=1)
     quantized_labels = run_tflite(result.tflite, x_test).argmax(axis=1)

@@ -6,6 +6,7 @@ This is the table of contents. Each name is imported from its module when it is 
 
 from importlib import import_module
 
+from tfptq.base.quiet import quiet_import
 from tfptq.version import __version__
 
 #: Module -> the public names that it provides.
@@ -44,7 +45,8 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]
 def __getattr__(name: str):
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'tfptq' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
+    with quiet_import():
+        value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 

@@ -194,7 +194,7 @@ def test_image_folder(files, tmp_path, digits, capfd):
         (("--max_memory=-1",), "-1 is not a non-negative integer"),
         (("--seed=-3",), "-3 is not a non-negative integer"),
         (("--samples=-1",), "-1 is not a non-negative integer"),
-        (("extra",), "unexpected argument 'extra'"),
+        (("extra",), "name one model; there are --model="),
         (("--colour",), "Unknown command line flag 'colour'"),
     ],
 )
@@ -255,6 +255,16 @@ def test_a_folder_that_takes_no_files_is_refused_before_the_work(files, capfd):
     assert convert(files, "/proc/net.tflite", model="none.keras") == 1
     err = capfd.readouterr().err
     assert "cannot write /proc/net.tflite" in err and "none.keras" not in err
+
+
+def test_the_model_is_a_flag_or_an_argument(files, tmp_path, capfd):
+    output, data = f"--output={tmp_path / 'net.tflite'}", f"--calibration_data={files / 'samples.npy'}"
+    assert program.main(["tfptq convert", str(files / "net.keras"), data, output, "--samples=16"]) == 0
+    assert (tmp_path / "net.tflite").exists() and capfd.readouterr().err == ""
+    assert program.main(["tfptq convert", "a.keras", "b.keras", data, output]) == 2
+    assert "name one model; there are a.keras, b.keras" in capfd.readouterr().err
+    assert program.main(["tfptq convert", data, output]) == 2  # the argument of the first call is gone
+    assert "missing --model" in capfd.readouterr().err
 
 
 def test_missing_flags(capfd):

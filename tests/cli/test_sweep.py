@@ -126,7 +126,7 @@ def test_another_study_in_the_folder_is_refused(labelled, tmp_path, capsys):
         (("--granularities=8by8",), 2, "'8by8' is no granularity"),
         (("--granularities=8x8", "--scalers="), 2, "the grid is empty: there are no scalers"),
         (("--granularities=0x8",), 2, "PerBlock.output_channels is 0"),
-        (("extra",), 2, "unexpected argument 'extra'"),
+        (("extra",), 2, "name one model; there are --model="),
         (("--seed=-3",), 2, "-3 is not a non-negative integer"),
         (("--calibration_data=/", "--model=none.keras"), 2, "images need --preprocessing"),
         (("--evaluation_data=/", "--model=none.keras"), 2, "images need --preprocessing"),

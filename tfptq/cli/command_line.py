@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
+from tfptq.version import __version__
+
 
 class UsageError(Exception):
     """The command line asks for something that makes no sense."""
@@ -24,6 +26,7 @@ def new_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
     flags.DEFINE_boolean("help", False, "show this help", flag_values=values, short_name="h")
+    flags.DEFINE_boolean("version", False, "show the version of tfptq", flag_values=values)
     flags.DEFINE_boolean("traceback", False, "show where an error comes from, for bug reports", flag_values=values)
     return values
 
@@ -53,6 +56,9 @@ def run(
         if values.help:
             print(f"{usage.strip()}\n{values.get_help(include_special_flags=False)}")
             return 0
+        if values.version:
+            print(f"tfptq {__version__}")
+            return 0
         job(arguments)
     except (UsageError, flags.Error) as error:
         return _fail(program, f"{error} (see {program} --help)", 2)
@@ -74,6 +80,19 @@ def require(values: flags.FlagValues, *names: str) -> None:
     missing = [f"--{name}" for name in names if values[name].value is None]
     if missing:
         raise UsageError(f"missing {', '.join(missing)}")
+
+
+def take_model(values: flags.FlagValues, arguments: list[str]) -> None:
+    """Let an argument that is no flag be the value of ``--model``.
+
+    Raises:
+        UsageError: there are several, or the flag is given as well.
+    """
+    if arguments and (len(arguments) > 1 or values.model is not None):
+        named = [*([] if values.model is None else [f"--model={values.model}"]), *arguments]
+        raise UsageError(f"name one model; there are {', '.join(named)}")
+    if arguments:
+        values.model = arguments[0]
 
 
 def keep_apart(values: flags.FlagValues, written: Sequence[str], read: Sequence[str]) -> None:
@@ -116,25 +135,6 @@ def one_path(arguments: list[str]) -> str:
     if not os.path.isfile(arguments[0]):
         raise FileNotFoundError(f"no such file: {arguments[0]}")
     return arguments[0]
-
-
-@contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
-    """Keep TensorFlow from reporting CPU features and missing GPUs on standard error when it is imported.
-
-    It writes some of these lines before it looks at ``TF_CPP_MIN_LOG_LEVEL``, past Python's ``sys.stderr``; so the
-    file descriptor itself is turned away meanwhile. Exceptions pass through and are shown afterwards.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _fail(program: str, message: str, code: int) -> int:

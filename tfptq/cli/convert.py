@@ -1,6 +1,6 @@
 """Quantize a trained Keras model into a .tflite file.
 
-    tfptq-keras-to-tflite --model=net.keras --calibration_data=samples.npy --output=net.tflite
+    tfptq-keras-to-tflite net.keras --calibration_data=samples.npy --output=net.tflite
 
 Calibration data are a few hundred typical inputs, as the model takes them: a .npy array [samples, ...], a .npz file
 with one such array for each input under its name, or a folder of images (with --preprocessing). The report goes to
@@ -24,6 +24,7 @@ from typing import Any
 from absl import flags
 
 from tfptq.base.files import check_writable, write_atomically
+from tfptq.base.quiet import quiet_import
 from tfptq.cli import command_line
 from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
 from tfptq.cli.command_line import UsageError
@@ -39,7 +40,7 @@ REPORTS = {
 _KEY_OF_A_WORD = {"calibration": "method", "granularity": "type", "rounding": "method"}
 
 FLAGS = command_line.new_flags()
-flags.DEFINE_string("model", None, "the trained model, .keras or .h5", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "the trained model, .keras or .h5; the argument that is no flag", flag_values=FLAGS)
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "the .tflite file to write", flag_values=FLAGS)
 flags.DEFINE_enum("preset", None, list(PRESETS), f"how to quantize; {DEFAULT_PRESET} unless given", flag_values=FLAGS)
@@ -61,7 +62,8 @@ flags.DEFINE_enum(
     "preprocessing",
     None,
     list(PREPROCESSING),
-    "for images, what the model expects: raw pixels 0..255, unit 0..1, tf -1..1, torch ImageNet mean and deviation",
+    "for images, what the model expects: raw pixels 0..255, unit 0..1, tf -1..1, torch ImageNet mean and deviation, "
+    "caffe BGR minus the ImageNet mean",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
@@ -106,8 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _convert(arguments: list[str]) -> None:
-    if arguments:
-        raise UsageError(f"unexpected argument {arguments[0]!r}")
+    command_line.take_model(FLAGS, arguments)
     command_line.require(FLAGS, "model", "calibration_data", "output")
     _check_report_path(FLAGS.report)
     command_line.keep_apart(FLAGS, ("output", "report"), ("model", "calibration_data", "config"))
@@ -116,7 +117,7 @@ def _convert(arguments: list[str]) -> None:
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)
 
-    with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
+    with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
         from tfptq.data.checks import input_specs
         from tfptq.export import export_simulation, read_simulation
         from tfptq.layers import wrappers

@@ -1,6 +1,6 @@
 """Post-training quantization of Keras 3 models into .tflite files: one command for all programs.
 
-tfptq convert --model=net.keras --calibration_data=samples.npy --output=net.tflite
+tfptq convert net.keras --calibration_data=samples.npy --output=net.tflite
 tfptq inspect net.tflite
 """
 

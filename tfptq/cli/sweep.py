@@ -1,6 +1,6 @@
 """Try granularities of weight scales on a model: accuracy, number of scales and bytes over a grid of block shapes.
 
-    tfptq-sweep-granularity --model=net.keras --calibration_data=samples.npy --output=study
+    tfptq-sweep-granularity net.keras --calibration_data=samples.npy --output=study
 
 Every cell of the grid quantizes the model and runs the file on the evaluation data. The folder --output receives
 cells.json, cells.csv and plot.png. Finished cells are kept in cells.json: call the same command again after an
@@ -19,6 +19,7 @@ import numpy as np
 from absl import flags
 
 from tfptq.base.files import write_atomically
+from tfptq.base.quiet import quiet, quiet_import
 from tfptq.cli import command_line
 from tfptq.cli.calibration_files import (
     PREPROCESSING,
@@ -91,8 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sweep(arguments: list[str]) -> None:
-    if arguments:
-        raise UsageError(f"unexpected argument {arguments[0]!r}")
+    command_line.take_model(FLAGS, arguments)
     command_line.require(FLAGS, "model", "calibration_data", "output")
     check_preprocessing(FLAGS.preprocessing, *filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)))
     if FLAGS.edge_bits not in (0, *WEIGHT_BITS):
@@ -149,7 +149,7 @@ def _stamp(path: Path) -> list[Any]:
 
 
 def _measure(cells: list[Cell], records: Records) -> None:
-    with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
+    with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
         from tfptq.data.calibration import calibration_data
         from tfptq.data.checks import input_specs
         from tfptq.graph.float_equality import model_outputs
@@ -201,7 +201,8 @@ def run_file(content: bytes, model: "keras.Model", data: "CalibrationData") -> n
     """Outputs of a ``.tflite`` file with one output, float32 ``[samples, ...]``; ``model`` names the inputs."""
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(model_content=content).get_signature_runner()
+    with quiet():
+        runner = Interpreter(model_content=content).get_signature_runner()
     (output,) = runner.get_output_details()
     names, theirs = [tensor.name for tensor in model.inputs], list(runner.get_input_details())
     # The converter keeps the order of inputs that it renames.
@@ -209,7 +210,10 @@ def run_file(content: bytes, model: "keras.Model", data: "CalibrationData") -> n
     size = int(next(iter(runner.get_input_details().values()))["shape_signature"][0])
     # Files of recurrent models take one sample at a time; a fixed batch is filled up, and the filling cut off.
     batches = data if size < 0 else data.in_full_batches(size)
-    found = [runner(**{renamed[name]: values for name, values in batch.items()})[output] for batch in batches]
+    found = []
+    for batch in batches:
+        with quiet():
+            found.append(runner(**{renamed[name]: values for name, values in batch.items()})[output])
     return np.concatenate(found)[: data.num_samples]
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfptq.base.progress import Progress
+from tfptq.base.quiet import quiet
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
 from tfptq.data.calibration import CalibrationData, calibration_data
@@ -87,8 +89,12 @@ def prepare(
     original = load_model(model)
     _refuse_simulations(original)
     with steps.step("canonicalise"):
-        network = _canonical_network(original, dataset, config, seed)
+        network = _canonical_network(original, dataset, config)
     config = network.config
+    if config.mixed_precision is not None:
+        with steps.step("bits") as advance:
+            config, _ = choose_bits(config, network.model, network.data.spread(SENSITIVITY_SAMPLES), seed, advance)
+        network = replace(network, config=config)
     if config.equalize:
         with steps.step("equalize"):
             equalized = equalize_channels(network.model, config, network.data)
@@ -106,7 +112,7 @@ def prepare(
     return network
 
 
-def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig, seed: int) -> FloatNetwork:
+def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
     canonical = canonicalise(original)
     config = pinned_config(config, canonical)
     data = calibration_data(canonical, dataset)
@@ -119,7 +125,6 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
     if kept and config.interface_types[0] == "float32":
         canonical = canonicalise(original, kept)
     difference = max(check_float_equal(original, canonical, batch).values())
-    config, _ = choose_bits(config, canonical, data.spread(SENSITIVITY_SAMPLES), seed)
     return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, notes)
 
 
@@ -170,6 +175,8 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
+    with quiet():  # the first operator of a process looks for devices
+        tf.config.list_logical_devices()
     try:
         return _read_model(path)
     except (OSError, TypeError, ValueError) as error:
