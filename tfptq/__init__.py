@@ -27,6 +27,8 @@ _CONTENTS = {
     "tfptq.data.calibration": ("CalibrationData", "calibration_data"),
     "tfptq.data.errors": ("DataError",),
     "tfptq.graph.float_equality": ("FloatEqualityError",),
+    "tfptq.evaluation.evaluate": ("evaluate",),
+    "tfptq.evaluation.result": ("Evaluation",),
     "tfptq.export": ("export_simulation",),
     "tfptq.quantize": ("quantize_keras_model",),
     "tfptq.report": ("Report",),
