@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tfptq.data.checks import Batch, InputSpec, input_specs
+from tfptq.data.labelled import LabelledData
 from tfptq.evaluation.runner import FileEnds, file_ends
 from tfptq.float_file.build import check_float_file, make_float_file
 from tfptq.graph import canonicalise
@@ -111,6 +112,11 @@ def float_file_of(model: keras.Model, samples: Batch) -> bytes:
     named = {tensor.name: values for tensor, values in zip(canonical.inputs, samples.values(), strict=True)}
     check_float_file(float_file, model, one_batch(named, canonical.inputs[0].shape[0] or SAMPLES_TO_CHECK))
     return float_file.data
+
+
+def float_reference(model: keras.Model, dataset: Any) -> bytes:
+    """The float ``.tflite`` of a Keras model, checked on some samples; for errors see ``float_file_of``."""
+    return float_file_of(model, next(iter(LabelledData(input_specs(model), (), dataset))).inputs)
 
 
 def matched_inputs(ends: FileEnds, others: FileEnds) -> list[str]:
