@@ -18,6 +18,7 @@ from tfptq.data.calibration import CalibrationData, calibration_data
 from tfptq.data.errors import DataError
 from tfptq.evaluation.evaluate import evaluate
 from tfptq.evaluation.result import Evaluation
+from tfptq.exploration.sensitivity import layer_sensitivity
 from tfptq.export import export_simulation
 from tfptq.graph.float_equality import FloatEqualityError
 from tfptq.pipeline.result import QuantizationResult
@@ -55,6 +56,7 @@ __all__ = [
     "evaluate",
     "export_simulation",
     "inspect",
+    "layer_sensitivity",
     "override",
     "quantize_keras_model",
     "verify",

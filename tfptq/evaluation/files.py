@@ -57,7 +57,7 @@ class Subject:
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """What samples must be, in the order of the Keras model, and by its names too, where there is one."""
-        return self.ends.specs if self.model is None else _keras_specs(self.model, self.ends.specs)
+        return self.ends.specs if self.model is None else keras_specs(self.model, self.ends.specs)
 
 
 def subject_of(file: Any, model: Any) -> Subject:
@@ -83,7 +83,7 @@ def subject_of(file: Any, model: Any) -> Subject:
     return Subject(content, ends, None if model is None else load_model(model), None)
 
 
-def _keras_specs(model: keras.Model, specs: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
+def keras_specs(model: keras.Model, specs: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
     """Those of a file in the order of a Keras model, under whose names samples may go, too."""
     known = {_plain(spec.name): spec for spec in specs}
     wanted = input_specs(model)
