@@ -77,6 +77,7 @@ setup(
     entry_points={
         "console_scripts": [
             "tfptq = tfptq.cli.main:main",
+            "tfptq-evaluate = tfptq.cli.evaluate:main",
             "tfptq-inspect = tfptq.cli.inspect:main",
             "tfptq-keras-to-tflite = tfptq.cli.convert:main",
             "tfptq-sweep-granularity = tfptq.cli.sweep:main",

@@ -18,6 +18,7 @@ DOCUMENTS = sorted(
 )
 PROGRAMS = {
     "tfptq-keras-to-tflite": "convert",
+    "tfptq-evaluate": "evaluate",
     "tfptq-inspect": "inspect",
     "tfptq-verify": "verify",
     "tfptq-sweep-granularity": "sweep",

@@ -16,6 +16,9 @@ from tfptq.config import (
 )
 from tfptq.data.calibration import CalibrationData, calibration_data
 from tfptq.data.errors import DataError
+from tfptq.evaluation.evaluate import evaluate
+from tfptq.evaluation.result import Evaluation
+from tfptq.exploration.sensitivity import layer_sensitivity
 from tfptq.export import export_simulation
 from tfptq.graph.float_equality import FloatEqualityError
 from tfptq.pipeline.result import QuantizationResult
@@ -33,6 +36,7 @@ __all__ = [
     "Calibration",
     "CalibrationData",
     "DataError",
+    "Evaluation",
     "FloatEqualityError",
     "FormatError",
     "LayerOverride",
@@ -49,8 +53,10 @@ __all__ = [
     "VerificationError",
     "__version__",
     "calibration_data",
+    "evaluate",
     "export_simulation",
     "inspect",
+    "layer_sensitivity",
     "override",
     "quantize_keras_model",
     "verify",

@@ -96,6 +96,16 @@ def load_arrays(path: str | Path, what: str) -> np.ndarray | dict[str, np.ndarra
         raise ValueError(f"cannot read {what} {path}: {error}") from error
 
 
+def load_labels(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
+    """Labels of evaluation samples: an array, or of an archive one for each output by its name.
+
+    Raises:
+        ValueError: the file holds something else.
+        OSError: no such file, or it cannot be read.
+    """
+    return load_arrays(path, "labels")
+
+
 def image_paths(folder: Path) -> list[Path]:
     """All images in a folder and those in it, in order."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)

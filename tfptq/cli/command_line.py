@@ -4,6 +4,7 @@ Exit codes: 0 all is well, 1 the job failed, 2 the command line is wrong, 130 in
 """
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -112,6 +113,34 @@ def _same_file(path: str, other: str) -> bool:
     if os.path.exists(path) and os.path.exists(other):
         return os.path.samefile(path, other)
     return os.path.realpath(path) == os.path.realpath(other)
+
+
+def define_custom_objects(values: flags.FlagValues) -> None:
+    """Add the flag whose value ``import_custom_objects`` takes."""
+    flags.DEFINE_string(
+        "custom_objects",
+        None,
+        "Python module, such as package.layers, that registers the model's own classes with "
+        "keras.saving.register_keras_serializable; it is imported, from the current folder too, before the model is "
+        "loaded",
+        flag_values=values,
+    )
+
+
+def import_custom_objects(module: str | None) -> None:
+    """Import the module of ``--custom_objects``.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    if module is None:
+        return
+    if os.getcwd() not in sys.path:  # the path of an installed program starts with the folder of the program
+        sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"--custom_objects={module} cannot be imported: {error}") from error
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@
 
 Calibration data are a few hundred typical inputs, as the model takes them: a .npy array [samples, ...], a .npz file
 with one such array for each input under its name, or a folder of images (with --preprocessing). The report goes to
-standard output.
+standard output, and behind it what the file gives on --evaluation_data, if there are any.
 
 --set changes one field of the preset or config and can be given several times: --set=layout=int8
 --set=multipliers=2,3,4,6 --set=rounding=nearest --set=granularity='{"type": "PerBlock", "input_blocks": 4}'
@@ -13,22 +13,22 @@ A part of a field goes by its name behind a dot, and the other parts stay: --set
 
 import ast
 import contextlib
-import importlib
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from tfptq.base.files import check_writable, write_atomically
 from tfptq.base.quiet import quiet_import
 from tfptq.cli import command_line
-from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
+from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data, load_labels
 from tfptq.cli.command_line import UsageError
 from tfptq.config import DEFAULT_PRESET, PRESETS, TARGETS, QuantizationConfig
+
+if TYPE_CHECKING:  # the flags need not wait for TensorFlow
+    from tfptq.data.checks import InputSpec
 
 #: Ending of --report -> the text of a report in that form.
 REPORTS = {
@@ -92,12 +92,12 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "custom_objects",
-    None,
-    "Python module, such as package.layers, that registers the model's own classes with "
-    "keras.saving.register_keras_serializable; it is imported, from the current folder too, before the model is loaded",
-    flag_values=FLAGS,
+    "evaluation_data", None, "also evaluate the file on these samples, given as calibration data are", flag_values=FLAGS
 )
+flags.DEFINE_string(
+    "evaluation_labels", None, "their labels, a .npy file, or .npz with one array for each output", flag_values=FLAGS
+)
+command_line.define_custom_objects(FLAGS)
 flags.DEFINE_integer("seed", 0, "seed of everything random", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
 
@@ -111,8 +111,11 @@ def _convert(arguments: list[str]) -> None:
     command_line.take_model(FLAGS, arguments)
     command_line.require(FLAGS, "model", "calibration_data", "output")
     _check_report_path(FLAGS.report)
-    command_line.keep_apart(FLAGS, ("output", "report"), ("model", "calibration_data", "config"))
-    check_preprocessing(FLAGS.preprocessing, FLAGS.calibration_data)
+    read = ("model", "calibration_data", "config", "evaluation_data", "evaluation_labels")
+    command_line.keep_apart(FLAGS, ("output", "report"), read)
+    check_preprocessing(FLAGS.preprocessing, *filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)))
+    if FLAGS.evaluation_labels and not FLAGS.evaluation_data:
+        raise UsageError("--evaluation_labels needs --evaluation_data")
     config = _read_config()
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)
@@ -124,12 +127,12 @@ def _convert(arguments: list[str]) -> None:
         from tfptq.prepare.network import load_model
         from tfptq.quantize import quantize_keras_model
 
-    if FLAGS.custom_objects:
-        _import(FLAGS.custom_objects)
+    command_line.import_custom_objects(FLAGS.custom_objects)
     model = load_model(FLAGS.model)
     samples = load_calibration_data(
         FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
     )
+    evaluation = _evaluation_data(input_specs(model))
     try:
         if wrappers(model):
             _refuse_for_simulations()
@@ -154,15 +157,16 @@ def _convert(arguments: list[str]) -> None:
         write_atomically(FLAGS.report, REPORTS[Path(FLAGS.report).suffix](result.report).rstrip("\n") + "\n")
     print(result.report.render())
     print(f"\nwrote {FLAGS.output}")
+    if evaluation is not None:
+        print(f"\n{result.evaluate(*evaluation, progress=FLAGS.progress)}")
 
 
-def _import(module: str) -> None:
-    if os.getcwd() not in sys.path:  # the path of an installed program starts with the folder of the program
-        sys.path.insert(0, os.getcwd())
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"--custom_objects={module} cannot be imported: {error}") from error
+def _evaluation_data(inputs: "tuple[InputSpec, ...]") -> tuple[Any, Any] | None:
+    """Samples and labels that the file shall be evaluated on."""
+    if FLAGS.evaluation_data is None:
+        return None
+    labels = None if FLAGS.evaluation_labels is None else load_labels(FLAGS.evaluation_labels)
+    return load_calibration_data(FLAGS.evaluation_data, inputs, 0, FLAGS.seed, FLAGS.preprocessing), labels
 
 
 def _refuse_for_simulations() -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +13,8 @@ import numpy as np
 from tfptq.base.files import write_atomically
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
+from tfptq.evaluation.evaluate import evaluate
+from tfptq.evaluation.result import Evaluation
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline import steps
 from tfptq.pipeline.job import Activations, Job
@@ -32,12 +35,14 @@ class QuantizationResult:
             ``export_simulation`` writes the file of what training made of it.
         report: what was done to each layer.
         config: config that was used.
+        float_tflite: bytes of the float file that the network was converted to, to compare with.
     """
 
     tflite: bytes
     keras_model: keras.Model
     report: Report
     config: QuantizationConfig
+    float_tflite: bytes
 
     def __repr__(self) -> str:
         """A line; the fields are the whole file and a long report."""
@@ -55,6 +60,29 @@ class QuantizationResult:
             OSError: the path cannot be written.
         """
         return write_atomically(path, self.tflite)
+
+    def evaluate(
+        self,
+        samples: Any,
+        labels: Any = None,
+        model: Any = None,
+        metric: Any = "accuracy",
+        *,
+        latency_seconds: float = 1.0,
+        threads: int | None = None,
+        progress: bool = True,
+    ) -> Evaluation:
+        """Judge the file on samples, with labels or without, beside the float model; see ``tfptq.evaluate``."""
+        return evaluate(
+            self,
+            samples,
+            model,
+            metric,
+            labels=labels,
+            latency_seconds=latency_seconds,
+            threads=threads,
+            progress=progress,
+        )
 
 
 def finish(
@@ -96,7 +124,7 @@ def finish(
             float_differences=job.differences,
         )
     report = replace(report, seconds=dict(job.steps.seconds))  # that of the report itself among them
-    return QuantizationResult(tflite, simulation, report, job.config)
+    return QuantizationResult(tflite, simulation, report, job.config, job.float_file.data)
 
 
 def _samples(job: Job) -> dict[str, np.ndarray]:
