@@ -29,7 +29,7 @@ _CONTENTS = {
     "tfptq.graph.float_equality": ("FloatEqualityError",),
     "tfptq.export": ("export_simulation",),
     "tfptq.quantize": ("quantize_keras_model",),
-    "tfptq.report": ("Report",),
+    "tfptq.report": ("QuantizationWarning", "Report"),
     "tfptq.pipeline.result": ("QuantizationResult",),
     "tfptq.tflite.flatbuffer": ("FormatError",),
     "tfptq.tflite.inspect": ("inspect",),

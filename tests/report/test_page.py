@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfptq.report import BlockPicture, LayerReport, Report, SkippedLayer
-from tfptq.report.picture import heat_map, png
+from tfptq.report.heat_map import heat_map, png
 
 LAYER = LayerReport("stem", "Conv2D", "block 4x4 integer", 4, "int8", 16, 640, 224, 41.23, 38.5, 0.02, 0.01)
 PICTURE = BlockPicture("stem", ((0.5, 1.0, 0.25),), ((1.0, 0.5, 0.25),))

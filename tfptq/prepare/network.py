@@ -45,6 +45,7 @@ class FloatNetwork:
         differences: step -> largest relative difference of an output that it made.
         notes: what to tell the user.
         reordered: what reordering did; None if it was not asked for.
+        original: the model as it was given; None for the network of a simulation.
     """
 
     model: keras.Model
@@ -54,6 +55,7 @@ class FloatNetwork:
     differences: dict[str, float]
     notes: tuple[str, ...] = ()
     reordered: ReorderedModel | None = None
+    original: keras.Model | None = None
 
     @property
     def batch_size(self) -> int | None:
@@ -120,7 +122,7 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
         canonical = canonicalise(original, kept)
     difference = max(check_float_equal(original, canonical, batch).values())
     config, _ = choose_bits(config, canonical, data.spread(SENSITIVITY_SAMPLES), seed)
-    return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, notes)
+    return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, notes, original=original)
 
 
 def _refuse_simulations(model: keras.Model) -> None:
