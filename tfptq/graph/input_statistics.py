@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tfptq.graph.channel_affine import channel_affine
-from tfptq.graph.flat_graph import Call, FlatGraph, Value, values_in
+from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value, values_in
 from tfptq.graph.rebuild import build_model, input_names, read_graph
 
 
@@ -78,10 +78,10 @@ def _statistics(call: Call) -> tuple[int, np.ndarray, np.ndarray, float] | None:
     return int(axes[0]), *flat, epsilon
 
 
-def _of_normalization(unit, name: str) -> np.ndarray | None:
+def _of_normalization(unit: Unit, name: str) -> np.ndarray | None:
     """A statistic that the layer was given, or that it adapted to."""
-    weight = unit.weight(name)
-    return unit.config[name] if weight is None else weight
+    weight, given = unit.weight(name), unit.config[name]
+    return weight if given is None else np.asarray(given)
 
 
 def _model_up_to(graph: FlatGraph, value: Value) -> keras.Model:

@@ -90,6 +90,7 @@ def finish(
             batches=job.data.spread(RANGE_SAMPLES),
             statistics=activations.measurements.statistics,
             original=job.network.original,
+            coarse_inputs=job.network.coarse_inputs,
             reordered={} if job.network.reordered is None else job.network.reordered.layers,
             notes=tuple(notes),
         )

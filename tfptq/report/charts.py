@@ -8,16 +8,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tfptq.report.units import format_bytes, format_decibels
+from tfptq.report.units import format_bytes, format_decibels, ratio_kind
 from tfptq.report.values import Distribution, LayerReport, Trial
 
-#: Ratios in dB below which a layer is bad, and poor; and the top of the charts of ratios.
-BAD_DB, POOR_DB, TOP_DB = 10.0, 20.0, 60.0
+#: Top of the charts of ratios.
+TOP_DB = 60.0
 #: With more layers, charts name only the first and the last.
 MOST_LABELS = 10
 #: A grid with more points has its ends drawn only.
 MOST_POINTS = 40
-_HEIGHT = 100.0
+_HEIGHT, _LEAST_HEIGHT = 100.0, 2.0
 #: Part of the room of a bar that it takes.
 _FILL = 0.8
 
@@ -50,13 +50,6 @@ class Chart:
     bars: tuple[Bar, ...]
     lines: tuple[Line, ...] = ()
     labels: tuple[str, ...] = ()
-
-
-def ratio_kind(value: float | None) -> str:
-    """CSS class of a ratio in dB."""
-    if value is None:
-        return "unknown"
-    return "bad" if value < BAD_DB else "poor" if value < POOR_DB else "good"
 
 
 def ratios_chart(layers: Sequence[LayerReport]) -> Chart:
@@ -114,7 +107,7 @@ class HistogramChart:
     """A histogram on its grid.
 
     Attributes:
-        chart: bars as high as the logarithm of their counts; those outside of the grid are ``cut``.
+        chart: bars as high as the square roots of their counts; those outside of the grid are ``cut``.
         grid: where the grid begins and ends, in bins.
         points: the points of a coarse grid, in bins; none of a fine one.
         low: left end of the histogram.
@@ -138,27 +131,20 @@ def histogram_chart(values: Distribution, unit: str = "") -> HistogramChart:
     def place(value: float) -> float:
         return round(min(max((value - values.low) / width, 0.0), float(bins)), 3)
 
-    most = math.log1p(max(values.counts, default=0)) or 1.0
-    middles = [values.low + (at + 0.5) * width for at in range(bins)]
-    beyond = [
-        not values.grid_low - values.step / 2 <= middle <= values.grid_high + values.step / 2 for middle in middles
-    ]
+    most = math.sqrt(max(values.counts, default=0)) or 1.0
+    middles = (values.low + (at + 0.5) * width for at in range(bins))
+    margin = values.step / 2
+    beyond = [not values.grid_low - margin <= middle <= values.grid_high + margin for middle in middles]
     bars = tuple(
-        Bar(
-            at,
-            round(_HEIGHT * (1 - math.log1p(count) / most), 2),
-            1,
-            round(_HEIGHT * math.log1p(count) / most, 2),
-            kind,
-        )
-        for at, (count, kind) in enumerate(zip(values.counts, ("cut" if it else "count" for it in beyond), strict=True))
+        _histogram_bar(at, math.sqrt(count) / most, "cut" if cut else "count")
+        for at, (count, cut) in enumerate(zip(values.counts, beyond, strict=True))
         if count
     )
     share = sum(count for count, cut in zip(values.counts, beyond, strict=True) if cut) / max(sum(values.counts), 1)
     count = round((values.grid_high - values.grid_low) / values.step) + 1
     points = [values.grid_low + at * values.step for at in range(count)] if count <= MOST_POINTS else []
     note = f"grid {values.grid_low:.4g} to {values.grid_high:.4g}{unit}, {count} points" + (
-        f", {share:.2%} beyond it" if share else ""
+        f", {share:.2%} beyond it" if share >= 1e-4 else ", less than 0.01% beyond it" if share else ""
     )
     return HistogramChart(
         Chart(bins, bars),
@@ -168,6 +154,12 @@ def histogram_chart(values: Distribution, unit: str = "") -> HistogramChart:
         f"{values.high:.4g}",
         note,
     )
+
+
+def _histogram_bar(at: int, share: float, kind: str) -> Bar:
+    """A bar that can be seen however few values it stands for."""
+    height = max(round(_HEIGHT * share, 2), _LEAST_HEIGHT)
+    return Bar(at, round(_HEIGHT - height, 2), 1.0, height, kind)
 
 
 @dataclass(frozen=True)

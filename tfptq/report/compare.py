@@ -164,7 +164,8 @@ class _Running:
 
     def result(self, operator: int) -> ComparedLayer:
         """What all samples tell."""
-        return ComparedLayer(decibels(*self._powers), *self._varies, operator)
+        in_float, in_file = self._varies
+        return ComparedLayer(decibels(*self._powers), in_float, in_file, operator)
 
 
 def _parts(samples: Mapping[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:

@@ -7,8 +7,9 @@ from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.report.outcome import Evidence
 from tfptq.report.values import Finding, LayerReport
 
-#: Below this signal to noise (noise of a third of the size of the values), a layer is worth a warning.
-NOISY_DB = 10.0
+#: Below this signal to noise (noise of a third of the size of the values), a layer is worth a warning, unless no output
+#: of the model suffers: all are above ``UNHARMED_DB``, and the layer is above ``NOISE_DB``.
+NOISY_DB, NOISE_DB, UNHARMED_DB = 10.0, 6.0, 20.0
 #: Weights that are so exact are not why a layer's output is below ``NOISY_DB``.
 FINE_WEIGHTS_DB = 24.0
 #: With fewer samples, more of them are the first thing to try.
@@ -63,12 +64,18 @@ def _compared(evidence: Evidence, kernel: QuantizedKernel):
 
 
 def findings_on_noise(evidence: Evidence) -> Iterator[Finding]:
-    """Layers below ``NOISY_DB``, with what to try for the worst one."""
-    measured = [(layer.measured_db, layer) for layer in evidence.layers if layer.measured_db is not None]
-    noisy = sorted(((ratio, layer) for ratio, layer in measured if ratio < NOISY_DB), key=lambda pair: pair[0])
+    """Noisy layers that vary in the file, with what to try for the worst one."""
+    unharmed = all(output.snr_db > UNHARMED_DB for output in evidence.comparison.outputs.values())
+    least = NOISE_DB if unharmed else NOISY_DB
+    measured = [
+        (layer.measured_db, layer)
+        for kernel, layer in zip(evidence.outcome.kernels, evidence.layers, strict=True)
+        if layer.measured_db is not None and all(it.varies_in_file for it in _compared(evidence, kernel))
+    ]
+    noisy = sorted(((ratio, layer) for ratio, layer in measured if ratio < least), key=lambda pair: pair[0])
     if noisy:
         ratio, worst = noisy[0]
-        others = f", and those of {len(noisy) - 1} more below {NOISY_DB:g} dB" if len(noisy) > 1 else ""
+        others = f", and those of {len(noisy) - 1} more below {least:g} dB" if len(noisy) > 1 else ""
         yield Finding(
             "noisy-layers",
             f"the output of layer {worst.name!r} has a signal to noise of {ratio:.1f} dB{others}",
@@ -80,8 +87,8 @@ def _cure(layer: LayerReport, samples: int) -> str:
     more = "more samples, " if samples < TYPICAL_SAMPLES else ""
     if layer.weight_snr_db > FINE_WEIGHTS_DB:
         return (
-            f"Its weights have {layer.weight_snr_db:.0f} dB, so that most of the noise comes from the rounding of "
-            f"activations: try {more}activation_bits=16, or skip=True by an override for the worst layers"
+            "Its weights are fine, so that most of the noise comes from the rounding of activations: try "
+            f"{more}activation_bits=16, or skip=True by an override for the worst layers"
         )
     finer = "weight_bits=8 by an override, the preset w8a8_channel" if layer.bits < 8 else "the preset w8a8_channel"
     return f"Its weights have {layer.weight_snr_db:.0f} dB: try {more}{finer}, or skip=True for the worst layers"

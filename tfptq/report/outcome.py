@@ -38,6 +38,7 @@ class Outcome:
         batches: more of them, spread over all; can be read any number of times.
         statistics: tensor index in the float file -> what calibration saw of it.
         original: the model as the user gave it; None where a simulation was exported.
+        coarse_inputs: inputs whose channels differ too much in size for the integers that they are read as.
         reordered: layer -> what reordering of channels did to it; empty without reordering.
         notes: what single steps have to tell the user.
     """
@@ -54,6 +55,7 @@ class Outcome:
     batches: Iterable[Samples] = ()
     statistics: Mapping[int, TensorStatistics] = field(default_factory=dict)
     original: keras.Model | None = None
+    coarse_inputs: tuple[str, ...] = ()
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

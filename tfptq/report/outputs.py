@@ -46,26 +46,20 @@ def findings_on_constants(evidence: Evidence) -> Iterator[Finding]:
 def findings_on_noise(evidence: Evidence) -> Iterator[Finding]:
     """Outputs that are noise, or whose variation is."""
     for name, output in evidence.comparison.outputs.items():
-        if _is_constant(evidence, output):
-            continue
         ratio = output.snr_db
-        if ratio < NOISY_DB:
+        if ratio < NOISY_DB and output.expected.any():
             yield Finding(
                 "noisy-output",
                 f"the output {name!r} of the file has a signal to noise of {ratio:.1f} dB on calibration samples",
                 "Do not use it before you know why; activation_bits=16 tells whether 8-bit activations are the cause",
             )
-        elif _is_far_from_zero(output):
+        elif output.varies_in_file and _is_far_from_zero(output):
             yield Finding(
                 "noisy-output",
                 f"what the output {name!r} of the file varies by from sample to sample has a signal to noise of "
                 f"{output.varying_snr_db:.1f} dB: its values are far from 0, which 8-bit grids contain",
                 "Let the model return values around 0 and shift them outside of it, or use activation_bits=16",
             )
-
-
-def _is_constant(evidence: Evidence, output: ComparedOutput) -> bool:
-    return evidence.outcome.samples_differ and not (output.varies and output.varies_in_file)
 
 
 def _is_far_from_zero(output: ComparedOutput) -> bool:
@@ -101,7 +95,7 @@ def _layers_of_tensors(float_file: FloatFile, model: keras.Model) -> dict[int, s
 
 
 def findings_on_columns(evidence: Evidence) -> Iterator[Finding]:
-    """Columns (indexes of the last axis) that vary too little for the grid that they share with larger ones.
+    """Columns (indexes of the last axis) that are too small for the grid that they share with larger ones.
 
     Not of probabilities and other results on fixed grids, which are small for reasons of their own.
     """
@@ -128,22 +122,21 @@ def findings_on_columns(evidence: Evidence) -> Iterator[Finding]:
 def columns_db(output: ComparedOutput) -> np.ndarray:
     """float64 ``[C]``: signal to noise in dB of what each column of an output varies by, around its mean."""
     expected, found = _columns(output)
-    return np.array([signal_to_noise(*pair) for pair in zip(expected, found, strict=True)])
+    mean = expected.mean(axis=1, keepdims=True) if expected.shape[1] > 1 else 0.0
+    return np.array([signal_to_noise(*pair) for pair in zip(expected - mean, found - mean, strict=True)])
 
 
 def _columns(output: ComparedOutput) -> tuple[np.ndarray, np.ndarray]:
-    """float64 ``[C, values]`` of the float file and of the quantized one, less the mean of the float ones."""
-    expected, found = (
-        values.reshape(-1, values.shape[-1]).T.astype(np.float64) for values in (output.expected, output.found)
-    )
-    mean = expected.mean(axis=1, keepdims=True) if expected.shape[1] > 1 else 0.0
-    return expected - mean, found - mean
+    """float64 ``[C, values]`` of the float file and of the quantized one."""
+    expected, found = (values.reshape(-1, values.shape[-1]).T for values in (output.expected, output.found))
+    return expected.astype(np.float64), found.astype(np.float64)
 
 
 def _drowned_columns(output: ComparedOutput, step: float) -> dict[int, float]:
     """Index of each column that rounding to the grid alone leaves below ``NOISY_DB`` -> its signal to noise in dB.
 
-    The noise of coarse weights is none of the grid.
+    The noise of coarse weights is none of the grid. The whole column counts, and not what it varies by: a class that
+    no sample is of hardly varies, and nothing is lost.
     """
     expected, found = _columns(output)
     powers = np.square(expected).mean(axis=1)

@@ -14,12 +14,11 @@ from tfptq.report.charts import (
     bytes_chart,
     columns_chart,
     histogram_chart,
-    ratio_kind,
     ratios_chart,
     trial_points,
 )
 from tfptq.report.heat_map import data_url, heat_map, png
-from tfptq.report.units import format_bytes, format_decibels, format_difference
+from tfptq.report.units import format_bytes, format_decibels, format_difference, ratio_kind
 from tfptq.report.values import BlockPicture, ReportValues
 
 #: Longest side of a picture on the page, and largest side of one block in it.

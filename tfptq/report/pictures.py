@@ -75,6 +75,5 @@ def _rebinned(histogram: Histogram) -> tuple[float, float, np.ndarray]:
 
 
 def _distribution(low: float, high: float, counts: np.ndarray, grid: tuple[float, float], step: float) -> Distribution:
-    rounded = (float(f"{value:.6g}") for value in (low, high))
-    limits = (float(f"{value:.6g}") for value in (*grid, step))
-    return Distribution(*rounded, tuple(int(count) for count in counts), *limits)
+    low, high, grid_low, grid_high, step = (float(f"{value:.6g}") for value in (low, high, *grid, step))
+    return Distribution(low, high, tuple(int(count) for count in counts), grid_low, grid_high, step)

@@ -28,7 +28,7 @@ class Correction:
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """The samples, float32, as they may have to be."""
-        return samples * np.float32(self.factor) + np.float32(self.offset)
+        return samples * np.asarray(self.factor, np.float32) + np.asarray(self.offset, np.float32)
 
 
 _MEANS, _DEVIATIONS = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet, for 0..1

@@ -14,10 +14,12 @@ from tfptq.base.text import counted
 from tfptq.core.ranges import TensorStatistics
 from tfptq.graph import InputStatistics, input_factors, input_statistics
 from tfptq.ops.table import FUSED_FUNCTIONS
-from tfptq.report.outcome import Evidence, Samples
+from tfptq.report.outcome import Evidence, Outcome, Samples
 from tfptq.report.preprocessing import CORRECTIONS, divergence
 from tfptq.report.values import Finding
 
+#: Kind of the findings about ranges.
+WRONG_RANGE = "input-range"
 #: With fewer calibration samples, the report warns.
 FEWEST_SAMPLES = 16
 #: Divergences from training. Trained networks have up to 0.13 on samples as in training, and 0.3 or more on others.
@@ -29,7 +31,7 @@ SCALED_BY = 20.0
 #: Share of the samples whose probabilities are all 0 and 1.
 CERTAIN = 0.5
 #: Largest magnitude of pixels in 0..1 that were divided by 255, and what they leave of the outputs' variation, in dB.
-TINY, HARDLY_DB = 0.05, -25.0
+TINY, HARDLY_DB = 0.05, -15.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,18 @@ def findings_on_numbers(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("samples", "the first calibration samples are all the same", "Give a few hundred typical ones")
 
 
+def findings_on_channels(evidence: Evidence) -> Iterator[Finding]:
+    """Channels of inputs that would have to be normalized in float, in front of the first grid."""
+    kind = evidence.outcome.config.interface_types[0]
+    for name in evidence.outcome.coarse_inputs:
+        yield Finding(
+            "lost-column",
+            f"the channels (columns) of input {name!r} differ too much in size for one {kind} grid and for the weights "
+            "that read them",
+            "Keep input_type='float32', or normalize the samples before the model",
+        )
+
+
 def findings_on_range(evidence: Evidence) -> Iterator[Finding]:
     """Samples of another range than in training, by the first rule that can judge an input."""
     outcome = evidence.outcome
@@ -88,9 +102,9 @@ def _unlike_training(known: InputStatistics, batches: Iterable[Samples], enough:
     left = {correction: divergence(known, batches, correction) for correction in CORRECTIONS}
     best = min(left, key=lambda correction: left[correction])
     if left[best] < min(FITS, BETTER * found):
-        yield Finding("input-range", problem, f"With another range they fit: {best.advice}")
+        yield Finding(WRONG_RANGE, problem, f"With another range they fit: {best.advice}")
     elif found > MISFITS and enough:
-        yield Finding("input-range", problem, "Preprocess them as for model.predict, and take typical ones")
+        yield Finding(WRONG_RANGE, problem, "Preprocess them as for model.predict, and take typical ones")
 
 
 def _wrongly_scaled(name: str, factor: float, samples: np.ndarray) -> Iterator[Finding]:
@@ -98,7 +112,7 @@ def _wrongly_scaled(name: str, factor: float, samples: np.ndarray) -> Iterator[F
     expected, largest = max(1.0, 1.0 / factor), float(np.abs(samples).max(initial=0.0))
     if largest and not expected / SCALED_BY <= largest <= expected * SCALED_BY:
         yield Finding(
-            "input-range",
+            WRONG_RANGE,
             f"the model multiplies input {name!r} by {factor:.3g}, as for values up to about {expected:.3g}, and the "
             f"calibration samples go up to {largest:.3g}",
             "Give them as for model.predict, scaled neither twice nor not at all",
@@ -116,9 +130,15 @@ def _saturated(evidence: Evidence) -> Iterator[Finding]:
         if function in SATURATIONS and statistics and operator.outputs[0] not in file.subgraph.outputs:
             share = _share_at_the_ends(statistics, SATURATIONS[function])
             if share > SATURATIONS[function].share:
-                name = file.name(operator.outputs[0])
-                yield Finding("input-range", f"{share:.0%} of the values behind {name!r} are saturated", _TOO_LARGE)
+                where = _named(outcome, operator.outputs[0])
+                yield Finding(WRONG_RANGE, f"{share:.0%} of the values behind {where} are saturated", _TOO_LARGE)
             return
+
+
+def _named(outcome: Outcome, tensor: int) -> str:
+    """The layer whose kernel writes a tensor, or the tensor itself."""
+    layers = [kernel.id.label for kernel in outcome.kernels for use in kernel.uses if use.output == tensor]
+    return f"layer {layers[0]!r}" if layers else repr(outcome.float_file.model.name(tensor))
 
 
 def _share_at_the_ends(statistics: TensorStatistics, ends: Saturation) -> float:
@@ -145,7 +165,7 @@ def _too_certain(evidence: Evidence) -> Iterator[Finding]:
         share = float(np.mean((ordered[:, -1] == 1.0) & (ordered[:, -2] < np.finfo(np.float32).tiny)))
         if share > CERTAIN:
             problem = f"for {share:.0%} of the samples, the probabilities of output {name!r} are exactly 0 and 1"
-            yield Finding("input-range", problem, _TOO_LARGE)
+            yield Finding(WRONG_RANGE, problem, _TOO_LARGE)
 
 
 def _tiny(evidence: Evidence) -> Iterator[Finding]:
@@ -154,7 +174,7 @@ def _tiny(evidence: Evidence) -> Iterator[Finding]:
     outputs = [output for output in evidence.comparison.outputs.values() if output.varies]
     if outputs and 0.0 < largest < TINY and all(output.variation_db < HARDLY_DB for output in outputs):
         yield Finding(
-            "input-range",
+            WRONG_RANGE,
             f"the calibration samples go up to {largest:.2g} only, and the outputs of the model hardly vary",
             "Scale them as in training: pixels in 0..1 must not be divided by 255 again",
         )

@@ -16,15 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from tfptq.base.text import counted
-from tfptq.report.units import format_bytes, format_decibels, format_difference
+from tfptq.report.units import format_bytes, format_decibels, format_difference, ratio_kind
 from tfptq.report.values import LayerReport, ReportValues
 
 #: Names of layers are shortened to this, and on a narrow terminal to no less than that.
 _LONGEST_CELL, _SHORTEST_NAME = 40, 12
 #: Width of text that goes to a file: no line is broken.
 _UNLIMITED = 100_000
-#: Ratios in dB below which a cell is red, and yellow.
-_BAD_DB, _POOR_DB = 10.0, 20.0
+_STYLES = {"good": "", "unknown": "", "poor": "yellow", "bad": "red"}
 #: One rule below the head, blanks elsewhere; ASCII for logs of any encoding.
 _RULE = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 _GAP = 2
@@ -38,14 +37,14 @@ class _Column:
         cell: text for a layer.
         rank: columns of a higher one are left out first where the table is too wide.
         left: whether it is aligned to the left.
-        value: ratio in dB of a layer that colours the cell, if any.
+        style: of the cell of a layer.
     """
 
     title: str
     cell: Callable[[LayerReport], str]
     rank: int
     left: bool = False
-    value: Callable[[LayerReport], float | None] | None = None
+    style: Callable[[LayerReport], str] = lambda layer: ""
 
 
 COLUMNS = (
@@ -58,12 +57,12 @@ COLUMNS = (
     _Column("scales", lambda layer: str(layer.scales), 7),
     _Column("float", lambda layer: format_bytes(layer.bytes_before), 3),
     _Column("quantized", lambda layer: format_bytes(layer.bytes_after), 1),
-    _Column("weights dB", lambda layer: format_decibels(layer.weight_snr_db), 2, value=lambda it: it.weight_snr_db),
+    _Column("weights dB", lambda layer: format_decibels(layer.weight_snr_db), 2),
     _Column(
         "output dB",
         lambda layer: format_decibels(layer.output_snr_db, layer.constant),
         0,
-        value=lambda it: it.measured_db,
+        style=lambda layer: _STYLES[ratio_kind(layer.measured_db)] if not layer.constant else "red",
     ),
 )
 
@@ -190,9 +189,7 @@ def _fitting(widths: dict[_Column, int], width: int) -> tuple[list[_Column], int
 def _cell(column: _Column, layer: LayerReport, text: str, name_width: int) -> Text:
     if column is COLUMNS[0]:
         return Text(_shortened(text, name_width))
-    value = None if column.value is None else column.value(layer)
-    style = "" if value is None or value >= _POOR_DB else "red" if value < _BAD_DB else "yellow"
-    return Text(text, style="red" if column.title == "output dB" and layer.constant else style)
+    return Text(text, style=column.style(layer))
 
 
 def _totals(layers: Sequence[LayerReport]) -> dict[str, str]:

@@ -2,6 +2,9 @@
 
 import math
 
+#: Ratios in dB below which a layer is bad, and poor.
+BAD_DB, POOR_DB = 10.0, 20.0
+
 
 def format_bytes(count: int) -> str:
     """Size with a unit, powers of 1,024: ``"3.6 MiB"``."""
@@ -27,3 +30,10 @@ def format_decibels(value: float | None, constant: bool = False) -> str:
 def format_difference(value: float) -> str:
     """What a step did to the outputs of the float model."""
     return f"unchanged within {value:.1e} of the output range" if value else "unchanged but for float32 roundings"
+
+
+def ratio_kind(value: float | None) -> str:
+    """What to make of a ratio in dB: ``"good"``, ``"poor"``, ``"bad"``, or ``"unknown"``."""
+    if value is None:
+        return "unknown"
+    return "bad" if value < BAD_DB else "poor" if value < POOR_DB else "good"
