@@ -15,7 +15,7 @@ from benchmarks import converter, peers
 from tfptq import QuantizationConfig, quantize_keras_model
 
 #: What the results keep of a report.
-_KEPT = ("float_operators", "skipped", "warnings", "float_differences", "seconds")
+_KEPT = ("float_operators", "skipped", "findings", "notes", "float_differences", "seconds")
 
 Method = Callable[[keras.Model, np.ndarray], tuple[bytes, dict[str, Any]]]
 

@@ -33,7 +33,7 @@ _CONTENTS = {
     "tfptq.exploration.sensitivity": ("layer_sensitivity",),
     "tfptq.export": ("export_simulation",),
     "tfptq.quantize": ("quantize_keras_model",),
-    "tfptq.report": ("Report",),
+    "tfptq.report": ("QuantizationWarning", "Report"),
     "tfptq.pipeline.result": ("QuantizationResult",),
     "tfptq.tflite.flatbuffer": ("FormatError",),
     "tfptq.tflite.inspect": ("inspect",),

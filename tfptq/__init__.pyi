@@ -23,7 +23,7 @@ from tfptq.export import export_simulation
 from tfptq.graph.float_equality import FloatEqualityError
 from tfptq.pipeline.result import QuantizationResult
 from tfptq.quantize import quantize_keras_model
-from tfptq.report import Report
+from tfptq.report import QuantizationWarning, Report
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.inspect import inspect
 from tfptq.tflite.layouts import LayoutError
@@ -47,6 +47,7 @@ __all__ = [
     "PerTensor",
     "QuantizationConfig",
     "QuantizationResult",
+    "QuantizationWarning",
     "Report",
     "Rounding",
     "Target",

@@ -14,28 +14,27 @@ A part of a field goes by its name behind a dot, and the other parts stay: --set
 import ast
 import contextlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfptq.base.files import check_writable, write_atomically
+from tfptq.base.files import check_writable
 from tfptq.base.quiet import quiet_import
+from tfptq.base.text import counted
 from tfptq.cli import command_line
 from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data, load_labels
 from tfptq.cli.command_line import UsageError
 from tfptq.config import DEFAULT_PRESET, PRESETS, TARGETS, QuantizationConfig
+from tfptq.report import QuantizationWarning
+from tfptq.report.report import FORMS
+from tfptq.report.table import print_report
 
 if TYPE_CHECKING:  # the flags need not wait for TensorFlow
     from tfptq.data.checks import InputSpec
 
-#: Ending of --report -> the text of a report in that form.
-REPORTS = {
-    ".html": lambda report: report.to_html(),
-    ".json": lambda report: report.to_json(),
-    ".txt": lambda report: report.render(),
-}
 #: Fields of a config that are objects in JSON -> the key that a word alone stands for.
 _KEY_OF_A_WORD = {"calibration": "method", "granularity": "type", "rounding": "method"}
 
@@ -77,7 +76,7 @@ for _end in ("input", "output"):
         f"type of the {_end}s of the file, in place of the one in the config; int16 goes with 16-bit activations",
         flag_values=FLAGS,
     )
-flags.DEFINE_string("report", None, "also write the report, to a .html, .json or .txt file", flag_values=FLAGS)
+flags.DEFINE_string("report", None, f"also write the report, to a {', '.join(FORMS)} file", flag_values=FLAGS)
 flags.DEFINE_string(
     "checkpoint_dir",
     None,
@@ -133,30 +132,33 @@ def _convert(arguments: list[str]) -> None:
         FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
     )
     evaluation = _evaluation_data(input_specs(model))
-    try:
-        if wrappers(model):
-            _refuse_for_simulations()
-            if not (FLAGS.preset or FLAGS.config):
-                config = _changed(read_simulation(model).config)
-            result = export_simulation(model, samples, config, progress=FLAGS.progress)
-        else:
-            limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
-            result = quantize_keras_model(
-                model,
-                samples,
-                config,
-                seed=FLAGS.seed,
-                progress=FLAGS.progress,
-                checkpoint_dir=FLAGS.checkpoint_dir,
-                **limits,
-            )
-    except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
-        raise command_line.JobError(f"{error} (--traceback shows where)") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuantizationWarning)  # the report begins with them
+        try:
+            if wrappers(model):
+                _refuse_for_simulations()
+                if not (FLAGS.preset or FLAGS.config):
+                    config = _changed(read_simulation(model).config)
+                result = export_simulation(model, samples, config, progress=FLAGS.progress)
+            else:
+                limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
+                result = quantize_keras_model(
+                    model,
+                    samples,
+                    config,
+                    seed=FLAGS.seed,
+                    progress=FLAGS.progress,
+                    checkpoint_dir=FLAGS.checkpoint_dir,
+                    **limits,
+                )
+        except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
+            raise command_line.JobError(f"{error} (--traceback shows where)") from error
     result.save(FLAGS.output)
     if FLAGS.report:
-        write_atomically(FLAGS.report, REPORTS[Path(FLAGS.report).suffix](result.report).rstrip("\n") + "\n")
-    print(result.report.render())
-    print(f"\nwrote {FLAGS.output}")
+        result.report.save(FLAGS.report)
+    print_report(result.report)
+    found = f"; {counted(len(result.report.findings), 'warning')}, see above" if result.report.findings else ""
+    print(f"\nwrote {FLAGS.output}{found}")
     if evaluation is not None:
         print(f"\n{result.evaluate(*evaluation, progress=FLAGS.progress)}")
 
@@ -236,5 +238,5 @@ def _parse(text: str) -> Any:
 
 
 def _check_report_path(path: str | None) -> None:
-    if path is not None and Path(path).suffix not in REPORTS:
-        raise UsageError(f"--report={path} must end in {', '.join(REPORTS)}")
+    if path is not None and Path(path).suffix not in FORMS:
+        raise UsageError(f"--report={path} must end in {', '.join(FORMS)}")

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,18 +12,20 @@ import keras
 import numpy as np
 
 from tfptq.base.files import write_atomically
-from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
 from tfptq.evaluation.evaluate import evaluate
 from tfptq.evaluation.result import Evaluation
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline import steps
 from tfptq.pipeline.job import Activations, Job
-from tfptq.report import Report
-from tfptq.report.build import Outcome, build_report
+from tfptq.report import QuantizationWarning, Report
+from tfptq.report.build import build_report
+from tfptq.report.outcome import Outcome
 
 #: Samples that the per-layer output SNR of the report is measured on.
 REPORT_SAMPLES = 32
+#: Samples whose range is compared with that of training.
+RANGE_SAMPLES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +49,10 @@ class QuantizationResult:
 
     def __repr__(self) -> str:
         """A line; the fields are the whole file and a long report."""
-        report = self.report
-        layers = counted(len(report.layers), "layer")
-        return (
-            f"<QuantizationResult of {report.model_name!r}: {layers} quantized with {report.preset}, "
-            f"{len(self.tflite):,} bytes>"
-        )
+        return f"<QuantizationResult of {self.report.summary}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the ``.tflite`` file, all of it or nothing.
@@ -92,7 +93,7 @@ def finish(
     simulation: keras.Model,
     notes: list[str],
 ) -> QuantizationResult:
-    """Write the file and the report.
+    """Write the file and the report, and warn of what is wrong with the result, in the name of the caller's caller.
 
     Args:
         job: the job.
@@ -107,23 +108,24 @@ def finish(
         outcome = Outcome(
             model=job.network.model,
             float_file=job.float_file,
+            config=job.config,
             plan=activations.plan,
             weights=job.weights,
             kernels=kernels,
             tflite=tflite,
+            num_samples=job.data.num_samples,
             samples=_samples(job),
+            batches=job.data.spread(RANGE_SAMPLES),
+            statistics=activations.measurements.statistics,
+            original=job.network.original,
+            coarse_inputs=job.network.coarse_inputs,
             reordered={} if job.network.reordered is None else job.network.reordered.layers,
             notes=tuple(notes),
         )
-        report = build_report(
-            outcome,
-            job.config,
-            layer_config=job.network.config,
-            seed=job.seed,
-            num_samples=job.data.num_samples,
-            float_differences=job.differences,
-        )
+        report = build_report(outcome, seed=job.seed, float_differences=job.differences)
     report = replace(report, seconds=dict(job.steps.seconds))  # that of the report itself among them
+    for finding in report.findings:
+        warnings.warn(str(finding), QuantizationWarning, stacklevel=3)
     return QuantizationResult(tflite, simulation, report, job.config, job.float_file.data)
 
 

@@ -4,7 +4,7 @@ Everything here leaves the function of the network as it is; each step is checke
 """
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,9 @@ class FloatNetwork:
         batch: its first batch.
         config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
         differences: step -> largest relative difference of an output that it made.
-        notes: what to tell the user.
+        coarse_inputs: inputs whose channels differ too much in size for one grid of integers.
         reordered: what reordering did; None if it was not asked for.
+        original: the model as it was given; None for the network of a simulation.
     """
 
     model: keras.Model
@@ -54,8 +55,9 @@ class FloatNetwork:
     batch: dict[str, np.ndarray]
     config: QuantizationConfig
     differences: dict[str, float]
-    notes: tuple[str, ...] = ()
+    coarse_inputs: tuple[str, ...] = ()
     reordered: ReorderedModel | None = None
+    original: keras.Model | None = None
 
     @property
     def batch_size(self) -> int | None:
@@ -121,11 +123,13 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
         data = data.in_full_batches(fixed_batch)
     batch = next(iter(data))
     kept = input_normalizations_to_keep(original, data.spread(SAMPLES_OF_INPUTS))
-    notes = _notes_on_inputs(kept.values(), config.interface_types[0])
-    if kept and config.interface_types[0] == "float32":
+    coarse: tuple[str, ...] = ()
+    if config.interface_types[0] != "float32":
+        coarse = tuple(dict.fromkeys(kept.values()))  # nothing can be normalized in front of a grid of integers
+    elif kept:
         canonical = canonicalise(original, kept)
     difference = max(check_float_equal(original, canonical, batch).values())
-    return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, notes)
+    return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, coarse, original=original)
 
 
 def _refuse_simulations(model: keras.Model) -> None:
@@ -148,17 +152,6 @@ def _refuse_annotations(model: keras.Model) -> None:
             "tfptq.export_simulation(tfptq.layers.quantize_apply(model), dataset) writes the file of what they say; or "
             "pass the model without quantize_annotate_layer, and say what differs by overrides of the config"
         )
-
-
-def _notes_on_inputs(inputs: Iterable[str], input_type: str) -> tuple[str, ...]:
-    """Notes on inputs whose channels would have to be normalized in float, in front of the first grid."""
-    if input_type == "float32":
-        return ()
-    return tuple(
-        f"input {name!r}: its channels (columns) differ too much in size for one {input_type} grid and for the weights "
-        "that read them; keep input_type='float32', or normalize the samples before the model"
-        for name in dict.fromkeys(inputs)
-    )
 
 
 def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
