@@ -36,7 +36,7 @@ def compare_with_float(
         inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
         if inner is not None and (use.output in plan.grids or quantized.is_float(inner)):
             pairs[inner] = use.output
-    names = [row.name for row in read_interface(tflite, read_model(tflite)) if row.end == "output"]
+    names = [row.name for row in read_interface(read_model(tflite)) if row.end == "output"]
     model_outputs = {
         name: (inner, outer)
         for name, inner, outer in zip(names, quantized.subgraph.outputs, float_file.model.subgraph.outputs, strict=True)

@@ -285,14 +285,19 @@ class TFLiteModel:
 
     def to_bytes(self) -> bytes:
         """Serialize."""
-        builder = _SharingBuilder(1 << 20)
-        buffers = self.root.buffers
-        self.root.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
-        try:
-            builder.Finish(self.root.Pack(builder), FILE_IDENTIFIER)
-        finally:
-            self.root.buffers = buffers
-        return bytes(builder.Output())
+        return pack_model(self.root)
+
+
+def pack_model(root: schema.ModelT) -> bytes:
+    """Serialize a ``ModelT``, with the alignment that the schema demands, and equal vectors once."""
+    builder = _SharingBuilder(1 << 20)
+    buffers = root.buffers
+    root.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
+    try:
+        builder.Finish(root.Pack(builder), FILE_IDENTIFIER)
+    finally:
+        root.buffers = buffers
+    return bytes(builder.Output())
 
 
 def quantization_parameters(scales, zero_points, axis: int = 0):
