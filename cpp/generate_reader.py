@@ -1,8 +1,8 @@
 """Make the C++ reader's structs from the schemas in ``tfptq/tflite``: ``python cpp/generate_reader.py``.
 
 Each table becomes a struct with one member per field and a function that reads it; each enumeration an
-``enum class`` with its names; each union a ``std::variant``. The result needs ``flatbuffer.h`` and the standard library,
-nothing else.
+``enum class`` with its names; each union a ``std::variant``. The result needs ``flatbuffer.h`` and the standard
+library, nothing else.
 """
 
 from pathlib import Path
