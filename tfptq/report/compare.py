@@ -106,7 +106,7 @@ def compare_with_float(
     """Compare the quantized file with the float one on samples, Keras input name -> array."""
     quantized = TFLiteModel(tflite)
     pairs = _kernel_outputs(float_file, quantized, plan)
-    names = [row.name for row in read_interface(tflite, read_model(tflite)) if row.end == "output"]
+    names = [row.name for row in read_interface(read_model(tflite)) if row.end == "output"]
     model_outputs = {
         name: (inner, outer)
         for name, inner, outer in zip(names, quantized.subgraph.outputs, float_file.model.subgraph.outputs, strict=True)

@@ -309,19 +309,24 @@ class TFLiteModel:
 
     def to_bytes(self) -> bytes:
         """Serialize."""
-        builder = _SharingBuilder(1 << 20)
-        buffers = self.root.buffers
-        grids = [(tensor, tensor.quantization) for graph in self.root.subgraphs for tensor in graph.tensors]
-        try:
-            self.root.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
-            for tensor, quantization in grids:
-                tensor.quantization = None if quantization is None else _SharedGrid(quantization)
-            builder.Finish(self.root.Pack(builder), FILE_IDENTIFIER)
-        finally:
-            self.root.buffers = buffers
-            for tensor, quantization in grids:
-                tensor.quantization = quantization
-        return bytes(builder.Output())
+        return pack_model(self.root)
+
+
+def pack_model(root: schema.ModelT) -> bytes:
+    """Serialize a ``ModelT``, with the alignment that the schema demands, and equal vectors and grids once."""
+    builder = _SharingBuilder(1 << 20)
+    buffers = root.buffers
+    grids = [(tensor, tensor.quantization) for graph in root.subgraphs for tensor in graph.tensors]
+    try:
+        root.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
+        for tensor, quantization in grids:
+            tensor.quantization = None if quantization is None else _SharedGrid(quantization)
+        builder.Finish(root.Pack(builder), FILE_IDENTIFIER)
+    finally:
+        root.buffers = buffers
+        for tensor, quantization in grids:
+            tensor.quantization = quantization
+    return bytes(builder.Output())
 
 
 def quantization_parameters(scales, zero_points, axis: int = 0):
