@@ -11,7 +11,7 @@ JOBS    ?= 2
 # TensorFlow tells about CPU features and missing GPUs unless asked not to; the demo keeps the rest in out/demo.log.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench web clean
 
 help:
 	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint    check style, types, and which room imports which"
 	@echo "make format  fix style where a program can"
 	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
+	@echo "make web     install LiteRT.js for the browser (needs npm)"
 	@echo "make clean   remove .venv, out and caches"
 
 demo: $(VENV)/.test-ready
@@ -41,8 +42,15 @@ format: $(VENV)/.test-ready
 bench: $(VENV)/.bench-ready
 	@$(PYTHON) -m benchmarks
 
+# LiteRT.js for the browser: examples/web/package.json names its version.
+web: examples/web/node_modules
+
+examples/web/node_modules: examples/web/package.json
+	@cd examples/web && npm install --no-package-lock --no-fund --no-audit --silent
+	@touch $@
+
 clean:
-	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) examples/web/node_modules out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
 
 # A stamp file for each set of dependencies: pip runs again only when they change.
 $(VENV)/.%-ready: setup.py pyproject.toml | $(PYTHON)

@@ -29,11 +29,15 @@ TEST_REQUIRES = [
 
 BENCH_REQUIRES = [
     "ai-edge-quantizer>=0.10",
+    "brotli>=1.1",
     "ethos-u-vela>=5.0",
     "matplotlib>=3.8",
     "pillow>=10",
     "scikit-learn>=1.4",
+    "websocket-client>=1.8",
 ]
+
+WEB_REQUIRES = ["pillow>=10", "pytest>=8", "scikit-learn>=1.4", "websocket-client>=1.8"]
 
 setup(
     name="tfptq",
@@ -62,6 +66,7 @@ setup(
         "plots": ["matplotlib>=3.8"],
         "test": TEST_REQUIRES,
         "bench": BENCH_REQUIRES,
+        "web": WEB_REQUIRES,
     },
     entry_points={
         "console_scripts": [
