@@ -8,7 +8,7 @@ PYTHON  := $(VENV)/bin/python
 PIP     := $(PYTHON) -m pip --disable-pip-version-check --quiet
 JOBS    ?= 2
 
-.PHONY: help demo test lint format bench wheel clean
+.PHONY: help demo test lint format bench wheel web clean
 
 help:
 	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
@@ -17,6 +17,7 @@ help:
 	@echo "make format  fix style where a program can"
 	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
 	@echo "make wheel   build the source archive and the wheel into dist"
+	@echo "make web     install LiteRT.js for the browser (needs npm)"
 	@echo "make clean   remove .venv, out and caches"
 
 demo: $(VENV)/.test-ready
@@ -41,9 +42,15 @@ bench: $(VENV)/.bench-ready
 wheel: $(VENV)/.build-ready
 	@rm -rf build dist
 	@$(PYTHON) -m build
+# LiteRT.js for the browser: examples/web/package.json names its version.
+web: examples/web/node_modules
+
+examples/web/node_modules: examples/web/package.json
+	@cd examples/web && npm install --no-package-lock --no-fund --no-audit --silent
+	@touch $@
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) examples/web/node_modules out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
 
 # A stamp file for each set of dependencies: pip runs again only when they change.
 $(VENV)/.%-ready: setup.py pyproject.toml | $(PYTHON)

@@ -32,12 +32,16 @@ TEST_REQUIRES = [
 ]
 
 BENCH_REQUIRES = [
-    "litert-quantizer>=0.11",
+    "brotli>=1.1",
     "ethos-u-vela>=5.0",
+    "litert-quantizer>=0.11",
     "matplotlib>=3.8",
     "pillow>=10",
     "scikit-learn>=1.4",
+    "websocket-client>=1.8",
 ]
+
+WEB_REQUIRES = ["pillow>=10", "pytest>=8", "scikit-learn>=1.4", "websocket-client>=1.8"]
 
 setup(
     name="tfptq",
@@ -75,6 +79,7 @@ setup(
         "tfmot": TFMOT_REQUIRES,
         "test": TEST_REQUIRES,
         "bench": BENCH_REQUIRES,
+        "web": WEB_REQUIRES,
     },
     entry_points={
         "console_scripts": [
