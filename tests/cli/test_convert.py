@@ -179,7 +179,7 @@ def test_image_folder(files, tmp_path, digits, capfd):
     [
         (("--preset=w9a9",), "value should be one of <w8a8_shift|"),
         (("--preset=w8a8_layer", "--config=c.json"), "give --preset or --config, not both"),
-        (("--report=r.pdf",), "must end in .html, .json, .txt"),
+        (("--report=r.pdf",), "must end in .html, .json, .csv, .txt"),
         (("--set=layout",), "--set=layout is no name=value"),
         (("--set==int8",), "is no name=value"),
         (("--input_type=int16",), "input_type (with activation_bits=8) is 'int16'"),

@@ -45,7 +45,7 @@ class FileEnds:
 
 def file_ends(content: bytes) -> FileEnds:
     """The ends of a file; a FormatError if it is damaged, a ValueError if it takes no batches of samples."""
-    rows = read_interface(content, read_model(content))
+    rows = read_interface(read_model(content))
     ends = FileEnds(*(tuple(row for row in rows if row.end == end) for end in ("input", "output")))
     if not ends.inputs or not all(row.shape for row in ends.inputs):
         raise ValueError("the .tflite file has no inputs with a batch axis, so that it cannot be run on samples")
