@@ -7,7 +7,7 @@ of a network with a handful of options each that takes a fraction of a second.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,17 +46,12 @@ def choose_options(
         ValueError: no choice keeps the budgets.
     """
     table = _Table(options)
-    best, best_error = None, np.inf
-    for latency_price in _PRICES if np.isfinite(most_latency) else (0.0,):
-        for byte_price in _PRICES if np.isfinite(most_bytes) else (0.0,):
-            choice = table.cheapest(byte_price, latency_price)
-            used_bytes, latency, _ = table.totals(choice)
-            if used_bytes <= most_bytes and latency <= most_latency:
-                choice = table.improved(choice, most_bytes, most_latency)
-                error = table.totals(choice)[2]
-                if error < best_error:
-                    best, best_error = choice, error
-                break  # higher prices only make errors larger
+    best = table.best(most_bytes, most_latency)
+    if best is None and np.isfinite(most_bytes):  # prices of both do not lead to every choice: the smallest one, say
+        by_bytes = _Table([[replace(option, error=option.bytes) for option in each] for each in options])
+        smallest = by_bytes.best(np.inf, most_latency)
+        if smallest is not None and table.totals(smallest)[0] <= most_bytes:
+            best = table.improved(smallest, most_bytes, most_latency)
     if best is None:
         least = sum(min(option.bytes for option in each) for each in options)
         raise ValueError(
@@ -78,6 +73,21 @@ class _Table:
             )
             for field in ("bytes", "latency", "error")
         )
+
+    def best(self, most_bytes: float, most_latency: float) -> np.ndarray | None:
+        """Index of the option of each kernel within the budgets, by prices and single changes; None if none is."""
+        found, least_error = None, np.inf
+        for latency_price in _PRICES if np.isfinite(most_latency) else (0.0,):
+            for byte_price in _PRICES if np.isfinite(most_bytes) else (0.0,):
+                choice = self.cheapest(byte_price, latency_price)
+                used_bytes, latency, _ = self.totals(choice)
+                if used_bytes <= most_bytes and latency <= most_latency:
+                    choice = self.improved(choice, most_bytes, most_latency)
+                    error = self.totals(choice)[2]
+                    if error < least_error:
+                        found, least_error = choice, error
+                    break  # higher prices only make errors larger
+        return found
 
     def cheapest(self, byte_price: float, latency_price: float) -> np.ndarray:
         """Index of the option of each kernel at these prices."""

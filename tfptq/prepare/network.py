@@ -20,7 +20,7 @@ from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_sample
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class
 from tfptq.layers import QuantizeAnnotate, supports, weight_specs, wrappers
-from tfptq.prepare.bits import choose_bits
+from tfptq.prepare.bits import choose_bits, distinct_ratios
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
@@ -41,7 +41,7 @@ class FloatNetwork:
         model: canonical Keras model.
         data: the calibration data; in full batches if the model has a fixed batch size.
         batch: its first batch.
-        config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
+        config: the config with the layers at the edges pinned and, once they are, the bits of mixed precision chosen.
         differences: step -> largest relative difference of an output that it made.
         notes: what to tell the user.
         reordered: what reordering did; None if it was not asked for.
@@ -87,8 +87,10 @@ def prepare(
     original = load_model(model)
     _refuse_simulations(original)
     with steps.step("canonicalise"):
-        network = _canonical_network(original, dataset, config, seed)
-    config = network.config
+        network = _canonical_network(original, dataset, config)
+        spread = network.data.spread(SENSITIVITY_SAMPLES)
+        config, _ = choose_bits(network.config, network.model, spread, seed)
+        network = replace(network, config=config)
     if config.equalize:
         with steps.step("equalize"):
             equalized = equalize_channels(network.model, config, network.data)
@@ -106,7 +108,16 @@ def prepare(
     return network
 
 
-def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig, seed: int) -> FloatNetwork:
+def distinct_ratios_of(
+    model: keras.Model, dataset: Any, config: QuantizationConfig, ratios: Iterable[float], seed: int
+) -> tuple[float, ...]:
+    """Of some ratios of mixed precision, the least one that leads to each choice of widths; see ``prepare``."""
+    network = _canonical_network(model, dataset, config)
+    return distinct_ratios(network.config, network.model, network.data.spread(SENSITIVITY_SAMPLES), ratios, seed)
+
+
+def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
+    """The network before bits are chosen."""
     canonical = canonicalise(original)
     config = pinned_config(config, canonical)
     data = calibration_data(canonical, dataset)
@@ -119,7 +130,6 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
     if kept and config.interface_types[0] == "float32":
         canonical = canonicalise(original, kept)
     difference = max(check_float_equal(original, canonical, batch).values())
-    config, _ = choose_bits(config, canonical, data.spread(SENSITIVITY_SAMPLES), seed)
     return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, notes)
 
 
