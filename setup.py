@@ -87,6 +87,7 @@ setup(
             "tfptq-evaluate = tfptq.cli.evaluate:main",
             "tfptq-inspect = tfptq.cli.inspect:main",
             "tfptq-keras-to-tflite = tfptq.cli.convert:main",
+            "tfptq-search = tfptq.cli.search:main",
             "tfptq-sweep-granularity = tfptq.cli.sweep:main",
             "tfptq-verify = tfptq.cli.verify:main",
         ],

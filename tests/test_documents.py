@@ -21,6 +21,7 @@ PROGRAMS = {
     "tfptq-evaluate": "evaluate",
     "tfptq-inspect": "inspect",
     "tfptq-verify": "verify",
+    "tfptq-search": "search",
     "tfptq-sweep-granularity": "sweep",
     **{f"tfptq {name}": name for name in SUBCOMMANDS},
 }

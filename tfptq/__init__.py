@@ -30,6 +30,8 @@ _CONTENTS = {
     "tfptq.graph.float_equality": ("FloatEqualityError",),
     "tfptq.evaluation.evaluate": ("evaluate",),
     "tfptq.evaluation.result": ("Evaluation",),
+    "tfptq.exploration.result": ("SearchResult",),
+    "tfptq.exploration.search": ("search",),
     "tfptq.exploration.sensitivity": ("layer_sensitivity",),
     "tfptq.export": ("export_simulation",),
     "tfptq.quantize": ("quantize_keras_model",),

@@ -18,6 +18,8 @@ from tfptq.data.calibration import CalibrationData, calibration_data
 from tfptq.data.errors import DataError
 from tfptq.evaluation.evaluate import evaluate
 from tfptq.evaluation.result import Evaluation
+from tfptq.exploration.result import SearchResult
+from tfptq.exploration.search import search
 from tfptq.exploration.sensitivity import layer_sensitivity
 from tfptq.export import export_simulation
 from tfptq.graph.float_equality import FloatEqualityError
@@ -50,6 +52,7 @@ __all__ = [
     "QuantizationWarning",
     "Report",
     "Rounding",
+    "SearchResult",
     "Target",
     "VerificationError",
     "__version__",
@@ -60,5 +63,6 @@ __all__ = [
     "layer_sensitivity",
     "override",
     "quantize_keras_model",
+    "search",
     "verify",
 ]

@@ -23,9 +23,12 @@ def test_version(capsys):
     "arguments, message",
     [
         (["conver"], "tfptq: unknown subcommand 'conver'; did you mean convert? (see tfptq --help)\n"),
-        (["quantize"], "tfptq: unknown subcommand 'quantize'; there are convert, evaluate, inspect, verify, sweep"),
+        (
+            ["quantize"],
+            "tfptq: unknown subcommand 'quantize'; there are convert, evaluate, inspect, verify, search",
+        ),
         (["--model=net.keras"], "tfptq: unknown subcommand '--model=net.keras'"),
-        ([], "tfptq: name a subcommand: convert, evaluate, inspect, verify, sweep"),
+        ([], "tfptq: name a subcommand: convert, evaluate, inspect, verify, search, sweep"),
     ],
 )
 def test_wrong_subcommands(capsys, arguments, message):

@@ -17,6 +17,7 @@ PROGRAMS = {
     "evaluate": "accuracy, agreement, signal to noise and latency of a .tflite file on labelled samples",
     "inspect": "show what is in a quantized .tflite file",
     "verify": "check a quantized .tflite file against its block metadata",
+    "search": "find the smallest or fastest file that loses no more than is allowed",
     "sweep": "accuracy, scales and bytes over a grid of granularities",
 }
 

@@ -4,6 +4,7 @@ Labels come inside of the dataset, as in ``model.fit``: ``(samples, labels)``, o
 stream; or beside it, as arrays in the order of the samples.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,14 @@ class LabelledData:
                 yield LabelledBatch(inputs, labels)
             if empty:
                 raise DataError("the evaluation dataset is empty; give at least one sample, better a few hundred")
+
+    def digest(self) -> str:
+        """Hexadecimal digest of all samples and labels. Costs a pass."""
+        digest = hashlib.sha256()
+        for batch in self:
+            for name, values in (*sorted(batch.inputs.items()), *sorted(batch.labels.items())):
+                digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
 
     def _pieces(self) -> Iterator[Batch]:
         """Inputs and labels of each element, in one dict."""

@@ -14,7 +14,15 @@ from tfptq.data.checks import Batch, DataError
 from tfptq.data.errors import blaming_samples, naming_evaluation
 from tfptq.data.labelled import LabelledBatch, LabelledData
 from tfptq.evaluation.fidelity import fidelity
-from tfptq.evaluation.files import WithFile, float_file_of, matched_inputs, matched_outputs, one_batch, subject_of
+from tfptq.evaluation.files import (
+    Subject,
+    WithFile,
+    float_file_of,
+    matched_inputs,
+    matched_outputs,
+    one_batch,
+    subject_of,
+)
 from tfptq.evaluation.latency import Latency, interleaved_milliseconds, timed
 from tfptq.evaluation.metrics import resolve_metrics, scores
 from tfptq.evaluation.result import Evaluation
@@ -69,7 +77,28 @@ def evaluate(
         >>> result = tfptq.quantize_keras_model(model, images[:256])
         >>> print(tfptq.evaluate(result, (test_images, test_labels)))
     """
-    subject = subject_of(file, model)
+    return evaluate_subject(
+        subject_of(file, model),
+        dataset,
+        metric,
+        labels=labels,
+        latency_seconds=latency_seconds,
+        threads=threads,
+        steps=Progress(progress),
+    )
+
+
+def evaluate_subject(
+    subject: Subject,
+    dataset: Any,
+    metric: Any = "accuracy",
+    *,
+    labels: Any = None,
+    latency_seconds: float = 0.0,
+    threads: int | None = None,
+    steps: Progress,
+) -> Evaluation:
+    """Evaluate a file that is read already; for the other arguments see ``evaluate``."""
     names = [row.name for row in subject.ends.outputs]
     metrics = resolve_metrics(metric, names)
     outputs, given = (names, labels) if metrics else ((), None)
@@ -79,7 +108,7 @@ def evaluate(
     if reference is None and subject.model is not None:
         reference = float_file_of(subject.model, first)
     pair = FilePair(subject.content, subject.ends, reference)
-    with Progress(progress).step("evaluate", total=data.known_samples) as advance:
+    with steps.step("evaluate", total=data.known_samples) as advance:
         found, expected, true = _collect(pair, data, threads or usable_cpus(), advance)
     return Evaluation(
         samples=len(next(iter(found.values()))),

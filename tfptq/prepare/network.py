@@ -4,7 +4,7 @@ Everything here leaves the function of the network as it is; each step is checke
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_sample
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class
 from tfptq.layers import QuantizeAnnotate, supports, weight_specs, wrappers
-from tfptq.prepare.bits import choose_bits
+from tfptq.prepare.bits import choose_bits, distinct_ratios
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
@@ -43,7 +43,7 @@ class FloatNetwork:
         model: canonical Keras model.
         data: the calibration data; in full batches if the model has a fixed batch size.
         batch: its first batch.
-        config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
+        config: the config with the layers at the edges pinned and, once they are, the bits of mixed precision chosen.
         differences: step -> largest relative difference of an output that it made.
         coarse_inputs: inputs whose channels differ too much in size for one grid of integers.
         reordered: what reordering did; None if it was not asked for.
@@ -114,7 +114,16 @@ def prepare(
     return network
 
 
+def distinct_ratios_of(
+    model: keras.Model, dataset: Any, config: QuantizationConfig, ratios: Iterable[float], seed: int
+) -> tuple[float, ...]:
+    """Of some ratios of mixed precision, the least one that leads to each choice of widths; see ``prepare``."""
+    network = _canonical_network(model, dataset, config)
+    return distinct_ratios(network.config, network.model, network.data.spread(SENSITIVITY_SAMPLES), ratios, seed)
+
+
 def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
+    """The network before bits are chosen."""
     canonical = canonicalise(original)
     config = pinned_config(config, canonical)
     data = calibration_data(canonical, dataset)
