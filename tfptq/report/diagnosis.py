@@ -17,8 +17,13 @@ CAUSES: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     outputs.findings_on_parts,
     outputs.findings_on_columns,
 )
-#: Rules on noise, whose advice would mislead where the samples are of a wrong range.
-EFFECTS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (outputs.findings_on_noise, layers.findings_on_noise)
+#: Rules on what the file lost, whose advice would mislead where the samples are of a wrong range.
+EFFECTS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
+    outputs.findings_on_lost_outputs,
+    outputs.findings_on_noise,
+    layers.findings_on_lost_layers,
+    layers.findings_on_noise,
+)
 #: Kinds of findings.
 KINDS = ("samples", samples.WRONG_RANGE, "constant-output", "noisy-output", "lost-column", "dead-layer", "noisy-layers")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from tfptq.base.text import counted
 from tfptq.lowering.quantized_kernel import QuantizedKernel
+from tfptq.report.compare import ComparedLayer
 from tfptq.report.outcome import Evidence
 from tfptq.report.values import Finding, LayerReport
 
@@ -36,12 +37,9 @@ def findings_on_zeros(evidence: Evidence) -> Iterator[Finding]:
 
 
 def findings_on_dead_layers(evidence: Evidence) -> Iterator[Finding]:
-    """Layers whose outputs are the same for all samples: in the float model already, or in the file alone."""
-    if not evidence.outcome.samples_differ:
-        return
-    kernels = [kernel for kernel in evidence.outcome.kernels if kernel.weight.codes.any()]  # of the others, see above
-    compared = [(kernel, found) for kernel in kernels for found in [_compared(evidence, kernel)] if found]
-    dead = [kernel.id.label for kernel, found in compared if not any(it.varies for it in found)]
+    """Layers whose outputs are the same for all samples in the float model already."""
+    pairs = _compared_layers(evidence) if evidence.outcome.samples_differ else []
+    dead = [label for label, found in pairs if not any(it.varies for it in found)]
     if dead:
         yield Finding(
             "dead-layer",
@@ -49,7 +47,12 @@ def findings_on_dead_layers(evidence: Evidence) -> Iterator[Finding]:
             "input that the samples leave out",
             "Check the weights and ReLUs there, and that the samples are scaled as in training",
         )
-    lost = [kernel.id.label for kernel, found in compared if any(it.varies and not it.varies_in_file for it in found)]
+
+
+def findings_on_lost_layers(evidence: Evidence) -> Iterator[Finding]:
+    """Layers whose outputs are the same for all samples in the file alone."""
+    pairs = _compared_layers(evidence)
+    lost = [label for label, found in pairs if any(it.varies and not it.varies_in_file for it in found)]
     if lost:
         yield Finding(
             "dead-layer",
@@ -58,7 +61,14 @@ def findings_on_dead_layers(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _compared(evidence: Evidence, kernel: QuantizedKernel):
+def _compared_layers(evidence: Evidence) -> list[tuple[str, list[ComparedLayer]]]:
+    """Name of each layer that has codes other than 0 (of the others, see above), and what was found of its results."""
+    kernels = [kernel for kernel in evidence.outcome.kernels if kernel.weight.codes.any()]
+    pairs = [(kernel.id.label, _compared(evidence, kernel)) for kernel in kernels]
+    return [(label, found) for label, found in pairs if found]
+
+
+def _compared(evidence: Evidence, kernel: QuantizedKernel) -> list[ComparedLayer]:
     layers = evidence.comparison.layers
     return [layers[use.output] for use in kernel.uses if use.output in layers]
 

@@ -22,25 +22,26 @@ FAR_FROM_ZERO_DB = 12.0
 
 
 def findings_on_constants(evidence: Evidence) -> Iterator[Finding]:
-    """Outputs that are the same for all samples."""
-    if not evidence.outcome.samples_differ:
-        return
+    """Outputs that are the same for all samples in the float model."""
     for name, output in evidence.comparison.outputs.items():
-        if not output.expected.any():
-            problem = f"the output {name!r} is 0 for all samples in the float model"
-        elif not output.varies:
-            problem = f"the output {name!r} is the same for all samples in the float model"
-        elif not output.varies_in_file:
+        if evidence.outcome.samples_differ and not output.varies:
+            yield Finding(
+                "constant-output",
+                f"the output {name!r} is {'the same' if output.expected.any() else '0'} for all samples in the float "
+                "model",
+                "Was the model trained, and are the samples scaled as for model.predict? Nothing shows its accuracy",
+            )
+
+
+def findings_on_lost_outputs(evidence: Evidence) -> Iterator[Finding]:
+    """Outputs that are the same for all samples in the file alone."""
+    for name, output in evidence.comparison.outputs.items():
+        if output.varies and not output.varies_in_file:
             yield Finding(
                 "constant-output",
                 f"the output {name!r} of the file is the same for all samples, and that of the float model is not",
                 "activation_bits=16 tells whether 8-bit activations are the cause; see which layers are noisy",
             )
-            continue
-        else:
-            continue
-        advice = "Was the model trained, and are the samples scaled as for model.predict? Nothing shows its accuracy"
-        yield Finding("constant-output", problem, advice)
 
 
 def findings_on_noise(evidence: Evidence) -> Iterator[Finding]:

@@ -19,13 +19,15 @@ from tfptq.base.text import counted
 from tfptq.report.units import format_bytes, format_decibels, format_difference, ratio_kind
 from tfptq.report.values import LayerReport, ReportValues
 
-#: Names of layers are shortened to this, and on a narrow terminal to no less than that.
-_LONGEST_CELL, _SHORTEST_NAME = 40, 12
+#: Cells are shortened to this. On a narrow terminal names are shortened to that before columns are left out, and to no
+#: less than the last where all columns that may be are.
+_LONGEST_CELL, _SHORT_NAME, _SHORTEST_NAME = 40, 24, 12
 #: Width of text that goes to a file: no line is broken.
 _UNLIMITED = 100_000
 _STYLES = {"good": "", "unknown": "", "poor": "yellow", "bad": "red"}
 #: One rule below the head, blanks elsewhere; ASCII for logs of any encoding.
 _RULE = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+#: Blanks between columns, one of them that of the box.
 _GAP = 2
 
 
@@ -161,7 +163,7 @@ def _layers(layers: Sequence[LayerReport], width: int) -> RenderableType | None:
     totals = _totals(layers)
     widths = {column: _width(column, [*cells[column], totals.get(column.title, "")]) for column in COLUMNS}
     shown, name_width = _fitting(widths, width)
-    table = Table(box=_RULE, show_edge=False, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    table = Table(box=_RULE, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold")
     for column in shown:
         table.add_column(column.title, justify="left" if column.left else "right", no_wrap=True)
     for at, layer in enumerate(layers):
@@ -178,12 +180,16 @@ def _width(column: _Column, cells: Sequence[str]) -> int:
 
 
 def _fitting(widths: dict[_Column, int], width: int) -> tuple[list[_Column], int]:
-    """The columns that fit a width, and the room of the first, which is cut before columns of rank 0 are."""
-    shown = list(widths)
-    while sum(widths[column] + _GAP for column in shown) - _GAP > width and any(column.rank for column in shown):
+    """The columns that fit a width, and the room that they leave for the first, which holds the names."""
+    name, *shown = widths
+    least = min(widths[name], _SHORT_NAME)
+
+    def others() -> int:
+        return sum(_GAP + widths[column] for column in shown)
+
+    while least + others() > width and any(column.rank for column in shown):
         shown.remove(max(shown, key=lambda column: column.rank))
-    others = sum(widths[column] + _GAP for column in shown[1:])
-    return shown, max(_SHORTEST_NAME, min(widths[shown[0]], width - others))
+    return [name, *shown], max(_SHORTEST_NAME, min(widths[name], width - others()))
 
 
 def _cell(column: _Column, layer: LayerReport, text: str, name_width: int) -> Text:
