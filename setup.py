@@ -28,6 +28,7 @@ TEST_REQUIRES = [
     "pytest-xdist>=3.5",
     "ruff>=0.15",
     "scikit-learn>=1.4",
+    "setuptools>=70.1",
     "tflite-micro",
 ]
 

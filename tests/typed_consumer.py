@@ -21,6 +21,8 @@ def accepted() -> None:
 def refused() -> None:
     result = tfptq.quantize_keras_model("net.keras", [], "w8a8_shift", chekpoint_dir="work")  # call-arg
     result.sav("net.tflite")  # attr-defined
+    print(result.reprot)  # attr-defined
+    tfptq.quantize_keras_model("net.keras", [], preset="w8a8_shift")  # call-arg
     tfptq.quantize_keras_model("net.keras", [], max_memory="1 GB")  # arg-type
     tfptq.QuantizationConfig(weight_bits="4")  # arg-type
     tfptq.QuantizationConfig(rounding=3)  # arg-type

@@ -61,6 +61,9 @@ def run(
             print(f"tfptq {__version__}")
             return 0
         job(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads, such as head, has seen enough; nothing more can be written at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UsageError, flags.Error) as error:
         return _fail(program, f"{error} (see {program} --help)", 2)
     except (JobError, ValueError, OSError) as error:
