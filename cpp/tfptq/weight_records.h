@@ -82,7 +82,7 @@ class Cursor {
 class RecordReader {
  public:
   RecordReader(Bytes records, const Model& model, Bytes file)
-      : source_(records), model_(model), file_(file), scales_left_(16 * uint64_t{file.size}) {}
+      : source_(records), model_(model), file_(file), scales_left_(4 * uint64_t{file.size}) {}
 
   std::vector<TensorBlocks> ReadAll() {
     std::vector<TensorBlocks> found;
@@ -116,6 +116,7 @@ class RecordReader {
     Name(blocks.layout);
     tensor_ = &TensorAt(blocks.subgraph, blocks.tensor);
     blocks.tensor_name = tensor_->name;
+    Require(BufferBytes(model_.buffers[tensor_->buffer], file_).size > 0, "it is not a constant");
     blocks.layer = Has(kLayer) ? source_.Text() : LayerOf(tensor_->name);
     ReadAxes(&blocks);
     blocks.block_outputs = source_.Number();

@@ -204,6 +204,21 @@ def test_layers_it_cannot_run_are_listed_with_the_reason():
     assert "TANH" in executor.skipped["layer_0"]
 
 
+def test_a_bias_that_is_not_finite_is_no_layer():
+    view = VIEWS["FULLY_CONNECTED"]((3, 6))
+    weight = random_weight(np.random.default_rng(0), view, "float", (3, 6), 4)
+    builder = FileBuilder((4, 6)).float_layer("FULLY_CONNECTED", weight, view, INLINE)
+    bias = next(tensor for tensor in builder.graph.tensors if tensor.name == "layer_0/bias")
+    builder.model.buffers[bias.buffer].data = np.frombuffer(np.float32([1, np.nan, 2]).tobytes(), np.uint8)
+    assert "not finite" in Executor(builder.finish()).skipped["layer_0"]
+
+
+def test_a_transposed_convolution_takes_inputs_of_its_output_only():
+    file = one_layer("TRANSPOSE_CONV", (5, 3, 3, 4), (1, 6, 6, 4), output_shape=(1, 12, 12, 5), strideH=2, strideW=2)
+    with pytest.raises(ValueError, match="do not fit a kernel"):
+        Executor(file).run_layer(0, codes((1, 7, 6, 4)))
+
+
 def test_mobilenet_sized_layer_is_quick():
     shape = (1, 56, 56, 24)
     file = one_layer("CONV_2D", (144, 1, 1, 24), shape, grid=(0.05, 0))

@@ -196,10 +196,17 @@ def _checked_input(layer: Layer, codes: np.ndarray) -> np.ndarray:
     elif layer.operator == "CONV_2D":
         fits = channels and channels % inputs == 0 and outputs % (channels // inputs) == 0
     else:
-        fits = channels == inputs
+        fits = channels == inputs and _fits_output(layer, x.shape)
     if x.ndim != 4 or not fits:
         raise ValueError(f"{layer.name}: input codes of shape {codes.shape} do not fit a kernel {layer.blocks.shape}")
     return x
+
+
+def _fits_output(layer: Layer, shape: tuple[int, ...]) -> bool:
+    """Whether a TRANSPOSE_CONV makes an output of its size of an input of some shape."""
+    if layer.geometry is None or layer.output_size is None or len(shape) != 4:
+        return False
+    return all(layer.geometry.output_size(size, axis) == shape[1 + axis] for axis, size in enumerate(layer.output_size))
 
 
 def _partial_sums(layer: Layer, x: np.ndarray, channels: slice) -> np.ndarray:

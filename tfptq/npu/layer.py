@@ -160,7 +160,10 @@ def _bias(graph: Subgraph, index: int) -> np.ndarray | None:
     tensor = graph.tensors[index]
     if tensor.type not in ("INT32", "FLOAT32"):
         raise UnsupportedLayer(f"the bias {quoted(tensor.name)} is {tensor.type}; the executor needs int32 or float32")
-    return tensor.values().reshape(-1)
+    values = tensor.values().reshape(-1)
+    if not np.isfinite(values).all():
+        raise UnsupportedLayer(f"the bias {quoted(tensor.name)} has values that are not finite")
+    return values
 
 
 def _geometry(window: Window | None) -> Geometry | None:

@@ -9,7 +9,7 @@ from tfptq.tflite.metadata import FormatError, TensorBlocks
 from tfptq.tflite.model_parts import Model, Tensor
 
 #: How many times the size of the file all described weights together may have; tensors may share a buffer.
-MOST_SHARING = 16
+MOST_SHARING = 4
 
 
 def described_tensor(blocks: TensorBlocks, model: Model) -> Tensor:

@@ -21,7 +21,7 @@ from tfptq.tflite.tensor_blocks import LARGEST_RANK, TensorBlocks, check_blocks
 #: In place of the width of factors: they follow from the scales.
 _FROM_SCALES = 255
 #: All weights together may have so many scales for each byte of the file; tensors may share a buffer.
-_MOST_SHARING = 16
+_MOST_SHARING = 4
 
 
 class Flag(IntFlag):
@@ -189,6 +189,7 @@ class _Record:
         tensor = tensor_at(model, subgraph, index)
         layer = source.text() if Flag.LAYER in flags else layer_of(tensor.name)
         what = f"layer {quoted(layer)}, tensor {quoted(tensor.name)}"
+        require(tensor.data is not None, tensor, "it is not a constant")
         view = _view(source, flags, tensor.shape, what)
         block_shape = _block_shape(source, view, what)
         scales_tensor = source.number() if Flag.SCALES in flags else None
