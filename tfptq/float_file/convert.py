@@ -34,14 +34,16 @@ def convert_float(model: keras.Model, single: bool = False) -> bytes:
     """Convert a Keras model to a float ``.tflite`` with the stock converter, quietly.
 
     The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers, or
-    where the file shall take a ``single`` sample. Names of tensors and signatures are the converter's.
+    where the file shall take a ``single`` sample at a time. Names of tensors and signatures are the converter's.
 
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.
     """
+    if single and any(tensor.shape[0] != 1 for tensor in model.inputs):
+        return _convert_for_one(model)
     if any(tensor.shape[0] is not None for tensor in model.inputs):
         return _convert(model)
-    if single or any(map(_loops, model.layers)):
+    if any(map(_loops, model.layers)):
         return _convert(_with_batch_of_one(model))
     try:
         return _convert(model)
@@ -49,6 +51,20 @@ def convert_float(model: keras.Model, single: bool = False) -> bytes:
         if STATE_LIST not in str(error.__cause__):
             raise
     return _convert(_with_batch_of_one(model))
+
+
+def _convert_for_one(model: keras.Model) -> bytes:
+    """The file for one sample at a time; a ValueError where a model of a fixed batch counts on that."""
+    try:
+        return _convert(_with_batch_of_one(model))
+    except ValueError as error:
+        if model.inputs[0].shape[0] is None:
+            raise
+        raise ValueError(
+            f"the model {model.name!r} cannot take one sample at a time, as batch_size=1 asks for: it has a fixed "
+            f"batch of {model.inputs[0].shape[0]}, and some operation in it counts on that ({error}). Build it with an "
+            "open batch, keras.Input(shape)"
+        ) from error
 
 
 def _loops(layer: keras.Layer) -> bool:

@@ -79,7 +79,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     with steps.step("convert"):
         # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
         narrow = [key for key in weights if _config_of(network.config, key).weight_bits < 8]
-        float_file = make_float_file(network.model, weights, narrow, single=config.target.batch_size == 1)
+        float_file = make_float_file(network.model, weights, narrow, config.takes_single(network.batch_size))
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
         few = few_samples(batch, network.batch_size)

@@ -39,8 +39,8 @@ def _on_kernels(outcome: Outcome) -> Iterator[str]:
     for reason in dict.fromkeys(kernel.plan.reason for kernel in narrow):
         names = ", ".join(kernel.id.label for kernel in narrow if kernel.plan.reason == reason)
         yield f"rounded to the nearest codes, without statistics of inputs: {names}; {reason}"
-    batch_size = outcome.float_file.batch_size
-    if batch_size not in (None, outcome.config.target.batch_size) and outcome.model.inputs[0].shape[0] is None:
+    batch_size, of_model = outcome.float_file.batch_size, outcome.model.inputs[0].shape[0]
+    if batch_size is not None and of_model is None and not outcome.config.takes_single(of_model):
         yield f"the file takes {batch_size} sample at a time: its recurrent layers cannot have a dynamic batch"
     uses = sum(len(kernel.uses) for kernel in outcome.kernels)
     expected = {name for names in outcome.config.target.layouts.values() for name in names}
