@@ -21,7 +21,12 @@ from tfptq.base.files import write_atomically
 RESULTS = HERE / "results" / "frontier.json"
 PLOT = HERE.parent / "docs" / "frontier.png"
 LATENCY_BUDGETS = (1.0, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
-RATIOS = (0.35, 0.42, 0.48, 0.54, 0.58, 0.65, 0.8)
+#: How bits are chosen, and from which -> shares of the bytes of INT8.
+MIXTURES = {
+    ("sensitivity", (4, 8)): (0.54, 0.58, 0.65),
+    ("sensitivity", (2, 4, 8)): (0.42, 0.48, 0.54, 0.58),
+    ("coding_length", (4, 8)): (0.54, 0.58),
+}
 NETWORKS = ("ic01", "resnet20", "mobilenetv2")
 
 
@@ -34,12 +39,11 @@ def points(network: str) -> Iterator[tuple[str, QuantizationConfig]]:
                 QuantizationConfig.from_preset("w4a8_channel").replace(latency_budget=budget),
             )
         return
-    for by in ("sensitivity", "coding_length"):
-        for bits in ((4, 8), (2, 4, 8)):
-            for ratio in RATIOS[3:-1] if bits == (4, 8) or by == "coding_length" else RATIOS:
-                mixed = MixedPrecision(bits, by, ratio=ratio)
-                name = f"{by} {','.join(map(str, bits))} ratio={ratio}"
-                yield name, QuantizationConfig.from_preset("w4a8_channel").replace(mixed_precision=mixed)
+    for (by, bits), ratios in MIXTURES.items():
+        for ratio in ratios:
+            mixed = MixedPrecision(bits, by, ratio=ratio)
+            name = f"{by} {','.join(map(str, bits))} ratio={ratio}"
+            yield name, QuantizationConfig.from_preset("w4a8_channel").replace(mixed_precision=mixed)
 
 
 def read_results() -> dict[str, dict[str, Any]]:
