@@ -33,6 +33,7 @@ BENCH_REQUIRES = [
     "matplotlib>=3.8",
     "pillow>=10",
     "scikit-learn>=1.4",
+    "tflite-micro",
 ]
 
 setup(
