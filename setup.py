@@ -39,6 +39,7 @@ BENCH_REQUIRES = [
     "matplotlib>=3.8",
     "pillow>=10",
     "scikit-learn>=1.4",
+    "tflite-micro",
     "websocket-client>=1.8",
 ]
 

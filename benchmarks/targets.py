@@ -126,15 +126,15 @@ def _cells(draws: list[dict[str, Any]]) -> list[str]:
         f"{size:,.0f}",
         f"{ratio:.2f}",
         " / ".join(latency),
-        _mean([100 * (draw["float_accuracy"] - draw["accuracy"]) for draw in draws], 2),
-        _mean([100 * draw["agreement"] for draw in draws], 1) if "agreement" in draws[0] else "",
-        _mean([draw["snr_db"] for draw in draws], 1),
+        mean_with_error([100 * (draw["float_accuracy"] - draw["accuracy"]) for draw in draws], 2),
+        mean_with_error([100 * draw["agreement"] for draw in draws], 1) if "agreement" in draws[0] else "",
+        mean_with_error([draw["snr_db"] for draw in draws], 1),
         f"{np.mean([draw['seconds'] for draw in draws]):.0f}",
         str(len(draws)),
     ]
 
 
-def _mean(values: list[float], digits: int) -> str:
+def mean_with_error(values: list[float], digits: int) -> str:
     """Mean with the standard error of it, where there are several values."""
     if len(values) < 2:
         return f"{values[0]:.{digits}f}"

@@ -40,6 +40,7 @@ _CONTENTS = {
     "tfptq.tflite.flatbuffer": ("FormatError",),
     "tfptq.tflite.inspect": ("inspect",),
     "tfptq.tflite.layouts": ("LayoutError",),
+    "tfptq.tflite.lookup_tables": ("compress_for_micro",),
     "tfptq.tflite.verify": ("VerificationError", "verify"),
 }
 _MODULE_OF = {name: module for module, names in _CONTENTS.items() for name in names}

@@ -29,6 +29,7 @@ from tfptq.report import QuantizationWarning, Report
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.inspect import inspect
 from tfptq.tflite.layouts import LayoutError
+from tfptq.tflite.lookup_tables import compress_for_micro
 from tfptq.tflite.verify import VerificationError, verify
 from tfptq.version import __version__
 
@@ -57,6 +58,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "calibration_data",
+    "compress_for_micro",
     "evaluate",
     "export_simulation",
     "inspect",
