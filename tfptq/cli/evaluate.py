@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from tfptq.base.files import check_writable, write_atomically
+from tfptq.base.progress import Progress
 from tfptq.base.quiet import quiet_import
 from tfptq.cli import command_line
 from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data, load_labels
@@ -56,21 +57,19 @@ def _evaluate(arguments: list[str]) -> None:
         check_writable(FLAGS.json)
     labels = None if FLAGS.labels is None else load_labels(FLAGS.labels)
     with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
-        from tfptq.evaluation.evaluate import evaluate
+        from tfptq.evaluation.evaluate import evaluate_subject
         from tfptq.evaluation.files import subject_of
 
     command_line.import_custom_objects(FLAGS.custom_objects)
     with command_line.naming(path):
-        specs = subject_of(path, FLAGS.model).specs
-    samples = load_calibration_data(FLAGS.data, specs, 0, 0, FLAGS.preprocessing)
-    found = evaluate(
-        path,
-        samples,
-        FLAGS.model,
+        subject = subject_of(path, FLAGS.model)
+    found = evaluate_subject(
+        subject,
+        load_calibration_data(FLAGS.data, subject.specs, 0, 0, FLAGS.preprocessing),
         FLAGS.metric,
         labels=labels,
         latency_seconds=FLAGS.latency_seconds,
-        progress=FLAGS.progress,
+        steps=Progress(FLAGS.progress),
     )
     if FLAGS.json:
         write_atomically(FLAGS.json, found.to_json() + "\n")
