@@ -11,8 +11,12 @@ from ai_edge_litert import schema_py_generated as schema
 from hand_made import VIEWS, FileBuilder, conv_layer, half_scales, random_weight
 
 from tfptq.npu import Executor
+from tfptq.tflite.blocks_schema import blocks_schema
 from tfptq.tflite.checks import VerificationError
+from tfptq.tflite.flatbuffer import read_message
+from tfptq.tflite.flatbuffer_writer import write_message
 from tfptq.tflite.layouts import COMPOSITE, INLINE, NATIVE
+from tfptq.tflite.model import pack_model
 from tfptq.tflite.verify import verify
 
 KINDS = schema.TensorType
@@ -77,3 +81,15 @@ def second_mul(builder, place=1):
     for reader in graph.operators:
         reader.inputs = [doubled if index == behind.outputs[0] else index for index in reader.inputs]
     graph.operators.insert(2 + place, extra)
+
+
+def with_message(builder, **changes):
+    """The file with other values in the message of its metadata; ``weights`` is a function of the old bytes."""
+    builder.finish()
+    buffer = builder.model.buffers[builder.model.metadata[0].buffer]
+    root = vars(read_message(bytes(buffer.data), blocks_schema()))
+    values = {name: root[name] for name in ("schema_version", "config", "seed", "packages", "weights", "digest")}
+    if "weights" in changes:
+        changes["weights"] = np.frombuffer(changes["weights"](root["weights"].tobytes()), np.uint8)
+    buffer.data = np.frombuffer(write_message({**values, **changes}, blocks_schema()), np.uint8)
+    return pack_model(builder.model)
