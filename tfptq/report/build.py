@@ -29,6 +29,8 @@ PICTURES, PICTURE_SIZE = 4, 96
 FEWEST_SAMPLES = 16
 #: Weights that are so exact are not why a layer's output is below ``NOISY_DB``.
 FINE_WEIGHTS_DB = 24.0
+#: A difference that a float step makes, relative to the range of an output: half a step of an 8-bit grid.
+LARGE_DIFFERENCE = 2e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,7 @@ def build_report(
         warnings=(
             *_warnings_of_samples(outcome, num_samples),
             *_warnings_of_inputs(outcome, config),
+            *_warnings_of_rounding(float_differences),
             *_warnings(outcome, config),
             *_warnings_of_layers(layers),
             *warnings_of_outputs(outputs),
@@ -293,6 +296,17 @@ def _warnings_of_layers(layers: Sequence[LayerReport]):
         yield (
             f"the outputs of {len(noisy)} layers have a signal to noise below {NOISY_DB:g} dB, that of {worst.name!r} "
             f"{decibels:.1f} dB: are the calibration samples typical? {cure}"
+        )
+
+
+def _warnings_of_rounding(float_differences: Mapping[str, float]) -> Iterator[str]:
+    """What float32 itself does to a network: steps pass that are no further from it than its own rounding."""
+    step, worst = max(float_differences.items(), key=lambda item: item[1], default=("", 0.0))
+    if worst > LARGE_DIFFERENCE:
+        yield (
+            f"the rounding of float32 alone moves the outputs of this network by {worst:.2g} of their range (as found "
+            f"after step {step!r}): it subtracts large, nearly equal values, or amplifies small differences. No file "
+            "can be more exact; subtract such values before the model, in float64, or train it on differences"
         )
 
 
