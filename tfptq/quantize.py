@@ -79,7 +79,7 @@ def quantize_keras_model(
         kernels = fit(job, activations, checkpoint_dir, max_memory)
         activations = calibrate_again(job, activations, kernels)
         activations, kernels = with_headroom(job, activations, kernels)
-        notes = assign_to_simulation(simulation, job, activations, kernels)
+        notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
         return finish(job, activations, kernels, simulation, notes)
 
 

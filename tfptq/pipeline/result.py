@@ -20,6 +20,7 @@ from tfptq.pipeline import steps
 from tfptq.pipeline.job import Activations, Job
 from tfptq.report import QuantizationWarning, Report
 from tfptq.report.build import build_report
+from tfptq.report.notes import notes_on_rounding
 from tfptq.report.outcome import Outcome
 
 #: Samples that the per-layer output SNR of the report is measured on.
@@ -120,7 +121,7 @@ def finish(
             original=job.network.original,
             coarse_inputs=job.network.coarse_inputs,
             reordered={} if job.network.reordered is None else job.network.reordered.layers,
-            notes=tuple(notes),
+            notes=(*notes, *notes_on_rounding(job.differences)),
         )
         report = build_report(outcome, seed=job.seed, float_differences=job.differences)
     report = replace(report, seconds=dict(job.steps.seconds))  # that of the report itself among them

@@ -4,6 +4,7 @@ Everything here leaves the function of the network as it is; each step is checke
 """
 
 import os
+import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,14 @@ from tfptq.base.quiet import quiet
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
 from tfptq.data.calibration import CalibrationData, calibration_data
-from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, input_normalizations_to_keep
+from tfptq.graph import (
+    FloatEqualityError,
+    canonicalise,
+    check_float_equal,
+    edge_layers,
+    few_samples,
+    input_normalizations_to_keep,
+)
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class
 from tfptq.layers import QuantizeAnnotate, supports, weight_specs, wrappers
@@ -48,6 +56,7 @@ class FloatNetwork:
         coarse_inputs: inputs whose channels differ too much in size for one grid of integers.
         reordered: what reordering did; None if it was not asked for.
         original: the model as it was given; None for the network of a simulation.
+        notes: what to tell the user.
     """
 
     model: keras.Model
@@ -58,6 +67,7 @@ class FloatNetwork:
     coarse_inputs: tuple[str, ...] = ()
     reordered: ReorderedModel | None = None
     original: keras.Model | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def batch_size(self) -> int | None:
@@ -65,9 +75,17 @@ class FloatNetwork:
         return self.model.inputs[0].shape[0]
 
     def changed(self, step: str, model: keras.Model) -> "FloatNetwork":
-        """The network after a step, which is checked for float equality on a few samples."""
+        """The network after a step, or without it, and with a warning, where that is not float-equal on few samples.
+
+        Steps are for better files only, and a file without one is better than none; but one that goes wrong is a fault.
+        """
         few = few_samples(self.batch, self.batch_size)
-        difference = max(check_float_equal(self.model, model, few).values())
+        try:
+            difference = max(check_float_equal(self.model, model, few).values())
+        except FloatEqualityError as error:
+            note = f"step {step!r} was left out, which leaves the file sound and less exact: {error}"
+            warnings.warn(note, stacklevel=2)
+            return replace(self, notes=(*self.notes, note))
         return replace(self, model=model, differences={**self.differences, step: difference})
 
 
@@ -84,7 +102,7 @@ def prepare(
         steps: the job's progress.
 
     Raises:
-        ValueError: the model or the data cannot be used, an override fits no layer, or a step changed what the
+        ValueError: the model or the data cannot be used, an override fits no layer, or folding changed what the
             network computes.
         FileNotFoundError: no model at the path.
     """
@@ -110,7 +128,9 @@ def prepare(
     if config.reorder:
         with steps.step("reorder") as advance:
             reordered = reorder_channels(network.model, config, advance=advance)
-            network = replace(network.changed("reorder", reordered.model), reordered=reordered)
+            network = network.changed("reorder", reordered.model)
+            if network.model is reordered.model:
+                network = replace(network, reordered=reordered)
     return network
 
 

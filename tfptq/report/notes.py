@@ -1,10 +1,13 @@
 """What to know about how a file was made that does not make its result a bad one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tfptq.report.outcome import Outcome
 from tfptq.tflite.layouts import LAYOUTS
 from tfptq.tflite.model import TFLiteModel
+
+#: A difference that a float step makes, relative to the range of an output: half a step of an 8-bit grid.
+LARGE_DIFFERENCE = 2e-3
 
 
 def notes_on(outcome: Outcome) -> tuple[str, ...]:
@@ -29,6 +32,17 @@ def _on_inputs(outcome: Outcome) -> Iterator[str]:
             f"input_type={config.interface_types[0]!r} does not change input {tensor.name!r}, which is {tensor.dtype} "
             f"in Keras and is passed as it is{does}"
             + ("; build the model with keras.Input(dtype='float32') for integers from the start" if cast else "")
+        )
+
+
+def notes_on_rounding(float_differences: Mapping[str, float]) -> Iterator[str]:
+    """What float32 itself does to a network: steps pass that are no further from it than its own rounding."""
+    step, worst = max(float_differences.items(), key=lambda item: item[1], default=("", 0.0))
+    if worst > LARGE_DIFFERENCE:
+        yield (
+            f"the rounding of float32 alone moves the outputs of this network by {worst:.2g} of their range (as found "
+            f"after step {step!r}): it subtracts large, nearly equal values, or amplifies small differences. No file "
+            "can be more exact; subtract such values before the model, in float64, or train it on differences"
         )
 
 
