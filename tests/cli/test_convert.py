@@ -50,6 +50,15 @@ def test_file_works_and_report_is_printed(files, digits, tmp_path, capfd, model)
     assert accuracy(tmp_path / "net.tflite", digits) > 0.95
 
 
+def test_a_bad_result_is_told_at_the_head_and_in_the_last_line(files, digits, tmp_path, capfd):
+    np.save(tmp_path / "large.npy", 255 * digits.x_train[:32])
+    assert convert(files, tmp_path / "net.tflite", f"--calibration_data={tmp_path / 'large.npy'}") == 0
+    out, errors = capfd.readouterr()
+    assert out.splitlines()[2] == "! 1 warning" and "too large" in out
+    assert out.endswith(f"wrote {tmp_path / 'net.tflite'}; 1 warning, see above\n")
+    assert "QuantizationWarning" not in errors
+
+
 def test_preset_types_and_json_report(files, tmp_path):
     output, report = tmp_path / "net.tflite", tmp_path / "report.json"
     flags = ("--preset=w8a8_channel", "--input_type=int8", "--output_type=uint8", f"--report={report}", "--seed=5")
