@@ -36,6 +36,8 @@ format: $(VENV)/.test-ready
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 
+# The peers and the converter are as talkative as they are.
+bench: export TF_CPP_MIN_LOG_LEVEL ?= 3
 bench: $(VENV)/.bench-ready
 	@$(PYTHON) -m benchmarks
 

@@ -144,12 +144,12 @@ def _add_note(error: Exception, start: int) -> None:
     head = "TensorFlow and LiteRT wrote to standard error:"
     lines = _redirection.written(start).splitlines()
     written = "\n".join(line for line in lines if not _ROUTINE.match(line))
-    notes = getattr(error, "__notes__", [])
+    notes = vars(error).setdefault("__notes__", [])  # as add_note does, which is of Python 3.11
     if not written or any(note.startswith(head) for note in notes):
         return
     if len(written) > 2 * SHOWN:
         written = f"{written[:SHOWN]}\n...\n{written[-SHOWN:]}"
-    error.__notes__ = [*notes, f"{head}\n{written}"]  # type: ignore[attr-defined]  # add_note is of Python 3.11
+    notes.append(f"{head}\n{written}")
 
 
 def _copy(descriptor: int) -> int | None:
