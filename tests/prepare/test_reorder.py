@@ -161,7 +161,8 @@ def test_files_of_reordered_blocks(network, kind):
     model = with_random_weights(network())
     x = samples(model)
     result = tfptq.quantize_keras_model(model, x, block_config(kind), progress=False)
-    assert not result.report.float_operators and not result.report.findings and not result.report.notes
+    assert not result.report.float_operators and not result.report.notes
+    assert {finding.kind for finding in result.report.findings} <= {"noisy-layers"}  # four bits of random weights
     for layer in result.report.layers:
         assert layer.granularity.endswith(kind) and layer.noise_after is not None
     _check_codes(result, model)
