@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from tfptq.base.cpus import usable_cpus
 from tfptq.base.progress import Progress
+from tfptq.base.quiet import quiet
 from tfptq.data.checks import Batch, DataError
 from tfptq.data.errors import blaming_samples, naming_evaluation
 from tfptq.data.labelled import LabelledBatch, LabelledData
@@ -27,7 +27,7 @@ from tfptq.evaluation.files import (
 from tfptq.evaluation.latency import Latency, interleaved_milliseconds, timed
 from tfptq.evaluation.metrics import resolve_metrics, scores
 from tfptq.evaluation.result import Evaluation
-from tfptq.evaluation.runner import FileEnds, FileRunner, file_ends, in_threads, to_codes
+from tfptq.evaluation.runner import FileEnds, FileRunner, file_ends, in_threads, make_interpreter, to_codes
 
 #: Samples that latency is measured on, in turn.
 TIMED_SAMPLES = 16
@@ -175,12 +175,13 @@ class FilePair:
         """Times of inferences of one sample, or of as many as the file takes at once."""
         invokes = []
         for file in self._files:
-            interpreter, size = Interpreter(model_content=file.content, num_threads=1), file.ends.batch_size or 1
+            interpreter, size = make_interpreter(file.content), file.ends.batch_size or 1
             few = one_batch(samples, size * TIMED_SAMPLES)
             codes = [to_codes(few[name], row) for name, row in zip(file.inputs, file.ends.inputs, strict=True)]
             for details, values in zip(interpreter.get_input_details(), codes, strict=True):
                 interpreter.resize_tensor_input(details["index"], values[:size].shape)
-            interpreter.allocate_tensors()
+            with quiet():
+                interpreter.allocate_tensors()
             starts = range(0, size * TIMED_SAMPLES, size)
             invokes.append(timed(interpreter, [[values[at : at + size] for values in codes] for at in starts]))
         medians, runs = interleaved_milliseconds(invokes, seconds)
