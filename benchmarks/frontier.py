@@ -6,7 +6,6 @@ the latency of all files, once the machine is quiet. Finished points are kept in
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +13,19 @@ from typing import Any
 
 from benchmarks import targets
 from benchmarks.cells import HERE
+from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from tfptq import MixedPrecision, QuantizationConfig
-from tfptq.base.files import write_atomically
 
-RESULTS = HERE / "results" / "frontier.json"
+RESULTS = Records("frontier")
 PLOT = HERE.parent / "docs" / "frontier.png"
 LATENCY_BUDGETS = (1.0, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
-RATIOS = (0.35, 0.42, 0.48, 0.54, 0.58, 0.65, 0.8)
+#: How bits are chosen, and from which -> shares of the bytes of INT8.
+MIXTURES = {
+    ("sensitivity", (4, 8)): (0.54, 0.58, 0.65),
+    ("sensitivity", (2, 4, 8)): (0.42, 0.48, 0.54, 0.58),
+    ("coding_length", (4, 8)): (0.54, 0.58),
+}
 NETWORKS = ("ic01", "resnet20", "mobilenetv2")
 
 
@@ -34,22 +38,11 @@ def points(network: str) -> Iterator[tuple[str, QuantizationConfig]]:
                 QuantizationConfig.from_preset("w4a8_channel").replace(latency_budget=budget),
             )
         return
-    for by in ("sensitivity", "coding_length"):
-        for bits in ((4, 8), (2, 4, 8)):
-            for ratio in RATIOS[3:-1] if bits == (4, 8) or by == "coding_length" else RATIOS:
-                mixed = MixedPrecision(bits, by, ratio=ratio)
-                name = f"{by} {','.join(map(str, bits))} ratio={ratio}"
-                yield name, QuantizationConfig.from_preset("w4a8_channel").replace(mixed_precision=mixed)
-
-
-def read_results() -> dict[str, dict[str, Any]]:
-    """``network: point`` -> its record."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
-def _keep(name: str, record: dict[str, Any]) -> None:
-    write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
-    print(name, record, flush=True)
+    for (by, bits), ratios in MIXTURES.items():
+        for ratio in ratios:
+            mixed = MixedPrecision(bits, by, ratio=ratio)
+            name = f"{by} {','.join(map(str, bits))} ratio={ratio}"
+            yield name, QuantizationConfig.from_preset("w4a8_channel").replace(mixed_precision=mixed)
 
 
 def page(records: dict[str, dict[str, Any]]) -> str:
@@ -106,13 +99,13 @@ def main() -> int:
         for point, config in points(network):
             name = f"{network}: {point}"
             file = f"frontier {name}"
-            record = read_results().get(name)
+            record = RESULTS.read().get(name)
             if record is None and not arguments.latency:
-                _keep(name, targets.measure_draw(network, config, 1, file))
+                RESULTS.keep(name, targets.measure_draw(network, config, 1, file))
             elif record is not None and arguments.latency and "latency" not in record:
-                _keep(name, {**record, "latency": targets.measure_latency(network, file)})
-    write_tables(targets.PAGE, {"frontier": page(read_results())})
-    write_plot(PLOT, read_results())
+                RESULTS.keep(name, {**record, "latency": targets.measure_latency(network, file)})
+    write_tables(targets.PAGE, {"frontier": page(RESULTS.read())})
+    write_plot(PLOT, RESULTS.read())
     return 0
 
 

@@ -61,9 +61,9 @@ def test_a_tflite_file_gives_the_codes_of_its_keras_model(network, float_file):
     assert rows == [(layer.name, layer.bits, layer.granularity, layer.rounding) for layer in keras_way.report.layers]
     assert [row[0] for row in rows] == ["stem", "deep", "point", "logits"]
     check(file_way, network.predict(IMAGES, verbose=0), least=15.0)
-    (note,) = (line for line in file_way.report.warnings if "float file" in line)
+    (note,) = (line for line in file_way.report.notes if "float file" in line)
     assert "channels were not prepared" in note and "a .tflite file has no Keras graph" in note
-    assert not any("float file" in line for line in keras_way.report.warnings)
+    assert not any("float file" in line for line in keras_way.report.notes)
 
 
 def test_the_ways_are_one(network, float_file, tmp_path):
@@ -181,7 +181,7 @@ def test_keras_models_of_any_kind_stay_as_they_are(build):
     assert nodes == [len(layer._inbound_nodes) for layer in model._flatten_layers()]
     (name,) = tf.lite.Interpreter(model_content=result.tflite).get_signature_runner().get_input_details()
     check(result, expected, name, least=15.0)
-    notes = [line for line in result.report.warnings if "taken as a float file" in line]
+    notes = [line for line in result.report.notes if "taken as a float file" in line]
     assert len(notes) == (names is not None)
     if names is not None:
         assert [layer.name for layer in result.report.layers] == names

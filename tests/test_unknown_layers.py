@@ -57,7 +57,7 @@ def test_no_layer_that_tfptq_knows(build, kernels):
     assert [layer.layout for layer in result.report.layers] == ["int8"] * kernels
     assert not result.report.skipped and not result.report.float_operators
     np.testing.assert_allclose(result.keras_model.predict(data, verbose=0), expected, atol=1e-5)
-    assert sum("keras_model computes in float" in line for line in result.report.warnings) == 1
+    assert sum("keras_model computes in float" in line for line in result.report.notes) == 1
 
 
 def bits_of(model, config, count=32):

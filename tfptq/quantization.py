@@ -1,6 +1,6 @@
 """The facade: a model and some samples in, a quantized ``.tflite`` out.
 
-``quantize`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
+``_quantize`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
 import numbers
@@ -21,8 +21,8 @@ from tfptq.layers import is_weighted, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
-from tfptq.pipeline.result import QuantizationResult, finish
-from tfptq.pipeline.steps import convert, fit
+from tfptq.pipeline.result import QuantizationResult, finish, told
+from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import FloatNetwork, prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
 
@@ -50,7 +50,7 @@ def quantize(
         config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
         signature: key of the signature to take from a SavedModel or ``.tflite`` file; the first by default.
         seed: seed of everything random. The same arguments give the same bytes.
-        progress: show progress bars when the standard error stream is a terminal.
+        progress: show a progress bar on terminals and in notebooks.
         checkpoint_dir: folder that keeps each finished weight. A run that was killed goes on from there when it is
             started again with the same arguments, and ends with the same bytes.
         max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
@@ -73,20 +73,8 @@ def quantize(
         >>> result.save("net.tflite")
         >>> print(result.report)
     """
-    config = resolve_config(config)
-    seed = whole_number("seed", seed, 2**64 - 1)
-    max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
-    check_folder(checkpoint_dir)
-    steps = Progress(progress)
-    network = prepare(source, dataset, config, seed, steps, signature)
-    simulation = simulate(network)
-    job = convert(network, config, seed, steps)
-    activations = calibrate(job)
-    kernels = fit(job, activations, checkpoint_dir, max_memory)
-    activations = calibrate_again(job, activations, kernels)
-    activations, kernels = with_headroom(job, activations, kernels)
-    notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
-    return finish(job, activations, kernels, simulation, notes)
+    limits = seed, max_memory, checkpoint_dir
+    return told(_quantize(source, dataset, config, signature, progress, *limits))
 
 
 def quantize_keras_model(
@@ -106,15 +94,34 @@ def quantize_keras_model(
         >>> result.save("model.tflite")
         >>> print(result.report)
     """
-    return quantize(
-        model,
-        dataset,
-        config,
-        seed=seed,
-        progress=progress,
-        checkpoint_dir=checkpoint_dir,
-        max_memory=max_memory,
-    )
+    limits = seed, max_memory, checkpoint_dir
+    return told(_quantize(model, dataset, config, None, progress, *limits))
+
+
+def _quantize(
+    source: Any,
+    dataset: Any,
+    config: QuantizationConfig | str | None,
+    signature: str | None,
+    progress: bool,
+    seed: int,
+    max_memory: int,
+    checkpoint_dir: str | os.PathLike | None,
+) -> QuantizationResult:
+    config = resolve_config(config)
+    seed = whole_number("seed", seed, 2**64 - 1)
+    max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
+    check_folder(checkpoint_dir)
+    with Progress(progress, plan=planned_steps(config)) as steps:
+        network = prepare(source, dataset, config, seed, steps, signature)
+        simulation = simulate(network)
+        job = convert(network, config, seed, steps)
+        activations = calibrate(job)
+        kernels = fit(job, activations, checkpoint_dir, max_memory)
+        activations = calibrate_again(job, activations, kernels)
+        activations, kernels = with_headroom(job, activations, kernels)
+        notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
+        return finish(job, activations, kernels, simulation, notes)
 
 
 def simulate(network: FloatNetwork) -> keras.Model | None:

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -99,3 +100,19 @@ def test_without_budgets_the_least_error_wins():
 def test_budgets_that_cannot_be_kept_are_told():
     with pytest.raises(ValueError, match="the smallest widths take 10"):
         choose_options([[Option(4, 10, 1, 1.0)]], most_bytes=9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_budget_of_the_fewest_bytes_is_kept(seed):
+    """Where few bytes cost time, prices of both alone do not lead to that choice."""
+    rng, count = np.random.default_rng(seed), 8
+    options = [
+        [Option(8, size, 1.0, 0.0), Option(4, size // 2, latency, error)]
+        for size, latency, error in zip(
+            *(rng.integers(10, 1000, count), rng.uniform(1, 2, count), rng.uniform(1, 5, count)), strict=True
+        )
+    ]
+    by_bytes = [[dataclasses.replace(option, error=option.bytes) for option in each] for each in options]
+    fewest = totals(choose_options(by_bytes, most_latency=1.2 * count))[0]
+    used = totals(choose_options(options, most_bytes=fewest, most_latency=1.2 * count))
+    assert used[0] <= fewest and used[1] <= 1.2 * count

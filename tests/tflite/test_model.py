@@ -4,7 +4,8 @@ from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel, convolution
 from stock_runtimes import run
 
-from tfptq.tflite.model import BUFFER_ALIGNMENT, TFLiteModel, quantization_parameters
+from tfptq.tflite.model import TFLiteModel, quantization_parameters
+from tfptq.tflite.serialize import BUFFER_ALIGNMENT
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from tfptq.version import __version__
 #: Subcommand -> what it does. The program is the module of that name in ``tfptq.cli``.
 PROGRAMS = {
     "convert": "quantize a Keras model, SavedModel or float .tflite file",
+    "evaluate": "accuracy, agreement, signal to noise and latency of a .tflite file on labelled samples",
     "inspect": "show what is in a quantized .tflite file",
     "verify": "check a quantized .tflite file against its block metadata",
+    "search": "find the smallest or fastest file that loses no more than is allowed",
     "sweep": "accuracy, scales and bytes over a grid of granularities",
 }
 

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -19,9 +19,9 @@ from tfptq.graph.float_equality import (
     ADVICE,
     TOLERANCE,
     FloatEqualityError,
-    float32_run,
-    noise_tolerance,
+    model_outputs,
     relative_difference,
+    tolerances,
 )
 from tfptq.graph.rebuild import graph_of
 from tfptq.layers import weight_specs
@@ -46,7 +46,7 @@ def make_float_file(
     Args:
         unfolded: the weights that factors of their inputs are taken out of (``tfptq.float_file.input_factors``); all by
             default. It costs an operator, and lets what a config says of the layer reach its weights.
-        single: whether the file shall take one sample at a time where the model leaves the batch open.
+        single: whether the file shall take one sample at a time, whatever the batch of the model is.
 
     Raises:
         ValueError: the converter refuses the model, or renames its inputs beyond recognition; or the model changes
@@ -152,33 +152,48 @@ def check_float_file(
         FloatEqualityError: the outputs differ.
         ValueError: the runtime cannot run the float file.
     """
-    return check_outputs(float_file, model.name, float32_run(model), batch, tolerance)
+
+    def limits(differences: Sequence[tuple[int, float]]) -> list[float]:
+        return tolerances(model, batch, [value for _, value in differences], tolerance)
+
+    return check_outputs(float_file, model.name, model_outputs(model, batch), batch, limits)
 
 
 def check_outputs(
     float_file: FloatFile,
     name: str,
-    run: Callable[[Mapping[str, np.ndarray]], list[np.ndarray]],
+    expected: Sequence[np.ndarray],
     batch: Mapping[str, np.ndarray],
-    tolerance: float = TOLERANCE,
+    limits: Callable[[Sequence[tuple[int, float]]], Sequence[float]],
 ) -> float:
-    """``check_float_file`` against what ``run`` makes of the batch: the outputs of the model of this name."""
-    expected = run(batch)
+    """``check_float_file`` against outputs of any origin.
+
+    Args:
+        float_file: the file.
+        name: name of what it was made of.
+        expected: its outputs for the batch.
+        batch: input name -> samples.
+        limits: for each expected output, which one of the file it is and by how much it differs -> the differences
+            that pass.
+    """
     found = _run(float_file, name, batch)
     # The converter may order the outputs in its own way: each expected output must be one of those found.
     # (numpy's minimum and maximum keep NaN, so that it is refused.)
-    largest = float(np.max([np.min([_difference(value, other) for other in found.values()]) for value in expected]))
-    if not largest <= tolerance:
-        tolerance = noise_tolerance(run, batch, tolerance)
+    table = np.array([[_difference(value, other) for other in found.values()] for value in expected])
+    indexes, differences = list(found), table.min(axis=1).tolist()
+    largest = float(np.max(differences))
     if np.isnan(largest) and all(np.isfinite(values).all() for values in expected):
         raise FloatEqualityError(
-            f"the float .tflite of {name!r} gives NaN where the Keras model gives numbers: a layer divides by 0 "
+            f"the float .tflite of {name!r} gives NaN where the model gives numbers: a layer divides by 0 "
             "after conversion, as UnitNormalization does for a vector of zeros. Add a small number to what it reads"
         )
-    if not largest <= tolerance:
+    matched = [(indexes[place], value) for place, value in zip(table.argmin(axis=1), differences, strict=True)]
+    broken = [(value, limit) for value, limit in zip(differences, limits(matched), strict=True) if not value <= limit]
+    if broken:
+        value, limit = max(broken)  # the worst
         raise FloatEqualityError(
-            f"the float .tflite of {name!r} differs from the Keras model by {largest:.3g} of the output's range "
-            f"(tolerance {tolerance:g}); a layer computes something else after conversion. {ADVICE}"
+            f"the float .tflite of {name!r} differs from the model by {value:.3g} of the output's range (tolerance "
+            f"{limit:.3g}); a layer computes something else after conversion. {ADVICE}"
         )
     return largest
 

@@ -19,7 +19,7 @@ from tfptq.core.coding_length import coding_rate
 from tfptq.core.weight_scales import mse_scales
 from tfptq.layers import supports, weight_specs
 from tfptq.prepare.sensitivity import output_errors
-from tfptq.prepare.storage import WeightGroup, group_of, group_options, latency_budget
+from tfptq.prepare.storage import WeightGroup, group_options, groups_of, latency_budget
 
 Batches = Iterable[Mapping[str, np.ndarray]]
 Sensitivity = Callable[[Iterable[int]], Mapping[tuple[str, int], float]]
@@ -68,19 +68,33 @@ def choose_bits(
     Raises:
         ValueError: the budget cannot be met.
     """
-    layers = {layer.name: layer for layer in model.layers if supports(layer)}
+    sensitivity = sensitivity_of_layers(config, model, batches, seed, advance)
+    return choose_bits_of_groups(config, groups_of(model), sensitivity)
 
-    def errors(widths: Iterable[int]) -> dict[tuple[str, int], float]:
-        counted = [layer for name, layer in layers.items() if not config.for_layer(name).skip]
-        found = _output_errors(counted, widths, model, batches, seed, advance)
-        if not any(found.values()):
+
+def sensitivity_of_layers(
+    config: QuantizationConfig,
+    model: keras.Model,
+    batches: Batches,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda samples: None,
+) -> Sensitivity:
+    """A function that measures what rounding the layers of a Keras model costs; for the arguments see ``choose_bits``.
+
+    It raises a ValueError where no weight moves an output.
+    """
+    layers = [layer for layer in model.layers if supports(layer) and not config.for_layer(layer.name).skip]
+
+    def sensitivity(widths: Iterable[int]) -> dict[tuple[str, int], float]:
+        errors = _output_errors(layers, widths, model, batches, seed, advance)
+        if not any(errors.values()):
             raise ValueError(
                 f"mixed_precision by='sensitivity': no weight of {model.name!r} moves a floating point output; "
                 "take by='coding_length'"
             )
-        return found
+        return errors
 
-    return choose_bits_of_groups(config, [group_of(layer) for layer in layers.values()], errors)
+    return sensitivity
 
 
 def choose_bits_of_groups(
@@ -98,27 +112,58 @@ def choose_bits_of_groups(
         ValueError: the budget cannot be met.
     """
     settings = config.mixed_precision
-    groups = [group for group in groups if not config.for_layer(group.name).skip]
+    groups = _not_skipped(config, groups)
     if settings is None or not groups:
         return config, ()
-    names = [group.name for group in groups]
-    pinned = {name: config.for_layer(name).weight_bits for name in names if config.overrides_field(name, "weight_bits")}
-    sizes = {group.name: group.size for group in groups}
+    pinned, sizes = _pinned(config, groups), {group.name: group.size for group in groups}
     rates = _coding_rates(groups, settings.eps)
     if settings.by_real_bytes:
-        widths = {*settings.bits, 8, *(config.for_layer(name).weight_bits for name in names)}
-        if settings.by == "coding_length":  # at high rates an error falls by a factor of 4 with each bit
-            errors = {(name, width): 4.0 ** (rates[name] - width) for name in names for width in widths}
-        else:
-            errors = dict(sensitivity(widths))
+        errors = _errors(config, settings, rates, sensitivity)
         bits = _within_budgets(config, settings, groups, pinned, errors)
     elif settings.average_bits is None:
         bits = cluster_bits(rates, settings.bits, pinned)
     else:
         bits = assign_bits(rates, sizes, settings.bits, average_bits=settings.average_bits, pinned=pinned)
-    table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in names)
+    table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in rates)
     chosen = tuple(override(glob.escape(row.layer), weight_bits=row.bits) for row in table if not row.pinned)
     return config.replace(mixed_precision=None, overrides=(*chosen, *config.overrides)), table
+
+
+def distinct_ratios(
+    config: QuantizationConfig, groups: Iterable[WeightGroup], sensitivity: Sensitivity, ratios: Iterable[float]
+) -> tuple[float, ...]:
+    """Of some values of ``mixed_precision.ratio``, the least one that leads to each choice of widths, ascending.
+
+    For the arguments see ``choose_bits_of_groups``. The errors are measured once.
+    """
+    settings, groups = config.mixed_precision, _not_skipped(config, groups)
+    assert settings is not None and settings.by_real_bytes
+    pinned, rates = _pinned(config, groups), _coding_rates(groups, settings.eps)
+    errors = _errors(config, settings, rates, sensitivity)
+    found: dict[tuple[int, ...], float] = {}
+    for ratio in sorted(ratios):
+        bits = _within_budgets(config, replace(settings, ratio=ratio), groups, pinned, errors)
+        found.setdefault(tuple(bits.values()), ratio)
+    return tuple(found.values())
+
+
+def _not_skipped(config: QuantizationConfig, groups: Iterable[WeightGroup]) -> list[WeightGroup]:
+    return [group for group in groups if not config.for_layer(group.name).skip]
+
+
+def _pinned(config: QuantizationConfig, groups: Iterable[WeightGroup]) -> dict[str, int]:
+    names = [group.name for group in groups if config.overrides_field(group.name, "weight_bits")]
+    return {name: config.for_layer(name).weight_bits for name in names}
+
+
+def _errors(
+    config: QuantizationConfig, settings: MixedPrecision, rates: Mapping[str, float], sensitivity: Sensitivity
+) -> dict[tuple[str, int], float]:
+    """(name, width) -> what it adds to the error of the network."""
+    widths = {*settings.bits, 8, *(config.for_layer(name).weight_bits for name in rates)}
+    if settings.by == "coding_length":  # at high rates an error falls by a factor of 4 with each bit
+        return {(name, width): 4.0 ** (rates[name] - width) for name in rates for width in widths}
+    return dict(sensitivity(widths))
 
 
 def _coding_rates(groups: Sequence[WeightGroup], eps: float) -> dict[str, float]:

@@ -4,26 +4,37 @@ Everything here leaves the function of the network as it is; each step is checke
 """
 
 import os
+import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfptq.base.progress import Progress
+from tfptq.base.quiet import quiet
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
 from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for
 from tfptq.float_file.build import check_outputs
 from tfptq.float_file.file_model import FileModel
-from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, input_normalizations_to_keep
-from tfptq.graph.float_equality import FloatEqualityError
+from tfptq.float_file.file_rounding import file_tolerances
+from tfptq.graph import (
+    FloatEqualityError,
+    canonicalise,
+    check_float_equal,
+    edge_layers,
+    few_samples,
+    input_normalizations_to_keep,
+)
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import UnknownGraphError, unknown_class
 from tfptq.layers import QuantizeAnnotate, is_weighted, supports, weight_specs, wrappers
-from tfptq.prepare.bits import choose_bits
+from tfptq.prepare.bits import choose_bits, distinct_ratios, sensitivity_of_layers
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
@@ -52,10 +63,12 @@ class FloatNetwork:
         model: canonical Keras model, or the float file where no Keras graph is known.
         data: the calibration data; in full batches if the model has a fixed batch size.
         batch: its first batch.
-        config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
+        config: the config with the layers at the edges pinned and, once they are, the bits of mixed precision chosen.
         differences: step -> largest relative difference of an output that it made.
-        notes: what to tell the user.
+        coarse_inputs: inputs whose channels differ too much in size for one grid of integers.
         reordered: what reordering did; None if it was not asked for.
+        original: the model as it was given; None for the network of a simulation.
+        notes: what to tell the user.
     """
 
     model: keras.Model | FileModel
@@ -63,8 +76,10 @@ class FloatNetwork:
     batch: dict[str, np.ndarray]
     config: QuantizationConfig
     differences: dict[str, float]
-    notes: tuple[str, ...] = ()
+    coarse_inputs: tuple[str, ...] = ()
     reordered: ReorderedModel | None = None
+    original: keras.Model | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def batch_size(self) -> int | None:
@@ -72,9 +87,17 @@ class FloatNetwork:
         return self.model.inputs[0].shape[0]
 
     def changed(self, step: str, model: keras.Model) -> "FloatNetwork":
-        """The network after a step, which is checked for float equality on a few samples."""
+        """The network after a step, or without it, and with a warning, where that is not float-equal on few samples.
+
+        Steps are for better files only, and a file without one is better than none; but one that goes wrong is a fault.
+        """
         few = few_samples(self.batch, self.batch_size)
-        difference = max(check_float_equal(self.model, model, few).values())
+        try:
+            difference = max(check_float_equal(self.model, model, few).values())
+        except FloatEqualityError as error:
+            note = f"step {step!r} was left out, which leaves the file sound and less exact: {error}"
+            warnings.warn(note, stacklevel=2)
+            return replace(self, notes=(*self.notes, note))
         return replace(self, model=model, differences={**self.differences, step: difference})
 
 
@@ -92,15 +115,19 @@ def prepare(
         signature: signature of a file or SavedModel.
 
     Raises:
-        ValueError: the model or the data cannot be used, an override fits no layer, or a step changed what the
+        ValueError: the model or the data cannot be used, an override fits no layer, or folding changed what the
             network computes.
         FileNotFoundError: no model at the path.
     """
     with steps.step("canonicalise"):
-        network = _open(source, dataset, config, seed, signature)
+        network = _open(source, dataset, config, signature)
     if isinstance(network.model, FileModel):
         return network
     config = network.config
+    if config.mixed_precision is not None:
+        with steps.step("bits") as advance:
+            config, _ = choose_bits(config, network.model, network.data.spread(SENSITIVITY_SAMPLES), seed, advance)
+        network = replace(network, config=config)
     if config.equalize:
         with steps.step("equalize"):
             equalized = equalize_channels(network.model, config, network.data)
@@ -114,21 +141,25 @@ def prepare(
     if config.reorder:
         with steps.step("reorder") as advance:
             reordered = reorder_channels(network.model, config, advance=advance)
-            network = replace(network.changed("reorder", reordered.model), reordered=reordered)
+            network = network.changed("reorder", reordered.model)
+            if network.model is reordered.model:
+                network = replace(network, reordered=reordered)
     return network
 
 
-def _open(source: Any, dataset: Any, config: QuantizationConfig, seed: int, signature: str | None) -> FloatNetwork:
-    """The canonical network of a source, or its float file, with the data for it."""
+def _open(source: Any, dataset: Any, config: QuantizationConfig, signature: str | None) -> FloatNetwork:
+    """The canonical network of a source, or its float file, with the data for it, before bits are chosen."""
     found = source if isinstance(source, FileModel) else file_source(source, dataset, signature)
     if found is not None:
         return _file_network(found, dataset, config)
     original = load_model(source)
     _refuse_simulations(original)
     try:
-        return _canonical_network(original, dataset, config, seed)
+        return _canonical_network(original, dataset, config)
     except (UnknownGraphError, FloatEqualityError) as error:
         if not (isinstance(original, keras.Model) and original.built):
+            raise
+        if isinstance(error, FloatEqualityError) and not _has_custom_layers(original):
             raise
         reason = str(error) if isinstance(error, UnknownGraphError) else "its layers differ when they are made anew"
         try:
@@ -139,24 +170,41 @@ def _open(source: Any, dataset: Any, config: QuantizationConfig, seed: int, sign
             raise
 
 
+def _has_custom_layers(model: keras.Model) -> bool:
+    """Whether a model holds layers that Keras does not have; their configs may say less than they need."""
+    return any(not type(layer).__module__.startswith("keras.") for layer in model._flatten_layers(include_self=False))
+
+
 def _file_network(model: FileModel, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
     """A float file with the data for it, checked against what it was made of."""
+    float_file = model.float_file
     data = calibration_data_for(model.specs, dataset)
-    batch_size = model.float_file.batch_size
-    if batch_size is not None:
-        data = data.in_full_batches(batch_size)
+    if float_file.batch_size is not None:
+        data = data.in_full_batches(float_file.batch_size)
     batch = next(iter(data))
-    difference = check_outputs(model.float_file, model.name, model.run, few_samples(batch, batch_size))
+    few = few_samples(batch, float_file.batch_size)
+    difference = check_outputs(float_file, model.name, model.run(few), few, partial(file_tolerances, float_file, few))
     steps = [name for name in ("equalize", "rotate", "reorder") if getattr(config, name)]
     left = f"; the config's {', '.join(steps)} had nothing to work on" if steps else ""
-    notes = (
+    note = (
         f"taken as a float file: its channels were not prepared, and there is no Keras simulation{left}, because no "
-        f"Keras graph is known: {model.reason}",
+        f"Keras graph is known: {model.reason}"
     )
-    return FloatNetwork(model, data, batch, config, {"convert": difference}, notes)
+    return FloatNetwork(model, data, batch, config, {"convert": difference}, notes=(note,))
 
 
-def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig, seed: int) -> FloatNetwork:
+def distinct_ratios_of(
+    model: keras.Model, dataset: Any, config: QuantizationConfig, ratios: Iterable[float], seed: int
+) -> tuple[float, ...]:
+    """Of some ratios of mixed precision, the least one that leads to each choice of widths; see ``prepare``."""
+    network = _canonical_network(model, dataset, config)
+    batches = network.data.spread(SENSITIVITY_SAMPLES)
+    sensitivity = sensitivity_of_layers(network.config, network.model, batches, seed)
+    return distinct_ratios(network.config, groups_of(network.model), sensitivity, ratios)
+
+
+def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
+    """The network before bits are chosen."""
     canonical = canonicalise(original)
     config = pinned_config(config, canonical)
     data = calibration_data(canonical, dataset)
@@ -165,12 +213,13 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
         data = data.in_full_batches(fixed_batch)
     batch = next(iter(data))
     kept = input_normalizations_to_keep(original, data.spread(SAMPLES_OF_INPUTS))
-    notes = _notes_on_inputs(kept.values(), config.interface_types[0])
-    if kept and config.interface_types[0] == "float32":
+    coarse: tuple[str, ...] = ()
+    if config.interface_types[0] != "float32":
+        coarse = tuple(dict.fromkeys(kept.values()))  # nothing can be normalized in front of a grid of integers
+    elif kept:
         canonical = canonicalise(original, kept)
     difference = max(check_float_equal(original, canonical, batch).values())
-    config, _ = choose_bits(config, canonical, data.spread(SENSITIVITY_SAMPLES), seed)
-    return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, notes)
+    return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, coarse, original=original)
 
 
 def _refuse_simulations(model: keras.Model) -> None:
@@ -195,17 +244,6 @@ def _refuse_annotations(model: keras.Model) -> None:
         )
 
 
-def _notes_on_inputs(inputs: Iterable[str], input_type: str) -> tuple[str, ...]:
-    """Notes on inputs whose channels would have to be normalized in float, in front of the first grid."""
-    if input_type == "float32":
-        return ()
-    return tuple(
-        f"input {name!r}: its channels (columns) differ too much in size for one {input_type} grid and for the weights "
-        "that read them; keep input_type='float32', or normalize the samples before the model"
-        for name in dict.fromkeys(inputs)
-    )
-
-
 def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
     """The model, or the one in a ``.keras`` or ``.h5`` file.
 
@@ -220,6 +258,8 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
+    with quiet():  # the first operator of a process looks for devices
+        tf.config.list_logical_devices()
     try:
         return _read_model(path)
     except (OSError, TypeError, ValueError) as error:
