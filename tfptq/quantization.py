@@ -3,6 +3,7 @@
 ``_quantize`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
+import glob
 import numbers
 import os
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import keras
 
 from tfptq.base.files import check_takes_files
 from tfptq.base.progress import Progress
-from tfptq.config import QuantizationConfig, resolve_config
+from tfptq.config import QuantizationConfig, override, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.float_file.file_model import FileModel
 from tfptq.graph.rebuild import build_model, read_graph
@@ -23,7 +24,7 @@ from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.result import QuantizationResult, finish, told
 from tfptq.pipeline.steps import convert, fit, planned_steps
-from tfptq.prepare.network import FloatNetwork, prepare
+from tfptq.prepare.network import prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
 
 
@@ -114,8 +115,8 @@ def _quantize(
     check_folder(checkpoint_dir)
     with Progress(progress, plan=planned_steps(config)) as steps:
         network = prepare(source, dataset, config, seed, steps, signature)
-        simulation = simulate(network)
         job = convert(network, config, seed, steps)
+        simulation = simulate(job)
         activations = calibrate(job)
         kernels = fit(job, activations, checkpoint_dir, max_memory)
         activations = calibrate_again(job, activations, kernels)
@@ -124,20 +125,22 @@ def _quantize(
         return finish(job, activations, kernels, simulation, notes)
 
 
-def simulate(network: FloatNetwork) -> keras.Model | None:
+def simulate(job: Job) -> keras.Model | None:
     """The Keras simulation, without the codes and grids of the file; a float copy if no layer of it is quantized.
 
     None where no Keras graph is known.
     """
-    if isinstance(network.model, FileModel):
+    model, config = job.network.model, job.network.config
+    if isinstance(model, FileModel):
         return None
-    model, config = network.model, network.config
     names = [layer.name for layer in model.layers if supports(layer)]
-    # Other overrides are for kernels that the file alone has.
-    own = config.replace(overrides=[item for item in config.overrides if any(map(item.matches, names))])
-    if all(own.for_layer(name).skip for name in names):
+    # Other overrides are for kernels and operators that the file alone has.
+    own = [item for item in config.overrides if any(map(item.matches, names))]
+    skipped = [override(glob.escape(name), skip=True) for name in job.layers_in_float]
+    config = config.replace(overrides=[*own, *skipped], tail=())
+    if all(config.for_layer(name).skip for name in names):
         return build_model(read_graph(model))
-    return quantize_model(model, own)
+    return quantize_model(model, config)
 
 
 def assign_to_simulation(

@@ -17,7 +17,6 @@ def cancelling(inputs, offset):
 
 
 class Offset(keras.Model):
-
     def __init__(self, offset):
         super().__init__()
         self.offset, self.head = offset, keras.layers.Dense(5)

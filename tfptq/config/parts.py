@@ -173,6 +173,7 @@ LAYER_FIELDS = (
     "scaler",
     "multipliers",
     "weight_bits",
+    "activation_bits",
     "weight_scale",
     "rounding",
     "bias_correction",
@@ -187,6 +188,8 @@ class LayerOverride:
 
     ``glob.escape(name)`` is the pattern of one layer whose name has ``*``, ``?`` or ``[`` in it. Kernels inside of a
     layer that tfptq does not know go by their path, ``"block/dense"``; a pattern for ``"block"`` covers them, too.
+    Operators without a kernel go by the paths and names of their results: ``skip=True`` leaves them in float, and
+    ``activation_bits=16`` gives them finer activations.
     """
 
     pattern: str
@@ -202,6 +205,11 @@ class LayerOverride:
         parts = layer_name.split("/")
         paths = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
         return any(fnmatch.fnmatchcase(path, self.pattern) for path in paths)
+
+    @property
+    def is_for_operators(self) -> bool:
+        """Whether it sets what operators without a kernel have, too."""
+        return not {"skip", "activation_bits"}.isdisjoint(dict(self.changes))
 
     def names(self, layer_name: str) -> bool:
         """Whether the pattern is the name of this very layer."""

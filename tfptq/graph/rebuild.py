@@ -176,6 +176,10 @@ def _read_unit(operation: keras.Operation, name: str) -> Unit:
         raise UnknownGraphError(
             f"layer {name!r} ({type(operation).__name__}) has no config; give it get_config() so that it can be copied"
         ) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnknownGraphError(
+            f"layer {name!r} ({type(operation).__name__}) has a get_config() that fails: {error}"
+        ) from error
     if isinstance(operation, keras.layers.Lambda):
         # Serialised functions lose the names around them; the live ones do not.
         config.update(function=operation.function, output_shape=operation._output_shape, mask=operation.mask)

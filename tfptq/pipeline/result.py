@@ -43,7 +43,7 @@ class QuantizationResult:
     """
 
     tflite: bytes
-    keras_model: keras.Model | None
+    keras_model: Any
     report: Report
     config: QuantizationConfig
     float_tflite: bytes

@@ -21,7 +21,8 @@ from tfptq.float_file.build import check_float_file, make_float_file
 from tfptq.float_file.file_model import FileModel
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId
-from tfptq.float_file.layer_operators import skipped_operators
+from tfptq.float_file.layer_operators import skipped_operators, widths_by_overrides
+from tfptq.float_file.operator_names import OperatorNames
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
 from tfptq.lowering.choose_layout import (
@@ -81,7 +82,8 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         float_file, differences = _float_file(network, weights, config.takes_single(network.batch_size))
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
-    check_overrides(config, network, float_file)
+    names = operator_names(network.model, float_file)
+    check_overrides(config, network, float_file, names)
     network = replace(network, config=config_with_file_kernels(network.config, config, float_file, data))
     plans = plan_kernels(float_file, network.config)
     in_float = {
@@ -90,6 +92,9 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         if kernel.id in plans and plans[kernel.id].layouts.computes is not Computes.INTEGER
         for use in kernel.uses
     }
+    skipped = skipped_operators(float_file, network.model, network.config, names)
+    if float_file.kernels and all(use.operator in skipped for use in float_file.uses):
+        raise ValueError("the config leaves nothing to quantize: its overrides and its tail keep all kernels in float")
     return Job(
         config=config,
         seed=seed,
@@ -100,8 +105,9 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         batch=batch,
         weights=weights,
         plans=plans,
-        in_float={**skipped_operators(float_file, network.model, network.config), **in_float},
+        in_float={**skipped, **in_float},
         differences=differences,
+        widths=widths_by_overrides(network.config, names),
     )
 
 
@@ -118,11 +124,22 @@ def _float_file(
     return float_file, {**network.differences, "convert": check_float_file(float_file, network.model, few)}
 
 
-def check_overrides(config: QuantizationConfig, network: FloatNetwork, float_file: FloatFile) -> None:
-    """Refuse overrides that match no kernel, neither of a layer nor of the file alone (a ValueError)."""
+def operator_names(model: keras.Model | FileModel, float_file: FloatFile) -> OperatorNames:
+    """What operators and tensors of the float file of a network go by."""
+    if isinstance(model, FileModel):
+        return OperatorNames(float_file)
+    outputs = [tensor._keras_history.operation.name for tensor in model.outputs]
+    return OperatorNames(float_file, [layer.name for layer in model.layers], outputs)
+
+
+def check_overrides(
+    config: QuantizationConfig, network: FloatNetwork, float_file: FloatFile, names: OperatorNames
+) -> None:
+    """Refuse overrides that match no kernel, neither of a layer nor of the file alone, and no operator (ValueError)."""
     layers = [layer.name for layer in network.model.layers if supports(layer)]
     own = [kernel.id.owner for kernel in float_file.kernels if kernel.id.layer is None]
-    config.check_overrides([*layers, *own])
+    matched = [item for item in config.overrides if item.is_for_operators and names.operators(item)]
+    config.check_overrides([*layers, *own], matched)
 
 
 def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[KernelId, KernelPlan]:

@@ -305,7 +305,7 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     edges = edge_layers(model, [name for name in names if name not in scales])
     pinned = config.with_pinned_edges(_small(model, edges)).with_pinned(scales, 8)
     if _layers_have_all_kernels(model):  # else those of the file are needed
-        pinned.check_overrides(names)
+        pinned.check_overrides(names, [item for item in pinned.overrides if item.is_for_operators])
     return with_bits_of_target(pinned, groups_of(model))
 
 
