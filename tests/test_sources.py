@@ -244,3 +244,13 @@ def test_a_tf_keras_model():
     plain = tf_keras.Sequential([tf_keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="not built"):
         quantize(plain, data=data[1])
+
+
+def test_a_saved_model_inside_of_a_keras_model(network, tmp_path):
+    network.export(tmp_path / "inner", verbose=False)
+    inputs = keras.Input(IMAGES.shape[1:], name="x")
+    found = layers.TFSMLayer(tmp_path / "inner", call_endpoint="serve")(inputs)
+    model = keras.Model(inputs, layers.Dense(3, name="more")(found))
+    result = quantize(model)
+    check(result, model.predict(IMAGES, verbose=0), least=15.0)
+    assert len(result.report.layers) == 5 and result.keras_model is None

@@ -125,7 +125,7 @@ MODELS: dict[str, dict[str, Case]] = {
         "maximum_constant": one(lambda a, b: ops.maximum(a, 0.1), "MAXIMUM"),
         "minimum": one(lambda a, b: layers.Minimum()([a, b]), "MINIMUM"),
         "divide": one(lambda a, b: b / (1.0 + ops.abs(a)), floats={"ABS": NEAR_0, "ADD": NEAR_0, "DIV": NO_RULE}),
-        "absolute": one(lambda a, b: ops.abs(a) * b, "ABS", "MUL"),
+        "absolute": one(lambda a, b: ops.abs(b) * a, "ABS", "MUL"),
     },
     "activations": {
         "conv": one(lambda a, b: layers.Conv2D(2, 1)(a), "CONV_2D"),
@@ -186,17 +186,22 @@ MODELS: dict[str, dict[str, Case]] = {
     },
     "choices": {
         "conv": one(lambda a, b: layers.Conv2D(2, 1)(a), "CONV_2D"),
-        "where": one(lambda a, b: ops.where(a[..., :1] > b[..., :1], a, b), "GREATER", "SELECT_V2"),
+        # At the border both choices are alike, so that it matters little on which side of it a code is.
+        "where": one(lambda a, b: ops.where(a > b, a, b) * b[..., :1], "GREATER", "SELECT_V2"),
         "where_v1": one(
-            lambda a, b: tensorflow(lambda x: tf.raw_ops.Select(condition=x[0] >= x[1], x=x[0], y=0.5 * x[1]))([a, b]),
+            lambda a, b: tensorflow(lambda x: tf.raw_ops.Select(condition=x[0] >= x[1], x=x[0], y=x[1]))([a, b]),
             "GREATER_EQUAL",
             "SELECT",
         ),
-        "less": one(lambda a, b: ops.where(a[..., :1] < b[..., 1:2], a, 2.0), "LESS", "SELECT_V2"),
-        "less_equal": one(lambda a, b: ops.where(a[..., :1] <= b[..., 2:3], 0.5, b), "LESS_EQUAL", "SELECT_V2"),
-        "equal": one(lambda a, b: ops.where(ops.equal(a, ops.max(a, axis=-1, keepdims=True)), a, b[..., :1]), "EQUAL"),
+        "less": one(lambda a, b: ops.where(a < 0.3, a, 0.3), "LESS", "SELECT_V2"),
+        "less_equal": one(lambda a, b: ops.where(a <= b[..., :1], b[..., :1], a), "LESS_EQUAL", "SELECT_V2"),
+        "equal": one(
+            lambda a, b: ops.where(ops.equal(a, ops.max(a, axis=-1, keepdims=True)), a, 0.9 * a), "EQUAL", snr=25.0
+        ),
         "not_equal": one(
-            lambda a, b: ops.where(ops.not_equal(a, ops.min(a, axis=-1, keepdims=True)), a, b[..., :1]), "NOT_EQUAL"
+            lambda a, b: ops.where(ops.not_equal(a, ops.min(a, axis=-1, keepdims=True)), a, 0.9 * a),
+            "NOT_EQUAL",
+            snr=25.0,
         ),
         # Where two are equal on the grid, another one may be the largest.
         "largest": one(

@@ -304,7 +304,10 @@ def instantiate(unit: Unit) -> keras.Operation:
         return unit.kind(**unit.config)
     try:
         return unit.kind.from_config(_without_initializers(unit))
-    except (TypeError, NotImplementedError) as error:
+    except (TypeError, NotImplementedError, ValueError) as error:
+        of_keras = unit.kind.__module__.startswith("keras.")
+        if isinstance(error, ValueError) and of_keras and unit.kind is not keras.layers.TFSMLayer:
+            raise
         unknown = unknown_class(error)
         if unknown:
             raise UnknownGraphError(

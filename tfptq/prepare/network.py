@@ -23,6 +23,7 @@ from tfptq.data.calibration import CalibrationData, calibration_data, calibratio
 from tfptq.float_file.build import check_outputs
 from tfptq.float_file.file_model import FileModel
 from tfptq.float_file.file_rounding import file_tolerances
+from tfptq.float_file.fixed_batch import with_batch_of_one
 from tfptq.graph import (
     FloatEqualityError,
     canonicalise,
@@ -177,6 +178,8 @@ def _has_custom_layers(model: keras.Model) -> bool:
 
 def _file_network(model: FileModel, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
     """A float file with the data for it, checked against what it was made of."""
+    if config.takes_single(model.float_file.batch_size):
+        model = with_batch_of_one(model)
     float_file = model.float_file
     data = calibration_data_for(model.specs, dataset)
     if float_file.batch_size is not None:
