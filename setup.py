@@ -1,4 +1,4 @@
-"""Packaging of tfptq. README.md names the versions of TensorFlow and numpy that were tried."""
+"""Packaging of tfptq. docs/targets.md names the versions of TensorFlow and numpy that were tried."""
 
 from pathlib import Path
 

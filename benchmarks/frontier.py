@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import targets
-from benchmarks.cells import HERE
 from benchmarks.records import Records
-from benchmarks.tables import table, write_tables
+from benchmarks.tables import PICTURES, table, write_tables
 from tfptq import MixedPrecision, QuantizationConfig
 
 RESULTS = Records("frontier")
-PLOT = HERE.parent / "docs" / "frontier.png"
+PLOT = PICTURES / "frontier.png"
 LATENCY_BUDGETS = (1.0, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
 #: How bits are chosen, and from which -> shares of the bytes of INT8.
 MIXTURES = {
@@ -46,7 +45,7 @@ def points(network: str) -> Iterator[tuple[str, QuantizationConfig]]:
 
 
 def page(records: dict[str, dict[str, Any]]) -> str:
-    """The table of ``docs/benchmarks.md``."""
+    """The table."""
     rows = []
     for name, record in records.items():
         network, _, point = name.partition(": ")
@@ -104,7 +103,7 @@ def main() -> int:
                 RESULTS.keep(name, targets.measure_draw(network, config, 1, file))
             elif record is not None and arguments.latency and "latency" not in record:
                 RESULTS.keep(name, {**record, "latency": targets.measure_latency(network, file)})
-    write_tables(targets.PAGE, {"frontier": page(RESULTS.read())})
+    write_tables({"frontier": page(RESULTS.read())})
     write_plot(PLOT, RESULTS.read())
     return 0
 
