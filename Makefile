@@ -8,14 +8,15 @@ PYTHON  := $(VENV)/bin/python
 PIP     := $(PYTHON) -m pip --disable-pip-version-check --quiet
 JOBS    ?= 2
 
-.PHONY: help demo test lint format bench wheel web clean
+.PHONY: help demo test lint format docs docs-serve bench wheel web clean
 
 help:
 	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
 	@echo "make test    run the tests"
 	@echo "make lint    check style, types, and which room imports which"
 	@echo "make format  fix style where a program can"
-	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
+	@echo "make docs    build the documentation site into build/site; docs-serve shows it while you write"
+	@echo "make bench   run the benchmarks and write their tables and plots into docs"
 	@echo "make wheel   build the source archive and the wheel into dist"
 	@echo "make web     install LiteRT.js for the browser (needs npm)"
 	@echo "make clean   remove .venv, out and caches"
@@ -36,10 +37,20 @@ format: $(VENV)/.test-ready
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 
+# A warning, such as a broken link, fails the build. MkDocs' notice on its version 2 is none of ours: 1 is pinned.
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.docs-ready
+	@$(PYTHON) -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+docs-serve: $(VENV)/.docs-ready
+	@$(PYTHON) -m mkdocs serve
+
 # The peers and the converter are as talkative as they are.
 bench: export TF_CPP_MIN_LOG_LEVEL ?= 3
 bench: $(VENV)/.bench-ready
 	@$(PYTHON) -m benchmarks
+	@$(PYTHON) -m benchmarks.conclusions
 
 wheel: $(VENV)/.build-ready
 	@rm -rf build dist

@@ -123,8 +123,8 @@ def default(results: dict) -> str:
     lost, kept = (_loss(results["records"]["mobilenetv2"], method) for method in ("w8a8_layer", "w8a8_shift"))
     return (
         f"A scale per channel (`w8a8_channel`) is {behind:.1f} dB nearer to float in the mean of {len(rows)} networks, "
-        f"and {smaller:.0%} larger.\nOne scale per layer without shifts changes MobileNetV2's top-1 by {-lost:+.1f} points, "
-        f"and with shifts by {-kept:+.1f}."
+        f"and {smaller:.0%} larger.\nOne scale per layer without shifts changes MobileNetV2's top-1 by {-lost:+.1f} "
+        f"points, and with shifts by {-kept:+.1f}."
     )
 
 
