@@ -57,6 +57,12 @@ def load_calibration_data(
         raise ValueError(f"calibration data {path} is neither a .npy or .npz file nor an existing folder of images")
     loaded = load_arrays(path, "calibration data")
     if isinstance(loaded, np.ndarray):
+        if len(inputs) > 1:
+            names = [spec.name for spec in inputs]
+            raise ValueError(
+                f"calibration data {path} is one array, and the model has the inputs {', '.join(names)}; write a .npz "
+                f"file with an array for each: numpy.savez(path, {', '.join(f'{name}=...' for name in names)})"
+            )
         return _chosen({"": loaded}, samples, seed)[""]
     arrays = _chosen(loaded, samples, seed)
     unnamed = set(arrays) == {f"arr_{index}" for index in range(len(arrays))}
@@ -81,7 +87,10 @@ def load_arrays(path: str | Path, what: str) -> np.ndarray | dict[str, np.ndarra
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"cannot read {what} {path}: {error}") from error
+        reason = "it is no file of numpy, or holds Python objects" if "pickle" in str(error) else str(error).rstrip(".")
+        raise ValueError(
+            f"cannot read {what} {path}: {reason}; write arrays of numbers with numpy.save or numpy.savez"
+        ) from error
 
 
 def image_paths(folder: Path) -> list[Path]:

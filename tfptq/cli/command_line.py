@@ -5,10 +5,16 @@ Exit codes: 0 all is well, 1 the job failed, 2 the command line is wrong, 130 in
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
+
+from tfptq.base.arguments import did_you_mean
+
+#: What the flags say of a value that is none of those allowed.
+_NO_CHOICE = re.compile(r"--\w+=(?P<value>.*): value should be one of <(?P<choices>.*)>")
 
 
 class UsageError(Exception):
@@ -55,11 +61,11 @@ def run(
             return 0
         job(arguments)
     except (UsageError, flags.Error) as error:
-        return _fail(program, f"{error} (see {program} --help)", 2)
+        return _fail(program, f"{error}{_close_name(str(error))} (see {program} --help)", 2)
     except (JobError, ValueError, OSError) as error:
         if values.is_parsed() and values.traceback:
             raise
-        return _fail(program, str(error), 1)
+        return _fail(program, _reason(error), 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", 130)
     return 0
@@ -102,6 +108,8 @@ def naming(what: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise JobError(f"{what}: {error}") from error
+    except OSError as error:
+        raise JobError(f"{what}: {error.strerror or error}") from error
 
 
 def one_path(arguments: list[str]) -> str:
@@ -135,6 +143,19 @@ def quiet_import() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, with the file in front where Python has a number there."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _close_name(message: str) -> str:
+    """The question after a close name, for what the flags say of a value that is none of those allowed."""
+    found = _NO_CHOICE.search(message)
+    return did_you_mean(found["value"], found["choices"].split("|")) if found else ""
 
 
 def _fail(program: str, message: str, code: int) -> int:
