@@ -174,9 +174,8 @@ def _read_config() -> QuantizationConfig:
     if FLAGS.preset and FLAGS.config:
         raise UsageError("give --preset or --config, not both")
     if FLAGS.config:
-        content = Path(FLAGS.config).read_bytes()
         with command_line.naming(f"--config={FLAGS.config}"):
-            config = QuantizationConfig.from_json(content.decode("utf-8"))
+            config = QuantizationConfig.from_json(Path(FLAGS.config).read_bytes().decode("utf-8"))
         return _changed(config)
     return _changed(QuantizationConfig.from_preset(FLAGS.preset or DEFAULT_PRESET))
 
@@ -193,7 +192,8 @@ def _changed(config: QuantizationConfig) -> QuantizationConfig:
     try:
         return config.replace_json(json.loads(json.dumps(changes)))
     except ValueError as error:
-        raise UsageError(f"--set, --target, --input_type or --output_type: {error}") from error
+        given = [*(f"--set={text}" for text in FLAGS.set), *(f"--{name}={value}" for name, value in types.items())]
+        raise UsageError(f"{' '.join(given)}: {error}") from error
 
 
 def _put(config: dict[str, Any], name: str, value: Any) -> str:

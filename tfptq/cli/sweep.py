@@ -167,7 +167,10 @@ def _measure(cells: list[Cell], records: Records) -> None:
     evaluation = calibration_data(model, evaluation)
     expected = np.concatenate([model_outputs(model, batch)[0] for batch in evaluation])
     labels = _read_labels(expected)
-    base = QuantizationConfig(weight_scale=FLAGS.weight_scale, edge_bits=FLAGS.edge_bits or None, target="any")
+    # Rounded to nearest and not equalized, so that the granularity alone makes the difference.
+    base = QuantizationConfig.from_preset("w8a8_layer").replace(
+        weight_scale=FLAGS.weight_scale, edge_bits=FLAGS.edge_bits or None, target="any"
+    )
     for number, cell in enumerate(cells, 1):
         result = quantize_keras_model(model, samples, cell.config(base), seed=FLAGS.seed, progress=FLAGS.progress)
         outputs = run_file(result.tflite, model, evaluation)
