@@ -8,10 +8,7 @@ PYTHON  := $(VENV)/bin/python
 PIP     := $(PYTHON) -m pip --disable-pip-version-check --quiet
 JOBS    ?= 2
 
-# TensorFlow tells about CPU features and missing GPUs unless asked not to; the demo keeps the rest in out/demo.log.
-export TF_CPP_MIN_LOG_LEVEL ?= 3
-
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench wheel web clean
 
 help:
 	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
@@ -19,11 +16,12 @@ help:
 	@echo "make lint    check style, types, and which room imports which"
 	@echo "make format  fix style where a program can"
 	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
+	@echo "make wheel   build the source archive and the wheel into dist"
+	@echo "make web     install LiteRT.js for the browser (needs npm)"
 	@echo "make clean   remove .venv, out and caches"
 
 demo: $(VENV)/.test-ready
-	@mkdir -p out
-	@$(PYTHON) examples/digits.py --output out/digits.tflite 2> out/demo.log || { cat out/demo.log; exit 1; }
+	@$(PYTHON) examples/digits.py --output out/digits.tflite
 
 test: $(VENV)/.test-ready
 	@$(PYTHON) -m pytest -n $(JOBS) -q
@@ -41,13 +39,27 @@ format: $(VENV)/.test-ready
 bench: $(VENV)/.bench-ready
 	@$(PYTHON) -m benchmarks
 
+wheel: $(VENV)/.build-ready
+	@rm -rf build dist
+	@$(PYTHON) -m build
+# LiteRT.js for the browser: examples/web/package.json names its version.
+web: examples/web/node_modules
+
+examples/web/node_modules: examples/web/package.json
+	@cd examples/web && npm install --no-package-lock --no-fund --no-audit --silent
+	@touch $@
+
 clean:
-	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) examples/web/node_modules out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
 
 # A stamp file for each set of dependencies: pip runs again only when they change.
 $(VENV)/.%-ready: setup.py pyproject.toml | $(PYTHON)
 	@echo "installing tfptq and what '$*' needs into $(VENV), which takes a few minutes the first time ..."
 	@$(PIP) install --editable ".[$*]"
+	@touch $@
+
+$(VENV)/.build-ready: | $(PYTHON)
+	@$(PIP) install build
 	@touch $@
 
 $(PYTHON):

@@ -42,13 +42,12 @@ MICRO = ("kws01", "ic01", "vww01", "ad01", "resnet20")
 MOST_WINDOWS = 2048
 
 
-def measure_draw(network: str, preset: str, target: str, draw: int) -> dict[str, Any]:
-    """Quantize a network on one draw of samples, and judge the file."""
+def measure_draw(network: str, config: QuantizationConfig, draw: int, name: str) -> dict[str, Any]:
+    """Quantize a network on one draw of samples, judge the file, and keep it under a name."""
     model = zoo.load(network, SAMPLES.get(network, 256), draw=draw)
     samples = model.calibration
     if len(samples) > MOST_WINDOWS:
         samples = samples[np.random.default_rng(draw).permutation(len(samples))[:MOST_WINDOWS]]
-    config = QuantizationConfig.from_preset(preset).replace(target=target)
     with measure.resources() as used:
         content = quantize_keras_model(model.keras_model, samples, config, progress=False).tflite
     x, _ = model.evaluation
@@ -65,7 +64,7 @@ def measure_draw(network: str, preset: str, target: str, draw: int) -> dict[str,
         record["agreement"] = float(np.mean(model.decisions(expected) == model.decisions(found)))
     peer = converter_file(model, samples)
     record["peer_bytes"] = len(peer)
-    kept_file(f"{network} {preset} {target} {draw}").write_bytes(content)
+    kept_file(name).write_bytes(content)
     return record
 
 
@@ -127,15 +126,15 @@ def _cells(draws: list[dict[str, Any]]) -> list[str]:
         f"{size:,.0f}",
         f"{ratio:.2f}",
         " / ".join(latency),
-        _mean([100 * (draw["float_accuracy"] - draw["accuracy"]) for draw in draws], 2),
-        _mean([100 * draw["agreement"] for draw in draws], 1) if "agreement" in draws[0] else "",
-        _mean([draw["snr_db"] for draw in draws], 1),
+        mean_with_error([100 * (draw["float_accuracy"] - draw["accuracy"]) for draw in draws], 2),
+        mean_with_error([100 * draw["agreement"] for draw in draws], 1) if "agreement" in draws[0] else "",
+        mean_with_error([draw["snr_db"] for draw in draws], 1),
         f"{np.mean([draw['seconds'] for draw in draws]):.0f}",
         str(len(draws)),
     ]
 
 
-def _mean(values: list[float], digits: int) -> str:
+def mean_with_error(values: list[float], digits: int) -> str:
     """Mean with the standard error of it, where there are several values."""
     if len(values) < 2:
         return f"{values[0]:.{digits}f}"
@@ -169,7 +168,8 @@ def main() -> int:
                 left_out = preset not in arguments.presets or (target == "micro" and network not in MICRO)
                 if left_out or name in read_results():
                     continue
-                _keep(name, measure_draw(network, preset, target, draw))
+                config = QuantizationConfig.from_preset(preset).replace(target=target)
+                _keep(name, measure_draw(network, config, draw, name))
     write_tables(PAGE, {"few_bits": page(read_results())})
     return 0
 

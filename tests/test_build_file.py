@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("benchmarks", "converters", "cpp", "examples", "tests", "tfptq")
 RULES = ("py_binary", "py_library", "py_test")
 #: Import name -> name on PyPI, where they differ.
-DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl_py", "importlinter": "import_linter", "sklearn": "scikit_learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "absl": "absl_py",
+    "importlinter": "import_linter",
+    "sklearn": "scikit_learn",
+    "websocket": "websocket_client",
+}
 #: What is in the library and an entry point as well.
 SHARED = {"tests/run_tests.py", "tfptq/__main__.py"}
 
@@ -46,7 +52,8 @@ def sources():
 
 def third_party(source):
     """Labels of the packages of others that a file imports."""
-    ours = {*FOLDERS, *(Path(path).stem for path in sources() if path.startswith("tests/"))}
+    in_tests = [Path(path) for path in sources() if path.startswith("tests/")]
+    ours = {*FOLDERS, *(path.stem for path in in_tests), *(path.parent.name for path in in_tests)}
     roots = set()
     for node in ast.walk(ast.parse((ROOT / source).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

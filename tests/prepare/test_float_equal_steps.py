@@ -54,7 +54,7 @@ def test_a_step_with_a_fault_is_left_out_with_a_warning(monkeypatch, step, funct
     model = difference_of_branches(1.0)
     with pytest.warns(UserWarning, match=f"step '{step}' was left out.*models part at layer 'narrow'"):
         result = tfptq.quantize_keras_model(model, samples(model), STEPS, progress=False)
-    (warning,) = (line for line in result.report.warnings if "was left out" in line)
+    (warning,) = (line for line in result.report.notes if "was left out" in line)
     assert f"'{step}'" in warning and step not in result.report.float_differences
     x = samples(model)
     assert result.report.outputs["output_0"] > 10 and np.isfinite(np.asarray(result.keras_model(x))).all()
@@ -70,9 +70,9 @@ def test_folding_is_no_choice(monkeypatch):
 def test_the_report_says_what_rounding_alone_does():
     config = STEPS.replace(rotate=False, reorder=False)
     model = difference_of_branches(1e6)
-    warnings = tfptq.quantize_keras_model(model, samples(model), config, progress=False).report.warnings
+    warnings = tfptq.quantize_keras_model(model, samples(model), config, progress=False).report.notes
     (warning,) = (line for line in warnings if "rounding of float32 alone moves the outputs" in line)
     assert "subtract such values before the model" in warning
     model = difference_of_branches(10.0)
-    warnings = tfptq.quantize_keras_model(model, samples(model), config, progress=False).report.warnings
+    warnings = tfptq.quantize_keras_model(model, samples(model), config, progress=False).report.notes
     assert not any("float32 alone" in line for line in warnings)

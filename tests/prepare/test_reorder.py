@@ -160,7 +160,9 @@ def test_files_of_reordered_blocks(network, kind):
     model = with_random_weights(network())
     x = samples(model)
     result = tfptq.quantize_keras_model(model, x, block_config(kind), progress=False)
-    assert not result.report.float_operators and not result.report.warnings
+    assert not result.report.float_operators and not result.report.notes
+    # 4 bits of random weights are noisy, and the report says so.
+    assert {finding.kind for finding in result.report.findings} <= {"noisy-layers"}
     for layer in result.report.layers:
         assert layer.granularity.endswith(kind) and layer.noise_after is not None
     _check_codes(result, model)

@@ -222,6 +222,11 @@ class LayerOverride:
         """Whether the pattern is the name of this very layer."""
         return self.pattern in (layer_name, exactly(layer_name)) and not self.pattern.startswith(_REGULAR)
 
+    def matches_whole_of(self, layer_name: str) -> bool:
+        """Whether the pattern covers the separable convolution that a layer may be a half of."""
+        names = (layer_name.removesuffix(ending) for ending in ("_depthwise", "_pointwise"))
+        return any(name != layer_name and self.matches(name) for name in names)
+
 
 def exactly(layer_name: str) -> str:
     """The pattern of one layer, also of one whose name has signs of patterns in it."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from tfptq.base.arguments import did_you_mean
 from tfptq.config.config import QuantizationConfig
-from tfptq.config.parts import LayerOverride, exactly, override
+from tfptq.config.parts import exactly, override
 from tfptq.core.granularity import PerChannel
 from tfptq.tflite.layouts import INT8, POLICIES
 
@@ -51,7 +51,7 @@ def check_overrides(config: QuantizationConfig, layer_names: list[str]) -> None:
     """Refuse overrides that match no layer, or do not fit a layer, and to skip all layers."""
     for item in config.overrides:
         if not any(map(item.matches, layer_names)):
-            halves = [name for name in layer_names if _is_half_of(name, item.pattern)]
+            halves = list(filter(item.matches_whole_of, layer_names))
             raise ValueError(
                 f"the override pattern {item.pattern!r} matches no weighted layer; "
                 + (f"separable convolutions are split into halves: {', '.join(halves)}; " if halves else "")
@@ -61,9 +61,3 @@ def check_overrides(config: QuantizationConfig, layer_names: list[str]) -> None:
     configs = [config.for_layer(name) for name in layer_names]
     if configs and all(item.skip for item in configs):
         raise ValueError("the config skips all weighted layers; leave at least one to quantize")
-
-
-def _is_half_of(layer_name: str, pattern: str) -> bool:
-    """Whether a layer may be a half of a separable convolution that a pattern stands for."""
-    names = (layer_name.removesuffix(ending) for ending in ("_depthwise", "_pointwise"))
-    return any(name != layer_name and LayerOverride(pattern, ()).matches(name) for name in names)

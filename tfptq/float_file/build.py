@@ -46,7 +46,7 @@ def make_float_file(
     Args:
         unfolded: the weights that factors of their inputs are taken out of (``tfptq.float_file.input_factors``); all by
             default. It costs an operator, and lets what a config says of the layer reach its weights.
-        single: whether the file shall take one sample at a time where the model leaves the batch open.
+        single: whether the file shall take one sample at a time, whatever the batch of the model is.
 
     Raises:
         ValueError: the converter refuses the model, or renames its inputs beyond recognition; or the model changes

@@ -12,6 +12,7 @@ large, nearly equal values. Where a difference is too large, the tolerance of ea
 of how far rounding alone moves it (``float_noise``).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -130,7 +131,11 @@ def tolerances(
     """
     if all(value <= tolerance for value in differences):
         return [tolerance] * len(differences)
-    return [max(tolerance, _NOISE_FACTOR * noise) for noise in rounding_noise(model, batch)]
+    # Kernels may add up one product after the other: errors then grow with the root of their number, while values that
+    # are rounded otherwise before they are added up make errors as large as one of them.
+    products = max((math.prod(weight.shape[:-1]) for weight in model.weights if len(weight.shape) >= 2), default=1)
+    factor = max(_NOISE_FACTOR, 2.0 * math.sqrt(products))
+    return [max(tolerance, factor * noise) for noise in rounding_noise(model, batch)]
 
 
 def rounding_noise(model: keras.Model, batch: Any) -> list[float]:

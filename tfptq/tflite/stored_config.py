@@ -1,7 +1,8 @@
 """The quantization config in the block metadata: a JSON object without what ``docs/format.md`` fixes."""
 
-import json
 from typing import Any
+
+from tfptq.base.json_object import read_object
 
 #: What stands for the fields that are left out. It never changes: files that were written before a field came up, or a
 #: default of the config became another one, mean this.
@@ -27,6 +28,7 @@ LEFT_OUT: dict[str, Any] = {
     "mixed_precision": None,
     "edge_bits": 8,
     "target": "cpu",
+    "batch_size": None,
     "latency_budget": 1.35,
     "layout": "size",
     "multipliers": None,
@@ -43,4 +45,4 @@ LEFT_OUT: dict[str, Any] = {
 
 def whole_config(text: str) -> dict[str, Any]:
     """The config of the metadata with all its fields."""
-    return {**LEFT_OUT, **json.loads(text)}
+    return {**LEFT_OUT, **read_object(text)}

@@ -87,6 +87,38 @@ class Mover:
         return self.model.shared_constant("gather/constant", np.asarray(values, np.int32))
 
 
+@dataclass
+class _Shapes:
+    """Stands in for a model of which nothing but the shapes of activations matters."""
+
+    shapes: list[tuple[int, ...]]
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        return self.shapes[tensor]
+
+
+class _Count(Mover):
+    """Counts operators without writing them."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__(_Shapes([shape]), 0)  # type: ignore[arg-type]
+
+    def _add(self, kind: str, inputs: Sequence[int], shape: Sequence[int], options) -> int:
+        self.operators.append(kind)
+        self.model.shapes.append(tuple(map(int, shape)))  # type: ignore[attr-defined]
+        return len(self.operators)
+
+    def _constant(self, values) -> int:
+        return -1
+
+
+def operators_to_gather(shape: tuple[int, ...], window: Window) -> int:
+    """How many operators ``gather`` appends for an input ``[N, H, W, C]``."""
+    count = _Count(shape)
+    gather(count, window)
+    return len(count.operators)
+
+
 @dataclass(frozen=True)
 class _Axis:
     """Where the taps of a window lie along one spatial axis.
