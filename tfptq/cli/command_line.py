@@ -10,6 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
+from tfptq.base.text import printable, shortened
+
+#: Letters of a message; the names and numbers of a file may have any length.
+_LONGEST_MESSAGE = 4000
+
 
 class UsageError(Exception):
     """The command line asks for something that makes no sense."""
@@ -38,7 +43,7 @@ def run(
 
     Args:
         job: takes the arguments that are not flags; raises ``UsageError``, ``JobError``, ``ValueError`` or
-            ``OSError`` for what the user can mend. Other exceptions are bugs and keep their traceback.
+            ``OSError`` for what the user can mend, or MemoryError. Other exceptions are bugs and keep their traceback.
         usage: what the program does and how to call it, shown by ``--help``.
         argv: command line, ``sys.argv`` unless given.
 
@@ -50,19 +55,41 @@ def run(
     values.unparse_flags()
     try:
         arguments = values(argv)[1:]
+        _refuse_empty(values)
         if values.help:
             print(f"{usage.strip()}\n{values.get_help(include_special_flags=False)}")
             return 0
         job(arguments)
     except (UsageError, flags.Error) as error:
         return _fail(program, f"{error} (see {program} --help)", 2)
-    except (JobError, ValueError, OSError) as error:
+    except (JobError, ValueError, OSError, MemoryError) as error:
         if values.is_parsed() and values.traceback:
             raise
-        return _fail(program, str(error), 1)
+        return _fail(program, str(error) or "there is not enough memory", 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", 130)
     return 0
+
+
+def show(text: str) -> None:
+    """Print lines, with escapes for what a terminal would obey in names that come from files."""
+    print(printable(text, keep="\n"))
+
+
+def show_json(text: str) -> None:
+    """Print JSON of ASCII, whose texts have escapes for all control characters but one."""
+    print(text.replace("\x7f", "\\u007f"))
+
+
+def _refuse_empty(values: flags.FlagValues) -> None:
+    """Refuse flags that are given without a value: ``--output=`` is a slip, and no path.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for name in values:
+        if values[name].value == "":
+            raise UsageError(f"--{name} is empty; give it a value, or leave it out")
 
 
 def require(values: flags.FlagValues, *names: str) -> None:
@@ -138,5 +165,6 @@ def quiet_import() -> Iterator[None]:
 
 
 def _fail(program: str, message: str, code: int) -> int:
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    line = shortened(" ".join(message.split()), _LONGEST_MESSAGE)
+    print(f"{program}: {printable(line)}", file=sys.stderr)
     return code

@@ -23,7 +23,7 @@ from typing import Any
 
 from absl import flags
 
-from tfptq.base.files import check_writable, write_atomically
+from tfptq.base.files import check_writable, read_whole, write_atomically
 from tfptq.cli import command_line
 from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
 from tfptq.cli.command_line import UsageError
@@ -151,17 +151,18 @@ def _convert(arguments: list[str]) -> None:
     result.save(FLAGS.output)
     if FLAGS.report:
         write_atomically(FLAGS.report, REPORTS[Path(FLAGS.report).suffix](result.report).rstrip("\n") + "\n")
-    print(result.report.render())
-    print(f"\nwrote {FLAGS.output}")
+    command_line.show(f"{result.report.render()}\n\nwrote {FLAGS.output}")
 
 
 def _import(module: str) -> None:
     if os.getcwd() not in sys.path:  # the path of an installed program starts with the folder of the program
         sys.path.insert(0, os.getcwd())
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UsageError(f"--custom_objects={module} is no name of a module, such as package.layers")
     try:
         importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"--custom_objects={module} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the code of the user raises
+        raise UsageError(f"--custom_objects={module} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _refuse_for_simulations() -> None:
@@ -174,7 +175,7 @@ def _read_config() -> QuantizationConfig:
     if FLAGS.preset and FLAGS.config:
         raise UsageError("give --preset or --config, not both")
     if FLAGS.config:
-        content = Path(FLAGS.config).read_bytes()
+        content = read_whole(FLAGS.config)
         with command_line.naming(f"--config={FLAGS.config}"):
             config = QuantizationConfig.from_json(content.decode("utf-8"))
         return _changed(config)
@@ -223,7 +224,7 @@ def _read_change(text: str) -> tuple[str, Any]:
 def _parse(text: str) -> Any:
     """A value written as in JSON or as in Python, else the text itself."""
     for parse in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             value = parse(text)
             json.dumps(value)  # a set, for one, is Python but no JSON
             return value

@@ -20,11 +20,11 @@ from absl import flags
 
 from tfptq.base.files import write_atomically
 from tfptq.cli import command_line
+from tfptq.cli.array_files import load_arrays
 from tfptq.cli.calibration_files import (
     PREPROCESSING,
     check_preprocessing,
     image_paths,
-    load_arrays,
     load_calibration_data,
 )
 from tfptq.cli.command_line import UsageError
@@ -254,4 +254,4 @@ def _write_results(folder: Path, records: list[dict[str, Any]]) -> None:
     if FLAGS.plot:
         write_plot(folder / "plot.png", records)
         written.append("plot.png")
-    print(f"wrote {', '.join(str(folder / name) for name in written)}")
+    command_line.show(f"wrote {', '.join(str(folder / name) for name in written)}")

@@ -5,6 +5,7 @@ from html import escape
 
 import numpy as np
 
+from tfptq.base.text import printable
 from tfptq.core.decibels import decibels
 from tfptq.report.picture import data_url, heat_map, png
 from tfptq.report.table import format_bytes, format_decibels, format_difference
@@ -45,11 +46,16 @@ def render_page(report: ReportValues) -> str:
         _listing("Warnings", report.warnings),
     ]
     body = "\n".join(section for section in sections if section)
-    title = escape(f"{report.model_name}, quantized with {report.preset}")
+    title = _safe(f"{report.model_name}, quantized with {report.preset}")
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
     )
+
+
+def _safe(text: str) -> str:
+    """Text without tags, and without what would change the way that it reads."""
+    return escape(printable(text))
 
 
 def _summary(report: ReportValues) -> str:
@@ -125,7 +131,7 @@ def _picture(picture: BlockPicture) -> str:
         f'<div>{title}<img {size} alt="block maxima {title}" src="{data_url(png(heat_map(values, 0.0, high)))}"></div>'
         for title, values in (("before", before), ("after", after))
     )
-    caption = f"{escape(picture.layer)}: largest weight in each block, 0 (dark) to {high:.3g} (light)"
+    caption = f"{_safe(picture.layer)}: largest weight in each block, 0 (dark) to {high:.3g} (light)"
     note = "Rows are blocks of output channels, columns are blocks of input channels."
     return (
         f'<figure><figcaption>{caption}</figcaption><p class="note">{note}</p><div class="pair">{images}</div></figure>'
@@ -133,7 +139,7 @@ def _picture(picture: BlockPicture) -> str:
 
 
 def _listing(title: str, lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{_safe(line)}</li>" for line in lines)
     return f"<h2>{title}</h2>\n<ul>{items}</ul>" if items else ""
 
 
@@ -142,7 +148,7 @@ def _table(
 ) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
         kinds = ("text" if column in text_columns else "number" for column in range(len(cells)))
-        marked = (f'<{tag} class="{kind}">{escape(cell)}</{tag}>' for kind, cell in zip(kinds, cells, strict=True))
+        marked = (f'<{tag} class="{kind}">{_safe(cell)}</{tag}>' for kind, cell in zip(kinds, cells, strict=True))
         return f"<tr>{''.join(marked)}</tr>\n"
 
     parts = [f"<thead>\n{row(head, 'th')}</thead>\n" if head else ""]

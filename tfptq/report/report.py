@@ -36,7 +36,7 @@ class Report(ReportValues):
             return _restore(cls, json.loads(text))
         except json.JSONDecodeError as error:
             raise ValueError(f"the report is not valid JSON: {error}") from error
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError) as error:
             raise ValueError(f"the JSON is not a report of tfptq: {error}") from error
 
 

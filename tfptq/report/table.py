@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from tfptq.base.text import counted
+from tfptq.base.text import counted, printable
 from tfptq.report.values import ReportValues
 
 _HEAD = (
@@ -16,7 +16,7 @@ _LONGEST_CELL = 40
 
 def render_report(report: ReportValues) -> str:
     """Text of a report, lines separated by newlines, none at the end."""
-    blocks = ["\n".join(_summary(report)), _layers(report)]
+    blocks = ["\n".join(map(printable, _summary(report))), _layers(report)]
     blocks += [
         _listing("left in float:", [f"{item.name} ({item.type}): {item.reason}" for item in report.skipped]),
         _listing(
@@ -60,7 +60,7 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: set[s
         rows: cells as text, one for each column.
         left: titles of the columns to align to the left; the others go to the right.
     """
-    cells = [list(head), *([_shorten(cell) for cell in row] for row in rows)]
+    cells = [list(head), *([_shorten(printable(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     lines = []
     for row in cells:
@@ -119,7 +119,7 @@ def _layers(report: ReportValues) -> str:
 
 
 def _listing(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([title, *(f"  {line}" for line in lines)]) if lines else ""
+    return "\n".join([title, *(f"  {printable(line)}" for line in lines)]) if lines else ""
 
 
 def _shorten(cell: str) -> str:
