@@ -90,8 +90,7 @@ class Checkpoint:
         try:
             if digest.decode("ascii", "replace") != self._digest(number, rest):
                 raise ValueError("its digest differs")
-            header, _, data = rest.partition(b"\n")
-            return _Header.read(header, shape).unpack(data)
+            return unpack_weight(rest, shape)
         except ValueError as error:
             raise ValueError(
                 f"checkpoint file {path} is damaged or of another job ({error}); delete it and run again"
@@ -118,6 +117,16 @@ class Checkpoint:
 
     def _digest(self, number: int, rest: bytes) -> str:
         return fingerprint(self._job, str(number), rest)
+
+
+def unpack_weight(content: bytes, shape: tuple[int, int, int]) -> tuple[QuantizedWeight, np.ndarray]:
+    """The weight and the bias shift in a file, without its digest; ``shape`` is ``[O, I, T]``.
+
+    Raises:
+        ValueError: it holds none, or another one.
+    """
+    header, _, data = content.partition(b"\n")
+    return _Header.read(header, shape).unpack(data)
 
 
 @dataclass(frozen=True)
