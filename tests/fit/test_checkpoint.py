@@ -142,6 +142,7 @@ FORGERIES = {
     "a code is not between -8 and 7": numbers(20, b"\x08"),
     "a bias is not finite": numbers(134, b"\0\0\xc0\x7f"),
     "a scale is out of range": numbers(0, b"\0\0\xc0\x7f"),
+    "a scale is out": numbers(0, b"\0\0\0\x7f"),
     "scale is out of range": numbers(4, b"\0\0\0\x80"),
     "scale is out": numbers(8, b"\x11"),
     "is out of range": numbers(8, b"\x00"),

@@ -4,6 +4,7 @@ numpy and zipfile believe what a file says of itself: they ask for memory before
 dozen kinds of errors. Here a file is one array or some, or one ValueError that names it.
 """
 
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -38,11 +39,13 @@ def load_arrays(path: str | Path, what: str) -> np.ndarray | dict[str, np.ndarra
             is_archive = file.read(4) in _ARCHIVE_STARTS
         if is_archive:
             _check_archive(path)
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on headers of Python 2
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
         raise
     except Exception as error:  # numpy and zipfile raise all kinds, from SyntaxError to MemoryError

@@ -184,7 +184,8 @@ class _Header:
         with np.errstate(all="ignore"):
             values = np.concatenate([scales.values().reshape(-1), scales.base])
             in_range = ((scales.factors >= low) & (scales.factors <= high)).all() and (values > 0).all()
-            _require(bool(in_range and np.isfinite(values).all()), "a scale is out of range")
+            finite = np.isfinite(128 * values).all()  # so that weights are
+            _require(bool(in_range and finite), "a scale is out of range")
 
 
 def _require(holds: bool, problem: str) -> None:
