@@ -14,10 +14,7 @@ INPUTS     ?= 100000
 SEED       ?= 0
 CPPFLAGS_FUZZ := -std=c++17 -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 
-# TensorFlow tells about CPU features and missing GPUs unless asked not to; the demo keeps the rest in out/demo.log.
-export TF_CPP_MIN_LOG_LEVEL ?= 3
-
-.PHONY: help demo test lint format fuzz bench clean
+.PHONY: help demo test lint format fuzz bench wheel web clean
 
 help:
 	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
@@ -26,11 +23,12 @@ help:
 	@echo "make format  fix style where a program can"
 	@echo "make fuzz    feed the readers of Python and C++ with changed files, for some minutes; needs g++ and clang++"
 	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
+	@echo "make wheel   build the source archive and the wheel into dist"
+	@echo "make web     install LiteRT.js for the browser (needs npm)"
 	@echo "make clean   remove .venv, out and caches"
 
 demo: $(VENV)/.test-ready
-	@mkdir -p out
-	@$(PYTHON) examples/digits.py --output out/digits.tflite 2> out/demo.log || { cat out/demo.log; exit 1; }
+	@$(PYTHON) examples/digits.py --output out/digits.tflite
 
 test: $(VENV)/.test-ready
 	@$(PYTHON) -m pytest -n $(JOBS) -q
@@ -54,16 +52,32 @@ fuzz: $(VENV)/.test-ready
 		-artifact_prefix=out/fuzz/ out/fuzz/cpp tests/conformance tests/conformance/refused tests/conformance/unverified
 	@$(PYTHON) -m fuzz --inputs $(INPUTS) --seed $(SEED) --accept out/fuzz/accept_files
 
+# The peers and the converter are as talkative as they are.
+bench: export TF_CPP_MIN_LOG_LEVEL ?= 3
 bench: $(VENV)/.bench-ready
 	@$(PYTHON) -m benchmarks
 
+wheel: $(VENV)/.build-ready
+	@rm -rf build dist
+	@$(PYTHON) -m build
+# LiteRT.js for the browser: examples/web/package.json names its version.
+web: examples/web/node_modules
+
+examples/web/node_modules: examples/web/package.json
+	@cd examples/web && npm install --no-package-lock --no-fund --no-audit --silent
+	@touch $@
+
 clean:
-	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) examples/web/node_modules out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
 
 # A stamp file for each set of dependencies: pip runs again only when they change.
 $(VENV)/.%-ready: setup.py pyproject.toml | $(PYTHON)
 	@echo "installing tfptq and what '$*' needs into $(VENV), which takes a few minutes the first time ..."
 	@$(PIP) install --editable ".[$*]"
+	@touch $@
+
+$(VENV)/.build-ready: | $(PYTHON)
+	@$(PIP) install build
 	@touch $@
 
 $(PYTHON):

@@ -12,7 +12,8 @@ from tfptq.core.windows import Window
 from tfptq.tflite.layouts import INT4, INT8, NATIVE, KernelSite
 from tfptq.tflite.layouts.unpacking import unpacking
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks, attach
-from tfptq.tflite.model import TFLiteModel, pack_model
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.serialize import pack_model
 
 CONFIG = '{"granularity": {"type": "PerTensor"}}'
 VIEWS = {

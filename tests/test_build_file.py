@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("benchmarks", "converters", "cpp", "examples", "fuzz", "tests", "tfptq")
 RULES = ("py_binary", "py_library", "py_test")
 #: Import name -> name on PyPI, where they differ.
-DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl_py", "importlinter": "import_linter", "sklearn": "scikit_learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "absl": "absl_py",
+    "importlinter": "import_linter",
+    "sklearn": "scikit_learn",
+    "websocket": "websocket_client",
+}
 #: What is in the library and an entry point as well.
 SHARED = {"tests/run_tests.py", "tfptq/__main__.py"}
 

@@ -20,8 +20,10 @@ DOCUMENTS = sorted(
 )
 PROGRAMS = {
     "tfptq-keras-to-tflite": "convert",
+    "tfptq-evaluate": "evaluate",
     "tfptq-inspect": "inspect",
     "tfptq-verify": "verify",
+    "tfptq-search": "search",
     "tfptq-sweep-granularity": "sweep",
     **{f"tfptq {name}": name for name in SUBCOMMANDS},
 }

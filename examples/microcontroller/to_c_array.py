@@ -34,8 +34,11 @@ def operator_names(content: bytes) -> list[str]:
     """Names of the operators in the file, each once, sorted."""
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     model = schema.ModelT.InitFromPackedBuf(content)
-    codes = {max(item.builtinCode, item.deprecatedBuiltinCode) for item in model.operatorCodes}
-    return sorted(names[code] for code in codes)
+    found = {
+        item.customCode.decode() if item.customCode else names[max(item.builtinCode, item.deprecatedBuiltinCode)]
+        for item in model.operatorCodes
+    }
+    return sorted(found)
 
 
 def main() -> None:

@@ -120,3 +120,12 @@ def test_ends_of_the_config_win():
 def test_a_latency_below_that_of_int8_is_refused(budget):
     with pytest.raises(ValueError, match="latency_budget is .*; it must be between 1.0"):
         QuantizationConfig(latency_budget=budget)
+
+
+def test_the_batch_of_a_target_is_for_models_that_leave_it_open():
+    assert QuantizationConfig(target="micro").takes_single(None)
+    assert not QuantizationConfig(target="micro").takes_single(4)
+    assert not QuantizationConfig().takes_single(None)
+    assert QuantizationConfig(batch_size=1).takes_single(None) and QuantizationConfig(batch_size=1).takes_single(4)
+    with pytest.raises(ValueError, match="batch_size is 2; it must be one of None, 1"):
+        QuantizationConfig(batch_size=2)

@@ -31,6 +31,14 @@ def test_operator_names(example):
     assert names == ["CONV_2D", "SOFTMAX"]
 
 
+def test_custom_operators_have_their_own_names(example):
+    model = keras.Sequential([keras.Input((4, 4, 8)), keras.layers.Conv2D(16, 3)])
+    samples = np.random.default_rng(0).normal(size=(16, 4, 4, 8)).astype(np.float32)
+    config = tfptq.QuantizationConfig(weight_bits=3, target="npu")
+    file = tfptq.quantize_keras_model(model, samples, config, progress=False).tflite
+    assert example["operator_names"](tfptq.compress_for_micro(file)) == ["CONV_2D", "TFLM_DECODE"]
+
+
 def test_the_microcontroller_example_registers_the_operators_of_the_digits_network(example):
     network = runpy.run_path(str(EXAMPLES / "digits.py"))["build_model"]()
     last = network.layers[-1].kernel

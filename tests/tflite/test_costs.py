@@ -57,10 +57,11 @@ def test_work_beyond_the_table():
     assert TABLE.beyond((32, 16, 300)) == pytest.approx(12.0)
 
 
-def test_measured_points_come_out_as_they_are():
-    costs = load_costs("cpu")
-    assert costs is load_costs("cpu")
-    text = (resources.files("tfptq.tflite") / "cost_tables" / "cpu.json").read_text()
+@pytest.mark.parametrize("target", ["cpu", "web"])
+def test_measured_points_come_out_as_they_are(target):
+    costs = load_costs(target)
+    assert costs is load_costs(target)
+    text = (resources.files("tfptq.tflite") / "cost_tables" / f"{target}.json").read_text()
     assert len(text) < 20_000
     entry = json.loads(text)["tables"]["pointwise"]
     shape = [len(entry[name]) for name in ("inputs", "outputs", "positions")]
@@ -87,6 +88,17 @@ def test_what_the_design_rests_on():
     assert costs.ratio(INT4, pointwise) > 3.0
     narrow, wide = (request("CONV_2D", (n, n, 9), (1, 14, 14, n), kernel=(3, 3), padding="same") for n in (8, 256))
     assert costs.ratio(IM2COL_INT4, narrow) > costs.ratio(IM2COL_INT4, wide) > 1.0
+
+
+def test_in_the_browser_few_bits_cost_many_times_int8():
+    """Why target ``web`` leaves them in INT8."""
+    web, cpu = load_costs("web"), load_costs("cpu")
+    dense = request("FULLY_CONNECTED", (256, 256, 1), (1, 256))
+    pointwise = request("CONV_2D", (128, 128, 1), (1, 14, 14, 128))
+    conv = request("CONV_2D", (64, 64, 9), (1, 14, 14, 64), kernel=(3, 3), padding="same")
+    for found, layout in ((dense, FULLY_CONNECTED_INT4), (pointwise, FULLY_CONNECTED_INT4), (conv, IM2COL_INT4)):
+        assert web.ratio(layout, found) > 8.0 > cpu.ratio(layout, found)
+    assert web.ratio(FULLY_CONNECTED_INT2, pointwise) > web.ratio(FULLY_CONNECTED_INT4, pointwise)
 
 
 def test_operators_that_were_not_measured():

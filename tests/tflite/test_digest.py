@@ -7,7 +7,7 @@ from hand_made import network
 from hostile_files import tensor
 
 from tfptq.tflite.checks import VerificationError
-from tfptq.tflite.model import pack_model
+from tfptq.tflite.serialize import pack_model
 from tfptq.tflite.verify import verify
 
 # The digest.

@@ -48,7 +48,7 @@ class QuantizationConfig:
         scaler: ``"float"`` scales; ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for each
             output channel (WES), with ``PerBlock``, a scale for each row of blocks and a shift for each block;
             ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, so far as
-            its product with a code fits int8: up to 16 below 4 bits, 15 at 4, 8 at 5, 4 at 6, and 1 at 8.
+            its product with a code fits int8: up to 16 at 2 and 3 bits, 15 at 4, 8 at 5, 4 at 6, 1 at 8.
         weight_bits: 2, 3, 4, 5, 6 or 8.
         activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
             in Keras only, and 8 in the file.
@@ -60,17 +60,17 @@ class QuantizationConfig:
         equalize: multiply channels in one layer and divide them in the next: where that helps layers of less than 8
             bits, or, when all have 8, where channels of one activation differ in size. Needs more than one scale in
             the layers that read them.
-        rotate: mix channels by a learned rotation where all is linear between the layers of less than 8 bits that
-            produce and read them, as at the narrow ends of inverted residuals: their weights become more even in size.
+        rotate: mix channels by a learned rotation where all is linear between layers of less than 8 bits, as at the
+            narrow ends of inverted residuals: their weights become more even in size.
         reorder: reorder channels across layers, so that similar ones share a block.
         mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
             override names.
         edge_bits: width of the weights of the layers at the inputs and the outputs of the model, at least: of the first
             and the last layer of a chain, of each branch that reads an input and of each head. None treats them as all
             others. Pinned layers have a scale per channel where others have blocks.
-        target: kind of device that the file is for: ``"cpu"`` (XNNPACK: phones, PCs), ``"web"`` (LiteRT.js),
-            ``"micro"`` (TFLite Micro), ``"npu"`` (compilers of int8 files), ``"any"``, or a ``Target``. It decides in
-            which layouts kernels of less than 8 bits lie; where none is of use, they have 8 bits.
+        target: what the file is for: ``"cpu"`` (phones, PCs), ``"web"``, ``"micro"``, ``"npu"``, ``"any"``, or a
+            ``Target``. It decides how kernels of less than 8 bits lie; where no layout is of use, they have 8 bits.
+        batch_size: 1 for files of one sample at a time; None for the batch of the model, of the target if it is open.
         latency_budget: multiple of the all-INT8 latency that layouts may cost on the target, as far as it was measured.
         layout: how codes lie in the file: ``"size"`` (the fewest bytes within the budget of latency) or ``"speed"``
             (nothing slower than INT8) choose among the layouts of the target; a layout's name takes that one.
@@ -102,6 +102,7 @@ class QuantizationConfig:
     mixed_precision: MixedPrecision | None = None
     edge_bits: int | None = 8
     target: Target = TARGETS["cpu"]
+    batch_size: int | None = None
     latency_budget: float = 1.35
     layout: str = "size"
     multipliers: tuple[int, ...] | None = None
@@ -132,6 +133,7 @@ class QuantizationConfig:
             mixed_precision: MixedPrecision | None = ...,
             edge_bits: int | None = ...,
             target: Target | str = ...,
+            batch_size: int | None = ...,
             latency_budget: float = ...,
             layout: str = ...,
             multipliers: Sequence[int] | None = ...,
@@ -193,6 +195,7 @@ class QuantizationConfig:
             for value in self.multipliers:
                 one_of("multipliers", value, range(1, LARGEST_MULTIPLIER + 1))
         check_types(self)
+        one_of("batch_size", self.batch_size, (None, 1))
         one_of("layout", self.layout, LAYOUTS)
         one_of("metadata", self.metadata, METADATA)
         one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
@@ -231,6 +234,10 @@ class QuantizationConfig:
         integer = {"int8": "int16"}.get(self.target.end_type) if self.activation_bits == 16 else self.target.end_type
         own = integer or self.target.end_type
         return self.input_type or own, self.output_type or own
+
+    def takes_single(self, model_batch: int | None) -> bool:
+        """Whether the file takes one sample at a time; ``model_batch`` is None where it is open."""
+        return 1 in (self.batch_size, self.target.batch_size if model_batch is None else None)
 
     @property
     def device_activation_bits(self) -> int:
@@ -331,7 +338,7 @@ class QuantizationConfig:
         """Refuse overrides that match no layer, or do not fit a layer, and to skip all layers."""
         for item in self.overrides:
             if not any(map(item.matches, layer_names)):
-                halves = [name for name in layer_names if _is_half_of(name, item.pattern)]
+                halves = list(filter(item.matches_whole_of, layer_names))
                 raise ValueError(
                     f"the override pattern {item.pattern!r} matches no weighted layer; "
                     + (f"separable convolutions are split into halves: {', '.join(halves)}; " if halves else "")
@@ -374,12 +381,6 @@ class QuantizationConfig:
         """Look a preset up by name."""
         one_of("preset", name, PRESETS)
         return PRESETS[name].replace(name=name)
-
-
-def _is_half_of(layer_name: str, pattern: str) -> bool:
-    """Whether a layer may be a half of a separable convolution that a pattern stands for."""
-    names = (layer_name.removesuffix(ending) for ending in ("_depthwise", "_pointwise"))
-    return any(name != layer_name and LayerOverride(pattern, ()).matches(name) for name in names)
 
 
 #: Ready-made configs; ``tfptq.config.presets`` fills it.

@@ -204,6 +204,11 @@ class LayerOverride:
         """Whether the pattern is the name of this very layer."""
         return self.pattern in (layer_name, glob.escape(layer_name))
 
+    def matches_whole_of(self, layer_name: str) -> bool:
+        """Whether the pattern covers the separable convolution that a layer may be a half of."""
+        names = (layer_name.removesuffix(ending) for ending in ("_depthwise", "_pointwise"))
+        return any(name != layer_name and self.matches(name) for name in names)
+
 
 def override(pattern: str, **changes: Any) -> LayerOverride:
     """Build a ``LayerOverride``: ``override("logits", weight_bits=8, granularity=PerChannel())``."""

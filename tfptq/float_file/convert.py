@@ -5,16 +5,17 @@ states need a known size; models with such layers are converted for one sample a
 """
 
 import contextlib
-import io
 import logging
 import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
+from tfptq.base.quiet import quiet
 from tfptq.graph.rebuild import graph_of
 from tfptq.graph.validate import SCOPE_NAME
 
@@ -25,7 +26,7 @@ NOTE = "<unknown>:0: note:"
 #: After this the converter prints the whole graph, in hundreds of lines.
 GRAPH_FOLLOWS = f"{NOTE} see current operation: \n"
 
-#: Standard output, warnings and log levels belong to the process: two threads would put back what the other one set.
+#: Standard output, warnings and loggers belong to the process: two threads would put back what the other one set.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -33,14 +34,16 @@ def convert_float(model: keras.Model, single: bool = False) -> bytes:
     """Convert a Keras model to a float ``.tflite`` with the stock converter, quietly.
 
     The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers, or
-    where the file shall take a ``single`` sample. Names of tensors and signatures are the converter's.
+    where the file shall take a ``single`` sample at a time. Names of tensors and signatures are the converter's.
 
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.
     """
+    if single and any(tensor.shape[0] != 1 for tensor in model.inputs):
+        return _convert_for_one(model)
     if any(tensor.shape[0] is not None for tensor in model.inputs):
         return _convert(model)
-    if single or any(map(_loops, model.layers)):
+    if any(map(_loops, model.layers)):
         return _convert(_with_batch_of_one(model))
     try:
         return _convert(model)
@@ -48,6 +51,20 @@ def convert_float(model: keras.Model, single: bool = False) -> bytes:
         if STATE_LIST not in str(error.__cause__):
             raise
     return _convert(_with_batch_of_one(model))
+
+
+def _convert_for_one(model: keras.Model) -> bytes:
+    """The file for one sample at a time; a ValueError where a model of a fixed batch counts on that."""
+    try:
+        return _convert(_with_batch_of_one(model))
+    except ValueError as error:
+        if model.inputs[0].shape[0] is None:
+            raise
+        raise ValueError(
+            f"the model {model.name!r} cannot take one sample at a time, as batch_size=1 asks for: it has a fixed "
+            f"batch of {model.inputs[0].shape[0]}, and some operation in it counts on that ({error}). Build it with an "
+            "open batch, keras.Input(shape)"
+        ) from error
 
 
 def _loops(layer: keras.Layer) -> bool:
@@ -134,15 +151,14 @@ def _with_batch_of_one(model: keras.Model) -> keras.Model:
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Hold back the export's printed summary and the converter's log lines."""
-    logger = tf.get_logger()
-    with _ONE_AT_A_TIME:
-        level = logger.level
-        logger.setLevel(logging.ERROR)
+def _quiet() -> Iterator[None]:
+    """Turn the export's printed summary, its warnings, and the converter's lines to the log."""
+    with _ONE_AT_A_TIME, quiet() as log, contextlib.redirect_stdout(log), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger = tf.get_logger()
+        handlers, propagate = logger.handlers, logger.propagate
+        logger.handlers, logger.propagate = [logging.StreamHandler(log)], False
         try:
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
+            yield
         finally:
-            logger.setLevel(level)
+            logger.handlers, logger.propagate = handlers, propagate

@@ -7,6 +7,7 @@
 * SUM becomes MEAN and a multiplication: the reference int8 kernel of SUM gives wrong results where the grids of its
   input and output differ (LiteRT 2.3, also for the converter's own files), that of MEAN does not.
 * SQUARE, which has no integer kernel, becomes ``MUL(x, x)``.
+* Copies of values are written so that more devices take them (``tfptq.float_file.copies``).
 * What the converter leaves apart because the batch is dynamic is fused (``tfptq.float_file.fuse``).
 """
 
@@ -15,6 +16,7 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfptq.float_file.copies import remove_whole_slices, replace_tiles
 from tfptq.float_file.fuse import fuse_biases, fuse_dilations
 from tfptq.tflite.model import TFLiteModel
 
@@ -26,6 +28,8 @@ def simplify(model: TFLiteModel) -> None:
     keep_axes_of_dense_layers(model)
     fuse_dilations(model)
     fuse_biases(model)
+    replace_tiles(model)
+    remove_whole_slices(model)
     remove_idle_reshapes(model)
     replace_sums(model)
     replace_squares(model)

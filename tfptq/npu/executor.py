@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from tfptq.base.quiet import quiet
 from tfptq.npu.convolution import convolution_sums, dense_sums, depthwise_sums, transposed_sums
 from tfptq.npu.layer import Layer, find_layers
 from tfptq.npu.requantization import Requantization, plan_requantization
@@ -113,11 +114,12 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
 
 def _reference_interpreter(file: bytes) -> Interpreter:
     try:
-        return Interpreter(
-            model_content=file,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-            experimental_preserve_all_tensors=True,
-        )
+        with quiet():
+            return Interpreter(
+                model_content=file,
+                experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+                experimental_preserve_all_tensors=True,
+            )
     except ValueError as error:
         missing = re.search(r"Didn't find op for builtin opcode '(\w+)'", str(error))
         if missing is None:
@@ -155,7 +157,8 @@ def _invoke(interpreter: Interpreter, arrays: list[np.ndarray]) -> None:
     details = interpreter.get_input_details()
     for detail, values in zip(details, arrays, strict=True):
         interpreter.resize_tensor_input(detail["index"], values.shape)
-    interpreter.allocate_tensors()
+    with quiet():
+        interpreter.allocate_tensors()
     for detail, values in zip(details, arrays, strict=True):
         interpreter.set_tensor(detail["index"], values)
     interpreter.invoke()

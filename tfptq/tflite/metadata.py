@@ -18,9 +18,9 @@ from tfptq.tflite.blocks_schema import blocks_schema
 from tfptq.tflite.digest import content_digest
 from tfptq.tflite.flatbuffer import FormatError, read_message
 from tfptq.tflite.flatbuffer_writer import write_message
-from tfptq.tflite.model import pack_model
 from tfptq.tflite.model_parts import Model
 from tfptq.tflite.model_reader import read_model
+from tfptq.tflite.serialize import pack_model
 from tfptq.tflite.tensor_blocks import TensorBlocks
 from tfptq.tflite.weight_records import read_records, write_records
 

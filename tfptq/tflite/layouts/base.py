@@ -177,6 +177,10 @@ class Layout(ABC):
     def code_bits(self, weight_bits: int) -> int:
         """Bits of one code in the file."""
 
+    def operators_in_front(self, request: LayoutRequest) -> int:
+        """How many operators it puts in front of the one with the kernel."""
+        return 0
+
     def code_bytes(self, weight: QuantizedWeight) -> int:
         """Bytes of the codes in the file, without scales."""
         return -(-weight.codes.size * self.code_bits(weight.bits) // 8)

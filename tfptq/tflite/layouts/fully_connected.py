@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfptq.core.blocks import WeightView
 from tfptq.core.windows import Window
 from tfptq.tflite.layouts.base import KernelSite, LayoutRequest, WrittenKernel
-from tfptq.tflite.layouts.gather import Mover, gather
+from tfptq.tflite.layouts.gather import Mover, gather, operators_to_gather
 from tfptq.tflite.layouts.int4 import Int4
 
 _KIND = "FULLY_CONNECTED"
@@ -46,6 +46,12 @@ class FullyConnectedInt4(Int4):
                 f"{in_byte} only"
             )
         return None
+
+    def operators_in_front(self, request: LayoutRequest) -> int:
+        """Those that bring together what an output reads."""
+        if request.operator == _KIND or not _moves(request.window):
+            return 0
+        return operators_to_gather(request.input_sizes, request.window)
 
     def _window_obstacle(self, request: LayoutRequest) -> str | None:
         """Only operators that are a product of matrices."""

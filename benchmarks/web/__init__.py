@@ -1,0 +1,1 @@
+"""LiteRT.js in headless Chromium."""
