@@ -7,14 +7,21 @@ VENV    := .venv
 PYTHON  := $(VENV)/bin/python
 PIP     := $(PYTHON) -m pip --disable-pip-version-check --quiet
 JOBS    ?= 2
+# Of make fuzz: the compiler with libFuzzer, the inputs for the readers of C++ and Python, and the seed of the latter.
+CLANG      ?= clang++
+CPP_INPUTS ?= 1000000
+INPUTS     ?= 100000
+SEED       ?= 0
+CPPFLAGS_FUZZ := -std=c++17 -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 
-.PHONY: help demo test lint format bench wheel web clean
+.PHONY: help demo test lint format fuzz bench wheel web clean
 
 help:
 	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
 	@echo "make test    run the tests"
 	@echo "make lint    check style, types, and which room imports which"
 	@echo "make format  fix style where a program can"
+	@echo "make fuzz    feed the readers of Python and C++ with changed files, for some minutes; needs g++ and clang++"
 	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
 	@echo "make wheel   build the source archive and the wheel into dist"
 	@echo "make web     install LiteRT.js for the browser (needs npm)"
@@ -35,6 +42,15 @@ lint: $(VENV)/.test-ready
 format: $(VENV)/.test-ready
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
+
+fuzz: $(VENV)/.test-ready
+	@mkdir -p out/fuzz/cpp
+	@$(CXX) $(CPPFLAGS_FUZZ) -O2 -o out/fuzz/accept_files cpp/accept_files.cc
+	@$(CLANG) $(CPPFLAGS_FUZZ) -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+		-o out/fuzz/fuzz_reader cpp/fuzz_reader.cc
+	@out/fuzz/fuzz_reader -runs=$(CPP_INPUTS) -max_len=4096 -print_final_stats=1 -verbosity=0 \
+		-artifact_prefix=out/fuzz/ out/fuzz/cpp tests/conformance tests/conformance/refused tests/conformance/unverified
+	@$(PYTHON) -m fuzz --inputs $(INPUTS) --seed $(SEED) --accept out/fuzz/accept_files
 
 # The peers and the converter are as talkative as they are.
 bench: export TF_CPP_MIN_LOG_LEVEL ?= 3

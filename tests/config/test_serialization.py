@@ -118,8 +118,8 @@ def test_json_may_leave_fields_out():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("{", "not valid JSON"),
-        ("[]", "must be a JSON object"),
+        ("{", "it is not JSON"),
+        ("[]", "not a JSON object"),
         ('{"weight_bit": 8}', "config field is 'weight_bit'"),
         ('{"weight_bits": 7}', "weight_bits is 7"),
         ('{"granularity": {"type": "PerPlanet"}}', "granularity.type is 'PerPlanet'"),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfptq.base.arguments import between, check_types, one_of, plain
+from tfptq.base.json_object import read_object
 from tfptq.config.effects import without_effect
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding, override
 from tfptq.config.serialization import decode, encode, encode_changes
@@ -366,11 +367,9 @@ class QuantizationConfig:
     def from_json(cls, text: str) -> "QuantizationConfig":
         """Read what ``to_json`` wrote. Missing fields take their defaults."""
         try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the quantization config is not valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError("the quantization config must be a JSON object")
+            values = read_object(text)
+        except ValueError as error:
+            raise ValueError(f"the quantization config cannot be read: {error}") from error
         return cls().replace_json(values)
 
     def replace_json(self, values: dict[str, Any]) -> "QuantizationConfig":
