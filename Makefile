@@ -11,16 +11,17 @@ JOBS    ?= 2
 # TensorFlow tells about CPU features and missing GPUs unless asked not to; the demo keeps the rest in out/demo.log.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test lint format bench web clean
+.PHONY: help demo test lint format bench web demo-web test-web clean
 
 help:
-	@echo "make demo    train a small network, quantize it, compare, write out/digits.tflite"
-	@echo "make test    run the tests"
-	@echo "make lint    check style, types, and which room imports which"
-	@echo "make format  fix style where a program can"
-	@echo "make bench   run the benchmarks and write docs/benchmarks.md"
-	@echo "make web     install LiteRT.js for the browser (needs npm)"
-	@echo "make clean   remove .venv, out and caches"
+	@echo "make demo      train a small network, quantize it, compare, write out/digits.tflite"
+	@echo "make test      run the tests"
+	@echo "make lint      check style, types, and which room imports which"
+	@echo "make format    fix style where a program can"
+	@echo "make bench     run the benchmarks and write docs/benchmarks.md"
+	@echo "make demo-web  a page that classifies what you draw (needs npm)"
+	@echo "make test-web  test that page (needs npm and Chromium)"
+	@echo "make clean     remove .venv, out, what the page needs, and caches"
 
 demo: $(VENV)/.test-ready
 	@mkdir -p out
@@ -49,8 +50,23 @@ examples/web/node_modules: examples/web/package.json
 	@cd examples/web && npm install --no-package-lock --no-fund --no-audit --silent
 	@touch $@
 
+WEB_MODELS := examples/web/models/models.json
+# WEB_HOST=0.0.0.0 shows the page to a phone in the same network.
+WEB_HOST   ?= 127.0.0.1
+WEB_PORT   ?= 8000
+
+$(WEB_MODELS): examples/digits.py examples/web/build.py examples/web/shapes.py | $(VENV)/.web-ready
+	@$(PYTHON) -m examples.web.build
+
+demo-web: web $(WEB_MODELS)
+	@echo "open http://localhost:$(WEB_PORT) in a browser; Ctrl-C ends it"
+	@$(PYTHON) -m http.server --bind $(WEB_HOST) --directory examples/web $(WEB_PORT)
+
+test-web: web $(WEB_MODELS)
+	@$(PYTHON) -m pytest -q examples/web
+
 clean:
-	rm -rf $(VENV) examples/web/node_modules out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) examples/web/node_modules examples/web/models out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info
 
 # A stamp file for each set of dependencies: pip runs again only when they change.
 $(VENV)/.%-ready: setup.py pyproject.toml | $(PYTHON)
