@@ -11,7 +11,7 @@ JOBS    ?= 2
 # TensorFlow tells about CPU features and missing GPUs unless asked not to; the demo keeps the rest in out/demo.log.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help demo test lint format bench web demo-web test-web clean
+.PHONY: help demo test lint format bench web demo-web test-web firmware clean
 
 help:
 	@echo "make demo      train a small network, quantize it, compare, write out/digits.tflite"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench     run the benchmarks and write docs/benchmarks.md"
 	@echo "make demo-web  a page that classifies what you draw (needs npm)"
 	@echo "make test-web  test that page (needs npm and Chromium)"
+	@echo "make firmware  golden test on an emulated microcontroller (examples/microcontroller)"
 	@echo "make clean     remove .venv, out, what the page needs, and caches"
 
 demo: $(VENV)/.test-ready
@@ -64,6 +65,15 @@ demo-web: web $(WEB_MODELS)
 
 test-web: web $(WEB_MODELS)
 	@$(PYTHON) -m pytest -q examples/web
+
+# Golden test on an emulated microcontroller: make firmware TFLM=<checkout of TFLite Micro, its library built>
+FIRMWARE_PRESET ?= w8a8_shift
+
+firmware: $(VENV)/.test-ready
+	@test -n "$(TFLM)" || { echo "name a checkout of TFLite Micro: make firmware TFLM=..."; exit 1; }
+	@$(PYTHON) examples/digits.py --target micro --preset $(FIRMWARE_PRESET) --output out/digits_micro.tflite
+	@$(PYTHON) -m tfptq to-c out/digits_micro.tflite --name=model --output_dir=out/firmware
+	@$(MAKE) --no-print-directory -C examples/microcontroller TFLM=$(abspath $(TFLM)) MODEL=$(abspath out/firmware)
 
 clean:
 	rm -rf $(VENV) examples/web/node_modules examples/web/models out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist *.egg-info

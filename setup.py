@@ -63,6 +63,7 @@ setup(
     ],
     extras_require={
         "images": ["pillow>=10"],
+        "micro": ["tflite-micro"],
         "plots": ["matplotlib>=3.8"],
         "test": TEST_REQUIRES,
         "bench": BENCH_REQUIRES,
@@ -74,6 +75,7 @@ setup(
             "tfptq-inspect = tfptq.cli.inspect:main",
             "tfptq-keras-to-tflite = tfptq.cli.convert:main",
             "tfptq-sweep-granularity = tfptq.cli.sweep:main",
+            "tfptq-to-c = tfptq.cli.to_c:main",
             "tfptq-verify = tfptq.cli.verify:main",
         ],
     },

@@ -56,11 +56,14 @@ def train(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def run_tflite(content: bytes, images: np.ndarray) -> np.ndarray:
-    """Outputs ``[n, 10]`` of a .tflite file, one image at a time as on a phone."""
+    """Outputs ``[n, 10]`` of a .tflite file, one image at a time as on a phone; integer ones are codes."""
     interpreter = Interpreter(model_content=content)
     runner = interpreter.get_signature_runner()
-    (input_name,) = runner.get_input_details()
+    ((input_name, source),) = runner.get_input_details().items()
     (output_name,) = runner.get_output_details()
+    if source["dtype"] == np.int8:
+        scale, zero_point = source["quantization"]
+        images = np.clip(np.rint(images / scale) + zero_point, -128, 127).astype(np.int8)
     return np.concatenate([runner(**{input_name: image[None]})[output_name] for image in images])
 
 
@@ -68,7 +71,8 @@ def main() -> None:
     """Train, quantize, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("out/digits.tflite"), help="the .tflite file to write")
-    parser.add_argument("--preset", default=None, help="how to quantize; the package's default unless given")
+    parser.add_argument("--preset", default="w8a8_shift", help="how to quantize; the package's default unless given")
+    parser.add_argument("--target", default="cpu", help="what the file is for")
     arguments = parser.parse_args()
 
     keras.utils.set_random_seed(0)
@@ -78,7 +82,8 @@ def main() -> None:
     train(model, x_train, y_train)
 
     print("quantizing it ...\n", flush=True)
-    result = tfptq.quantize_keras_model(model, x_train[:256], arguments.preset)
+    config = tfptq.QuantizationConfig.from_preset(arguments.preset).replace(target=arguments.target)
+    result = tfptq.quantize_keras_model(model, x_train[:256], config)
 
     float_labels = model.predict(x_test, verbose=0).argmax(axis=1)
     quantized_labels = run_tflite(result.tflite, x_test).argmax(axis=1)

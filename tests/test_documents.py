@@ -21,7 +21,8 @@ PROGRAMS = {
     "tfptq-inspect": "inspect",
     "tfptq-verify": "verify",
     "tfptq-sweep-granularity": "sweep",
-    **{f"tfptq {name}": name for name in SUBCOMMANDS},
+    "tfptq-to-c": "to_c",
+    **{f"tfptq {name}": name.replace("-", "_") for name in SUBCOMMANDS},
 }
 
 

@@ -8,6 +8,10 @@ from tfptq.cli.main import PROGRAMS, main
 from tfptq.version import __version__
 
 
+def module_of(name):
+    return import_module(f"tfptq.cli.{name.replace('-', '_')}")
+
+
 def test_help_lists_the_subcommands(capsys):
     assert main(["tfptq", "--help"]) == 0
     out, err = capsys.readouterr()
@@ -23,9 +27,9 @@ def test_version(capsys):
     "arguments, message",
     [
         (["conver"], "tfptq: unknown subcommand 'conver'; did you mean convert? (see tfptq --help)\n"),
-        (["quantize"], "tfptq: unknown subcommand 'quantize'; there are convert, inspect, verify, sweep"),
+        (["quantize"], "tfptq: unknown subcommand 'quantize'; there are convert, inspect, verify, sweep, to-c"),
         (["--model=net.keras"], "tfptq: unknown subcommand '--model=net.keras'"),
-        ([], "tfptq: name a subcommand: convert, inspect, verify, sweep"),
+        ([], "tfptq: name a subcommand: convert, inspect, verify, sweep, to-c"),
     ],
 )
 def test_wrong_subcommands(capsys, arguments, message):
@@ -37,11 +41,11 @@ def test_wrong_subcommands(capsys, arguments, message):
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_each_subcommand_has_a_program_with_flags_of_its_own(capsys, name):
     assert main(["tfptq", name, "--help"]) == 0
-    program = import_module(f"tfptq.cli.{name}")
+    program = module_of(name)
     assert capsys.readouterr().out.startswith(program.__doc__.strip())
     assert main(["tfptq", name, "--colour"]) == 2
     assert capsys.readouterr().err.startswith(f"tfptq {name}: Unknown command line flag 'colour'")
-    others = [import_module(f"tfptq.cli.{other}").FLAGS for other in PROGRAMS if other != name]
+    others = [module_of(other).FLAGS for other in PROGRAMS if other != name]
     assert all(program.FLAGS is not flags for flags in others)
 
 
