@@ -8,10 +8,7 @@ PYTHON  := $(VENV)/bin/python
 PIP     := $(PYTHON) -m pip --disable-pip-version-check --quiet
 JOBS    ?= 2
 
-# TensorFlow tells about CPU features and missing GPUs unless asked not to; the demo keeps the rest in out/demo.log.
-export TF_CPP_MIN_LOG_LEVEL ?= 3
-
-.PHONY: help demo test lint format bench web demo-web test-web firmware clean
+.PHONY: help demo test lint format bench wheel web demo-web test-web firmware clean
 
 help:
 	@echo "make demo      train a small network, quantize it, compare, write out/digits.tflite"
@@ -19,14 +16,14 @@ help:
 	@echo "make lint      check style, types, and which room imports which"
 	@echo "make format    fix style where a program can"
 	@echo "make bench     run the benchmarks and write docs/benchmarks.md"
+	@echo "make wheel     build the source archive and the wheel into dist"
 	@echo "make demo-web  a page that classifies what you draw (needs npm)"
 	@echo "make test-web  test that page (needs npm and Chromium)"
 	@echo "make firmware  golden test on an emulated microcontroller (examples/microcontroller)"
 	@echo "make clean     remove .venv, out, what the page needs, and caches"
 
 demo: $(VENV)/.test-ready
-	@mkdir -p out
-	@$(PYTHON) examples/digits.py --output out/digits.tflite 2> out/demo.log || { cat out/demo.log; exit 1; }
+	@$(PYTHON) examples/digits.py --output out/digits.tflite
 
 test: $(VENV)/.test-ready
 	@$(PYTHON) -m pytest -n $(JOBS) -q
@@ -41,8 +38,14 @@ format: $(VENV)/.test-ready
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 
+# The peers and the converter are as talkative as they are.
+bench: export TF_CPP_MIN_LOG_LEVEL ?= 3
 bench: $(VENV)/.bench-ready
 	@$(PYTHON) -m benchmarks
+
+wheel: $(VENV)/.build-ready
+	@rm -rf build dist
+	@$(PYTHON) -m build
 
 # LiteRT.js for the browser: examples/web/package.json names its version.
 web: examples/web/node_modules
@@ -82,6 +85,10 @@ clean:
 $(VENV)/.%-ready: setup.py pyproject.toml | $(PYTHON)
 	@echo "installing tfptq and what '$*' needs into $(VENV), which takes a few minutes the first time ..."
 	@$(PIP) install --editable ".[$*]"
+	@touch $@
+
+$(VENV)/.build-ready: | $(PYTHON)
+	@$(PIP) install build
 	@touch $@
 
 $(PYTHON):

@@ -14,7 +14,11 @@ def read_version() -> str:
     return scope["__version__"]
 
 
+# TFMOT pins absl-py below 2, so that only those who want it have it.
+TFMOT_REQUIRES = ["tensorflow-model-optimization>=0.8", "tf_keras>=2.16"]
+
 TEST_REQUIRES = [
+    *TFMOT_REQUIRES,
     "hypothesis>=6.100",
     "import-linter>=2.10",
     "matplotlib>=3.8",
@@ -24,16 +28,18 @@ TEST_REQUIRES = [
     "pytest-xdist>=3.5",
     "ruff>=0.15",
     "scikit-learn>=1.4",
+    "setuptools>=70.1",
     "tflite-micro",
 ]
 
 BENCH_REQUIRES = [
-    "ai-edge-quantizer>=0.10",
     "brotli>=1.1",
     "ethos-u-vela>=5.0",
+    "litert-quantizer>=0.11",
     "matplotlib>=3.8",
     "pillow>=10",
     "scikit-learn>=1.4",
+    "tflite-micro",
     "websocket-client>=1.8",
 ]
 
@@ -47,17 +53,25 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    keywords=["keras", "litert", "post-training quantization", "quantization", "tflite"],
+    project_urls={
+        "PTQ-SL": "https://arxiv.org/abs/2110.07809",
+        "Shift scaler (WES)": "https://arxiv.org/abs/2008.05767",
+        "Attention Round": "https://arxiv.org/abs/2207.03088",
+    },
     packages=find_packages(include=["tfptq", "tfptq.*"]),
-    package_data={"tfptq": ["py.typed", "*.pyi", "**/*.fbs", "**/*.json"]},
+    package_data={"tfptq": ["py.typed", "*.pyi", "**/*.css", "**/*.fbs", "**/*.jinja", "**/*.js", "**/*.json"]},
     python_requires=">=3.10",
     install_requires=[
         "absl-py>=1.4",
         "ai-edge-litert>=2.3",
         "flatbuffers>=24.3",
         "h5py>=3.10",
+        "jinja2>=3.1",
+        "keras>=3.0",
         "numpy>=1.26",
+        "rich>=13.7",
         "tensorflow>=2.16",
-        "tensorflow-model-optimization>=0.8",
         "threadpoolctl>=3.1",
         "tqdm>=4.66",
     ],
@@ -65,6 +79,7 @@ setup(
         "images": ["pillow>=10"],
         "micro": ["tflite-micro"],
         "plots": ["matplotlib>=3.8"],
+        "tfmot": TFMOT_REQUIRES,
         "test": TEST_REQUIRES,
         "bench": BENCH_REQUIRES,
         "web": WEB_REQUIRES,
@@ -72,8 +87,10 @@ setup(
     entry_points={
         "console_scripts": [
             "tfptq = tfptq.cli.main:main",
+            "tfptq-evaluate = tfptq.cli.evaluate:main",
             "tfptq-inspect = tfptq.cli.inspect:main",
             "tfptq-keras-to-tflite = tfptq.cli.convert:main",
+            "tfptq-search = tfptq.cli.search:main",
             "tfptq-sweep-granularity = tfptq.cli.sweep:main",
             "tfptq-to-c = tfptq.cli.to_c:main",
             "tfptq-verify = tfptq.cli.verify:main",
@@ -83,8 +100,15 @@ setup(
         "Development Status :: 4 - Beta",
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Software Development :: Embedded Systems",
         "Typing :: Typed",
     ],
 )

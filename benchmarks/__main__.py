@@ -18,8 +18,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "w8a8.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 MODELS = ("ic01", "vww01", "kws01", "ad01", "resnet20", "resnet20_pad", "resnet56", "mobilenetv2", "mobilenetv2_bn")
-METHODS = ("float", "converter", "ai_edge_w8a8", "ai_edge_w4a8", "w8a8_layer", "w8a8_shift", "w8a8_channel")
-PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy")
+METHODS = ("float", "converter", "litert_w8a8", "litert_w4a8", "w8a8_layer", "w8a8_shift", "w8a8_channel")
+PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
 
 
 def main() -> int:

@@ -1,15 +1,17 @@
 """Run ``.tflite`` files and measure what they give: outputs, float operators, speed, memory."""
 
-import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
+
+from tfptq.evaluation.latency import interleaved_milliseconds, timed
+from tfptq.evaluation.runner import FileRunner, file_ends, to_codes
 
 _BOUNDARY = ("QUANTIZE", "DEQUANTIZE")
 _OPERATOR_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -63,37 +65,12 @@ def run(content: bytes, x: np.ndarray, **options) -> np.ndarray:
     Raises:
         RuntimeError: the output of some sample is zero throughout, the mark of a kernel that computed nothing.
     """
-    interpreter = open_interpreter(content, **options)
-    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    codes = to_grid(x, source)
-    outputs = []
-    for sample in codes:
-        interpreter.set_tensor(source["index"], sample[None])
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(target["index"])[0])
-    outputs = from_grid(np.stack(outputs), target)
+    runner = FileRunner(open_interpreter(content, **options), file_ends(content))
+    outputs = np.concatenate([runner.run([sample[None]])[0] for sample in x])
     zero = float(np.mean(~outputs.reshape(len(outputs), -1).any(axis=1)))
     if zero:
         raise RuntimeError(f"{zero:.1%} of the outputs are zero throughout ({options})")
     return outputs
-
-
-def to_grid(x: np.ndarray, details: dict) -> np.ndarray:
-    """Put float values on a tensor's grid; ``details`` as LiteRT gives them."""
-    dtype = details["dtype"]
-    if dtype == np.float32:
-        return x.astype(np.float32, copy=False)
-    scale, zero_point = details["quantization"]
-    limits = np.iinfo(dtype)
-    return np.clip(np.round(x / scale) + zero_point, limits.min, limits.max).astype(dtype)
-
-
-def from_grid(codes: np.ndarray, details: dict) -> np.ndarray:
-    """Float values of a tensor's codes; ``details`` as LiteRT gives them."""
-    if details["dtype"] == np.float32:
-        return codes
-    scale, zero_point = details["quantization"]
-    return (codes.astype(np.float32) - zero_point) * np.float32(scale)
 
 
 def float_operators(content: bytes) -> dict[str, int]:
@@ -136,31 +113,13 @@ def latency(content: bytes, baseline: bytes, x: np.ndarray, threads: int, second
         ``"milliseconds"``, ``"baseline_milliseconds"`` (medians), ``"ratio"`` (of the medians), ``"runs"``.
     """
     invokes = [_timed_invoke(file, x, threads) for file in (content, baseline)]
-    times = ([], [])
-    for invoke in invokes:
-        for index in range(5):  # warm up: weights are packed on the first run
-            invoke(index)
-    end, index = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or index < 20:
-        for which in (0, 1) if index % 2 else (1, 0):
-            times[which].append(invokes[which](index))
-        index += 1
-    ours, theirs = (statistics.median(each) * 1e3 for each in times)
-    return {"milliseconds": ours, "baseline_milliseconds": theirs, "ratio": ours / theirs, "runs": index}
+    (ours, theirs), runs = interleaved_milliseconds(invokes, seconds, least_runs=20)
+    return {"milliseconds": ours, "baseline_milliseconds": theirs, "ratio": ours / theirs, "runs": runs}
 
 
-def _timed_invoke(content: bytes, x: np.ndarray, threads: int):
-    interpreter = open_interpreter(content, threads=threads)
-    source = interpreter.get_input_details()[0]
-    codes = to_grid(x, source)
-
-    def invoke(index: int) -> float:
-        interpreter.set_tensor(source["index"], codes[index % len(codes)][None])
-        start = time.perf_counter()
-        interpreter.invoke()
-        return time.perf_counter() - start
-
-    return invoke
+def _timed_invoke(content: bytes, x: np.ndarray, threads: int) -> Callable[[int], float]:
+    codes = to_codes(x, file_ends(content).inputs[0])
+    return timed(open_interpreter(content, threads=threads), [[sample[None]] for sample in codes])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from benchmarks import converter, peers
 from tfptq import QuantizationConfig, quantize_keras_model
 
 #: What the results keep of a report.
-_KEPT = ("float_operators", "skipped", "warnings", "float_differences", "seconds")
+_KEPT = ("float_operators", "skipped", "findings", "notes", "float_differences", "seconds")
 
 Method = Callable[[keras.Model, np.ndarray], tuple[bytes, dict[str, Any]]]
 
@@ -39,8 +39,8 @@ def peer(quantize: Callable[[keras.Model, np.ndarray], bytes]) -> Method:
 METHODS: dict[str, Method] = {
     "float": peer(converter.float_file),
     "converter": peer(converter.converter_int8),
-    "ai_edge_w8a8": peer(peers.ai_edge_w8a8),
-    "ai_edge_w4a8": peer(peers.ai_edge_w4a8),
+    "litert_w8a8": peer(peers.litert_w8a8),
+    "litert_w4a8": peer(peers.litert_w4a8),
     "w8a8_layer": ours("w8a8_layer"),
     "w8a8_shift": ours("w8a8_shift"),
     "w8a8_channel": ours("w8a8_channel"),

@@ -13,6 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from benchmarks import measure
+from tfptq.evaluation.runner import file_ends, to_codes
 
 RUNTIMES = ("litert", "tf.lite")
 RESOLVERS = ("AUTO", "BUILTIN", "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF")
@@ -133,7 +134,7 @@ def _all_tensors(content: bytes, sample: np.ndarray) -> dict[int, np.ndarray]:
     """What LiteRT's reference kernels put into each tensor."""
     interpreter = measure.open_interpreter(content, resolver="BUILTIN_REF", preserve_all_tensors=True)
     source = interpreter.get_input_details()[0]
-    interpreter.set_tensor(source["index"], measure.to_grid(sample[None], source))
+    interpreter.set_tensor(source["index"], to_codes(sample[None], file_ends(content).inputs[0]))
     interpreter.invoke()
     return {
         details["index"]: interpreter.get_tensor(details["index"])

@@ -15,8 +15,8 @@ TITLES = {
     "w8a8_shift": "`w8a8_shift`",
     "w8a8_channel": "`w8a8_channel`",
     "converter": "TFLite converter",
-    "ai_edge_w8a8": "ai-edge W8A8",
-    "ai_edge_w4a8": "ai-edge W4A8",
+    "litert_w8a8": "litert-quantizer W8A8",
+    "litert_w4a8": "litert-quantizer W4A8",
 }
 OURS = ("w8a8_layer", "w8a8_shift", "w8a8_channel")
 

@@ -12,7 +12,6 @@ Finished draws are kept in ``benchmarks/results/targets.json``.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ import numpy as np
 
 from benchmarks import converter, measure, zoo
 from benchmarks.cells import HERE
+from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from tfptq import QuantizationConfig, quantize_keras_model
-from tfptq.base.files import write_atomically
 
-RESULTS = HERE / "results" / "targets.json"
+RESULTS = Records("targets")
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("kws01", "ic01", "vww01", "ad01", "resnet20", "resnet56", "mobilenetv2", "mobilenetv2_bn")
 WAYS = (
@@ -42,13 +41,12 @@ MICRO = ("kws01", "ic01", "vww01", "ad01", "resnet20")
 MOST_WINDOWS = 2048
 
 
-def measure_draw(network: str, preset: str, target: str, draw: int) -> dict[str, Any]:
-    """Quantize a network on one draw of samples, and judge the file."""
+def measure_draw(network: str, config: QuantizationConfig, draw: int, name: str) -> dict[str, Any]:
+    """Quantize a network on one draw of samples, judge the file, and keep it under a name."""
     model = zoo.load(network, SAMPLES.get(network, 256), draw=draw)
     samples = model.calibration
     if len(samples) > MOST_WINDOWS:
         samples = samples[np.random.default_rng(draw).permutation(len(samples))[:MOST_WINDOWS]]
-    config = QuantizationConfig.from_preset(preset).replace(target=target)
     with measure.resources() as used:
         content = quantize_keras_model(model.keras_model, samples, config, progress=False).tflite
     x, _ = model.evaluation
@@ -65,7 +63,7 @@ def measure_draw(network: str, preset: str, target: str, draw: int) -> dict[str,
         record["agreement"] = float(np.mean(model.decisions(expected) == model.decisions(found)))
     peer = converter_file(model, samples)
     record["peer_bytes"] = len(peer)
-    kept_file(f"{network} {preset} {target} {draw}").write_bytes(content)
+    kept_file(name).write_bytes(content)
     return record
 
 
@@ -98,11 +96,6 @@ def converter_file(model: zoo.ZooModel, samples: np.ndarray) -> bytes:
     return path.read_bytes()
 
 
-def read_results() -> dict[str, dict[str, Any]]:
-    """Name of a draw -> its record."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
 def page(records: dict[str, dict[str, Any]]) -> str:
     """The table of ``docs/benchmarks.md``."""
     head = ["network", "preset", "target", "bytes", "of the converter's", "latency, 1 / 2 threads"]
@@ -127,24 +120,19 @@ def _cells(draws: list[dict[str, Any]]) -> list[str]:
         f"{size:,.0f}",
         f"{ratio:.2f}",
         " / ".join(latency),
-        _mean([100 * (draw["float_accuracy"] - draw["accuracy"]) for draw in draws], 2),
-        _mean([100 * draw["agreement"] for draw in draws], 1) if "agreement" in draws[0] else "",
-        _mean([draw["snr_db"] for draw in draws], 1),
+        mean_with_error([100 * (draw["float_accuracy"] - draw["accuracy"]) for draw in draws], 2),
+        mean_with_error([100 * draw["agreement"] for draw in draws], 1) if "agreement" in draws[0] else "",
+        mean_with_error([draw["snr_db"] for draw in draws], 1),
         f"{np.mean([draw['seconds'] for draw in draws]):.0f}",
         str(len(draws)),
     ]
 
 
-def _mean(values: list[float], digits: int) -> str:
+def mean_with_error(values: list[float], digits: int) -> str:
     """Mean with the standard error of it, where there are several values."""
     if len(values) < 2:
         return f"{values[0]:.{digits}f}"
     return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{digits}f}"
-
-
-def _keep(name: str, record: dict[str, Any]) -> None:
-    write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
-    print(name, record, flush=True)
 
 
 def main() -> int:
@@ -157,20 +145,21 @@ def main() -> int:
     parser.add_argument("--tables-only", action="store_true")
     arguments = parser.parse_args()
     if arguments.latency:
-        for name, record in read_results().items():
+        for name, record in RESULTS.read().items():
             network, _, target, _ = name.split()
             if network in arguments.networks and target != "micro" and "latency" not in record:
-                _keep(name, {**record, "latency": measure_latency(network, name)})
+                RESULTS.keep(name, {**record, "latency": measure_latency(network, name)})
         arguments.tables_only = True
     for draw in range(1, arguments.draws + 1) if not arguments.tables_only else ():
         for network in arguments.networks:
             for preset, target in WAYS:
                 name = f"{network} {preset} {target} {draw}"
                 left_out = preset not in arguments.presets or (target == "micro" and network not in MICRO)
-                if left_out or name in read_results():
+                if left_out or name in RESULTS.read():
                     continue
-                _keep(name, measure_draw(network, preset, target, draw))
-    write_tables(PAGE, {"few_bits": page(read_results())})
+                config = QuantizationConfig.from_preset(preset).replace(target=target)
+                RESULTS.keep(name, measure_draw(network, config, draw, name))
+    write_tables(PAGE, {"few_bits": page(RESULTS.read())})
     return 0
 
 

@@ -42,12 +42,12 @@ TITLES = {
     "w4_block_shift_edges": "the same, first and last layer at 4 bits too",
 }
 _INTEGER, _SHIFT = (Cell(blocks.PRESET, 4, kind, True) for kind in ("integer", "shift"))
-_FEW = blocks.BASE.replace(multipliers=(2, 3, 4, 6))
+_FEW = _INTEGER.config(blocks.BASE).replace(multipliers=(2, 3, 4, 6))
 CONFIGS = {
     "w4_channel": Cell(PerChannel()).config(blocks.BASE),
     "w4_block": _INTEGER.config(blocks.BASE),
-    "w4_block_few": _INTEGER.config(_FEW),
-    "w4_block_few_edges": _INTEGER.config(_FEW.replace(edge_bits=None)),
+    "w4_block_few": _FEW,
+    "w4_block_few_edges": _FEW.replace(edge_bits=None),
     "w4_block_shift": _SHIFT.config(blocks.BASE),
     "w4_block_shift_edges": _SHIFT.config(blocks.BASE.replace(edge_bits=None)),
 }

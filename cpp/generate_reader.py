@@ -1,26 +1,15 @@
-"""Make the C++ reader's structs from ``tfptq/tflite/blocks.fbs``: ``python cpp/generate_reader.py``.
+"""Make the C++ reader's structs from the schemas in ``tfptq/tflite``: ``python cpp/generate_reader.py``.
 
 Each table becomes a struct with one member per field and a function that reads it; each enumeration an
-``enum class`` with its names. The result needs ``flatbuffer.h`` and the standard library, nothing else.
+``enum class`` with its names; each union a ``std::variant``. The result needs ``flatbuffer.h`` and the standard
+library, nothing else.
 """
 
 from pathlib import Path
 
-from tfptq.tflite.blocks_schema import blocks_schema
-from tfptq.tflite.schema import Field, Schema, parse_schema
+from tfptq.tflite.schema import Field, Schema, own_schema
 
 HEADERS = Path(__file__).parent / "tfptq"
-#: The part of LiteRT's schema that leads to the metadata buffers, and to the tensors that they describe.
-MODEL_SCHEMA = """
-file_identifier "TFL3";
-root_type Model;
-table Model { subgraphs:[SubGraph] (id: 2); buffers:[Buffer] (id: 4); metadata:[Metadata] (id: 6); }
-table SubGraph { tensors:[Tensor]; }
-table Tensor { shape:[int]; type:byte; buffer:uint; name:string; quantization:QuantizationParameters; }
-table QuantizationParameters { scale:[float] (id: 2); }
-table Buffer { data:[ubyte]; offset:ulong; size:ulong; }
-table Metadata { name:string; buffer:uint; }
-"""
 CPP_TYPES = {
     "bool": "bool",
     "byte": "int8_t",
@@ -37,7 +26,7 @@ CPP_TYPES = {
 
 
 def generate(schema: Schema, source: str, guard: str) -> str:
-    """C++ header text for a schema without unions.
+    """C++ header text for a schema.
 
     Args:
         schema: what to read.
@@ -47,11 +36,11 @@ def generate(schema: Schema, source: str, guard: str) -> str:
     parts = [
         f"// Made from {source} by cpp/generate_reader.py. Do not edit.",
         f"#ifndef {guard}\n#define {guard}",
-        "#include <cstdint>\n#include <string>\n#include <vector>",
+        "#include <cstdint>\n#include <string>\n#include <variant>\n#include <vector>",
         '#include "flatbuffer.h"',
         "namespace tfptq {",
         *(_enumeration(name, *schema.enums[name]) for name in schema.enums),
-        *(_table(name, schema) for name in _children_first(schema)),
+        *(_union(name, schema) if name in schema.unions else _table(name, schema) for name in _children_first(schema)),
         _root(schema),
         "}  // namespace tfptq",
         f"#endif  // {guard}",
@@ -60,13 +49,14 @@ def generate(schema: Schema, source: str, guard: str) -> str:
 
 
 def _children_first(schema: Schema) -> list[str]:
-    """Table names in an order in which each stands behind those it contains."""
+    """Names of tables and unions in an order in which each stands behind those it contains."""
     order: list[str] = []
 
     def visit(name: str) -> None:
-        for field in schema.tables[name]:
-            if field.type in schema.tables and field.type not in order:
-                visit(field.type)
+        in_union = schema.unions.get(name, {}).values()
+        for child in in_union or [field.type for field in schema.tables[name]]:
+            if (child in schema.tables or child in schema.unions) and child not in order:
+                visit(child)
         order.append(name)
 
     visit(schema.root)
@@ -74,13 +64,27 @@ def _children_first(schema: Schema) -> list[str]:
 
 
 def _enumeration(name: str, scalar: str, members: dict[str, int]) -> str:
-    listed = ", ".join(f"{member} = {number}" for member, number in members.items())
+    listed = "\n".join(f"  {member} = {number}," for member, number in members.items())
     cases = "\n".join(f'    case {name}::{member}: return "{member}";' for member in members)
     return (
-        f"enum class {name} : {CPP_TYPES[scalar]} {{ {listed} }};\n\n"
+        f"enum class {name} : {CPP_TYPES[scalar]} {{\n{listed}\n}};\n\n"
         f"// The name of a member.\n"
         f"inline const char* Name({name} value) {{\n  switch (value) {{\n{cases}\n  }}\n"
         f'  throw FormatError("unknown {name}");\n}}'
+    )
+
+
+def _union(name: str, schema: Schema) -> str:
+    members = schema.unions[name]
+    types = ", ".join(["std::monostate", *members.values()])
+    cases = "\n".join(
+        f"    case {number}: return table.Member<{name}>(slot, Read{member});" for number, member in members.items()
+    )
+    return (
+        f"using {name} = std::variant<{types}>;\n\n"
+        f"// Nothing where the type is another one or none.\n"
+        f"inline {name} Read{name}(const Table& table, int slot) {{\n"
+        f"  switch (table.Scalar<uint8_t>(slot - 1, 0)) {{\n{cases}\n  }}\n  return {{}};\n}}"
     )
 
 
@@ -111,6 +115,8 @@ def _read(field: Field, schema: Schema) -> str:
         return f"table.Tables<{field.type}>({slot}, Read{field.type})"
     if field.is_vector:
         return f"table.View({slot})" if field.type == "ubyte" else f"table.Vector<{CPP_TYPES[field.type]}>({slot})"
+    if field.type in schema.unions:
+        return f"Read{field.type}(table, {slot})"
     if field.type in schema.tables:
         return f"table.Child<{field.type}>({slot}, Read{field.type})"
     if field.type == "string":
@@ -133,9 +139,12 @@ def _root(schema: Schema) -> str:
 
 def headers() -> dict[Path, str]:
     """Path -> text of the generated headers."""
-    blocks = generate(blocks_schema(), "tfptq/tflite/blocks.fbs", "TFPTQ_BLOCKS_SCHEMA_H_")
-    model = generate(parse_schema(MODEL_SCHEMA), "the part of LiteRT's schema stated there", "TFPTQ_MODEL_SCHEMA_H_")
-    return {HEADERS / "blocks_schema.h": blocks, HEADERS / "model_schema.h": model}
+    return {
+        HEADERS / f"{name}_schema.h": generate(
+            own_schema(f"{name}.fbs"), f"tfptq/tflite/{name}.fbs", f"TFPTQ_{name.upper()}_SCHEMA_H_"
+        )
+        for name in ("blocks", "model")
+    }
 
 
 if __name__ == "__main__":

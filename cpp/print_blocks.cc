@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tfptq/blocks.h"
+#include "tfptq/digest.h"
 
 namespace {
 
@@ -41,8 +42,9 @@ void PrintRow(const tfptq::TensorBlocks& tensor, uint64_t row) {
 }
 
 void PrintTensor(const tfptq::TensorBlocks& tensor) {
-  std::printf("tensor %u:%u %s\n", tensor.subgraph, tensor.tensor, tensor.tensor_name.c_str());
-  std::printf("  layer %s\n", tensor.layer.c_str());
+  std::printf("tensor %u:%u %s\n", tensor.subgraph, tensor.tensor,
+              tfptq::Printable(tensor.tensor_name).c_str());
+  std::printf("  layer %s\n", tfptq::Printable(tensor.layer).c_str());
   std::printf("  %d bits, granularity %s, scales %s, layout %s\n", tensor.bits, tfptq::Name(tensor.granularity),
               tfptq::Name(tensor.scale_kind), tfptq::Name(tensor.layout));
   std::printf("  shape%s, output axis %u, input axes%s\n", List(tensor.shape).c_str(), tensor.output_axis,
@@ -53,14 +55,17 @@ void PrintTensor(const tfptq::TensorBlocks& tensor) {
 
 void PrintFile(const std::string& path) {
   const std::vector<uint8_t> file = ReadFile(path);
-  const std::optional<tfptq::BlockMetadata> metadata = tfptq::ReadBlocks({file.data(), file.size()});
+  const tfptq::Bytes bytes = {file.data(), file.size()};
+  const std::optional<tfptq::BlockMetadata> metadata = tfptq::ReadBlocks(bytes);
   if (!metadata) throw std::runtime_error("carries no block metadata");
   std::printf("schema version %u\n", metadata->schema_version);
-  std::printf("config %s\n", metadata->config.c_str());
+  std::printf("config %s\n", tfptq::Printable(metadata->config).c_str());
   std::printf("seed %llu\n", static_cast<unsigned long long>(metadata->seed));
   for (const tfptq::Version& entry : metadata->versions) {
-    std::printf("version %s %s\n", entry.name.c_str(), entry.version.c_str());
+    std::printf("version %s %s\n", tfptq::Printable(entry.name).c_str(), tfptq::Printable(entry.version).c_str());
   }
+  const bool same = metadata->digest.size != 0 && tfptq::HasDigest(bytes, metadata->digest);
+  std::printf("digest %s\n", same ? "equal" : metadata->digest.size == 0 ? "none" : "different");
   for (const tfptq::TensorBlocks& tensor : metadata->tensors) PrintTensor(tensor);
 }
 
@@ -76,7 +81,7 @@ int main(int count, char** arguments) {
     try {
       PrintFile(arguments[i]);
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "%s: %s\n", arguments[i], error.what());
+      std::fprintf(stderr, "%s: %s\n", arguments[i], tfptq::Printable(error.what()).c_str());
       status = 1;
     }
   }

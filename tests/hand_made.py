@@ -1,14 +1,19 @@
 """Small int8 ``.tflite`` files made by hand, so that tests of the file format need neither Keras nor the emitter."""
 
+from dataclasses import replace
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
-from tfptq.tflite.layouts import INT4, INT8, NATIVE
+from tfptq.core.windows import Window
+from tfptq.tflite.layouts import INT4, INT8, NATIVE, KernelSite
 from tfptq.tflite.layouts.unpacking import unpacking
 from tfptq.tflite.metadata import BlockMetadata, TensorBlocks, attach
+from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.serialize import pack_model
 
 CONFIG = '{"granularity": {"type": "PerTensor"}}'
 VIEWS = {
@@ -23,7 +28,14 @@ OPTIONS = {
     "DEPTHWISE_CONV_2D": schema.DepthwiseConv2DOptionsT,
     "FULLY_CONNECTED": schema.FullyConnectedOptionsT,
 }
-VERSIONS = {"CONV_2D": 3, "TRANSPOSE_CONV": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4}
+VERSIONS = {
+    "CONV_2D": 3,
+    "TRANSPOSE_CONV": 3,
+    "DEPTHWISE_CONV_2D": 3,
+    "FULLY_CONNECTED": 4,
+    "DEQUANTIZE": 2,
+    "QUANTIZE": 1,
+}
 
 
 def random_weight(rng, view, kind="shift", block=None, bits=8, shared_base=True):
@@ -121,6 +133,45 @@ class FileBuilder:
         self.last = out
         return self
 
+    def float_layer(self, kind, weight, view, layout, grid=(0.08, 5), output_shape=(1,), name=None, **options):
+        """Append a layer that computes in float between DEQUANTIZE and QUANTIZE, its kernel written by its layout."""
+        name, kinds = name or f"layer_{len(self.blocks)}", schema.TensorType
+        x = self._operator("DEQUANTIZE", [self.last], f"{name}/x", self.graph.tensors[self.last].shape)
+        kernel = self._tensor(f"{name}/kernel", view.shape, kinds.FLOAT32, view.from_view(weight.dequantize()))
+        outputs = len(weight.codes)
+        bias = self._tensor(f"{name}/bias", (outputs,), kinds.FLOAT32, np.linspace(-1, 1, outputs, dtype=np.float32))
+        y = self._operator(kind, [x, kernel, bias], f"{name}/y", output_shape, OPTIONS[kind](**options))
+        self._write(kind, weight, view, layout, f"{name}/codes", name)
+        self.last = self._tensor(f"{name}/output", output_shape, kinds.INT8, None, *[[g] for g in grid])
+        self._append("QUANTIZE", [y], self.last)
+        return self
+
+    def _operator(self, kind, inputs, name, shape, options=None):
+        """Append an operator and its float result; returns the index of this."""
+        result = self._tensor(name, shape, schema.TensorType.FLOAT32, None)
+        self._append(kind, inputs, result, options)
+        return result
+
+    def _append(self, kind, inputs, output, options=None):
+        operator = schema.OperatorT(opcodeIndex=self._operator_code(kind), inputs=list(inputs), outputs=[output])
+        if options is not None:
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
+        self.graph.operators.append(operator)
+
+    def _write(self, kind, weight, view, layout, name, layer):
+        """Let a layout write the kernel of the last operator."""
+        model = TFLiteModel(pack_model(self.model))
+        site = KernelSite(model, model.operators[-1], 1, name, weight, view, Window())
+        written = layout.write(site)
+        model.operators[-1:] = written.operators
+        place = model.places()
+        subgraph, tensor = place[written.codes]
+        scales = place[written.block_scales][1]
+        where = {"tensor": tensor, "subgraph": subgraph, "tensor_name": written.codes, "scales_tensor": scales}
+        self.blocks.append(TensorBlocks.from_quantized_weight(weight, view=view, layer=layer, layout=layout, **where))
+        self.model, self.graph = with_texts(model.root), model.root.subgraphs[0]
+
     def _kernel(self, name, weight, view, layout):
         """A constant in a layout on integers."""
         codes, scales = weight.int8_form()
@@ -188,6 +239,22 @@ class FileBuilder:
         builder = flatbuffers.Builder(1024)
         builder.Finish(self.model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+
+def with_texts(root):
+    """A model that was unpacked from bytes, with names that can be compared and arrays that can be changed."""
+    for tensor in (tensor for graph in root.subgraphs for tensor in graph.tensors):
+        tensor.name = tensor.name.decode() if isinstance(tensor.name, bytes) else tensor.name
+        for field in ("scale", "zeroPoint"):
+            if tensor.quantization is not None and getattr(tensor.quantization, field) is not None:
+                setattr(tensor.quantization, field, np.array(getattr(tensor.quantization, field)))
+    return root
+
+
+def half_scales(weight):
+    """The weight with scales that float16 holds."""
+    factors = weight.scales.factors.astype(np.float16).astype(np.float32)
+    return replace(weight, scales=replace(weight.scales, factors=factors))
 
 
 def _packed(codes, bits=4):

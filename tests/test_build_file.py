@@ -52,7 +52,8 @@ def sources():
 
 def third_party(source):
     """Labels of the packages of others that a file imports."""
-    ours = {*FOLDERS, *(Path(path).stem for path in sources() if path.startswith("tests/"))}
+    in_tests = [Path(path) for path in sources() if path.startswith("tests/")]
+    ours = {*FOLDERS, *(path.stem for path in in_tests), *(path.parent.name for path in in_tests)}
     roots = set()
     for node in ast.walk(ast.parse((ROOT / source).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -18,8 +18,10 @@ DOCUMENTS = sorted(
 )
 PROGRAMS = {
     "tfptq-keras-to-tflite": "convert",
+    "tfptq-evaluate": "evaluate",
     "tfptq-inspect": "inspect",
     "tfptq-verify": "verify",
+    "tfptq-search": "search",
     "tfptq-sweep-granularity": "sweep",
     "tfptq-to-c": "to_c",
     **{f"tfptq {name}": name.replace("-", "_") for name in SUBCOMMANDS},

@@ -163,7 +163,7 @@ def test_codes_that_the_converter_turns_around_still_fit(images, changes):
     assert quantized.quantized_weight().codes[[1, 3, 5]].min() == -8
     exported = export(simulation, images, QuantizationConfig(**changes))
     tfptq.verify(exported.tflite)
-    assert any("codes from -7 on in the file, and from -8" in note for note in exported.report.warnings)
+    assert any("codes from -7 on in the file, and from -8" in note for note in exported.report.notes)
     (outputs,) = run_decoded(exported.tflite, {"image": images}).values()
     assert signal_to_noise(simulation.predict(images, verbose=0), outputs) > 25.0
 
@@ -267,7 +267,7 @@ def test_quantizers_of_the_user(images):
 
     with pytest.raises(ValueError, match="'output_0' of layer 'own' has the quantizer Halves.*ActivationQuantizer"):
         export(simulation(OwnOutputs), images)
-    (note,) = export(simulation(OwnActivations), images).report.warnings
+    (note,) = export(simulation(OwnActivations), images).report.notes
     assert "activation functions inside of layer 'own' have quantizers" in note
 
 

@@ -50,7 +50,7 @@ def test_dead_channels(images, config):
 def test_a_kernel_of_zeros_is_reported(images):
     result, expected, found = quantized_with(images, 0.0, bias=0.3)
     np.testing.assert_allclose(found, expected, atol=0.005)
-    assert "all weights of layer 'conv' are 0" in result.report.warnings
+    assert any("all weights of layer 'conv' are 0" in warning for warning in result.report.warnings)
 
 
 @pytest.mark.parametrize("config", PRESETS)
@@ -130,13 +130,10 @@ def difference_network(noise):
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.001])
-@pytest.mark.parametrize("config", [*PRESETS, "w4a8_channel", "w4a8_block"])
+@pytest.mark.parametrize("config", tfptq.PRESETS)
 def test_results_far_below_what_their_kernels_add_up(config, noise):
     """Useless in 8 bits, but a file that every runtime loads; with little noise, after the result's range is wider."""
     model, readings = difference_network(noise)
-    config = QuantizationConfig.from_preset(config)
-    if config.weight_bits < 8:  # channels of such a network cannot be equalized in float32
-        config = config.replace(equalize=False, rotate=False, target="any")
     result = tfptq.quantize_keras_model(model, readings, config, progress=False)
     assert any("signal to noise" in warning for warning in result.report.warnings)
     found = [run_decoded(result.tflite, {"readings": readings}, name)["output_0"] for name in RESOLVERS]

@@ -18,6 +18,17 @@ import tensorflow as tf
 assert tf.keras.__version__.startswith("3."), tf.keras.__version__
 """
 
+MISSING = """
+import sys
+sys.modules["tensorflow_model_optimization"] = None
+try:
+    import tfptq.tfmot
+except ImportError as error:
+    assert 'pip install "tfptq[tfmot]"' in str(error), error
+else:
+    raise AssertionError("no error")
+"""
+
 
 def run(*arguments: str) -> None:
     command = [sys.executable, *arguments]
@@ -28,6 +39,10 @@ def run(*arguments: str) -> None:
 
 def test_importing_tfptq_imports_neither_tfmot_nor_keras_2():
     run("-c", IMPORTS)
+
+
+def test_without_tfmot_an_error_says_what_to_install():
+    run("-c", MISSING)
 
 
 def test_cases_that_import_tfmot():

@@ -57,7 +57,7 @@ def test_no_layer_that_tfptq_knows(build, kernels):
     assert [layer.layout for layer in result.report.layers] == ["int8"] * kernels
     assert not result.report.skipped and not result.report.float_operators
     np.testing.assert_allclose(result.keras_model.predict(data, verbose=0), expected, atol=1e-5)
-    assert sum("keras_model computes in float" in line for line in result.report.warnings) == 1
+    assert sum("keras_model computes in float" in line for line in result.report.notes) == 1
 
 
 @pytest.mark.parametrize("preset", ["w4a8_channel", "w4a8_block", "w4a8_mixed"])
@@ -66,7 +66,7 @@ def test_presets_that_have_nothing_to_equalize_or_to_choose_bits_for(preset):
     data = RNG.normal(size=(32, 12, 12, 3)).astype(np.float32)
     report = tfptq.quantize_keras_model(model, data, preset, progress=False).report
     assert [(layer.bits, layer.granularity) for layer in report.layers] == [(8, "channel")] * 2
-    assert sum("is quantized per channel at 8 bits" in line for line in report.warnings) == 2
+    assert sum("is quantized per channel at 8 bits" in line for line in report.notes) == 2
 
 
 def test_overrides_have_no_layer_to_match():

@@ -6,6 +6,7 @@ This is the table of contents. Each name is imported from its module when it is 
 
 from importlib import import_module
 
+from tfptq.base.quiet import quiet_import
 from tfptq.version import __version__
 
 #: Module -> the public names that it provides.
@@ -27,13 +28,19 @@ _CONTENTS = {
     "tfptq.data.calibration": ("CalibrationData", "calibration_data"),
     "tfptq.data.errors": ("DataError",),
     "tfptq.graph.float_equality": ("FloatEqualityError",),
+    "tfptq.evaluation.evaluate": ("evaluate",),
+    "tfptq.evaluation.result": ("Evaluation",),
+    "tfptq.exploration.result": ("SearchResult",),
+    "tfptq.exploration.search": ("search",),
+    "tfptq.exploration.sensitivity": ("layer_sensitivity",),
     "tfptq.export": ("export_simulation",),
     "tfptq.quantize": ("quantize_keras_model",),
-    "tfptq.report": ("Report",),
+    "tfptq.report": ("QuantizationWarning", "Report"),
     "tfptq.pipeline.result": ("QuantizationResult",),
     "tfptq.tflite.flatbuffer": ("FormatError",),
     "tfptq.tflite.inspect": ("inspect",),
     "tfptq.tflite.layouts": ("LayoutError",),
+    "tfptq.tflite.lookup_tables": ("compress_for_micro",),
     "tfptq.tflite.verify": ("VerificationError", "verify"),
 }
 _MODULE_OF = {name: module for module, names in _CONTENTS.items() for name in names}
@@ -44,7 +51,8 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]
 def __getattr__(name: str):
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'tfptq' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
+    with quiet_import():
+        value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 

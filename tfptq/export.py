@@ -37,10 +37,11 @@ from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import plan_activations, with_headroom
 from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.result import QuantizationResult, finish
-from tfptq.pipeline.steps import convert, quantized_kernels
+from tfptq.pipeline.steps import STEPS, convert, quantized_kernels
 from tfptq.prepare.network import FloatNetwork, load_model
 from tfptq.simulation.assign import Fusion, find_fusions, ranges_of_wrappers
 
+_STEPS = ("canonicalise", "convert", "calibrate", "emit", "report")
 #: Fields of a config for what is not done to weights that are taken as they are.
 _NOT_DONE = {
     "weight_scale": "max_abs",
@@ -75,7 +76,7 @@ def export_simulation(
         config: layouts of the file, types of its inputs and outputs, and how ranges are calibrated: a
             ``QuantizationConfig`` or the name of a preset; None for what the simulation was made with. Bits,
             granularity and scales of the weights are those of the simulation in any case.
-        progress: show progress bars when the standard error stream is a terminal.
+        progress: show a progress bar on terminals and in notebooks.
 
     Returns:
         The file, the simulation, a report that compares with its weights, and the config.
@@ -92,21 +93,21 @@ def export_simulation(
     """
     if config is not None:
         config = resolve_config(config)
-    steps = Progress(progress)
-    with steps.step("canonicalise"):
-        simulation = load_model(simulation)
-        stored = read_simulation(simulation, config)
-        network = _network(stored, dataset)
-    # The float file computes with the codes, so that what is measured is what they make of the samples.
-    job = convert(network, stored.config, 0, steps)
-    own = _stored_kernels(job, stored)
-    fusions = find_fusions(network.model, stored.model, job.float_file, own, job.batch)
-    activations = _calibrate(job, stored.model, own, fusions)
-    kernels = _with_other_kernels(job, activations, own)
-    activations, kernels = with_headroom(job, activations, kernels)
-    notes = _notes(stored, own, kernels)
-    compared = replace(job, weights={**job.weights, **stored.float_weights})
-    return finish(compared, activations, kernels, simulation, notes)
+    with Progress(progress, plan={step: STEPS[step] for step in _STEPS}) as steps:
+        with steps.step("canonicalise"):
+            simulation = load_model(simulation)
+            stored = read_simulation(simulation, config)
+            network = _network(stored, dataset)
+        # The float file computes with the codes, so that what is measured is what they make of the samples.
+        job = convert(network, stored.config, 0, steps)
+        own = _stored_kernels(job, stored)
+        fusions = find_fusions(network.model, stored.model, job.float_file, own, job.batch)
+        activations = _calibrate(job, stored.model, own, fusions)
+        kernels = _with_other_kernels(job, activations, own)
+        activations, kernels = with_headroom(job, activations, kernels)
+        notes = _notes(stored, own, kernels)
+        compared = replace(job, weights={**job.weights, **stored.float_weights})
+        return finish(compared, activations, kernels, simulation, notes)
 
 
 def _notes(

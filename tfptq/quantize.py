@@ -20,7 +20,7 @@ from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.result import QuantizationResult, finish
-from tfptq.pipeline.steps import convert, fit
+from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import FloatNetwork, prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
 
@@ -44,7 +44,7 @@ def quantize_keras_model(
             ``representative_dataset``. See ``tfptq.calibration_data``.
         config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
         seed: seed of everything random. The same arguments give the same bytes.
-        progress: show progress bars when the standard error stream is a terminal.
+        progress: show a progress bar on terminals and in notebooks.
         checkpoint_dir: folder that keeps each finished weight. A run that was killed goes on from there when it is
             started again with the same arguments, and ends with the same bytes.
         max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
@@ -71,16 +71,16 @@ def quantize_keras_model(
     seed = whole_number("seed", seed, 2**64 - 1)
     max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
     check_folder(checkpoint_dir)
-    steps = Progress(progress)
-    network = prepare(model, dataset, config, seed, steps)
-    simulation = simulate(network)
-    job = convert(network, config, seed, steps)
-    activations = calibrate(job)
-    kernels = fit(job, activations, checkpoint_dir, max_memory)
-    activations = calibrate_again(job, activations, kernels)
-    activations, kernels = with_headroom(job, activations, kernels)
-    notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
-    return finish(job, activations, kernels, simulation, notes)
+    with Progress(progress, plan=planned_steps(config)) as steps:
+        network = prepare(model, dataset, config, seed, steps)
+        simulation = simulate(network)
+        job = convert(network, config, seed, steps)
+        activations = calibrate(job)
+        kernels = fit(job, activations, checkpoint_dir, max_memory)
+        activations = calibrate_again(job, activations, kernels)
+        activations, kernels = with_headroom(job, activations, kernels)
+        notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
+        return finish(job, activations, kernels, simulation, notes)
 
 
 def simulate(network: FloatNetwork) -> keras.Model:

@@ -1,7 +1,7 @@
 """tfptq's weight quantization inside TFMOT: for tf_keras (Keras 2) models and ``tfmot.quantization.keras``.
 
-Importing this module imports TensorFlow Model Optimization, which turns ``tf.keras`` into Keras 2 (tf_keras) for the
-whole process. Nothing else in tfptq imports it.
+It needs the extra ``tfptq[tfmot]``. Importing this module imports TensorFlow Model Optimization, which turns
+``tf.keras`` into Keras 2 (tf_keras) for the whole process. Nothing else in tfptq imports it.
 
 Kernels get the layer-wise, channel-wise or shift (WES) scales of ``tfptq.core``; activations keep TFMOT's
 moving-average ranges. Scales are fitted by ``fit_weight_scales(model)``, and again in every training step, as with
@@ -22,8 +22,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_model_optimization as tfmot
-import tf_keras
+
+try:
+    import tensorflow_model_optimization as tfmot
+    import tf_keras
+except ModuleNotFoundError as error:
+    raise ImportError(
+        'tfptq.tfmot needs TensorFlow Model Optimization; install it with: pip install "tfptq[tfmot]"'
+    ) from error
 
 from tfptq import layers as keras3
 from tfptq.config import Granularity, QuantizationConfig

@@ -2,7 +2,8 @@
 //
 // docs/format.md is the specification. Header-only C++17; needs the standard library and the headers beside it.
 // Everything that a function returns was checked: V, H and the lengths of all vectors fit, scales are finite and
-// positive. Whether the codes in the file are as described is for the caller to check, who reads them.
+// positive. Whether the codes in the file are as described is for the caller to check, who reads them; digest.h tells
+// whether they are those that were written. Names may hold anything that is UTF-8: see Printable in utf8.h.
 //
 //   const auto metadata = tfptq::ReadBlocks({file.data(), file.size()});
 //   if (metadata) for (const auto& tensor : metadata->tensors) ... tfptq::Scale(tensor, v, h) ...
@@ -17,7 +18,8 @@
 #include <vector>
 
 #include "blocks_schema.h"
-#include "model_schema.h"
+#include "json.h"
+#include "model_checks.h"
 #include "tensor_blocks.h"
 #include "weight_records.h"
 
@@ -31,7 +33,10 @@ inline std::vector<Version> ReadPackages(const std::string& lines) {
   std::vector<Version> found;
   for (size_t start = 0; start < lines.size();) {
     const size_t end = std::min(lines.find('\n', start), lines.size()), space = lines.find(' ', start);
-    if (space == start || space + 1 >= end) throw FormatError("the packages are not lines of a name and a version");
+    const bool one_space = space < end && lines.find(' ', space + 1) >= end;
+    if (space == start || space + 1 >= end || !one_space || end + 1 == lines.size()) {
+      throw FormatError("the packages are not lines of a name and a version");
+    }
     found.push_back({lines.substr(start, space - start), lines.substr(space + 1, end - space - 1)});
     start = end + 1;
   }
@@ -46,7 +51,11 @@ inline BlockMetadata DecodeBlocks(Bytes message, const Model& model, Bytes file)
     throw FormatError("the block metadata has schema version " + std::to_string(metadata.schema_version) +
                       "; this reader knows 1 to " + std::to_string(kSchemaVersion));
   }
-  if (metadata.schema_version > 1) {
+  if (!JsonCheck(metadata.config).IsObject()) throw FormatError("the config is no JSON object, or beyond the limits");
+  if (metadata.schema_version == 1) {
+    metadata.digest = {};
+  } else {
+    if (metadata.digest.size != 0 && metadata.digest.size != 32) throw FormatError("the digest has not 32 bytes");
     metadata.versions = ReadPackages(metadata.packages);
     metadata.tensors = RecordReader(metadata.weights, model, file).ReadAll();
   }
@@ -61,13 +70,13 @@ inline BlockMetadata DecodeBlocks(Bytes message, const Model& model, Bytes file)
 // Reads the block metadata of a .tflite file; nothing when it carries none. Throws like DecodeBlocks.
 inline std::optional<BlockMetadata> ReadBlocks(Bytes file) {
   const Model model = DecodeModel(file);
+  ModelCheck(model, file).Run();
   std::vector<const Metadata*> found;
   for (const Metadata& entry : model.metadata) {
     if (entry.name == kMetadataKey) found.push_back(&entry);
   }
   if (found.empty()) return std::nullopt;
   if (found.size() > 1) throw FormatError(std::string("several metadata entries named ") + kMetadataKey);
-  if (found[0]->buffer >= model.buffers.size()) throw FormatError("the metadata names a buffer that does not exist");
   return DecodeBlocks(BufferBytes(model.buffers[found[0]->buffer], file), model, file);
 }
 

@@ -5,13 +5,18 @@
 
 #include <cstdint>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "flatbuffer.h"
 
 namespace tfptq {
 
-enum class Granularity : uint8_t { Tensor = 0, Channel = 1, Block = 2 };
+enum class Granularity : uint8_t {
+  Tensor = 0,
+  Channel = 1,
+  Block = 2,
+};
 
 // The name of a member.
 inline const char* Name(Granularity value) {
@@ -23,7 +28,11 @@ inline const char* Name(Granularity value) {
   throw FormatError("unknown Granularity");
 }
 
-enum class ScaleKind : uint8_t { Float = 0, Integer = 1, Shift = 2 };
+enum class ScaleKind : uint8_t {
+  Float = 0,
+  Integer = 1,
+  Shift = 2,
+};
 
 // The name of a member.
 inline const char* Name(ScaleKind value) {
@@ -35,7 +44,17 @@ inline const char* Name(ScaleKind value) {
   throw FormatError("unknown ScaleKind");
 }
 
-enum class Layout : uint8_t { Int8 = 0, Int4 = 1, Native = 2, Inline = 3, Composite = 4, FullyConnectedInt4 = 6, FullyConnectedInt2 = 7, Im2colInt4 = 8, Im2colInt2 = 9 };
+enum class Layout : uint8_t {
+  Int8 = 0,
+  Int4 = 1,
+  Native = 2,
+  Inline = 3,
+  Composite = 4,
+  FullyConnectedInt4 = 6,
+  FullyConnectedInt2 = 7,
+  Im2colInt4 = 8,
+  Im2colInt2 = 9,
+};
 
 // The name of a member.
 inline const char* Name(Layout value) {
@@ -119,6 +138,7 @@ struct BlockMetadata {
   std::vector<TensorBlocks> tensors;
   std::string packages;
   Bytes weights;
+  Bytes digest;
 };
 
 inline BlockMetadata ReadBlockMetadata(Walk& walk, uint64_t position, int depth) {
@@ -131,6 +151,7 @@ inline BlockMetadata ReadBlockMetadata(Walk& walk, uint64_t position, int depth)
   value.tensors = table.Tables<TensorBlocks>(4, ReadTensorBlocks);
   value.packages = table.String(5);
   value.weights = table.View(6);
+  value.digest = table.View(7);
   return value;
 }
 

@@ -14,6 +14,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "utf8.h"
+
 namespace tfptq {
 
 // A file is not what it has to be: truncated, damaged, hostile or too new.
@@ -106,9 +108,11 @@ class Table {
   std::string String(int slot) const {
     const Bytes bytes = VectorBytes(slot, 1);
     walk_.Spend(bytes.size);
+    if (!IsUtf8(bytes.data, bytes.size)) throw FormatError("a string is not UTF-8");
     return std::string(reinterpret_cast<const char*>(bytes.data), bytes.size);
   }
 
+  // Free of charge; each byte of the message is to be read once, however many views there are.
   Bytes View(int slot) const { return VectorBytes(slot, 1); }
 
   template <typename T>
@@ -128,10 +132,18 @@ class Table {
     return field == 0 ? T{} : read(walk_, walk_.Follow(field), depth_ + 1);
   }
 
+  // Reads a table as a member of a union; nothing when it is absent.
+  template <typename Union, typename T>
+  Union Member(int slot, T (*read)(Walk&, uint64_t, int)) const {
+    const uint64_t field = Field(slot, 4);
+    return field == 0 ? Union{} : Union{read(walk_, walk_.Follow(field), depth_ + 1)};
+  }
+
   // Reads a vector of tables with `read(walk, position, depth)`.
   template <typename T>
   std::vector<T> Tables(int slot, T (*read)(Walk&, uint64_t, int)) const {
     const size_t count = VectorBytes(slot, 4).size / 4;
+    walk_.Spend(4 * uint64_t{count});
     std::vector<T> values;
     for (size_t i = 0; i < count; ++i) values.push_back(read(walk_, walk_.Follow(Start(slot) + 4 * i), depth_ + 1));
     return values;

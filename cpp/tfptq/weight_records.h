@@ -14,19 +14,10 @@
 #include <vector>
 
 #include "blocks_schema.h"
-#include "model_schema.h"
+#include "model_checks.h"
 #include "tensor_blocks.h"
 
 namespace tfptq {
-
-// The bytes of a buffer, which in files above 2 GB lie behind the message.
-inline Bytes BufferBytes(const Buffer& buffer, Bytes file) {
-  if (buffer.offset <= 1) return buffer.data;
-  if (buffer.offset > file.size || buffer.size > file.size - buffer.offset) {
-    throw FormatError("a buffer leaves the file");
-  }
-  return {file.data + buffer.offset, static_cast<size_t>(buffer.size)};
-}
 
 // Takes parts of records one after the other; never beyond the end.
 class Cursor {
@@ -77,7 +68,9 @@ class Cursor {
 
   std::string Text() {
     const uint32_t size = Number();
-    return std::string(reinterpret_cast<const char*>(Take(size)), size);
+    const uint8_t* const letters = Take(size);
+    if (!IsUtf8(letters, size)) throw FormatError("a text in the record of a weight is not UTF-8");
+    return std::string(reinterpret_cast<const char*>(letters), size);
   }
 
  private:
@@ -89,7 +82,7 @@ class Cursor {
 class RecordReader {
  public:
   RecordReader(Bytes records, const Model& model, Bytes file)
-      : source_(records), model_(model), file_(file), scales_left_(16 * uint64_t{file.size}) {}
+      : source_(records), model_(model), file_(file), scales_left_(4 * uint64_t{file.size}) {}
 
   std::vector<TensorBlocks> ReadAll() {
     std::vector<TensorBlocks> found;
@@ -123,6 +116,7 @@ class RecordReader {
     Name(blocks.layout);
     tensor_ = &TensorAt(blocks.subgraph, blocks.tensor);
     blocks.tensor_name = tensor_->name;
+    Require(BufferBytes(model_.buffers[tensor_->buffer], file_).size > 0, "it is not a constant");
     blocks.layer = Has(kLayer) ? source_.Text() : LayerOf(tensor_->name);
     ReadAxes(&blocks);
     blocks.block_outputs = source_.Number();
@@ -248,14 +242,14 @@ class RecordReader {
       return own[own.size() == 1 ? 0 : output];
     }
     if (blocks.layout == Layout::Native) {
-      Require(constant_->type == 1, "its block scales are not FLOAT16");
+      Require(constant_->type == TensorType::FLOAT16, "its block scales are not FLOAT16");
       Require(constant_->shape.size() == 2 && static_cast<uint64_t>(constant_->shape[0]) == Outputs(blocks) &&
                   static_cast<uint64_t>(constant_->shape[1]) == Columns(blocks),
               "block scales of the wrong shape");
       const uint8_t* bytes = Element(output * Columns(blocks) + column, 2);
       return Half(static_cast<uint16_t>(bytes[0] | bytes[1] << 8));
     }
-    Require(constant_->type == 0 && own.size() == 1, "its block scales are no float32 factors");
+    Require(constant_->type == TensorType::FLOAT32 && own.size() == 1, "its block scales are no float32 factors");
     const uint8_t* bytes = Element(FactorPlace(FirstWeight(blocks, output, column)), 4);
     return Cursor({bytes, 4}).Float() * own[0];
   }

@@ -1,6 +1,6 @@
 import pytest
 
-from tfptq.base.text import counted, unique_name
+from tfptq.base.text import counted, printable, quoted, shortened, unique_name
 
 
 @pytest.mark.parametrize(
@@ -13,3 +13,28 @@ def test_unique_names_are_numbered_from_the_second_on(taken, name):
 
 def test_only_one_is_singular():
     assert [counted(count, "scale") for count in (0, 1, 2)] == ["0 scales", "1 scale", "2 scales"]
+
+
+def test_long_texts_are_shortened():
+    assert shortened("a" * 200) == "a" * 200
+    assert shortened("a" * 1_000_000) == "a" * 200 + "... (1,000,000 characters)"
+    assert quoted("it's\n") == '"it\'s\\n"' and len(quoted("\0" * 10**6)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("größe 层", "größe 层"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("\x7f\x85\u202e\u2028", r"\x7f\x85\u202e\u2028"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(text, shown):
+    assert printable(text) == shown
+
+
+def test_ends_of_lines_can_be_kept():
+    assert printable("a\n\x1bb\n", keep="\n") == "a\n\\x1bb\n"

@@ -113,6 +113,17 @@ def test_images(folder, preprocessing, red_and_blue):
     np.testing.assert_allclose(second[..., 2], red_and_blue[1], atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])
+def test_modes_of_keras_applications(tmp_path, mode):
+    from keras.applications.imagenet_utils import preprocess_input
+
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (image,) = load_calibration_data(tmp_path, IMAGE, 0, 0, mode)()
+    expected = preprocess_input(pixels[None].astype(np.float32), data_format="channels_last", mode=mode)
+    np.testing.assert_allclose(image, expected, atol=1e-4)
+
+
 def test_images_are_chosen_over_all_classes(folder):
     reds = [image[0, 0, 0, 0] for image in load_calibration_data(folder, IMAGE, 3, 0, "raw")()]
     assert len(set(reds)) == 3
@@ -135,7 +146,7 @@ def test_grey_values_of_16_bits_are_not_clipped(tmp_path, channels):
 
 
 def test_images_without_preprocessing(folder):
-    with pytest.raises(UsageError, match="images need --preprocessing, .*: raw, unit, tf, torch"):
+    with pytest.raises(UsageError, match="images need --preprocessing, .*: raw, unit, tf, torch, caffe"):
         load_calibration_data(folder, IMAGE, 0, 0)
 
 

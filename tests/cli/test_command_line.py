@@ -1,10 +1,9 @@
-import os
-
 import pytest
 from absl import flags
 
 from tfptq.cli import command_line
 from tfptq.cli.command_line import JobError, UsageError
+from tfptq.version import __version__
 
 
 @pytest.fixture
@@ -40,6 +39,11 @@ def test_help_goes_to_standard_output_and_does_nothing(values, capsys, flag):
     assert run(values, flag) == (0, [])
     out, err = capsys.readouterr()
     assert "Does things." in out and "--name: a name" in out and err == ""
+
+
+def test_version_does_nothing_else(values, capsys):
+    assert run(values, "--version") == (0, [])
+    assert capsys.readouterr() == (f"tfptq {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -83,11 +87,3 @@ def test_one_path(tmp_path):
         command_line.one_path(["a", "b"])
     with pytest.raises(FileNotFoundError, match="no such file: b"):
         command_line.one_path(["b"])
-
-
-def test_quiet_import_turns_standard_error_away_and_back(capfd):
-    with pytest.raises(ImportError), command_line.quiet_import():
-        os.write(2, b"native noise")
-        raise ImportError("shown afterwards")
-    os.write(2, b"back")
-    assert capfd.readouterr().err == "back"

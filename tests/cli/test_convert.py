@@ -50,6 +50,15 @@ def test_file_works_and_report_is_printed(files, digits, tmp_path, capfd, model)
     assert accuracy(tmp_path / "net.tflite", digits) > 0.95
 
 
+def test_a_bad_result_is_told_at_the_head_and_in_the_last_line(files, digits, tmp_path, capfd):
+    np.save(tmp_path / "large.npy", 255 * digits.x_train[:32])
+    assert convert(files, tmp_path / "net.tflite", f"--calibration_data={tmp_path / 'large.npy'}") == 0
+    out, errors = capfd.readouterr()
+    assert out.splitlines()[2] == "! 1 warning" and "too large" in out
+    assert out.endswith(f"wrote {tmp_path / 'net.tflite'}; 1 warning, see above\n")
+    assert "QuantizationWarning" not in errors
+
+
 def test_preset_types_and_json_report(files, tmp_path):
     output, report = tmp_path / "net.tflite", tmp_path / "report.json"
     flags = ("--preset=w8a8_channel", "--input_type=int8", "--output_type=uint8", f"--report={report}", "--seed=5")
@@ -179,7 +188,7 @@ def test_image_folder(files, tmp_path, digits, capfd):
     [
         (("--preset=w9a9",), "value should be one of <w8a8_shift|"),
         (("--preset=w8a8_layer", "--config=c.json"), "give --preset or --config, not both"),
-        (("--report=r.pdf",), "must end in .html, .json, .txt"),
+        (("--report=r.pdf",), "must end in .html, .json, .csv, .txt"),
         (("--set=layout",), "--set=layout is no name=value"),
         (("--set==int8",), "is no name=value"),
         (("--input_type=int16",), "input_type (with activation_bits=8) is 'int16'"),
@@ -194,7 +203,7 @@ def test_image_folder(files, tmp_path, digits, capfd):
         (("--max_memory=-1",), "-1 is not a non-negative integer"),
         (("--seed=-3",), "-3 is not a non-negative integer"),
         (("--samples=-1",), "-1 is not a non-negative integer"),
-        (("extra",), "unexpected argument 'extra'"),
+        (("extra",), "name one model; there are --model="),
         (("--colour",), "Unknown command line flag 'colour'"),
     ],
 )
@@ -255,6 +264,16 @@ def test_a_folder_that_takes_no_files_is_refused_before_the_work(files, capfd):
     assert convert(files, "/proc/net.tflite", model="none.keras") == 1
     err = capfd.readouterr().err
     assert "cannot write /proc/net.tflite" in err and "none.keras" not in err
+
+
+def test_the_model_is_a_flag_or_an_argument(files, tmp_path, capfd):
+    output, data = f"--output={tmp_path / 'net.tflite'}", f"--calibration_data={files / 'samples.npy'}"
+    assert program.main(["tfptq convert", str(files / "net.keras"), data, output, "--samples=16"]) == 0
+    assert (tmp_path / "net.tflite").exists() and capfd.readouterr().err == ""
+    assert program.main(["tfptq convert", "a.keras", "b.keras", data, output]) == 2
+    assert "name one model; there are a.keras, b.keras" in capfd.readouterr().err
+    assert program.main(["tfptq convert", data, output]) == 2  # the argument of the first call is gone
+    assert "missing --model" in capfd.readouterr().err
 
 
 def test_missing_flags(capfd):

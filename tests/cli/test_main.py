@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -27,9 +28,12 @@ def test_version(capsys):
     "arguments, message",
     [
         (["conver"], "tfptq: unknown subcommand 'conver'; did you mean convert? (see tfptq --help)\n"),
-        (["quantize"], "tfptq: unknown subcommand 'quantize'; there are convert, inspect, verify, sweep, to-c"),
+        (
+            ["quantize"],
+            "tfptq: unknown subcommand 'quantize'; there are convert, evaluate, inspect, verify, search",
+        ),
         (["--model=net.keras"], "tfptq: unknown subcommand '--model=net.keras'"),
-        ([], "tfptq: name a subcommand: convert, inspect, verify, sweep, to-c"),
+        ([], "tfptq: name a subcommand: convert, evaluate, inspect, verify, search, sweep, to-c"),
     ],
 )
 def test_wrong_subcommands(capsys, arguments, message):
@@ -52,6 +56,16 @@ def test_each_subcommand_has_a_program_with_flags_of_its_own(capsys, name):
 def test_a_subcommand_does_its_job(tflite_file, capfd):
     assert main(["tfptq", "verify", str(tflite_file)]) == 0
     assert capfd.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tflite_file):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "tfptq", "inspect", str(tflite_file)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("arguments", [["-m", "tfptq", "convert"], ["converters/keras_to_tflite.py"]])

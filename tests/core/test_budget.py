@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfptq.core.budget import Option, choose_options
+from tfptq.core.budget import Option, choose_options, fewest_bytes
 
 KERNELS = st.lists(
     st.lists(
@@ -65,6 +66,32 @@ def test_near_the_optimum_on_many_kernels():
     assert totals(choose_options(options, most_bytes=most))[2] <= 1.1 * best
 
 
+def test_the_smallest_choice_is_a_budget_that_can_be_kept():
+    """On the budget that ``fewest_bytes`` finds within a latency, prices alone miss the only choice that keeps it."""
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        options = [
+            [
+                Option(bits, size * bits / 8, size * cost, sensitivity * 4.0**-bits)
+                for bits, cost in zip((2, 4, 8), costs, strict=True)
+            ]
+            for size, sensitivity, costs in zip(
+                rng.integers(100, 10000, 9),
+                rng.lognormal(0, 2, 9),
+                np.sort(rng.uniform(0.8, 5, (9, 3)))[:, ::-1],
+                strict=True,
+            )
+        ]
+        latency = 1.3 * sum(each[-1].latency for each in options)
+        least = sum(option.bytes for option in fewest_bytes(options, most_latency=latency))
+        chosen = choose_options(options, most_bytes=least, most_latency=latency)
+        assert totals(chosen)[0] <= least and totals(chosen)[1] <= latency
+
+
+def test_without_kernels_there_is_nothing_to_choose():
+    assert choose_options([], most_bytes=1, most_latency=0) == fewest_bytes([], most_latency=0) == []
+
+
 def test_without_budgets_the_least_error_wins():
     options = [[Option(4, 1, 1, 2.0), Option(8, 2, 2, 0.5)]]
     assert choose_options(options)[0].bits == 8
@@ -73,3 +100,19 @@ def test_without_budgets_the_least_error_wins():
 def test_budgets_that_cannot_be_kept_are_told():
     with pytest.raises(ValueError, match="the smallest widths take 10"):
         choose_options([[Option(4, 10, 1, 1.0)]], most_bytes=9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_budget_of_the_fewest_bytes_is_kept(seed):
+    """Where few bytes cost time, prices of both alone do not lead to that choice."""
+    rng, count = np.random.default_rng(seed), 8
+    options = [
+        [Option(8, size, 1.0, 0.0), Option(4, size // 2, latency, error)]
+        for size, latency, error in zip(
+            *(rng.integers(10, 1000, count), rng.uniform(1, 2, count), rng.uniform(1, 5, count)), strict=True
+        )
+    ]
+    by_bytes = [[dataclasses.replace(option, error=option.bytes) for option in each] for each in options]
+    fewest = totals(choose_options(by_bytes, most_latency=1.2 * count))[0]
+    used = totals(choose_options(options, most_bytes=fewest, most_latency=1.2 * count))
+    assert used[0] <= fewest and used[1] <= 1.2 * count

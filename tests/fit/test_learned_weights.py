@@ -150,7 +150,7 @@ def test_weights_without_statistics_are_told(model, images, monkeypatch, bits):
     monkeypatch.setattr("tfptq.fit.sequential.LARGEST_STATISTICS", 0)
     report = quantize(model, images, _config("coordinate", weight_bits=bits)).report
     assert {layer.rounding for layer in report.layers} == {"nearest"}
-    assert any("without statistics" in warning for warning in report.warnings) == (bits < 8)
+    assert any("without statistics" in note for note in report.notes) == (bits < 8)
     monkeypatch.undo()
     report = quantize(model, images, _config("coordinate", weight_bits=bits)).report
     assert {layer.rounding for layer in report.layers} == {"coordinate"}
@@ -208,7 +208,7 @@ def test_shared_layers_learn_from_all_their_uses(twins, images):
     assert {layer.name: layer.rounding for layer in result.report.layers} == {
         name: "attention" for name in ("conv", "embedding", "head")
     }
-    assert not any("without statistics" in warning for warning in result.report.warnings)
+    assert not any("without statistics" in note for note in result.report.notes)
     assert learned > nearest + 1.0
 
 

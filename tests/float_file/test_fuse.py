@@ -139,7 +139,7 @@ def test_quantized_without_additions_and_on_a_grid_in_the_simulation(preset):
     result = tfptq.quantize_keras_model(model, x, preset, progress=False)
     assert not {"ADD", "SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"} & set(kinds(TFLiteModel(result.tflite)))
     assert all(layer.quantized_outputs[0].grid() is not None for layer in tfptq.layers.wrappers(result.keras_model))
-    assert not any("fused" in warning for warning in result.report.warnings)
+    assert not any("fused" in note for note in result.report.notes)
     (found,) = run(result.tflite, {"x": x}).values()
     simulated = result.keras_model.predict(x, verbose=0)
     assert np.abs(found - simulated).mean() < 0.02 * np.abs(simulated).max()

@@ -60,7 +60,7 @@ def test_the_config_reaches_dense_layers_behind_a_normalization(norm, readers):
         **dict.fromkeys(names, 4),
         "head": 8,
     }
-    assert not any("no weight of a Keras layer" in warning for warning in result.report.warnings)
+    assert not any("no weight of a Keras layer" in note for note in result.report.notes)
 
 
 def test_layers_that_read_the_same_share_one_product():

@@ -58,8 +58,8 @@ def test_mixed_layouts_in_one_model():
     reasons = [item.reason for item in result.report.float_operators]
     for layout in ("composite", "inline", "native"):
         assert f"layout {layout} computes in float" in reasons
-    assert not any("hold INT4" in line for line in result.report.warnings), "the target asks for them"
-    assert any("layout native" in line and "zeros" in line for line in result.report.warnings)
+    assert not any("hold INT4" in line for line in result.report.notes), "the target asks for them"
+    assert any("layout native" in line and "zeros" in line for line in result.report.notes)
     assert all(row.output_snr_db is not None and row.output_snr_db > 10 for row in result.report.layers)
     expected = result.keras_model.predict(x, verbose=0)
     for runtime in RUNTIMES:
@@ -95,7 +95,7 @@ def test_integer_layouts_of_a_model_agree():
 def test_int4_where_the_target_would_not_have_it_is_told():
     result, _ = quantized(CHANNEL4.replace(target="cpu", overrides=(override("stem", layout="int4"),)))
     assert {row.name: row.layout for row in result.report.layers}["stem"] == "int4"
-    (line,) = (line for line in result.report.warnings if "hold INT4" in line)
+    (line,) = (line for line in result.report.notes if "hold INT4" in line)
     assert line.startswith("1 of 6 kernels hold INT4") and "7 to 20 times slower" in line and "'int8'" in line
 
 

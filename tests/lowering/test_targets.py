@@ -169,16 +169,16 @@ def test_operators_that_a_target_lacks_are_told():
     lines = {}
     for target in ("micro", "cpu"):
         result = tfptq.quantize_keras_model(model, x, QuantizationConfig(target=target), progress=False)
-        lines[target] = [line for line in result.report.warnings if "no kernel for" in line]
+        lines[target] = [line for line in result.report.notes if "no kernel for" in line]
         assert "GELU" in operators(result.tflite)
     assert lines == {"micro": ["target 'micro' has no kernel for GELU, which the file holds"], "cpu": []}
 
 
 def test_what_a_target_makes_of_the_widths_is_told():
-    (line,) = (it for it in result_of("mobile", "cpu")[0].report.warnings if "kernels have 8 bits" in it)
+    (line,) = (it for it in result_of("mobile", "cpu")[0].report.notes if "kernels have 8 bits" in it)
     assert line.startswith("4 of 8 kernels have 8 bits: target 'cpu' stores them in INT8")
     for name, target in (("mobile", "any"), ("dense", "cpu")):
-        assert not any("kernels have 8 bits" in it for it in result_of(name, target)[0].report.warnings)
+        assert not any("kernels have 8 bits" in it for it in result_of(name, target)[0].report.notes)
 
 
 @pytest.mark.parametrize("preset", ["w4a8_mixed", "w2_mixed"])
@@ -189,7 +189,7 @@ def test_presets_with_a_ratio_take_any_network(preset):
     model = keras.Model(inputs, layers.Dense(4, name="last")(layers.Flatten()(x)))
     data = np.random.default_rng(0).normal(size=(24, 6, 6, 32)).astype(np.float32)
     report = tfptq.quantize_keras_model(model, data, preset, progress=False).report
-    (line,) = (line for line in report.warnings if "mixed_precision.ratio" in line)
+    (line,) = (line for line in report.notes if "mixed_precision.ratio" in line)
     assert "of their bytes in INT8" in line and "target 'cpu' has no smaller layouts" in line
     assert {layer.name: layer.bits for layer in report.layers}["deep"] == 8
 

@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hand_made import VIEWS, FileBuilder, random_weight
 
 from tfptq.core.blocks import BlockScales, QuantizedWeight
 from tfptq.npu import Executor, compare_with_stock
 from tfptq.tflite.layouts import INLINE
-from tfptq.tflite.metadata import TensorBlocks
 
 RELU, RELU_N1_TO_1, RELU6 = 1, 2, 3
 
@@ -172,48 +170,11 @@ def test_blocks_of_a_grouped_convolution():
     assert_equal_to_stock(file, shape, rescales_per_output=3)
 
 
-def float_block_file(weight, view):
-    """DEQUANTIZE -> FULLY_CONNECTED -> QUANTIZE, whose float kernel is unpacked from codes with a scale for each."""
-    builder = FileBuilder((5, view.shape[1]))
-    graph, kinds = builder.graph, schema.TensorType
-    x = builder._tensor("x", (5, view.shape[1]), kinds.FLOAT32, None)
-    kernel = builder._tensor("kernel", view.shape, kinds.INT8, view.from_view(weight.codes), [1.0], [0])
-    scales = builder._tensor("scales", view.shape, kinds.FLOAT32, view.from_view(weight.scale_per_weight))
-    unpacked, product = (builder._tensor(name, view.shape, kinds.FLOAT32, None) for name in ("unpacked", "product"))
-    bias = builder._tensor("bias", view.shape[:1], kinds.FLOAT32, np.linspace(-1, 1, view.shape[0], dtype=np.float32))
-    y = builder._tensor("y", (5, view.shape[0]), kinds.FLOAT32, None)
-    out = builder._tensor("output", (5, view.shape[0]), kinds.INT8, None, [0.02], [4])
-    steps = (
-        ("DEQUANTIZE", [builder.last], x),
-        ("DEQUANTIZE", [kernel], unpacked),
-        ("MUL", [unpacked, scales], product),
-        ("FULLY_CONNECTED", [x, product, bias], y),
-        ("QUANTIZE", [y], out),
-    )
-    for name, inputs, output in steps:
-        code = getattr(schema.BuiltinOperator, name)
-        builder.model.operatorCodes.append(schema.OperatorCodeT(code, None, 2 if name == "DEQUANTIZE" else 1, code))
-        operator = schema.OperatorT(len(builder.model.operatorCodes) - 1, inputs, [output])
-        if name == "FULLY_CONNECTED":
-            operator.builtinOptionsType = schema.BuiltinOptions.FullyConnectedOptions
-            operator.builtinOptions = schema.FullyConnectedOptionsT()
-        elif name == "MUL":
-            operator.builtinOptionsType = schema.BuiltinOptions.MulOptions
-            operator.builtinOptions = schema.MulOptionsT()
-        graph.operators.append(operator)
-    builder.last = out
-    builder.blocks.append(
-        TensorBlocks.from_quantized_weight(
-            weight, view=view, tensor=kernel, tensor_name="kernel", layer="dense", layout=INLINE, scales_tensor=scales
-        )
-    )
-    return builder.finish()
-
-
 def test_float_blocks_are_rescaled_in_fixed_point():
     view = VIEWS["FULLY_CONNECTED"]((9, 20))
     weight = random_weight(np.random.default_rng(0), view, "float", block=(2, 6), bits=4)
-    (comparison,) = compare_with_stock(float_block_file(weight, view), codes((5, 20)))
+    builder = FileBuilder((5, 20)).float_layer("FULLY_CONNECTED", weight, view, INLINE, (0.02, 4), (5, 9))
+    (comparison,) = compare_with_stock(builder.finish(), codes((5, 20)))
     assert comparison.largest_difference <= 1
     assert comparison.mismatches <= 2
     assert comparison.run.rescales == 45 * 5
@@ -241,6 +202,21 @@ def test_layers_it_cannot_run_are_listed_with_the_reason():
     executor = Executor(builder.finish())
     assert executor.layers == []
     assert "TANH" in executor.skipped["layer_0"]
+
+
+def test_a_bias_that_is_not_finite_is_no_layer():
+    view = VIEWS["FULLY_CONNECTED"]((3, 6))
+    weight = random_weight(np.random.default_rng(0), view, "float", (3, 6), 4)
+    builder = FileBuilder((4, 6)).float_layer("FULLY_CONNECTED", weight, view, INLINE)
+    bias = next(tensor for tensor in builder.graph.tensors if tensor.name == "layer_0/bias")
+    builder.model.buffers[bias.buffer].data = np.frombuffer(np.float32([1, np.nan, 2]).tobytes(), np.uint8)
+    assert "not finite" in Executor(builder.finish()).skipped["layer_0"]
+
+
+def test_a_transposed_convolution_takes_inputs_of_its_output_only():
+    file = one_layer("TRANSPOSE_CONV", (5, 3, 3, 4), (1, 6, 6, 4), output_shape=(1, 12, 12, 5), strideH=2, strideW=2)
+    with pytest.raises(ValueError, match="do not fit a kernel"):
+        Executor(file).run_layer(0, codes((1, 7, 6, 4)))
 
 
 def test_mobilenet_sized_layer_is_quick():

@@ -38,7 +38,7 @@ def bits(config, model):
 @pytest.mark.parametrize(
     ("target", "narrow"),
     [
-        ("cpu", {"stem", "point", "dense"}),
+        ("cpu", {"point", "dense"}),  # gathering the small stem would take more bytes than it saves
         ("web", set(ALL)),
         ("micro", {"stem", "deep", "point", "odd"}),
         ("npu", set(ALL)),
@@ -57,7 +57,7 @@ def test_packed_layouts_do_not_pay_in_the_browser(model):
     config = CHANNEL4.replace(target=packed, latency_budget=1.35)
     assert bits(config, model)["stem"] == 8
     found = bits(config.replace(latency_budget=1000.0), model)
-    assert {name for name, width in found.items() if width == 4} == {"stem", "point", "dense"}
+    assert {name for name, width in found.items() if width == 4} == {"point", "dense"}
 
 
 @pytest.mark.parametrize("changes", [{"layout": "speed"}, {"latency_budget": 1.0}])
@@ -216,7 +216,7 @@ def test_every_call_of_a_layer_counts():
     once = keras.Model(inputs, layers.Conv2D(4, 3, padding="same", name="shared")(inputs)).get_layer("shared")
     assert latency(layer, CHANNEL4) > latency(once, CHANNEL4)
     (both,), (one,) = (layer_options(each, CHANNEL4, {4}) for each in (layer, once))
-    assert both.bytes == one.bytes
+    assert one.bytes < both.bytes < 2 * one.bytes  # one kernel, gathered for twice
 
 
 def test_projections_of_attention_are_products():

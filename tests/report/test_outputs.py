@@ -1,5 +1,7 @@
 """Columns of outputs that are too small for their grid, and those that only look so."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ def hidden():
 
 def quantized(model, samples=SAMPLES, **fields):
     """(report, expected output, output of the file)."""
-    result = tfptq.quantize_keras_model(model, samples, CONFIG.replace(**fields), progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tfptq.QuantizationWarning)
+        result = tfptq.quantize_keras_model(model, samples, CONFIG.replace(**fields), progress=False)
     found = next(iter(run_decoded(result.tflite, {"x": samples}).values()))
     return result.report, model.predict(samples, verbose=0), found
 

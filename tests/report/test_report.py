@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfptq.report import FloatOperator, LayerReport, Report, SkippedLayer
+from tfptq.report import Finding, FloatOperator, LayerReport, Report, SkippedLayer
 
 LAYER = LayerReport("stem", "Conv2D", "tensor + shifts", 8, "int8", 16, 640, 224, 41.23, 38.5)
 REPORT = Report(
@@ -20,7 +20,8 @@ REPORT = Report(
     layers=(LAYER, dataclasses.replace(LAYER, name="logits", type="Dense", weight_snr_db=math.inf, output_snr_db=None)),
     skipped=(SkippedLayer("odd", "MyLayer", "the class is not registered"),),
     float_operators=(FloatOperator("EXP", "net/exp", "no 8-bit rule"),),
-    warnings=("the input range is empty",),
+    findings=(Finding("samples", "calibration saw only 3 samples", "Give a few hundred typical ones"),),
+    notes=("the target has no kernel for EXP",),
     float_differences={"fold": 2e-7},
     seconds={"calibrate": 1.25, "fit": 0.5},
 )
@@ -66,11 +67,20 @@ def test_from_json_refuses(text, message):
 def test_render_tells_everything():
     text = REPORT.render()
     assert str(REPORT) == text
-    first = text.splitlines()[0]
-    assert first == "net: 2 layers quantized with w8a8_shift, 256 calibration samples, seed 3"
+    assert text.splitlines()[:5] == [
+        "net: 2 layers quantized with w8a8_shift, 256 calibration samples, seed 3",
+        "",
+        "! 1 warning",
+        "  calibration saw only 3 samples",
+        "    Give a few hundred typical ones",
+    ]
     for part in ("2.0 KiB", "3.00x smaller", "2.0e-07", "calibrate 1.2", "41.2", "38.5", "exact", "tensor + shifts"):
         assert part in text
-    for part in ("odd (MyLayer): the class is not registered", "EXP -> net/exp: no 8-bit rule", "input range is empty"):
+    for part in (
+        "odd (MyLayer): the class is not registered",
+        "EXP -> net/exp: no 8-bit rule",
+        "has no kernel for EXP",
+    ):
         assert part in text
 
 
@@ -94,7 +104,8 @@ def test_render_leaves_out_what_is_empty():
 def test_a_file_that_grew_is_larger():
     report = Report("net", "custom", 1, 0, 2200, 1000, layers=())
     assert "(2.20x larger)" in report.render() and "smaller" not in report.render()
-    assert "2.20x larger than 1000 B" in report.to_html() and "smaller" not in report.to_html()
+    page = report.to_html()
+    assert "2.20x larger than 1000 B" in page and "smaller" not in page
 
 
 def test_layers_on_integers_without_their_config_are_listed_apart():
@@ -102,7 +113,8 @@ def test_layers_on_integers_without_their_config_are_listed_apart():
     assert Report.from_json(report.to_json()) == report
     line = "slope (PReLU): constants of integers"
     assert f"on integers, but not fitted by their config:\n  {line}" in report.render()
-    assert f"<h2>On integers, but not fitted by their config</h2>\n<ul><li>{line}" in report.to_html()
+    page = report.to_html()
+    assert page.index("On integers, but not fitted by their config</h3>") < page.index(f"<li>{line}</li>")
 
 
 def test_render_shortens_long_names_in_the_middle():
@@ -110,3 +122,41 @@ def test_render_shortens_long_names_in_the_middle():
     text = dataclasses.replace(REPORT, layers=(layer,)).render()
     assert "first_xxx" in text and "xxx_last" in text
     assert max(map(len, text.splitlines())) < 170
+
+
+def test_what_is_constant_has_no_ratio():
+    layer = dataclasses.replace(LAYER, constant=True, output_snr_db=math.inf)
+    report = dataclasses.replace(
+        REPORT, layers=(layer,), outputs={"y": math.inf, "z": 30.0}, constant_outputs=("y",), findings=()
+    )
+    text = report.render()
+    assert "y constant, z 30.0" in text and "exact" not in text
+    assert repr(report) == (
+        "<Report of 'net': 1 layer quantized with w8a8_shift, 2,048 bytes, 3.00x smaller than float, outputs 30.0 dB, "
+        "constant outputs>"
+    )
+
+
+def test_repr_counts_warnings():
+    assert repr(REPORT).endswith("3.00x smaller than float, 1 warning>") and "\n" not in repr(REPORT)
+    assert REPORT.warnings == ("calibration saw only 3 samples. Give a few hundred typical ones",)
+
+
+def test_save_writes_the_form_of_the_suffix(tmp_path):
+    for suffix, start in (
+        (".html", "<!DOCTYPE html>"),
+        (".json", "{"),
+        (".csv", "name,type,"),
+        (".txt", "net: 2 layers"),
+    ):
+        path = REPORT.save(tmp_path / f"report{suffix}")
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(start) and text.endswith("\n") and not text.endswith("\n\n")
+    assert Report.from_json((tmp_path / "report.json").read_text(encoding="utf-8")) == REPORT
+
+
+@pytest.mark.parametrize("name", ["report", "report.pdf", "report.html.gz"])
+def test_save_refuses_other_suffixes(tmp_path, name):
+    with pytest.raises(ValueError, match=r"must end in \.html, \.json, \.csv, \.txt"):
+        REPORT.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())

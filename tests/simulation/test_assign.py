@@ -90,7 +90,7 @@ def test_a_correction_that_the_simulation_leaves_out_is_noted():
     model = keras.Model(inputs, layers.EinsumDense("abc,cd->abd", (None, 5), name="projection")(inputs))
     data = np.random.default_rng(0).uniform(1, 3, (32, 4, 6)).astype(np.float32)
     result = quantize(model, data, "w4a8_channel", edge_bits=None)
-    assert any("'projection'" in warning and "has none" in warning for warning in result.report.warnings)
+    assert any("'projection'" in warning and "has none" in warning for warning in result.report.notes)
 
 
 @pytest.mark.parametrize("axes", ["e", "d", "be"])
@@ -154,7 +154,7 @@ def test_layers_that_are_used_twice_have_no_grid_of_one_use_only():
     model = keras.Model(inputs, layers.Dense(4)(x))
     data = np.random.default_rng(0).normal(size=(64, 12)).astype(np.float32)
     result = quantize(model, data)
-    assert any("fused constants" in warning and "'shared'" in warning for warning in result.report.warnings)
+    assert any("fused constants" in warning and "'shared'" in warning for warning in result.report.notes)
     assert signal_to_noise(model.predict(data, verbose=0), result.keras_model.predict(data, verbose=0)) > 25.0
 
 
@@ -231,7 +231,7 @@ def test_constants_that_the_converter_fuses_into_kernels(images, case, preset):
     (outputs,) = run_decoded(result.tflite, {"x": data}).values()
     assert signal_to_noise(outputs, result.keras_model.predict(data, verbose=0)) > 30
     side = "writes" if "after" in case else "reads"
-    assert sum(f"does not round what these read or write: 'conv' ({side})" in it for it in result.report.warnings) == 1
+    assert sum(f"does not round what these read or write: 'conv' ({side})" in it for it in result.report.notes) == 1
 
 
 def test_constants_in_several_kernels_are_told_in_one_line(images):
@@ -240,5 +240,5 @@ def test_constants_in_several_kernels_are_told_in_one_line(images):
     x = layers.ReLU()(_factor(layers.Conv2D(4, 3, name="first")(inputs)))
     x = layers.ReLU()(_factor(layers.Conv2D(4, 3, name="second")(x)))
     result = quantize(keras.Model(inputs, x), images, "w8a8_channel")
-    (warning,) = (line for line in result.report.warnings if "fused constants" in line)
+    (warning,) = (line for line in result.report.notes if "fused constants" in line)
     assert warning.endswith(": 'first' (writes), 'second' (writes)")

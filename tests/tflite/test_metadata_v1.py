@@ -23,7 +23,8 @@ def test_old_files_tell_the_same_as_new_ones():
     assert (inspect(old).schema_version, inspect(new).schema_version) == (1, 2)
     assert inspect(old).weights == inspect(new).weights
     assert inspect(old).versions == inspect(new).versions
-    assert verify(old) == verify(new)
+    assert verify(old).checks == verify(new).checks
+    assert verify(old).digest is None and len(verify(new).digest) == 64
     for one, other in zip(read(old).tensors, read(new).tensors, strict=True):
         assert (one.base.tobytes(), one.factors.tobytes()) == (other.base.tobytes(), other.factors.tobytes())
     for one, other in zip(Executor(old).layers, Executor(new).layers, strict=True):

@@ -59,10 +59,10 @@ int main() {
 """
 
 
-def quantized(target, **changes):
+def quantized(target, filters=4, **changes):
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((5, 5, 2), name="image")
-    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3, activation="relu")(x))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(filters, 3, activation="relu")(x))
     model = keras.Model(inputs, keras.layers.Dense(6)(x))
     samples = np.random.default_rng(0).normal(size=(24, 5, 5, 2)).astype(np.float32)
     config = QuantizationConfig(PerChannel(), target=target, edge_bits=None, **changes)
@@ -79,7 +79,7 @@ def test_golden_values_are_those_of_tflite_micro(content):
     golden = interpreter.golden(random_inputs(content, 3))
     assert golden.inputs[0].shape == (3, 1, 5, 5, 2) and golden.inputs[0].dtype == np.int8
     assert golden.inputs[0].min() < -100 and golden.inputs[0].max() > 100
-    (row, *_) = read_interface(content, read_model(content))
+    (row, *_) = read_interface(read_model(content))
     real = (golden.inputs[0][:, 0].astype(np.float32) - row.zero_point) * row.scale
     np.testing.assert_array_equal(golden.outputs[0].reshape(3, -1), run_micro(content, real).reshape(3, -1))
 
@@ -137,7 +137,7 @@ def test_sources_compile_and_hold_the_file(content, tmp_path):
     first, outputs, array = subprocess.run(
         [tmp_path / "main"], capture_output=True, text=True, check=True
     ).stdout.split("\n")
-    source, target = read_interface(content, read_model(content))
+    source, target = read_interface(read_model(content))
     arena, inputs, results, scale, zero_point = first.split()
     assert (arena, inputs, results) == ("4321", "50", str(int(np.prod(target.shape[1:]))))
     assert np.float32(scale) == np.float32(source.scale) and int(zero_point) == source.zero_point
@@ -160,6 +160,15 @@ def test_operators_without_a_kernel_are_named():
     found = tf.lite.TFLiteConverter.from_keras_model(model).convert()
     with pytest.raises(ValueError, match="no kernel for GELU: quantize with target='micro'"):
         micro_methods(found)
+
+
+def test_files_of_lookup_tables():
+    plain = quantized("npu", filters=32, weight_bits=3)
+    compressed = tfptq.compress_for_micro(plain)
+    assert micro_methods(compressed)[:2] == ["AddConv2D", "AddDecode"]
+    inputs = random_inputs(plain, 3)
+    outputs, expected = (MicroInterpreter(content).golden(inputs).outputs[0] for content in (compressed, plain))
+    np.testing.assert_array_equal(outputs, expected)
 
 
 def test_names_of_methods():
@@ -186,7 +195,7 @@ def test_samples_become_codes(content, shape, fits):
             coded_inputs(content, samples)
         return
     (codes,) = coded_inputs(content, samples)
-    (row, *_) = read_interface(content, read_model(content))
+    (row, *_) = read_interface(read_model(content))
     assert codes.shape == (4, 1, 5, 5, 2) and codes.dtype == np.int8
     real = (codes[:, 0].astype(np.float32) - row.zero_point) * row.scale
     np.testing.assert_allclose(real, samples, atol=row.scale)

@@ -4,7 +4,8 @@ from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel, convolution
 from stock_runtimes import run
 
-from tfptq.tflite.model import BUFFER_ALIGNMENT, TFLiteModel, quantization_parameters
+from tfptq.tflite.model import TFLiteModel, quantization_parameters
+from tfptq.tflite.serialize import BUFFER_ALIGNMENT
 
 
 @pytest.fixture
@@ -78,6 +79,27 @@ def test_names_stay_unique(network):
     assert network.unique_name("fresh") == "fresh"
     assert network.unique_name("fresh") == "fresh_1"
     assert network.name(network.add_constant("one", np.float32(2))) == "one_1"
+
+
+def test_names_of_fused_operators_are_shortened():
+    graph = FloatModel()
+    x = graph.input("x", (1, 4, 4, 2))
+    name = "net/act/Relu;net/conv/BiasAdd;net/conv/convolution"
+    bias = graph.constant(f"{name}1", np.zeros(3, np.float32))
+    y = convolution(graph, x, np.ones((3, 1, 1, 2)), name="net/first")
+    y = graph.add("ADD", [y, bias], (1, 4, 4, 3), name, schema.AddOptionsT())
+    network = graph.finish(y)
+    network.shorten_names()
+    names = [network.name(index) for index in range(len(network.tensors))]
+    assert {"x", "net/act/Relu", "net/conv/bias"} <= set(names)
+    assert not [name for name in names if ";" in name]
+    assert network.unique_name("net/conv/bias") == "net/conv/bias_1"
+
+
+def test_names_that_would_collide_stay_long(network):
+    network.tensors[named(network, "one")].name = "conv;a"
+    network.shorten_names()
+    assert "conv;a" in network.places() and "conv" in network.places()
 
 
 def test_operator_codes_are_shared_and_old_readers_know_them(network):

@@ -1,4 +1,4 @@
-"""Counted nouns and unique names."""
+"""Counted nouns, unique names, and names from files that nobody has vouched for."""
 
 from collections.abc import Container
 
@@ -14,3 +14,24 @@ def unique_name(wanted: str, taken: Container[str]) -> str:
     while name in taken:
         name, number = f"{wanted}_{number}", number + 1
     return name
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A text, or its beginning and how long it is: names in a file may have megabytes."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
+def quoted(text: str) -> str:
+    """A text in quotes, shortened, with escapes for what a terminal would obey."""
+    return repr(shortened(text))
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text for a terminal: what is not printable is escaped, such as ``\x1b``, except for what to ``keep``."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in keep else _escape(letter) for letter in text)
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()

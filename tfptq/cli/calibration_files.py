@@ -6,6 +6,7 @@ When there are more samples than wanted, a random choice is taken, not the first
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,23 @@ if TYPE_CHECKING:  # the flags need not wait for TensorFlow, and arrays need no 
 
     from tfptq.data.checks import InputSpec
 
-#: Preprocessing -> (offset, divisor) of the pixel values 0..255 for each colour channel.
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """``(pixels 0..255 - offset) / divisor``, for each channel; ``bgr`` turns red, green, blue round before that."""
+
+    offset: tuple[float, ...] = (0.0,)
+    divisor: tuple[float, ...] = (1.0,)
+    bgr: bool = False
+
+
+#: The modes of ``keras.applications`` have its names.
 PREPROCESSING = {
-    "raw": ((0.0,), (1.0,)),
-    "unit": ((0.0,), (255.0,)),
-    "tf": ((127.5,), (127.5,)),
-    "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "raw": Preprocessing(),
+    "unit": Preprocessing(divisor=(255.0,)),
+    "tf": Preprocessing((127.5,), (127.5,)),
+    "torch": Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "caffe": Preprocessing((103.939, 116.779, 123.68), bgr=True),
 }
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _IMAGE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -84,6 +96,16 @@ def load_arrays(path: str | Path, what: str) -> np.ndarray | dict[str, np.ndarra
         raise ValueError(f"cannot read {what} {path}: {error}") from error
 
 
+def load_labels(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
+    """Labels of evaluation samples: an array, or of an archive one for each output by its name.
+
+    Raises:
+        ValueError: the file holds something else.
+        OSError: no such file, or it cannot be read.
+    """
+    return load_arrays(path, "labels")
+
+
 def image_paths(folder: Path) -> list[Path]:
     """All images in a folder and those in it, in order."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -133,7 +155,8 @@ def _image_folder(
 ) -> Callable[[], Iterator[np.ndarray]]:
     """A function that yields the images of a folder, as the model takes them, one by one."""
     height, width, channels = _image_shape(inputs)
-    offset, divisor = (np.array(values, np.float32) for values in PREPROCESSING[preprocessing])
+    wanted = PREPROCESSING[preprocessing]
+    offset, divisor = np.array(wanted.offset, np.float32), np.array(wanted.divisor, np.float32)
     if len(offset) not in (1, channels):
         raise ValueError(f"--preprocessing={preprocessing} is for {len(offset)} channels; the model takes {channels}")
     paths = image_paths(folder)
@@ -145,7 +168,7 @@ def _image_folder(
     def generate() -> Iterator[np.ndarray]:
         for path in chosen:
             pixels = read_image(path).reshape(1, height, width, channels)
-            yield (pixels - offset) / divisor
+            yield ((pixels[..., ::-1] if wanted.bgr else pixels) - offset) / divisor
 
     return generate
 

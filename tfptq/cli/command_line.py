@@ -4,11 +4,14 @@ Exit codes: 0 all is well, 1 the job failed, 2 the command line is wrong, 130 in
 """
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
+
+from tfptq.version import __version__
 
 
 class UsageError(Exception):
@@ -24,6 +27,7 @@ def new_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
     flags.DEFINE_boolean("help", False, "show this help", flag_values=values, short_name="h")
+    flags.DEFINE_boolean("version", False, "show the version of tfptq", flag_values=values)
     flags.DEFINE_boolean("traceback", False, "show where an error comes from, for bug reports", flag_values=values)
     return values
 
@@ -53,7 +57,13 @@ def run(
         if values.help:
             print(f"{usage.strip()}\n{values.get_help(include_special_flags=False)}")
             return 0
+        if values.version:
+            print(f"tfptq {__version__}")
+            return 0
         job(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads, such as head, has seen enough; nothing more can be written at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UsageError, flags.Error) as error:
         return _fail(program, f"{error} (see {program} --help)", 2)
     except (JobError, ValueError, OSError) as error:
@@ -76,6 +86,19 @@ def require(values: flags.FlagValues, *names: str) -> None:
         raise UsageError(f"missing {', '.join(missing)}")
 
 
+def take_model(values: flags.FlagValues, arguments: list[str]) -> None:
+    """Let an argument that is no flag be the value of ``--model``.
+
+    Raises:
+        UsageError: there are several, or the flag is given as well.
+    """
+    if arguments and (len(arguments) > 1 or values.model is not None):
+        named = [*([] if values.model is None else [f"--model={values.model}"]), *arguments]
+        raise UsageError(f"name one model; there are {', '.join(named)}")
+    if arguments:
+        values.model = arguments[0]
+
+
 def keep_apart(values: flags.FlagValues, written: Sequence[str], read: Sequence[str]) -> None:
     """Refuse to write a file over one that is read or written already: names of flags whose values are paths or None.
 
@@ -93,6 +116,34 @@ def _same_file(path: str, other: str) -> bool:
     if os.path.exists(path) and os.path.exists(other):
         return os.path.samefile(path, other)
     return os.path.realpath(path) == os.path.realpath(other)
+
+
+def define_custom_objects(values: flags.FlagValues) -> None:
+    """Add the flag whose value ``import_custom_objects`` takes."""
+    flags.DEFINE_string(
+        "custom_objects",
+        None,
+        "Python module, such as package.layers, that registers the model's own classes with "
+        "keras.saving.register_keras_serializable; it is imported, from the current folder too, before the model is "
+        "loaded",
+        flag_values=values,
+    )
+
+
+def import_custom_objects(module: str | None) -> None:
+    """Import the module of ``--custom_objects``.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    if module is None:
+        return
+    if os.getcwd() not in sys.path:  # the path of an installed program starts with the folder of the program
+        sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"--custom_objects={module} cannot be imported: {error}") from error
 
 
 @contextlib.contextmanager
@@ -116,25 +167,6 @@ def one_path(arguments: list[str]) -> str:
     if not os.path.isfile(arguments[0]):
         raise FileNotFoundError(f"no such file: {arguments[0]}")
     return arguments[0]
-
-
-@contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
-    """Keep TensorFlow from reporting CPU features and missing GPUs on standard error when it is imported.
-
-    It writes some of these lines before it looks at ``TF_CPP_MIN_LOG_LEVEL``, past Python's ``sys.stderr``; so the
-    file descriptor itself is turned away meanwhile. Exceptions pass through and are shown afterwards.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _fail(program: str, message: str, code: int) -> int:

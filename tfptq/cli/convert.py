@@ -1,10 +1,10 @@
 """Quantize a trained Keras model into a .tflite file.
 
-    tfptq-keras-to-tflite --model=net.keras --calibration_data=samples.npy --output=net.tflite
+    tfptq-keras-to-tflite net.keras --calibration_data=samples.npy --output=net.tflite
 
 Calibration data are a few hundred typical inputs, as the model takes them: a .npy array [samples, ...], a .npz file
 with one such array for each input under its name, or a folder of images (with --preprocessing). The report goes to
-standard output.
+standard output, and behind it what the file gives on --evaluation_data, if there are any.
 
 --set changes one field of the preset or config and can be given several times: --set=layout=int8
 --set=multipliers=2,3,4,6 --set=rounding=nearest --set=granularity='{"type": "PerBlock", "input_blocks": 4}'
@@ -13,33 +13,33 @@ A part of a field goes by its name behind a dot, and the other parts stay: --set
 
 import ast
 import contextlib
-import importlib
 import json
-import os
-import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfptq.base.files import check_writable, write_atomically
+from tfptq.base.files import check_writable
+from tfptq.base.quiet import quiet_import
+from tfptq.base.text import counted
 from tfptq.cli import command_line
-from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data
+from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data, load_labels
 from tfptq.cli.command_line import UsageError
 from tfptq.config import DEFAULT_PRESET, PRESETS, TARGETS, QuantizationConfig
+from tfptq.report import QuantizationWarning
+from tfptq.report.report import FORMS
+from tfptq.report.table import print_report
 
-#: Ending of --report -> the text of a report in that form.
-REPORTS = {
-    ".html": lambda report: report.to_html(),
-    ".json": lambda report: report.to_json(),
-    ".txt": lambda report: report.render(),
-}
+if TYPE_CHECKING:  # the flags need not wait for TensorFlow
+    from tfptq.data.checks import InputSpec
+
 #: Fields of a config that are objects in JSON -> the key that a word alone stands for.
 _KEY_OF_A_WORD = {"calibration": "method", "granularity": "type", "rounding": "method"}
 
 FLAGS = command_line.new_flags()
-flags.DEFINE_string("model", None, "the trained model, .keras or .h5", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "the trained model, .keras or .h5; the argument that is no flag", flag_values=FLAGS)
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "the .tflite file to write", flag_values=FLAGS)
 flags.DEFINE_enum("preset", None, list(PRESETS), f"how to quantize; {DEFAULT_PRESET} unless given", flag_values=FLAGS)
@@ -61,7 +61,8 @@ flags.DEFINE_enum(
     "preprocessing",
     None,
     list(PREPROCESSING),
-    "for images, what the model expects: raw pixels 0..255, unit 0..1, tf -1..1, torch ImageNet mean and deviation",
+    "for images, what the model expects: raw pixels 0..255, unit 0..1, tf -1..1, torch ImageNet mean and deviation, "
+    "caffe BGR minus the ImageNet mean",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
@@ -75,7 +76,7 @@ for _end in ("input", "output"):
         f"type of the {_end}s of the file, in place of the one in the config; int16 goes with 16-bit activations",
         flag_values=FLAGS,
     )
-flags.DEFINE_string("report", None, "also write the report, to a .html, .json or .txt file", flag_values=FLAGS)
+flags.DEFINE_string("report", None, f"also write the report, to a {', '.join(FORMS)} file", flag_values=FLAGS)
 flags.DEFINE_string(
     "checkpoint_dir",
     None,
@@ -90,12 +91,12 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "custom_objects",
-    None,
-    "Python module, such as package.layers, that registers the model's own classes with "
-    "keras.saving.register_keras_serializable; it is imported, from the current folder too, before the model is loaded",
-    flag_values=FLAGS,
+    "evaluation_data", None, "also evaluate the file on these samples, given as calibration data are", flag_values=FLAGS
 )
+flags.DEFINE_string(
+    "evaluation_labels", None, "their labels, a .npy file, or .npz with one array for each output", flag_values=FLAGS
+)
+command_line.define_custom_objects(FLAGS)
 flags.DEFINE_integer("seed", 0, "seed of everything random", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
 
@@ -106,62 +107,68 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _convert(arguments: list[str]) -> None:
-    if arguments:
-        raise UsageError(f"unexpected argument {arguments[0]!r}")
+    command_line.take_model(FLAGS, arguments)
     command_line.require(FLAGS, "model", "calibration_data", "output")
     _check_report_path(FLAGS.report)
-    command_line.keep_apart(FLAGS, ("output", "report"), ("model", "calibration_data", "config"))
-    check_preprocessing(FLAGS.preprocessing, FLAGS.calibration_data)
+    read = ("model", "calibration_data", "config", "evaluation_data", "evaluation_labels")
+    command_line.keep_apart(FLAGS, ("output", "report"), read)
+    check_preprocessing(FLAGS.preprocessing, *filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)))
+    if FLAGS.evaluation_labels and not FLAGS.evaluation_data:
+        raise UsageError("--evaluation_labels needs --evaluation_data")
     config = _read_config()
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)
 
-    with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
+    with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
         from tfptq.data.checks import input_specs
         from tfptq.export import export_simulation, read_simulation
         from tfptq.layers import wrappers
         from tfptq.prepare.network import load_model
         from tfptq.quantize import quantize_keras_model
 
-    if FLAGS.custom_objects:
-        _import(FLAGS.custom_objects)
+    command_line.import_custom_objects(FLAGS.custom_objects)
     model = load_model(FLAGS.model)
     samples = load_calibration_data(
         FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
     )
-    try:
-        if wrappers(model):
-            _refuse_for_simulations()
-            if not (FLAGS.preset or FLAGS.config):
-                config = _changed(read_simulation(model).config)
-            result = export_simulation(model, samples, config, progress=FLAGS.progress)
-        else:
-            limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
-            result = quantize_keras_model(
-                model,
-                samples,
-                config,
-                seed=FLAGS.seed,
-                progress=FLAGS.progress,
-                checkpoint_dir=FLAGS.checkpoint_dir,
-                **limits,
-            )
-    except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
-        raise command_line.JobError(f"{error} (--traceback shows where)") from error
+    evaluation = _evaluation_data(input_specs(model))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuantizationWarning)  # the report begins with them
+        try:
+            if wrappers(model):
+                _refuse_for_simulations()
+                if not (FLAGS.preset or FLAGS.config):
+                    config = _changed(read_simulation(model).config)
+                result = export_simulation(model, samples, config, progress=FLAGS.progress)
+            else:
+                limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
+                result = quantize_keras_model(
+                    model,
+                    samples,
+                    config,
+                    seed=FLAGS.seed,
+                    progress=FLAGS.progress,
+                    checkpoint_dir=FLAGS.checkpoint_dir,
+                    **limits,
+                )
+        except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
+            raise command_line.JobError(f"{error} (--traceback shows where)") from error
     result.save(FLAGS.output)
     if FLAGS.report:
-        write_atomically(FLAGS.report, REPORTS[Path(FLAGS.report).suffix](result.report).rstrip("\n") + "\n")
-    print(result.report.render())
-    print(f"\nwrote {FLAGS.output}")
+        result.report.save(FLAGS.report)
+    print_report(result.report)
+    found = f"; {counted(len(result.report.findings), 'warning')}, see above" if result.report.findings else ""
+    print(f"\nwrote {FLAGS.output}{found}")
+    if evaluation is not None:
+        print(f"\n{result.evaluate(*evaluation, progress=FLAGS.progress)}")
 
 
-def _import(module: str) -> None:
-    if os.getcwd() not in sys.path:  # the path of an installed program starts with the folder of the program
-        sys.path.insert(0, os.getcwd())
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"--custom_objects={module} cannot be imported: {error}") from error
+def _evaluation_data(inputs: "tuple[InputSpec, ...]") -> tuple[Any, Any] | None:
+    """Samples and labels that the file shall be evaluated on."""
+    if FLAGS.evaluation_data is None:
+        return None
+    labels = None if FLAGS.evaluation_labels is None else load_labels(FLAGS.evaluation_labels)
+    return load_calibration_data(FLAGS.evaluation_data, inputs, 0, FLAGS.seed, FLAGS.preprocessing), labels
 
 
 def _refuse_for_simulations() -> None:
@@ -231,5 +238,5 @@ def _parse(text: str) -> Any:
 
 
 def _check_report_path(path: str | None) -> None:
-    if path is not None and Path(path).suffix not in REPORTS:
-        raise UsageError(f"--report={path} must end in {', '.join(REPORTS)}")
+    if path is not None and Path(path).suffix not in FORMS:
+        raise UsageError(f"--report={path} must end in {', '.join(FORMS)}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from tfptq.base.quiet import quiet_import
 from tfptq.cli import command_line
 
 FLAGS = command_line.new_flags()
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _inspect(arguments: list[str]) -> None:
     path = command_line.one_path(arguments)
-    with command_line.quiet_import():
+    with quiet_import():
         from tfptq.tflite.inspect import inspect
     with command_line.naming(path):
         result = inspect(path)

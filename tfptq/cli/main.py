@@ -1,6 +1,6 @@
 """Post-training quantization of Keras 3 models into .tflite files: one command for all programs.
 
-tfptq convert --model=net.keras --calibration_data=samples.npy --output=net.tflite
+tfptq convert net.keras --calibration_data=samples.npy --output=net.tflite
 tfptq inspect net.tflite
 """
 
@@ -14,8 +14,10 @@ from tfptq.version import __version__
 #: Subcommand -> what it does. The program is the module of that name in ``tfptq.cli``, with ``_`` for ``-``.
 PROGRAMS = {
     "convert": "quantize a Keras model into a .tflite file",
+    "evaluate": "accuracy, agreement, signal to noise and latency of a .tflite file on labelled samples",
     "inspect": "show what is in a quantized .tflite file",
     "verify": "check a quantized .tflite file against its block metadata",
+    "search": "find the smallest or fastest file that loses no more than is allowed",
     "sweep": "accuracy, scales and bytes over a grid of granularities",
     "to-c": "turn a .tflite file into C++ sources for TFLite Micro",
 }

@@ -1,6 +1,6 @@
 """Try granularities of weight scales on a model: accuracy, number of scales and bytes over a grid of block shapes.
 
-    tfptq-sweep-granularity --model=net.keras --calibration_data=samples.npy --output=study
+    tfptq-sweep-granularity net.keras --calibration_data=samples.npy --output=study
 
 Every cell of the grid quantizes the model and runs the file on the evaluation data. The folder --output receives
 cells.json, cells.csv and plot.png. Finished cells are kept in cells.json: call the same command again after an
@@ -15,30 +15,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from absl import flags
 
 from tfptq.base.files import write_atomically
+from tfptq.base.quiet import quiet_import
 from tfptq.cli import command_line
 from tfptq.cli.calibration_files import (
     PREPROCESSING,
     check_preprocessing,
     image_paths,
-    load_arrays,
     load_calibration_data,
+    load_labels,
 )
 from tfptq.cli.command_line import UsageError
 from tfptq.cli.sweep_cells import Cell, Records, describe, grid
 from tfptq.cli.sweep_plot import require_matplotlib, write_plot
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import SCALE_KINDS, WEIGHT_BITS
-from tfptq.core.decibels import signal_to_noise
 from tfptq.version import __version__
 
 if TYPE_CHECKING:  # they load TensorFlow, which the flags need not wait for
-    import keras
-
-    from tfptq.data.calibration import CalibrationData
+    from tfptq.evaluation.result import Evaluation
 
 FLAGS = command_line.new_flags()
 flags.DEFINE_string("model", None, "the trained model, .keras or .h5, with one output", flag_values=FLAGS)
@@ -91,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sweep(arguments: list[str]) -> None:
-    if arguments:
-        raise UsageError(f"unexpected argument {arguments[0]!r}")
+    command_line.take_model(FLAGS, arguments)
     command_line.require(FLAGS, "model", "calibration_data", "output")
     check_preprocessing(FLAGS.preprocessing, *filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)))
     if FLAGS.edge_bits not in (0, *WEIGHT_BITS):
@@ -149,10 +145,10 @@ def _stamp(path: Path) -> list[Any]:
 
 
 def _measure(cells: list[Cell], records: Records) -> None:
-    with command_line.quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
-        from tfptq.data.calibration import calibration_data
+    with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
         from tfptq.data.checks import input_specs
-        from tfptq.graph.float_equality import model_outputs
+        from tfptq.evaluation.evaluate import evaluate
+        from tfptq.evaluation.files import float_reference
         from tfptq.prepare.network import load_model
         from tfptq.quantize import quantize_keras_model
 
@@ -164,77 +160,24 @@ def _measure(cells: list[Cell], records: Records) -> None:
     evaluation = samples
     if FLAGS.evaluation_data is not None:
         evaluation = load_calibration_data(FLAGS.evaluation_data, specs, 0, FLAGS.seed, FLAGS.preprocessing)
-    evaluation = calibration_data(model, evaluation)
-    expected = np.concatenate([model_outputs(model, batch)[0] for batch in evaluation])
-    labels = _read_labels(expected)
+    labels = None if FLAGS.evaluation_labels is None else load_labels(FLAGS.evaluation_labels)
+
+    def evaluated(file: Any, float_model: Any = None) -> dict[str, float | None]:
+        return judge(evaluate(file, evaluation, float_model, labels=labels, latency_seconds=0, progress=False))
+
+    evaluated(float_reference(model, evaluation), model)  # so that labels that do not fit are found now
     base = QuantizationConfig(weight_scale=FLAGS.weight_scale, edge_bits=FLAGS.edge_bits or None, target="any")
     for number, cell in enumerate(cells, 1):
         result = quantize_keras_model(model, samples, cell.config(base), seed=FLAGS.seed, progress=FLAGS.progress)
-        outputs = run_file(result.tflite, model, evaluation)
-        record = describe(result, cell) | judge(expected, outputs, labels)
+        record = describe(result, cell) | evaluated(result)
         records.add(cell.name, record)
         print(f"{number} of {len(cells)}: {cell.name}: {_line(record)}", flush=True)
 
 
-def _read_labels(expected: np.ndarray) -> np.ndarray | None:
-    """Labels that fit the outputs of the float model, ``[N, ...]``."""
-    if FLAGS.evaluation_labels is None:
-        return None
-    count = len(expected)
-    labels = load_arrays(FLAGS.evaluation_labels, "labels")
-    if not isinstance(labels, np.ndarray):
-        raise ValueError(f"{FLAGS.evaluation_labels} is an archive; it must be a .npy file with one array")
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"{FLAGS.evaluation_labels} holds {labels.dtype} of shape {list(labels.shape)}; it must hold one integer "
-            f"for each of the {count} evaluation samples"
-        )
-    if expected.ndim == 2 and not 0 <= labels.min() <= labels.max() < expected.shape[1]:
-        raise ValueError(
-            f"{FLAGS.evaluation_labels} holds labels from {labels.min()} to {labels.max()}; the model has the classes "
-            f"0 to {expected.shape[1] - 1}"
-        )
-    return labels
-
-
-def run_file(content: bytes, model: "keras.Model", data: "CalibrationData") -> np.ndarray:
-    """Outputs of a ``.tflite`` file with one output, float32 ``[samples, ...]``; ``model`` names the inputs."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    runner = Interpreter(model_content=content).get_signature_runner()
-    (output,) = runner.get_output_details()
-    names, theirs = [tensor.name for tensor in model.inputs], list(runner.get_input_details())
-    # The converter keeps the order of inputs that it renames.
-    renamed = {name: name for name in names} if {*names} == {*theirs} else dict(zip(names, theirs, strict=True))
-    size = int(next(iter(runner.get_input_details().values()))["shape_signature"][0])
-    # Files of recurrent models take one sample at a time; a fixed batch is filled up, and the filling cut off.
-    batches = data if size < 0 else data.in_full_batches(size)
-    found = [runner(**{renamed[name]: values for name, values in batch.items()})[output] for batch in batches]
-    return np.concatenate(found)[: data.num_samples]
-
-
-def judge(expected: np.ndarray, outputs: np.ndarray, labels: np.ndarray | None) -> dict[str, float | None]:
-    """Signal to noise of outputs in dB; for class scores also agreement with the float model, and accuracy.
-
-    Args:
-        expected: outputs of the float model ``[N, ...]``.
-        outputs: outputs of the file ``[N, ...]``.
-        labels: int ``[N]``, or None.
-
-    Raises:
-        ValueError: labels for a model whose outputs are no class scores ``[N, classes]``.
-    """
-    ratio = signal_to_noise(expected, outputs)
-    found = {"snr_db": ratio if math.isfinite(ratio) else None}
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        if labels is not None:
-            raise ValueError(
-                f"the model has outputs of shape {list(outputs.shape)}, no class scores to compare labels with"
-            )
-        return found | {"agreement": None, "accuracy": None}
-    decisions = outputs.argmax(axis=1)
-    agreement = float(np.mean(decisions == expected.argmax(axis=1)))
-    return found | {"agreement": agreement, "accuracy": None if labels is None else float(np.mean(decisions == labels))}
+def judge(found: "Evaluation") -> dict[str, float | None]:
+    """Signal to noise of outputs in dB, agreement with the float model, and accuracy, as far as there are any."""
+    ratio = found.snr_db if found.snr_db is not None and math.isfinite(found.snr_db) else None
+    return {"snr_db": ratio, "agreement": found.agreement, "accuracy": found.score}
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from tfptq.base.files import write_atomically
+from tfptq.base.quiet import quiet_import
 from tfptq.cli import command_line
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _to_c(arguments: list[str]) -> None:
         raise command_line.UsageError(f"--golden={FLAGS.golden} must be at least 1; --norun writes none")
     if FLAGS.samples and not FLAGS.run:
         raise command_line.UsageError("--samples needs --run")
-    with command_line.quiet_import():
+    with quiet_import():
         from tfptq.tflite import micro_source
     with command_line.naming(path):
         content = Path(path).read_bytes()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from tfptq.base.quiet import quiet_import
 from tfptq.cli import command_line
 
 FLAGS = command_line.new_flags()
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _verify(arguments: list[str]) -> None:
     path = command_line.one_path(arguments)
-    with command_line.quiet_import():
+    with quiet_import():
         from tfptq.tflite.verify import verify
     with command_line.naming(path):
         result = verify(path)

@@ -6,6 +6,7 @@ until both budgets are kept. What the prices leave over, single kernels use up a
 of a network with a handful of options each that takes a fraction of a second.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,24 +47,29 @@ def choose_options(
         ValueError: no choice keeps the budgets.
     """
     table = _Table(options)
-    best, best_error = None, np.inf
-    for latency_price in _PRICES if np.isfinite(most_latency) else (0.0,):
-        for byte_price in _PRICES if np.isfinite(most_bytes) else (0.0,):
-            choice = table.cheapest(byte_price, latency_price)
-            used_bytes, latency, _ = table.totals(choice)
-            if used_bytes <= most_bytes and latency <= most_latency:
-                choice = table.improved(choice, most_bytes, most_latency)
-                error = table.totals(choice)[2]
-                if error < best_error:
-                    best, best_error = choice, error
-                break  # higher prices only make errors larger
-    if best is None:
-        least = sum(min(option.bytes for option in each) for each in options)
-        raise ValueError(
-            f"no choice of widths keeps the budgets: {most_bytes:g} bytes (the smallest widths take {least:g}) and a "
-            f"latency of {most_latency:g}; raise one of them"
-        )
-    return [each[at] for each, at in zip(options, best, strict=True)]
+    choice = table.solve(most_bytes, most_latency)
+    if choice is None:  # prices miss budgets that few choices keep: begin with the smallest of these
+        smallest = table.with_bytes_as_errors().solve(np.inf, most_latency)
+        if smallest is None or table.totals(smallest)[0] > most_bytes:
+            least = "" if smallest is None else f" (the smallest widths take {table.totals(smallest)[0]:g})"
+            raise ValueError(
+                f"no choice of widths keeps the budgets: {most_bytes:g} bytes{least} and a latency of "
+                f"{most_latency:g}; raise one of them"
+            )
+        choice = table.improved(smallest, most_bytes, most_latency)
+    return [each[at] for each, at in zip(options, choice, strict=True)]
+
+
+def fewest_bytes(options: Sequence[Sequence[Option]], *, most_latency: float = np.inf) -> list[Option]:
+    """Choose the option of each kernel so that all together take the fewest bytes.
+
+    Raises:
+        ValueError: no choice keeps the budget.
+    """
+    choice = _Table(options).with_bytes_as_errors().solve(np.inf, most_latency)
+    if choice is None:
+        raise ValueError(f"no choice of widths keeps a latency of {most_latency:g}; raise it")
+    return [each[at] for each, at in zip(options, choice, strict=True)]
 
 
 class _Table:
@@ -75,9 +81,30 @@ class _Table:
             np.array(
                 [[*(getattr(option, field) for option in each), *[np.inf] * (width - len(each))] for each in options],
                 dtype=np.float64,
-            )
+            ).reshape(len(options), width)
             for field in ("bytes", "latency", "error")
         )
+
+    def with_bytes_as_errors(self) -> "_Table":
+        """The same options, of which the smallest is the best."""
+        table = copy.copy(self)
+        table.error = self.bytes
+        return table
+
+    def solve(self, most_bytes: float, most_latency: float) -> np.ndarray | None:
+        """Index of the option of each kernel, or None where no prices lead to a choice that keeps the budgets."""
+        best, best_error = None, np.inf
+        for latency_price in _PRICES if np.isfinite(most_latency) else (0.0,):
+            for byte_price in _PRICES if np.isfinite(most_bytes) else (0.0,):
+                choice = self.cheapest(byte_price, latency_price)
+                used_bytes, latency, _ = self.totals(choice)
+                if used_bytes <= most_bytes and latency <= most_latency:
+                    choice = self.improved(choice, most_bytes, most_latency)
+                    error = self.totals(choice)[2]
+                    if error < best_error:
+                        best, best_error = choice, error
+                    break  # higher prices only make errors larger
+        return best
 
     def cheapest(self, byte_price: float, latency_price: float) -> np.ndarray:
         """Index of the option of each kernel at these prices."""

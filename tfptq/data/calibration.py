@@ -88,8 +88,8 @@ class CalibrationData:
         """
         pieces = (checked(self.inputs, element) for element in self._open_pass())
         seen = 0
-        for batch in _rebatch(pieces, self.batch_size):
-            seen += _length(batch)
+        for batch in rebatch(pieces, self.batch_size):
+            seen += length_of(batch)
             _refuse_endless(self._num_samples is None and seen > MOST_STREAMED)
             yield _filled(batch, self.batch_size) if self.fill else batch
         if self._num_samples not in (None, seen):
@@ -162,16 +162,32 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
             batch does not fit the model. Later batches are checked when they are read.
     """
     specs = input_specs(model)
+    return CalibrationData(specs, *open_dataset(specs, dataset, batch_size))
+
+
+def open_dataset(
+    specs: tuple[InputSpec, ...], dataset: Any, batch_size: int | None = None
+) -> tuple[Callable[[], Iterator[Any]], int, int | None]:
+    """What starts a pass over the elements of a dataset, the size for its batches, and its samples if it tells them.
+
+    Args:
+        specs: what is asked of the inputs.
+        dataset: samples in any of the forms above.
+        batch_size: None for one by the size of the samples.
+
+    Raises:
+        DataError: the dataset is empty, of an unknown kind, can be read only once or never ends.
+    """
     if is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
         arrays = _arrays_by_name(specs, dataset)
         length = common_length(arrays)
         if batch_size is None:
             batch_size = _usual_batch_size(array.shape[1:] for array in arrays.values())
-        return CalibrationData(specs, _sliced(arrays, length, batch_size), batch_size, length)
+        return _sliced(arrays, length, batch_size), batch_size, length
     open_pass = _stream(dataset)
     if batch_size is None:
         batch_size = _usual_batch_size(_sample_shapes(specs, open_pass))
-    return CalibrationData(specs, open_pass, batch_size)
+    return open_pass, batch_size, None
 
 
 def _usual_batch_size(shapes: Iterable[tuple[int, ...]]) -> int:
@@ -257,17 +273,18 @@ def _arrays_by_name(specs: tuple[InputSpec, ...], dataset: Any) -> dict[str, Any
     return arrays
 
 
-def _length(batch: Batch) -> int:
+def length_of(batch: Batch) -> int:
+    """Number of samples."""
     return len(next(iter(batch.values())))
 
 
 def _filled(batch: Batch, size: int) -> Batch:
     """A batch with its samples repeated, in turn, until there are ``size``."""
-    order = np.arange(size) % _length(batch)
-    return batch if _length(batch) == size else {name: array[order] for name, array in batch.items()}
+    order = np.arange(size) % length_of(batch)
+    return batch if length_of(batch) == size else {name: array[order] for name, array in batch.items()}
 
 
-def _rebatch(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
+def rebatch(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
     """Regroup batches of any size into batches of ``size``; samples of another shape start a new batch."""
     held: list[Batch] = []
     count = 0
@@ -275,7 +292,7 @@ def _rebatch(pieces: Iterable[Batch], size: int) -> Iterator[Batch]:
         if held and any(piece[name].shape[1:] != array.shape[1:] for name, array in held[0].items()):
             yield _joined(held)
             held, count = [], 0
-        for start, stop in _cuts(_length(piece), size, count):
+        for start, stop in _cuts(length_of(piece), size, count):
             held.append({name: array[start:stop] for name, array in piece.items()})
             count += stop - start
             if count == size:

@@ -28,6 +28,15 @@ def blaming_samples() -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def naming_evaluation() -> Iterator[None]:
+    """Say evaluation where a DataError in this context says calibration: both read the same kinds of datasets."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).replace("calibration", "evaluation")) from error
+
+
 def _failures() -> tuple[type[Exception], ...]:
     # What LiteRT raises, and TensorFlow, which only a TensorFlow that is loaded can raise.
     tensorflow = sys.modules.get("tensorflow")

@@ -20,8 +20,8 @@ from tfptq.graph.float_equality import (
     TOLERANCE,
     FloatEqualityError,
     model_outputs,
-    noise_tolerance,
     relative_difference,
+    tolerances,
 )
 from tfptq.graph.rebuild import graph_of
 from tfptq.layers import weight_specs
@@ -156,18 +156,20 @@ def check_float_file(
     found = _run(float_file, model, batch)
     # The converter may order the outputs in its own way: each expected output must be one of those found.
     # (numpy's minimum and maximum keep NaN, so that it is refused.)
-    largest = float(np.max([np.min([_difference(value, other) for other in found.values()]) for value in expected]))
-    if not largest <= tolerance:
-        tolerance = noise_tolerance(model, batch, tolerance)
+    differences = [float(np.min([_difference(value, other) for other in found.values()])) for value in expected]
+    largest = float(np.max(differences))
     if np.isnan(largest) and all(np.isfinite(values).all() for values in expected):
         raise FloatEqualityError(
             f"the float .tflite of {model.name!r} gives NaN where the Keras model gives numbers: a layer divides by 0 "
             "after conversion, as UnitNormalization does for a vector of zeros. Add a small number to what it reads"
         )
-    if not largest <= tolerance:
+    limits = tolerances(model, batch, differences, tolerance)
+    broken = [(value, limit) for value, limit in zip(differences, limits, strict=True) if not value <= limit]
+    if broken:
+        value, limit = max(broken)  # the worst
         raise FloatEqualityError(
-            f"the float .tflite of {model.name!r} differs from the Keras model by {largest:.3g} of the output's range "
-            f"(tolerance {tolerance:g}); a layer computes something else after conversion. {ADVICE}"
+            f"the float .tflite of {model.name!r} differs from the Keras model by {value:.3g} of the output's range "
+            f"(tolerance {limit:.3g}); a layer computes something else after conversion. {ADVICE}"
         )
     return largest
 

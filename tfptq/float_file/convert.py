@@ -5,16 +5,17 @@ states need a known size; models with such layers are converted for one sample a
 """
 
 import contextlib
-import io
 import logging
 import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
+from tfptq.base.quiet import quiet
 from tfptq.graph.rebuild import graph_of
 from tfptq.graph.validate import SCOPE_NAME
 
@@ -25,7 +26,7 @@ NOTE = "<unknown>:0: note:"
 #: After this the converter prints the whole graph, in hundreds of lines.
 GRAPH_FOLLOWS = f"{NOTE} see current operation: \n"
 
-#: Standard output, warnings and log levels belong to the process: two threads would put back what the other one set.
+#: Standard output, warnings and loggers belong to the process: two threads would put back what the other one set.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -150,15 +151,14 @@ def _with_batch_of_one(model: keras.Model) -> keras.Model:
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Hold back the export's printed summary and the converter's log lines."""
-    logger = tf.get_logger()
-    with _ONE_AT_A_TIME:
-        level = logger.level
-        logger.setLevel(logging.ERROR)
+def _quiet() -> Iterator[None]:
+    """Turn the export's printed summary, its warnings, and the converter's lines to the log."""
+    with _ONE_AT_A_TIME, quiet() as log, contextlib.redirect_stdout(log), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger = tf.get_logger()
+        handlers, propagate = logger.handlers, logger.propagate
+        logger.handlers, logger.propagate = [logging.StreamHandler(log)], False
         try:
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
+            yield
         finally:
-            logger.setLevel(level)
+            logger.handlers, logger.propagate = handlers, propagate

@@ -3,8 +3,15 @@
 from tfptq.graph.canonicalise import canonicalise
 from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, channel_groups
 from tfptq.graph.edges import edge_layers
-from tfptq.graph.float_equality import FloatEqualityError, check_float_equal, few_samples, largest_difference
+from tfptq.graph.float_equality import (
+    FloatEqualityError,
+    check_float_equal,
+    few_samples,
+    largest_difference,
+    model_outputs,
+)
 from tfptq.graph.input_scaling import input_normalizations_to_keep
+from tfptq.graph.input_statistics import InputStatistics, input_factors, input_statistics
 from tfptq.graph.move_channels import apply_permutations, rotate_channels, scale_channels
 from tfptq.graph.rebuild import input_names
 
@@ -12,6 +19,7 @@ __all__ = [
     "ChannelGroup",
     "ChannelGroups",
     "FloatEqualityError",
+    "InputStatistics",
     "Side",
     "apply_permutations",
     "canonicalise",
@@ -19,9 +27,12 @@ __all__ = [
     "check_float_equal",
     "edge_layers",
     "few_samples",
+    "input_factors",
     "input_names",
     "input_normalizations_to_keep",
+    "input_statistics",
     "largest_difference",
+    "model_outputs",
     "rotate_channels",
     "scale_channels",
 ]

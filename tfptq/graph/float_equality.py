@@ -7,11 +7,13 @@ The layer is found without knowing how the graph was rewritten: a layer of the n
 of the original yields the same values in any order (so that permuted channels count as equal). The first layer in the
 graph that is not confirmed, and from which no confirmed layer can be reached, is where the models part.
 
-A deep network may amplify the rounding of float32 itself beyond any fixed tolerance. Where a difference is too large,
-the tolerance therefore grows to a multiple of what the network makes of inputs that are rounded otherwise.
+A network may amplify the rounding of float32 itself beyond any fixed tolerance: a deep one, or one that subtracts
+large, nearly equal values. Where a difference is too large, the tolerance of each output therefore grows to a multiple
+of how far rounding alone moves it (``float_noise``).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,14 +22,14 @@ import numpy as np
 from tfptq.base.text import counted
 from tfptq.data.errors import blaming_samples
 from tfptq.graph.flat_graph import FlatGraph, Value
+from tfptq.graph.float_noise import rounding_otherwise
 from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 
 #: Largest difference of an output, relative to its range, that two models may have which compute the same: many times
 #: what float32 rounding makes of it in most networks, and a twentieth of half a step of an 8-bit grid.
 TOLERANCE = 1e-4
-#: A difference may be so many times the network's own rounding noise, up to a share of the range: half a step
-#: of an 8-bit grid.
-_NOISE_FACTOR, _LARGEST_TOLERANCE = 8.0, 2e-3
+#: A difference may be so many times the largest that rounding made in so many draws.
+_NOISE_FACTOR, _NOISE_DRAWS = 8.0, 4
 #: Samples on which the steps after the first are checked: one that changes what a network computes seldom spares any.
 _FEW_SAMPLES = 8
 #: Steps of float32 at the largest value of an output that count as none.
@@ -100,16 +102,16 @@ def check_float_equal(
         FloatEqualityError: naming the outputs, the differences, and the layer where the models part if it is found.
     """
     differences = largest_difference(original, canonical, batch)
-    if not max(differences.values()) <= tolerance:
-        tolerance = noise_tolerance(original, batch, tolerance)
-    broken = {name: value for name, value in differences.items() if not value <= tolerance}
+    limits = tolerances(original, batch, list(differences.values()), tolerance)
+    pairs = zip(differences.items(), limits, strict=True)
+    broken = {name: (value, limit) for (name, value), limit in pairs if not value <= limit}
     if broken:
-        listed = ", ".join(f"{name!r} by {value:.3g}" for name, value in broken.items())
-        layer = first_difference(original, canonical, batch, tolerance)
+        parts = (f"{name!r} by {value:.3g} (tolerance {limit:.3g})" for name, (value, limit) in broken.items())
+        layer = first_difference(original, canonical, batch, max(limits))
         where = f"; the models part at layer {layer!r}" if layer else ""
         raise FloatEqualityError(
-            f"the rewritten model differs from {original.name!r} in {listed} of the range of the output "
-            f"(tolerance {tolerance:g}){where}. {ADVICE}"
+            f"the rewritten model differs from {original.name!r} in {', '.join(parts)}, relative to the range of the "
+            f"output{where}. {ADVICE}"
         )
     return differences
 
@@ -119,21 +121,39 @@ def few_samples(batch: Mapping[str, np.ndarray], batch_size: int | None) -> dict
     return {name: values[: batch_size or _FEW_SAMPLES] for name, values in batch.items()}
 
 
-def noise_tolerance(model: keras.Model, batch: Any, tolerance: float) -> float:
-    """``tolerance``, or more where one float32 rounding of each input moves the outputs of a model by more."""
-    moved = keras.tree.map_structure(_rounded_otherwise, batch)
+def tolerances(
+    model: keras.Model, batch: Any, differences: Sequence[float], tolerance: float = TOLERANCE
+) -> list[float]:
+    """For each output of a model, the difference that it may have.
+
+    It is ``tolerance``, or more where one of the ``differences`` that were found is larger and float32 rounding moves
+    the output by more.
+    """
+    if all(value <= tolerance for value in differences):
+        return [tolerance] * len(differences)
+    # Kernels may add up one product after the other: errors then grow with the root of their number, while values that
+    # are rounded otherwise before they are added up make errors as large as one of them.
+    products = max((math.prod(weight.shape[:-1]) for weight in model.weights if len(weight.shape) >= 2), default=1)
+    factor = max(_NOISE_FACTOR, 2.0 * math.sqrt(products))
+    return [max(tolerance, factor * noise) for noise in rounding_noise(model, batch)]
+
+
+def rounding_noise(model: keras.Model, batch: Any) -> list[float]:
+    """How far float32 rounding moves each output of a model, relative to its range.
+
+    0 for a model that is random or keeps a state: its differences come from that.
+    """
     reference = _float32_reference(model)
-    pairs = zip(model_outputs(reference, batch), model_outputs(reference, moved), strict=True)
-    noise = max(relative_difference(*pair) for pair in pairs)
-    return max(tolerance, min(_NOISE_FACTOR * noise, _LARGEST_TOLERANCE))
-
-
-def _rounded_otherwise(values: np.ndarray) -> np.ndarray:
-    """Every other value one float32 number up, the others down."""
-    if not np.issubdtype(values.dtype, np.floating):
-        return values
-    towards = np.where(np.arange(values.size) % 2, np.inf, -np.inf).reshape(values.shape)
-    return np.nextafter(values, towards.astype(values.dtype))
+    expected, again = model_outputs(reference, batch), model_outputs(reference, batch)
+    noise = np.zeros(len(expected))
+    if any(relative_difference(*pair) > TOLERANCE for pair in zip(expected, again, strict=True)):
+        return noise.tolist()
+    moving = rounding_otherwise(model)
+    for _ in range(_NOISE_DRAWS):
+        found = model_outputs(moving, batch)
+        # A value that rounding moves out of a domain, such as that of arccos, says nothing: fmax leaves out NaN.
+        noise = np.fmax(noise, [relative_difference(*pair) for pair in zip(expected, found, strict=True)])
+    return noise.tolist()
 
 
 def first_difference(

@@ -48,6 +48,7 @@ def emit(
         output_type: the same for the outputs.
     """
     model = TFLiteModel(float_file)
+    model.shorten_names()
     writer = _KernelWriter(model)
     uses = [(kernel, use) for kernel in kernels for use in kernel.uses]
     in_float = {

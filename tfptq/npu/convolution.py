@@ -11,8 +11,6 @@ In all functions ``x`` is int32 ``[N, H, W, C]``, codes are int8 ``[O, I, T]``, 
 each group) that take part, and sums are int64 ``[N, OH, OW, O]``, unless a function says otherwise.
 """
 
-import functools
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,12 +53,11 @@ def convolution_sums(x: np.ndarray, codes: np.ndarray, geometry: Geometry, chann
     groups = x.shape[3] // inputs
     x = x.reshape(*x.shape[:3], groups, inputs)[..., channels].astype(np.float64)
     weights = codes.reshape(groups, outputs // groups, inputs, -1)[:, :, channels].astype(np.float64)
-
-    def product(tap: int, window: np.ndarray) -> np.ndarray:  # window [N, OH, OW, groups, n]
+    total = np.zeros((len(x), *_output_sizes(x, geometry), groups, outputs // groups))
+    for tap, window, reached in _windows(x, geometry):  # window [N, rows, columns, groups, n]
         matrices = weights[..., tap].transpose(0, 2, 1)  # [groups, n, O/groups]
-        return window[..., None, :] @ matrices if groups > 1 else window @ matrices[0]
-
-    total = functools.reduce(np.add, itertools.starmap(product, _windows(x, geometry)))
+        product = (window[..., None, :] @ matrices)[..., 0, :] if groups > 1 else window @ matrices[0]
+        total[reached] += product
     return total.astype(np.int64).reshape(*total.shape[:3], outputs)
 
 
@@ -68,7 +65,10 @@ def depthwise_sums(x: np.ndarray, codes: np.ndarray, geometry: Geometry) -> np.n
     """Sums of a depthwise convolution; output channel ``o`` reads input channel ``o // (O/C)``."""
     spread = np.repeat(x, codes.shape[0] // x.shape[3], axis=3).astype(np.int64)
     weights = codes[:, 0].astype(np.int64)
-    return functools.reduce(np.add, (window * weights[:, tap] for tap, window in _windows(spread, geometry)))
+    total = np.zeros((len(x), *_output_sizes(x, geometry), len(codes)), np.int64)
+    for tap, window, reached in _windows(spread, geometry):
+        total[reached] += window * weights[:, tap]
+    return total
 
 
 def transposed_sums(
@@ -101,18 +101,26 @@ def dense_sums(x: np.ndarray, codes: np.ndarray, channels: slice) -> np.ndarray:
     return (read.reshape(len(x), -1) @ weights.reshape(len(codes), -1).T).astype(np.int64)
 
 
-def _windows(x: np.ndarray, geometry: Geometry) -> Iterator[tuple[int, np.ndarray]]:
-    """For each tap, its number and the input that it sees at every position, ``[N, OH, OW, ...]``."""
-    pads, sizes = [(0, 0)], []
-    for axis in (0, 1):
-        size = x.shape[1 + axis]
-        out, before = geometry.output_size(size, axis), geometry.pad_before(size, axis)
-        covered = (out - 1) * geometry.stride[axis] + geometry.reach(axis)
-        pads.append((before, max(covered - size - before, 0)))
-        sizes.append(out)
-    padded = np.pad(x, pads + [(0, 0)] * (x.ndim - 3))
-    for tap, row, column in geometry.taps():
-        top, left = row * geometry.dilation[0], column * geometry.dilation[1]
-        rows = slice(top, top + (sizes[0] - 1) * geometry.stride[0] + 1, geometry.stride[0])
-        columns = slice(left, left + (sizes[1] - 1) * geometry.stride[1] + 1, geometry.stride[1])
-        yield tap, padded[:, rows, columns]
+def _output_sizes(x: np.ndarray, geometry: Geometry) -> tuple[int, int]:
+    return geometry.output_size(x.shape[1], 0), geometry.output_size(x.shape[2], 1)
+
+
+def _windows(x: np.ndarray, geometry: Geometry) -> Iterator[tuple[int, np.ndarray, tuple[slice, ...]]]:
+    """For each tap its number, the inputs that it sees, and the outputs that see them; padding has no part in it."""
+    sizes, outputs = x.shape[1:3], _output_sizes(x, geometry)
+    for tap, *place in geometry.taps():
+        seen, reached = [], []
+        for axis in (0, 1):
+            offset = place[axis] * geometry.dilation[axis] - geometry.pad_before(sizes[axis], axis)
+            first, behind = _overlap(offset, geometry.stride[axis], sizes[axis], outputs[axis])
+            start = first * geometry.stride[axis] + offset
+            seen.append(slice(start, start + (behind - first - 1) * geometry.stride[axis] + 1, geometry.stride[axis]))
+            reached.append(slice(first, behind))
+        if all(part.stop > part.start for part in reached):
+            yield tap, x[:, seen[0], seen[1]], (slice(None), *reached)
+
+
+def _overlap(offset: int, stride: int, size: int, outputs: int) -> tuple[int, int]:
+    """Outputs, from the first to behind the last, of which ``output * stride + offset`` is one of ``size`` inputs."""
+    first = max(-(offset // stride), 0)
+    return first, max(min((size - 1 - offset) // stride + 1, outputs), first)

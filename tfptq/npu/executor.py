@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from tfptq.base.quiet import quiet
 from tfptq.npu.convolution import convolution_sums, dense_sums, depthwise_sums, transposed_sums
 from tfptq.npu.layer import Layer, find_layers
 from tfptq.npu.requantization import Requantization, plan_requantization
+from tfptq.tflite.checks import VerificationError
 from tfptq.tflite.interface import InterfaceRow, read_interface
 from tfptq.tflite.metadata import load_bytes, metadata_of
 from tfptq.tflite.model_reader import read_model
@@ -56,7 +58,7 @@ class Executor:
     """Integer executor of the weighted layers of a ``.tflite`` file, given as bytes or path.
 
     ``layers`` are in order of execution; ``skipped`` is layer name -> reason, for described weights that it cannot run.
-    A file without block metadata is refused.
+    A file without block metadata, or with such as does not fit it, is refused (``FormatError``).
 
     >>> Executor(result.tflite).run_layer(0, codes).output
     """
@@ -65,9 +67,8 @@ class Executor:
         model = read_model(load_bytes(file))
         metadata = metadata_of(model)
         if metadata is None:
-            raise ValueError("the file carries no TFPTQ_BLOCKS metadata; the executor has nothing to go by")
+            raise VerificationError("the file carries no TFPTQ_BLOCKS metadata; the executor has nothing to go by")
         self.layers, self.skipped = find_layers(model, metadata)
-        self._plans = [_plan(layer) for layer in self.layers]
 
     def run_layer(self, index: int, input_codes: np.ndarray) -> LayerRun:
         """Run a layer on int8 ``[N, H, W, C]``, or for FULLY_CONNECTED any shape with a multiple of ``T * I`` entries.
@@ -76,7 +77,8 @@ class Executor:
             OverflowError: an accumulator leaves int32.
             ValueError: the input does not fit the layer.
         """
-        layer, plan = self.layers[index], self._plans[index]
+        layer = self.layers[index]
+        plan = _plan(layer)  # here, since thousands of layers may share one kernel
         x = _checked_input(layer, input_codes)
         accumulators = _bias_codes(layer, plan)
         step = layer.blocks.block_shape[1]
@@ -98,7 +100,7 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
     """
     file = load_bytes(file)
     executor = Executor(file)
-    arrays = _checked_inputs(inputs, [row for row in read_interface(file, read_model(file)) if row.end == "input"])
+    arrays = _checked_inputs(inputs, [row for row in read_interface(read_model(file)) if row.end == "input"])
     interpreter = _reference_interpreter(file)
     _invoke(interpreter, arrays)
     comparisons = []
@@ -112,11 +114,12 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
 
 def _reference_interpreter(file: bytes) -> Interpreter:
     try:
-        return Interpreter(
-            model_content=file,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-            experimental_preserve_all_tensors=True,
-        )
+        with quiet():
+            return Interpreter(
+                model_content=file,
+                experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+                experimental_preserve_all_tensors=True,
+            )
     except ValueError as error:
         missing = re.search(r"Didn't find op for builtin opcode '(\w+)'", str(error))
         if missing is None:
@@ -154,7 +157,8 @@ def _invoke(interpreter: Interpreter, arrays: list[np.ndarray]) -> None:
     details = interpreter.get_input_details()
     for detail, values in zip(details, arrays, strict=True):
         interpreter.resize_tensor_input(detail["index"], values.shape)
-    interpreter.allocate_tensors()
+    with quiet():
+        interpreter.allocate_tensors()
     for detail, values in zip(details, arrays, strict=True):
         interpreter.set_tensor(detail["index"], values)
     interpreter.invoke()
@@ -192,10 +196,17 @@ def _checked_input(layer: Layer, codes: np.ndarray) -> np.ndarray:
     elif layer.operator == "CONV_2D":
         fits = channels and channels % inputs == 0 and outputs % (channels // inputs) == 0
     else:
-        fits = channels == inputs
+        fits = channels == inputs and _fits_output(layer, x.shape)
     if x.ndim != 4 or not fits:
         raise ValueError(f"{layer.name}: input codes of shape {codes.shape} do not fit a kernel {layer.blocks.shape}")
     return x
+
+
+def _fits_output(layer: Layer, shape: tuple[int, ...]) -> bool:
+    """Whether a TRANSPOSE_CONV makes an output of its size of an input of some shape."""
+    if layer.geometry is None or layer.output_size is None or len(shape) != 4:
+        return False
+    return all(layer.geometry.output_size(size, axis) == shape[1 + axis] for axis, size in enumerate(layer.output_size))
 
 
 def _partial_sums(layer: Layer, x: np.ndarray, channels: slice) -> np.ndarray:

@@ -6,21 +6,24 @@ where it computes on floats, the int8 tensors on the other side of its DEQUANTIZ
 
 import math
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
+from tfptq.base.text import quoted
+from tfptq.core.windows import Window
 from tfptq.npu.convolution import Geometry
 from tfptq.npu.fixed_point import activation_range
-from tfptq.ops.table import OPERATORS, spec_of
-from tfptq.tflite.metadata import BlockMetadata, TensorBlocks
-from tfptq.tflite.model_reader import Model, Operator, Subgraph, Tensor, enumeration_names
-from tfptq.tflite.stored_codes import stored_codes
+from tfptq.ops.table import spec_of
+from tfptq.tflite.kernel_checks import check_use
+from tfptq.tflite.kernel_uses import KernelUse, find_kernel_uses
+from tfptq.tflite.kernel_window import kernel_window, transposed_size
+from tfptq.tflite.metadata import BlockMetadata, FormatError, TensorBlocks
+from tfptq.tflite.model_parts import Model, Subgraph, Tensor
+from tfptq.tflite.model_reader import enumeration_names
+from tfptq.tflite.stored_codes import MOST_SHARING, described_tensor, stored_codes
 
 _ACTIVATIONS = enumeration_names(tflite.ActivationFunctionType)
-#: Operators that stand between a constant kernel and the operator that reads it.
-_UNPACKING = ("DEQUANTIZE", "MUL", "RESHAPE")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,50 +60,49 @@ class UnsupportedLayer(ValueError):  # noqa: N818 (it names what was met, and is
 
 
 def find_layers(model: Model, metadata: BlockMetadata) -> tuple[list[Layer], dict[str, str]]:
-    """The layers of the main subgraph in order of execution, and name -> reason of the kernels that no layer has."""
-    graph = model.subgraphs[0]
-    described = {blocks.tensor: blocks for blocks in metadata.tensors if blocks.subgraph == 0}
-    layers, skipped, reached = [], {}, set()
-    for position, operator in enumerate(graph.operators):
-        blocks = _kernel_blocks(graph, operator, described)
-        if blocks is None:
-            continue
-        reached.add(id(blocks))
+    """The layers of the main subgraph in order of execution, and name -> reason of the kernels that no layer has.
+
+    Raises:
+        FormatError: an operator reads another kernel than the metadata describes.
+    """
+    layers, skipped, codes = [], {}, _Codes(model)
+    for use in find_kernel_uses(model, metadata.tensors).uses:
+        check_use(use)
         try:
-            layers.append(_layer(model, position, operator, blocks))
+            layers.append(_layer(use, codes))
         except UnsupportedLayer as reason:
-            skipped[blocks.layer] = str(reason)
-    for blocks in metadata.tensors:
-        if id(blocks) not in reached:
-            kinds = ", ".join(spec.name for spec in OPERATORS.values() if spec.kernel is not None)
-            skipped[blocks.layer] = f"no {kinds} of the main subgraph reads {blocks.tensor_name!r}"
+            skipped[use.blocks.layer] = str(reason)
     return layers, skipped
 
 
-def _kernel_blocks(graph: Subgraph, operator: Operator, described: dict[int, TensorBlocks]) -> TensorBlocks | None:
-    """Metadata of the kernel that an operator reads, directly or through the operators that unpack it."""
-    spec = spec_of(operator.kind)
-    if spec.kernel is None or len(operator.inputs) <= spec.weights.kernel:
-        return None
-    index = operator.inputs[spec.weights.kernel]
-    for _ in _UNPACKING:
-        producer = graph.producers.get(index)
-        if index in described or producer is None or producer.kind not in _UNPACKING or not producer.inputs:
-            break
-        index = producer.inputs[0]
-    return described.get(index)
+class _Codes:
+    """Codes of described weights, each decoded once, however many operators read it."""
+
+    def __init__(self, model: Model):
+        self._model = model
+        self._decoded: dict[tuple[int, int], np.ndarray] = {}
+        self._left = MOST_SHARING * model.size
+
+    def of(self, blocks: TensorBlocks) -> np.ndarray:
+        """int8 ``[O, I, T]``."""
+        key = blocks.subgraph, blocks.tensor
+        if key not in self._decoded:
+            self._left -= described_tensor(blocks, self._model).stored_bytes
+            if self._left < 0:
+                raise FormatError(f"too many tensors share the bytes of {quoted(blocks.tensor_name)}")
+            self._decoded[key] = blocks.view.to_view(stored_codes(blocks, self._model))
+        return self._decoded[key]
 
 
-def _layer(model: Model, position: int, operator: Operator, blocks: TensorBlocks) -> Layer:
-    graph = model.subgraphs[0]
-    options = operator.options
-    if options is None or not operator.outputs:
-        raise UnsupportedLayer(f"the {operator.kind} lacks options or outputs")
+def _layer(use: KernelUse, codes: _Codes) -> Layer:
+    graph, operator, blocks = use.graph, use.operator, use.blocks
+    if blocks.subgraph:
+        raise UnsupportedLayer(f"it is in the subgraph {blocks.subgraph}; the executor runs layers of the main one")
     places = spec_of(operator.kind).weights
-    _, bias, source = (operator.inputs[at] if at < len(operator.inputs) else -1 for at in places)
-    into, out = _int8_source(graph, source), _int8_result(graph, operator.outputs[0])
+    into, out = _int8_source(graph, operator.input(places.input)), _int8_result(graph, operator.outputs[0])
     output_grid = _grid(graph.tensors[out])
-    fused = _ACTIVATIONS.get(options.fused_activation_function, "an unknown function")
+    number = getattr(operator.options, "fused_activation_function", 0)
+    fused = _ACTIVATIONS.get(number, "an unknown function")
     try:
         code_range = activation_range(fused, *output_grid)
     except ValueError as error:
@@ -108,24 +110,24 @@ def _layer(model: Model, position: int, operator: Operator, blocks: TensorBlocks
     return Layer(
         name=blocks.layer,
         operator=operator.kind,
-        position=position,
+        position=use.position,
         blocks=blocks,
-        codes=blocks.view.to_view(stored_codes(blocks, model)),
-        bias=_bias(graph, bias, blocks),
-        geometry=None if operator.kind == "FULLY_CONNECTED" else _geometry(options, blocks),
+        codes=codes.of(blocks),
+        bias=_bias(graph, operator.input(places.bias)),
+        geometry=_geometry(kernel_window(use)),
         input=into,
         output=out,
         input_grid=_grid(graph.tensors[into]),
         output_grid=output_grid,
         code_range=code_range,
-        output_size=_transposed_size(graph, operator),
+        output_size=transposed_size(use),
     )
 
 
 def _int8_source(graph: Subgraph, index: int) -> int:
     """The int8 tensor that an operator's input is, or is dequantized from."""
     if index >= 0 and graph.tensors[index].type == "FLOAT32":
-        producer = graph.producers.get(index)
+        producer = graph.producer(index)
         if producer is not None and producer.kind == "DEQUANTIZE" and producer.inputs:
             index = producer.inputs[0]
     return _require_int8(graph, index, "input")
@@ -134,9 +136,7 @@ def _int8_source(graph: Subgraph, index: int) -> int:
 def _int8_result(graph: Subgraph, index: int) -> int:
     """The int8 tensor that an operator's output is, or is quantized to."""
     if graph.tensors[index].type == "FLOAT32":
-        reader = next((other for other in graph.consumers.get(index, []) if other.kind == "QUANTIZE"), None)
-        if reader is not None and reader.outputs:
-            index = reader.outputs[0]
+        index = graph.quantized.get(index, index)
     return _require_int8(graph, index, "output")
 
 
@@ -150,40 +150,23 @@ def _require_int8(graph: Subgraph, index: int, what: str) -> int:
 def _grid(tensor: Tensor) -> tuple[float, int]:
     scale, zero_point = tensor.scale[0].item(), int(tensor.zero_point[0])
     if not (0 < scale < math.inf and -128 <= zero_point <= 127):
-        raise UnsupportedLayer(f"{tensor.name!r} has the scale {scale} and the zero point {zero_point}")
+        raise UnsupportedLayer(f"{quoted(tensor.name)} has the scale {scale} and the zero point {zero_point}")
     return scale, zero_point
 
 
-def _bias(graph: Subgraph, index: int, blocks: TensorBlocks) -> np.ndarray | None:
+def _bias(graph: Subgraph, index: int) -> np.ndarray | None:
     if index < 0:
         return None
     tensor = graph.tensors[index]
-    if tensor.type not in ("INT32", "FLOAT32") or tensor.data is None or tensor.shape != (blocks.outputs,):
-        raise UnsupportedLayer(f"the bias {tensor.name!r} is no int32 or float32 constant of {blocks.outputs} entries")
-    return tensor.values()
+    if tensor.type not in ("INT32", "FLOAT32"):
+        raise UnsupportedLayer(f"the bias {quoted(tensor.name)} is {tensor.type}; the executor needs int32 or float32")
+    values = tensor.values().reshape(-1)
+    if not np.isfinite(values).all():
+        raise UnsupportedLayer(f"the bias {quoted(tensor.name)} has values that are not finite")
+    return values
 
 
-def _geometry(options: SimpleNamespace, blocks: TensorBlocks) -> Geometry:
-    if len(blocks.shape) != 4:
-        raise UnsupportedLayer(f"the kernel has the shape {blocks.shape}")
-    dilation = (getattr(options, "dilation_h_factor", 1), getattr(options, "dilation_w_factor", 1))
-    stride = (options.stride_h, options.stride_w)
-    if min(*stride, *dilation) < 1 or options.padding not in (0, 1):
-        raise UnsupportedLayer(f"strides {stride}, dilations {dilation}, padding {options.padding} make no window")
-    return Geometry(blocks.shape[1:3], stride, dilation, ("SAME", "VALID")[options.padding])
-
-
-def _transposed_size(graph: Subgraph, operator: Operator) -> tuple[int, int] | None:
-    if operator.kind != "TRANSPOSE_CONV":
+def _geometry(window: Window | None) -> Geometry | None:
+    if window is None:
         return None
-    size = graph.tensors[operator.inputs[0]]
-    if size.type != "INT32" or size.shape != (4,):
-        raise UnsupportedLayer("the output shape of the TRANSPOSE_CONV is not four int32 numbers")
-    if size.data is not None:
-        _, height, width, _ = size.values().tolist()
-        return height, width
-    # With an open batch size the shape is computed, and only its batch differs from that of the output tensor.
-    output = graph.tensors[operator.outputs[0]].shape
-    if len(output) != 4:
-        raise UnsupportedLayer(f"the TRANSPOSE_CONV writes a tensor of shape {output}")
-    return output[1], output[2]
+    return Geometry(window.kernel, window.strides, window.dilations, window.padding.upper())

@@ -19,4 +19,4 @@ _WORDS = {"MATMUL": "MatMul", "CUMSUM": "CumSum", "PADV2": "PadV2", "LSTM": "LST
 MICRO_METHODS: dict[str, str] = {
     name: "Add" + "".join(_WORDS.get(word, word.capitalize()) for word in name.split("_"))
     for name in _OPERATORS.split()
-}
+} | {"CUSTOM TFLM_DECODE": "AddDecode"}

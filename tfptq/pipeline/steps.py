@@ -39,6 +39,34 @@ from tfptq.tflite.layouts import Computes
 from tfptq.tflite.metadata import attach
 from tfptq.version import __version__
 
+#: Step -> what the progress bar calls it, in the order of a job.
+STEPS = {
+    "canonicalise": "simplifying the network",
+    "bits": "choosing bits",
+    "equalize": "equalizing channels",
+    "rotate": "rotating channels",
+    "reorder": "reordering channels",
+    "convert": "converting to float TFLite",
+    "calibrate": "measuring activations",
+    "fit": "fitting weights",
+    "calibrate again": "measuring activations again",
+    "emit": "writing the file",
+    "report": "comparing with float",
+}
+
+
+def planned_steps(config: QuantizationConfig) -> dict[str, str]:
+    """Those of ``STEPS`` that a config asks for."""
+    widths = [config.weight_bits, *(dict(item.changes).get("weight_bits", 8) for item in config.overrides)]
+    asked_for = {
+        "bits": config.mixed_precision is not None,
+        "equalize": config.equalize,
+        "rotate": config.rotate,
+        "reorder": config.reorder,
+        "calibrate again": config.mixed_precision is not None or min(widths) < 8,
+    }
+    return {step: title for step, title in STEPS.items() if asked_for.get(step, True)}
+
 
 def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps: Progress) -> Job:
     """Convert the network to a float file, and decide what of it stays float and how kernels are stored.

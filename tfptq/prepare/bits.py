@@ -14,7 +14,7 @@ import numpy as np
 from tfptq.config import MixedPrecision, QuantizationConfig, override
 from tfptq.core.bit_assignment import assign_bits, cluster_bits, packed_bytes
 from tfptq.core.blocks import quantize_nearest
-from tfptq.core.budget import Option, choose_options
+from tfptq.core.budget import Option, choose_options, fewest_bytes
 from tfptq.core.coding_length import coding_rate
 from tfptq.core.weight_scales import mse_scales
 from tfptq.layers import supports, weight_specs
@@ -68,32 +68,79 @@ def choose_bits(
         ValueError: the budget cannot be met.
     """
     settings = config.mixed_precision
-    layers = [layer for layer in model.layers if supports(layer) and not config.for_layer(layer.name).skip]
+    layers = _layers(config, model)
     if settings is None or not layers:
         return config, ()
-    names = [layer.name for layer in layers]
-    pinned = {name: config.for_layer(name).weight_bits for name in names if config.overrides_field(name, "weight_bits")}
-    sizes = {layer.name: sum(spec.values().size for spec in weight_specs(layer)) for layer in layers}
+    pinned, sizes = _pinned(config, layers), _sizes(layers)
     rates = _coding_rates(layers, sizes, settings.eps)
     if settings.by_real_bytes:
-        widths = {*settings.bits, 8, *(config.for_layer(name).weight_bits for name in names)}
-        if settings.by == "coding_length":  # at high rates an error falls by a factor of 4 with each bit
-            errors = {(name, width): 4.0 ** (rates[name] - width) for name in names for width in widths}
-        else:
-            errors = _output_errors(layers, widths, model, batches, seed, advance)
-            if not any(errors.values()):
-                raise ValueError(
-                    f"mixed_precision by='sensitivity': no weight of {model.name!r} moves a floating point output; "
-                    "take by='coding_length'"
-                )
+        errors = _errors(config, settings, layers, rates, model, batches, seed, advance)
         bits = _within_budgets(config, settings, layers, pinned, errors)
     elif settings.average_bits is None:
         bits = cluster_bits(rates, settings.bits, pinned)
     else:
         bits = assign_bits(rates, sizes, settings.bits, average_bits=settings.average_bits, pinned=pinned)
-    table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in names)
+    table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in rates)
     chosen = tuple(override(glob.escape(row.layer), weight_bits=row.bits) for row in table if not row.pinned)
     return config.replace(mixed_precision=None, overrides=(*chosen, *config.overrides)), table
+
+
+def distinct_ratios(
+    config: QuantizationConfig, model: keras.Model, batches: Batches, ratios: Iterable[float], seed: int = 0
+) -> tuple[float, ...]:
+    """Of some values of ``mixed_precision.ratio``, the least one that leads to each choice of widths, ascending.
+
+    For the arguments see ``choose_bits``. The errors are measured once.
+    """
+    settings, layers = config.mixed_precision, _layers(config, model)
+    assert settings is not None and settings.by_real_bytes
+    pinned, rates = _pinned(config, layers), _coding_rates(layers, _sizes(layers), settings.eps)
+    errors = _errors(config, settings, layers, rates, model, batches, seed, lambda samples: None)
+    found: dict[tuple[int, ...], float] = {}
+    for ratio in sorted(ratios):
+        bits = _within_budgets(config, replace(settings, ratio=ratio), layers, pinned, errors)
+        found.setdefault(tuple(bits.values()), ratio)
+    return tuple(found.values())
+
+
+def _layers(config: QuantizationConfig, model: keras.Model) -> list[keras.Layer]:
+    return [layer for layer in model.layers if supports(layer) and not config.for_layer(layer.name).skip]
+
+
+def _pinned(config: QuantizationConfig, layers: Iterable[keras.Layer]) -> dict[str, int]:
+    names = [layer.name for layer in layers if config.overrides_field(layer.name, "weight_bits")]
+    return {name: config.for_layer(name).weight_bits for name in names}
+
+
+def _sizes(layers: Iterable[keras.Layer]) -> dict[str, int]:
+    return {layer.name: sum(spec.values().size for spec in weight_specs(layer)) for layer in layers}
+
+
+def _errors(
+    config: QuantizationConfig,
+    settings: MixedPrecision,
+    layers: list[keras.Layer],
+    rates: Mapping[str, float],
+    model: keras.Model,
+    batches: Batches,
+    seed: int,
+    advance: Callable[[int], None],
+) -> dict[tuple[str, int], float]:
+    """(layer, width) -> what it adds to the error of the network.
+
+    Raises:
+        ValueError: no weight moves an output.
+    """
+    widths = {*settings.bits, 8, *(config.for_layer(name).weight_bits for name in rates)}
+    if settings.by == "coding_length":  # at high rates an error falls by a factor of 4 with each bit
+        return {(name, width): 4.0 ** (rates[name] - width) for name in rates for width in widths}
+    errors = _output_errors(layers, widths, model, batches, seed, advance)
+    if not any(errors.values()):
+        raise ValueError(
+            f"mixed_precision by='sensitivity': no weight of {model.name!r} moves a floating point output; "
+            "take by='coding_length'"
+        )
+    return errors
 
 
 def _coding_rates(layers: Iterable[keras.Layer], sizes: Mapping[str, int], eps: float) -> dict[str, float]:
@@ -159,8 +206,7 @@ def _within_budgets(
     if settings.budget_bytes is not None:
         most = float(settings.budget_bytes)
     else:  # as near as the target comes to it; the report says where that is not near enough
-        by_bytes = [[replace(it, error=it.bytes) for it in each] for each in options]
-        least = sum(it.bytes for it in choose_options(by_bytes, most_latency=most_latency))
+        least = sum(it.bytes for it in fewest_bytes(options, most_latency=most_latency))
         most = max((settings.ratio or 1.0) * whole, least + 1e-9)
     chosen = choose_options(options, most_bytes=most, most_latency=most_latency)
     return {layer.name: pinned.get(layer.name, it.bits) for layer, it in zip(layers, chosen, strict=True)}

@@ -4,6 +4,7 @@ Everything here leaves the function of the network as it is; each step is checke
 """
 
 import os
+import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +12,25 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfptq.base.progress import Progress
+from tfptq.base.quiet import quiet
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig
 from tfptq.data.calibration import CalibrationData, calibration_data
-from tfptq.graph import canonicalise, check_float_equal, edge_layers, few_samples, input_normalizations_to_keep
+from tfptq.graph import (
+    FloatEqualityError,
+    canonicalise,
+    check_float_equal,
+    edge_layers,
+    few_samples,
+    input_normalizations_to_keep,
+)
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class
 from tfptq.layers import QuantizeAnnotate, supports, weight_specs, wrappers
-from tfptq.prepare.bits import choose_bits
+from tfptq.prepare.bits import choose_bits, distinct_ratios
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
@@ -41,10 +51,12 @@ class FloatNetwork:
         model: canonical Keras model.
         data: the calibration data; in full batches if the model has a fixed batch size.
         batch: its first batch.
-        config: the config with the layers at the edges pinned and the bits of mixed precision chosen.
+        config: the config with the layers at the edges pinned and, once they are, the bits of mixed precision chosen.
         differences: step -> largest relative difference of an output that it made.
-        notes: what to tell the user.
+        coarse_inputs: inputs whose channels differ too much in size for one grid of integers.
         reordered: what reordering did; None if it was not asked for.
+        original: the model as it was given; None for the network of a simulation.
+        notes: what to tell the user.
     """
 
     model: keras.Model
@@ -52,8 +64,10 @@ class FloatNetwork:
     batch: dict[str, np.ndarray]
     config: QuantizationConfig
     differences: dict[str, float]
-    notes: tuple[str, ...] = ()
+    coarse_inputs: tuple[str, ...] = ()
     reordered: ReorderedModel | None = None
+    original: keras.Model | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def batch_size(self) -> int | None:
@@ -61,9 +75,17 @@ class FloatNetwork:
         return self.model.inputs[0].shape[0]
 
     def changed(self, step: str, model: keras.Model) -> "FloatNetwork":
-        """The network after a step, which is checked for float equality on a few samples."""
+        """The network after a step, or without it, and with a warning, where that is not float-equal on few samples.
+
+        Steps are for better files only, and a file without one is better than none; but one that goes wrong is a fault.
+        """
         few = few_samples(self.batch, self.batch_size)
-        difference = max(check_float_equal(self.model, model, few).values())
+        try:
+            difference = max(check_float_equal(self.model, model, few).values())
+        except FloatEqualityError as error:
+            note = f"step {step!r} was left out, which leaves the file sound and less exact: {error}"
+            warnings.warn(note, stacklevel=2)
+            return replace(self, notes=(*self.notes, note))
         return replace(self, model=model, differences={**self.differences, step: difference})
 
 
@@ -80,15 +102,19 @@ def prepare(
         steps: the job's progress.
 
     Raises:
-        ValueError: the model or the data cannot be used, an override fits no layer, or a step changed what the
+        ValueError: the model or the data cannot be used, an override fits no layer, or folding changed what the
             network computes.
         FileNotFoundError: no model at the path.
     """
     original = load_model(model)
     _refuse_simulations(original)
     with steps.step("canonicalise"):
-        network = _canonical_network(original, dataset, config, seed)
+        network = _canonical_network(original, dataset, config)
     config = network.config
+    if config.mixed_precision is not None:
+        with steps.step("bits") as advance:
+            config, _ = choose_bits(config, network.model, network.data.spread(SENSITIVITY_SAMPLES), seed, advance)
+        network = replace(network, config=config)
     if config.equalize:
         with steps.step("equalize"):
             equalized = equalize_channels(network.model, config, network.data)
@@ -102,11 +128,22 @@ def prepare(
     if config.reorder:
         with steps.step("reorder") as advance:
             reordered = reorder_channels(network.model, config, advance=advance)
-            network = replace(network.changed("reorder", reordered.model), reordered=reordered)
+            network = network.changed("reorder", reordered.model)
+            if network.model is reordered.model:
+                network = replace(network, reordered=reordered)
     return network
 
 
-def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig, seed: int) -> FloatNetwork:
+def distinct_ratios_of(
+    model: keras.Model, dataset: Any, config: QuantizationConfig, ratios: Iterable[float], seed: int
+) -> tuple[float, ...]:
+    """Of some ratios of mixed precision, the least one that leads to each choice of widths; see ``prepare``."""
+    network = _canonical_network(model, dataset, config)
+    return distinct_ratios(network.config, network.model, network.data.spread(SENSITIVITY_SAMPLES), ratios, seed)
+
+
+def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
+    """The network before bits are chosen."""
     canonical = canonicalise(original)
     config = pinned_config(config, canonical)
     data = calibration_data(canonical, dataset)
@@ -115,12 +152,13 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
         data = data.in_full_batches(fixed_batch)
     batch = next(iter(data))
     kept = input_normalizations_to_keep(original, data.spread(SAMPLES_OF_INPUTS))
-    notes = _notes_on_inputs(kept.values(), config.interface_types[0])
-    if kept and config.interface_types[0] == "float32":
+    coarse: tuple[str, ...] = ()
+    if config.interface_types[0] != "float32":
+        coarse = tuple(dict.fromkeys(kept.values()))  # nothing can be normalized in front of a grid of integers
+    elif kept:
         canonical = canonicalise(original, kept)
     difference = max(check_float_equal(original, canonical, batch).values())
-    config, _ = choose_bits(config, canonical, data.spread(SENSITIVITY_SAMPLES), seed)
-    return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, notes)
+    return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, coarse, original=original)
 
 
 def _refuse_simulations(model: keras.Model) -> None:
@@ -145,17 +183,6 @@ def _refuse_annotations(model: keras.Model) -> None:
         )
 
 
-def _notes_on_inputs(inputs: Iterable[str], input_type: str) -> tuple[str, ...]:
-    """Notes on inputs whose channels would have to be normalized in float, in front of the first grid."""
-    if input_type == "float32":
-        return ()
-    return tuple(
-        f"input {name!r}: its channels (columns) differ too much in size for one {input_type} grid and for the weights "
-        "that read them; keep input_type='float32', or normalize the samples before the model"
-        for name in dict.fromkeys(inputs)
-    )
-
-
 def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
     """The model, or the one in a ``.keras`` or ``.h5`` file.
 
@@ -170,6 +197,8 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
+    with quiet():  # the first operator of a process looks for devices
+        tf.config.list_logical_devices()
     try:
         return _read_model(path)
     except (OSError, TypeError, ValueError) as error:

@@ -1,10 +1,11 @@
 """Compare the quantized file with the float one, on a few samples: its outputs, and those of its kernels."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from tfptq.core.decibels import decibels, powers
+from tfptq.core.decibels import decibels, powers, signal_to_noise
 from tfptq.float_file.float_file import FloatFile
 from tfptq.lowering.clipped_ranges import limits_of_readers
 from tfptq.lowering.plan import IntegerPlan
@@ -15,28 +16,97 @@ from tfptq.tflite.runtime import TensorRunner
 
 #: Samples of one run, where the file takes any number.
 SAMPLES_AT_ONCE = 4
+#: Values that differ by less from sample to sample, relative to the largest one, are the same but for float roundings.
+SAME = 1e-6
 #: Real values of the float file, and of the quantized one.
 Pair = tuple[np.ndarray, np.ndarray]
 
 
+@dataclass(frozen=True)
+class ComparedLayer:
+    """The result of an operator with a kernel.
+
+    Attributes:
+        snr_db: signal to noise in the quantized file.
+        varies: whether it differs from sample to sample in the float file.
+        varies_in_file: the same in the quantized one.
+        operator: position in the quantized file of the operator that writes it.
+    """
+
+    snr_db: float
+    varies: bool
+    varies_in_file: bool
+    operator: int
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedOutput:
+    """An output of the model that holds real numbers.
+
+    Attributes:
+        tensor: its index in the float file.
+        expected: real values of the float file, samples first.
+        found: the same of the quantized file.
+    """
+
+    tensor: int
+    expected: np.ndarray
+    found: np.ndarray
+
+    @property
+    def snr_db(self) -> float:
+        """Signal to noise of all values."""
+        return signal_to_noise(self.expected, self.found)
+
+    @property
+    def varying_snr_db(self) -> float:
+        """Signal to noise of what remains of both once the float mean over the samples is taken away."""
+        mean = self.expected.mean(axis=0, dtype=np.float64)
+        return signal_to_noise(self.expected - mean, self.found - mean)
+
+    @property
+    def varies(self) -> bool:
+        """Whether it differs from sample to sample in the float file."""
+        return varies(self.expected)
+
+    @property
+    def varies_in_file(self) -> bool:
+        """The same in the quantized file."""
+        return varies(self.found)
+
+    @property
+    def variation_db(self) -> float:
+        """Power of what differs from sample to sample in the float file, beside that of all, in dB."""
+        mean = self.expected.mean(axis=0, dtype=np.float64)
+        return decibels(*(np.square(values).sum() for values in (self.expected - mean, self.expected)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The quantized file beside the float one.
+
+    Attributes:
+        layers: tensor index in the float file -> the output of a kernel.
+        outputs: name in the signature -> an output of the model.
+    """
+
+    layers: dict[int, ComparedLayer]
+    outputs: dict[str, ComparedOutput]
+
+
+def varies(values: np.ndarray, first: np.ndarray | None = None) -> bool:
+    """Whether the rows of an array differ from each other, or from ``first``, by more than float roundings."""
+    first = values[0] if first is None else first
+    return bool(np.abs(values - first).max(initial=0.0) > SAME * np.abs(first).max(initial=0.0))
+
+
 def compare_with_float(
     float_file: FloatFile, tflite: bytes, plan: IntegerPlan, samples: Mapping[str, np.ndarray]
-) -> tuple[dict[int, float], dict[str, Pair], dict[str, int]]:
-    """Compare the quantized file with the float one on samples, Keras input name -> array.
-
-    Returns:
-        Tensor index in the float file -> signal-to-noise ratio in dB, for the output of every kernel; and for the
-        outputs of the model, name in the signature -> real values, and name -> tensor index in the float file.
-    """
+) -> Comparison:
+    """Compare the quantized file with the float one on samples, Keras input name -> array."""
     quantized = TFLiteModel(tflite)
-    index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
-    pairs = {}
-    for use in float_file.uses:
-        name = float_file.model.name(use.output)
-        inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
-        if inner is not None and (use.output in plan.grids or quantized.is_float(inner)):
-            pairs[inner] = use.output
-    names = [row.name for row in read_interface(tflite, read_model(tflite)) if row.end == "output"]
+    pairs = _kernel_outputs(float_file, quantized, plan)
+    names = [row.name for row in read_interface(read_model(tflite)) if row.end == "output"]
     model_outputs = {
         name: (inner, outer)
         for name, inner, outer in zip(names, quantized.subgraph.outputs, float_file.model.subgraph.outputs, strict=True)
@@ -46,25 +116,56 @@ def compare_with_float(
         _File(tflite, [*pairs, *(inner for inner, _ in model_outputs.values())], float_file),
         _File(float_file.data, [*pairs.values(), *(outer for _, outer in model_outputs.values())], float_file),
     )
-    totals = {outer: np.zeros(2) for outer in pairs.values()}  # signal and noise
     limits = limits_of_readers(float_file.model)  # what a clip cuts off behind a kernel is no noise of the kernel
+    layers = {outer: _Running(limits.get(outer, (None, None))) for outer in pairs.values()}
     parts: dict[str, list[Pair]] = {name: [] for name in model_outputs}
     for part in _parts(samples, float_file.batch_size or SAMPLES_AT_ONCE):
         found, expected = (file.run(part) for file in files)
         for inner, outer in pairs.items():
-            seen = [
-                np.clip(it, *limits.get(outer, (None, None)))
-                for it in (expected[outer], _real(quantized, inner, found[inner]))
-            ]
-            totals[outer] += powers(*seen)
+            layers[outer].add(expected[outer], _real(quantized, inner, found[inner]))
         for name, (inner, outer) in model_outputs.items():
             parts[name].append((expected[outer], _real(quantized, inner, found[inner])))
-    outputs = {
-        name: (np.concatenate([expected for expected, _ in runs]), np.concatenate([real for _, real in runs]))
-        for name, runs in parts.items()
-    }
-    snrs = {outer: decibels(*total) for outer, total in totals.items()}
-    return snrs, outputs, {name: outer for name, (_, outer) in model_outputs.items()}
+    writers = {index: at for at, operator in enumerate(quantized.operators) for index in operator.outputs}
+    return Comparison(
+        {outer: layers[outer].result(writers[inner]) for inner, outer in pairs.items()},
+        {
+            name: ComparedOutput(outer, *(np.concatenate(runs) for runs in zip(*parts[name], strict=True)))
+            for name, (_, outer) in model_outputs.items()
+        },
+    )
+
+
+def _kernel_outputs(float_file: FloatFile, quantized: TFLiteModel, plan: IntegerPlan) -> dict[int, int]:
+    """Tensor index in the quantized file -> that of the same result in the float file, for operators with kernels."""
+    index_of = {quantized.name(index): index for index in range(len(quantized.tensors))}
+    pairs, names_of = {}, float_file.model.short_names()
+    for use in float_file.uses:
+        name = names_of[float_file.model.name(use.output)]
+        inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
+        if inner is not None and (use.output in plan.grids or quantized.is_float(inner)):
+            pairs[inner] = use.output
+    return pairs
+
+
+class _Running:
+    """Compares two tensors while parts of both come in; ``limits`` are (least, largest) value that counts."""
+
+    def __init__(self, limits: tuple[float | None, float | None]):
+        self._limits, self._powers = limits, np.zeros(2)
+        self._firsts: Pair | None = None
+        self._varies = [False, False]
+
+    def add(self, expected: np.ndarray, found: np.ndarray) -> None:
+        """Take in some samples."""
+        self._powers += powers(*(np.clip(values, *self._limits) for values in (expected, found)))
+        self._firsts = self._firsts or (expected[0], found[0])
+        for at, values in enumerate((expected, found)):
+            self._varies[at] = self._varies[at] or varies(values, self._firsts[at])
+
+    def result(self, operator: int) -> ComparedLayer:
+        """What all samples tell."""
+        in_float, in_file = self._varies
+        return ComparedLayer(decibels(*self._powers), in_float, in_file, operator)
 
 
 def _parts(samples: Mapping[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:

@@ -1,75 +1,87 @@
-"""The report of one quantization: values that turn into a table, JSON or an HTML page."""
+"""The report of one quantization: values that turn into a table, JSON, CSV, an HTML page and data for other viewers."""
 
-import dataclasses
-import json
-import types
-import typing
-from typing import Any
+import os
+from collections.abc import Callable
+from pathlib import Path
 
-from tfptq.report.page import render_page
-from tfptq.report.table import render_report
+from rich.console import Console, ConsoleOptions, RenderResult
+
+from tfptq.base import json_values
+from tfptq.base.arguments import one_of
+from tfptq.base.files import write_atomically
+from tfptq.report.data_files import MODEL_EXPLORER_VALUES, render_csv, render_model_explorer
+from tfptq.report.page import render_fragment, render_page
+from tfptq.report.table import render_report, report_renderable, text_for_stdout
 from tfptq.report.values import ReportValues
 
 
 class Report(ReportValues):
-    """Everything worth knowing about one quantization, with its forms as text, JSON and HTML."""
-
-    def render(self) -> str:
-        """The report as a text table, a summary first."""
-        return render_report(self)
+    """Everything worth knowing about one quantization, with its forms as text, JSON, CSV and HTML."""
 
     def __str__(self) -> str:
-        return self.render()
+        return text_for_stdout(self)
+
+    def __repr__(self) -> str:
+        return f"<Report of {self.summary}>"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield report_renderable(self, options.max_width)
+
+    def _repr_html_(self) -> str:
+        return render_fragment(self)
+
+    def render(self, width: int | None = None) -> str:
+        """The report as a text table; ``width`` breaks lines and leaves columns out that do not fit."""
+        return render_report(self, width)
 
     def to_html(self) -> str:
         """The report as one HTML page that needs no other file and no network."""
         return render_page(self)
 
+    def to_csv(self) -> str:
+        """The table of layers, a row for each, a column for each number or name that the report has of it."""
+        return render_csv(self)
+
     def to_json(self, indent: int | None = 2) -> str:
         """Strict JSON text; ``from_json`` gives an equal report back. Infinity becomes the text ``"inf"``."""
-        return json.dumps(_plain(dataclasses.asdict(self)), indent=indent, allow_nan=False)
+        return json_values.to_json(self, indent)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the report in the form that the suffix asks for: ``.html``, ``.json``, ``.csv`` or ``.txt``.
+
+        Raises:
+            ValueError: another suffix.
+            OSError: the path cannot be written.
+        """
+        form = FORMS.get(Path(path).suffix)
+        if form is None:
+            raise ValueError(f"the report file {str(path)!r} must end in {', '.join(FORMS)}")
+        return write_atomically(path, form(self).rstrip("\n") + "\n")
+
+    def save_model_explorer(self, path: str | os.PathLike, value: str = "output_snr_db") -> Path:
+        """Write data for the nodes of the file in Model Explorer ("Add per-node data"), as a ``.json`` file.
+
+        Args:
+            path: of the file to write.
+            value: what colours the nodes: ``"output_snr_db"``, ``"weight_snr_db"``, ``"bits"`` or ``"bytes_after"``.
+
+        Raises:
+            ValueError: another value, or no layer has it.
+            OSError: the path cannot be written.
+        """
+        one_of("value", value, MODEL_EXPLORER_VALUES)
+        return write_atomically(path, render_model_explorer(self, value))
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
         """Read what ``to_json`` wrote; a ValueError if it is no report."""
-        try:
-            return _restore(cls, json.loads(text))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the report is not valid JSON: {error}") from error
-        except (AttributeError, TypeError) as error:
-            raise ValueError(f"the JSON is not a report of tfptq: {error}") from error
+        return json_values.from_json(cls, text, "a report")
 
 
-def _plain(value: Any) -> Any:
-    """Replace what strict JSON lacks: numpy numbers become Python's, non-finite numbers become text."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return str(value)
-    return value
-
-
-def _restore(kind: Any, value: Any) -> Any:
-    """Build a value of the annotated type ``kind`` from plain JSON values."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        unknown = set(value.keys()) - set(hints)
-        if unknown:
-            raise TypeError(f"unknown fields {', '.join(sorted(unknown))}")
-        return kind(**{name: _restore(hints[name], item) for name, item in value.items()})
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        return tuple(_restore(arguments[0], item) for item in value)
-    if origin is dict:
-        return {key: _restore(arguments[1], item) for key, item in value.items()}
-    if origin is types.UnionType:
-        return None if value is None else _restore(arguments[0], value)
-    if kind is float:
-        return float(value)
-    if not isinstance(value, kind):
-        raise TypeError(f"{value!r} is no {kind.__name__}")
-    return value
+#: Suffix of a file -> the text of a report in that form.
+FORMS: dict[str, Callable[[Report], str]] = {
+    ".html": Report.to_html,
+    ".json": Report.to_json,
+    ".csv": Report.to_csv,
+    ".txt": Report.render,
+}

@@ -1,17 +1,13 @@
 """The schema of the block metadata, ``blocks.fbs``, and the numbers that it gives to layouts."""
 
-from functools import cache
-from importlib import resources
-
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.layouts import LAYOUTS, Layout
-from tfptq.tflite.schema import Schema, parse_schema
+from tfptq.tflite.schema import Schema, own_schema
 
 
-@cache
 def blocks_schema() -> Schema:
     """The parsed ``blocks.fbs``."""
-    return parse_schema(resources.files("tfptq.tflite").joinpath("blocks.fbs").read_text(encoding="utf-8"))
+    return own_schema("blocks.fbs")
 
 
 def layout_number(layout: Layout) -> int:

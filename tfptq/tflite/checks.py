@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from tfptq.base.text import counted
+from tfptq.base.text import counted, quoted
 from tfptq.tflite.flatbuffer import FormatError
-from tfptq.tflite.model_reader import Model, Tensor
+from tfptq.tflite.model_parts import Model, Tensor
 
 
 class VerificationError(FormatError):
@@ -14,7 +14,7 @@ class VerificationError(FormatError):
 def require(holds: bool, tensor: Tensor, problem: str) -> None:
     """Raise ``VerificationError`` about a tensor unless something holds."""
     if not holds:
-        raise VerificationError(f"tensor {tensor.name!r}: {problem}")
+        raise VerificationError(f"tensor {quoted(tensor.name)}: {problem}")
 
 
 def tensor_at(model: Model, subgraph: int, index: int) -> Tensor:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfptq.base.text import quoted
 from tfptq.core.affine import LARGEST_SHIFT
 from tfptq.core.blocks import WeightView
 from tfptq.tflite.checks import require
 from tfptq.tflite.layouts import Layout
-from tfptq.tflite.model_reader import Subgraph, Tensor
+from tfptq.tflite.model_parts import Subgraph, Tensor
 from tfptq.tflite.tensor_blocks import TensorBlocks
 
 
@@ -88,5 +89,5 @@ def constant_of(graph: Subgraph, index: int, tensor: Tensor) -> Tensor:
     """The constant of scales that a record points to."""
     require(index < len(graph.tensors), tensor, f"the constant {index} of its scales does not exist")
     constant = graph.tensors[index]
-    require(constant.data is not None, tensor, f"its scales {constant.name!r} are no constant")
+    require(constant.data is not None, tensor, f"its scales {quoted(constant.name)} are no constant")
     return constant

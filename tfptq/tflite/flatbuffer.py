@@ -8,9 +8,10 @@ schema, and checks every offset and length against the buffer before it follows 
   table, then for each slot the field's distance from the table's start (0: absent);
 * strings, vectors and tables are reached by a uint32 distance forward; a vector starts with a uint32 count.
 
-Distances forward make cycles impossible, but one table may be pointed to from many places, which can blow a small
-file up to years of work; so the reader also has a budget proportional to the size of the buffer.
-Vectors of scalars come as numpy views of the buffer, which cost nothing.
+Distances forward make cycles impossible, but one table or vector may be pointed to from many places, which can blow a
+small file up to years of work; so the reader also has a budget proportional to the size of the buffer, which the C++
+reader counts in the same way. Vectors of scalars come as numpy views of the buffer. Those of bytes are free: who reads
+them has to see to it that each is read once.
 """
 
 import struct
@@ -44,8 +45,8 @@ def read_message(buffer: bytes, schema: Schema) -> SimpleNamespace:
     Returns:
         The root table as an object with one attribute per field: Python numbers, strings, numpy arrays for vectors
         of scalars, lists for other vectors, such objects for tables. An absent scalar has its default, an absent
-        string is ``""``, an absent vector empty, an absent table None. A union value of a type that the schema does
-        not list is None.
+        string is ``""``, an absent vector empty, an absent table None. A union value has the
+        name of its type as ``table``; it is None for a type that the schema does not list.
 
     Raises:
         FormatError: the message leaves the buffer anywhere, or is not of this schema.
@@ -103,11 +104,11 @@ class _Walk:
             target = self.field_position(field.slot, vtable, vtable_size)
             if field.type in self.schema.unions:
                 which = self.field_position(field.slot - 1, vtable, vtable_size)
-                value = self.union(field, position, which, target, depth)
+                value = self.union(field, position, size, which, target, depth)
             elif target == 0:
                 value = self.absent(field)
             else:
-                value = self.value(field, position + target, position + size, depth)
+                value = self.value(field, position, target, size, depth)
             setattr(values, field.name, value)
         return values
 
@@ -124,11 +125,10 @@ class _Walk:
             return np.dtype(scalar).type(field.default).item()
         return "" if field.type == "string" else None
 
-    def value(self, field: Field, position: int, table_end: int, depth: int):
+    def value(self, field: Field, position: int, distance: int, size: int, depth: int):
         scalar = None if field.is_vector else self.schema.scalar(field.type)
-        width = 4 if scalar is None else np.dtype(scalar).itemsize
-        if position + width > table_end:
-            raise FormatError(f"the field {field.name} at byte {position} leaves its table")
+        self.inside(field, distance, 4 if scalar is None else np.dtype(scalar).itemsize, size)
+        position += distance
         if scalar is not None:
             return np.frombuffer(self.buffer, scalar, 1, position)[0].item()
         target = self.follow(position)
@@ -136,21 +136,32 @@ class _Walk:
             return self.vector(field, target, depth)
         return self.string(target) if field.type == "string" else self.table(field.type, target, depth + 1)
 
-    def union(self, field: Field, position: int, which: int, target: int, depth: int):
+    def union(self, field: Field, position: int, size: int, which: int, target: int, depth: int):
+        self.inside(field, which, 1, size)
         number = self.number("<B", position + which) if which else 0
         table = self.schema.unions[field.type].get(number)
         if table is None or target == 0:
             return None
-        return self.table(table, self.follow(position + target), depth + 1)
+        self.inside(field, target, 4, size)
+        values = self.table(table, self.follow(position + target), depth + 1)
+        values.table = table
+        return values
+
+    @staticmethod
+    def inside(field: Field, distance: int, width: int, size: int) -> None:
+        """Refuse a field that leaves its table of ``size`` bytes."""
+        if distance + width > size:
+            raise FormatError(f"the field {field.name} leaves its table")
 
     def vector(self, field: Field, position: int, depth: int):
         scalar = self.schema.scalar(field.type)
         count, start = self.number("<I", position), position + 4
-        if start + count * np.dtype(scalar or "<u4").itemsize > len(self.buffer):
+        size = count * np.dtype(scalar or "<u4").itemsize
+        if start + size > len(self.buffer):
             raise FormatError(f"the vector {field.name} of {count} entries leaves the message")
+        self.spend(0 if scalar == "<u1" else size)
         if scalar is not None:
             return np.frombuffer(self.buffer, scalar, count, start)
-        self.spend(4 * count)
         targets = [self.follow(start + 4 * index) for index in range(count)]
         if field.type == "string":
             return [self.string(target) for target in targets]

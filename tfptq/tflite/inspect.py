@@ -5,10 +5,13 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 
+from tfptq.base.json_object import read_object
+from tfptq.base.text import printable, shortened
 from tfptq.ops.table import spec_of
 from tfptq.tflite.interface import InterfaceRow, read_interface
 from tfptq.tflite.metadata import BlockMetadata, load_bytes, metadata_of
-from tfptq.tflite.model_reader import Model, Operator, Subgraph, read_model
+from tfptq.tflite.model_parts import Model, Operator, Subgraph
+from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.stored_codes import described_tensor
 
 
@@ -90,11 +93,11 @@ class Inspection:
         ]
         if self.config is None:
             return "\n\n".join([*parts, "no block metadata (TFPTQ_BLOCKS)"])
-        versions = ", ".join(f"{name} {version}" for name, version in sorted(self.versions.items()))
+        versions = printable(", ".join(f"{name} {version}" for name, version in sorted(self.versions.items())))
         parts += [
             _table(_WEIGHT_HEADER, [_weight_cells(row) for row in self.weights]),
             f"block metadata version {self.schema_version}, seed {self.seed}\nmade with {versions}",
-            "config " + json.dumps(self.config, sort_keys=True),
+            printable("config " + json.dumps(self.config, sort_keys=True)),
         ]
         return "\n\n".join(parts)
 
@@ -114,10 +117,10 @@ def inspect(file: bytes | str | os.PathLike) -> Inspection:
     )
     return Inspection(
         bytes=len(data),
-        inputs_and_outputs=read_interface(data, model),
+        inputs_and_outputs=read_interface(model),
         weights=() if metadata is None else tuple(_weights(model, metadata)),
         operators=tuple(OperatorRow(*key, count) for key, count in operators.most_common()),
-        config=None if metadata is None else json.loads(metadata.config),
+        config=None if metadata is None else read_object(metadata.config),
         seed=None if metadata is None else metadata.seed,
         versions={} if metadata is None else dict(metadata.versions),
         schema_version=None if metadata is None else metadata.schema_version,
@@ -156,6 +159,8 @@ def _operator_type(graph: Subgraph, operator: Operator) -> str:
     return result if source == result else f"{source} -> {result}"
 
 
+#: Most letters of a cell before it is shortened.
+_WIDEST = 120
 _INTERFACE_HEADER = ("", "index", "name", "shape", "type", "scale", "zero point")
 _OPERATOR_HEADER = ("operator", "type", "count")
 _WEIGHT_HEADER = ("layer", "operator", "shape", "bits", "granularity", "scales", "count", "block", "layout", "bytes")
@@ -178,6 +183,7 @@ def _weight_cells(row: WeightRow) -> tuple[str, ...]:
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    rows = [tuple(printable(shortened(cell, _WIDEST)) for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [header, tuple("-" * width for width in widths), *rows]
     return "\n".join(

@@ -5,19 +5,22 @@ buffer that ``Model.metadata`` names ``TFPTQ_BLOCKS``, with one record for each 
 ``TensorBlocks`` together with the file.
 """
 
-import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
+from tfptq.base.json_object import read_object
 from tfptq.tflite import metadata_v1
 from tfptq.tflite.blocks_schema import blocks_schema
+from tfptq.tflite.digest import content_digest
 from tfptq.tflite.flatbuffer import FormatError, read_message
 from tfptq.tflite.flatbuffer_writer import write_message
-from tfptq.tflite.model_reader import Model, read_model
+from tfptq.tflite.model_parts import Model
+from tfptq.tflite.model_reader import read_model
+from tfptq.tflite.serialize import pack_model
 from tfptq.tflite.tensor_blocks import TensorBlocks
 from tfptq.tflite.weight_records import read_records, write_records
 
@@ -36,6 +39,7 @@ __all__ = [
 
 METADATA_KEY = "TFPTQ_BLOCKS"
 SCHEMA_VERSION = 2
+_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,7 @@ class BlockMetadata:
         versions: package -> version.
         tensors: the quantized weight tensors.
         schema_version: version of the format that the file is written in; new ones have the newest.
+        digest: SHA-256 of what the file computes with (``content_digest``); empty in older files.
     """
 
     config: str
@@ -55,19 +60,20 @@ class BlockMetadata:
     versions: dict[str, str]
     tensors: tuple[TensorBlocks, ...]
     schema_version: int = field(default=SCHEMA_VERSION)
+    digest: bytes = b""
 
     def __post_init__(self):
         if not 0 <= self.seed < 2**64:
             raise FormatError(f"the seed is {self.seed}; it must be between 0 and 2**64 - 1")
         try:
-            config = json.loads(self.config)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise FormatError(f"the config in the block metadata is not JSON: {error}") from error
-        if not isinstance(config, dict):
-            raise FormatError("the config in the block metadata is not a JSON object")
+            read_object(self.config)
+        except ValueError as error:
+            raise FormatError(f"the config in the block metadata cannot be read: {error}") from error
         places = [(blocks.subgraph, blocks.tensor) for blocks in self.tensors]
         if len(set(places)) != len(places):
             raise FormatError("the block metadata describes one tensor twice")
+        if len(self.digest) not in (0, _DIGEST_BYTES):
+            raise FormatError(f"the digest in the block metadata has {len(self.digest)} bytes; SHA-256 has 32")
 
 
 def encode(metadata: BlockMetadata) -> bytes:
@@ -82,6 +88,7 @@ def encode(metadata: BlockMetadata) -> bytes:
         "seed": metadata.seed,
         "packages": _packages(metadata.versions),
         "weights": np.frombuffer(write_records(metadata.tensors), np.uint8),
+        "digest": np.frombuffer(metadata.digest, np.uint8) if metadata.digest else None,
     }
     return write_message(root, blocks_schema())
 
@@ -102,15 +109,21 @@ def decode(message: bytes, model: Model) -> BlockMetadata:
             "use a newer tfptq"
         )
     if root.schema_version == 1:
-        versions, tensors = {entry.name: entry.version for entry in root.versions}, metadata_v1.read_tensors(root)
-    else:
-        versions, tensors = _versions(root.packages), read_records(root.weights.tobytes(), model)
-    return BlockMetadata(root.config, root.seed, versions, tensors, root.schema_version)
+        versions = {entry.name: entry.version for entry in root.versions}
+        return BlockMetadata(root.config, root.seed, versions, metadata_v1.read_tensors(root), 1)
+    tensors = read_records(root.weights.tobytes(), model)
+    return BlockMetadata(
+        root.config, root.seed, _versions(root.packages), tensors, root.schema_version, root.digest.tobytes()
+    )
 
 
 def attach(model: tflite.ModelT, metadata: BlockMetadata) -> None:
-    """Put block metadata into a model of the object API, in place of what may be there already."""
-    data = np.frombuffer(encode(metadata), np.uint8)
+    """Put block metadata into a finished model of the object API, in place of what may be there already.
+
+    The digest is that of the model as it is; a tensor or operator that is changed later makes it wrong.
+    """
+    digest = content_digest(read_model(pack_model(model)))
+    data = np.frombuffer(encode(replace(metadata, digest=digest)), np.uint8)
     model.metadata = [] if model.metadata is None else list(model.metadata)
     model.buffers = [] if model.buffers is None else list(model.buffers)
     for entry in model.metadata:

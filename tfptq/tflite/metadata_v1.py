@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from tfptq.base.text import quoted
 from tfptq.core.affine import SCALE_KINDS
 from tfptq.tflite.blocks_schema import layout_of, member_of
 from tfptq.tflite.flatbuffer import FormatError
@@ -16,7 +17,7 @@ def read_tensors(root: SimpleNamespace) -> tuple[TensorBlocks, ...]:
 
 
 def _tensor(entry: SimpleNamespace) -> TensorBlocks:
-    what, shape = f"layer {entry.layer!r}", tuple(int(size) for size in entry.shape)
+    what, shape = f"layer {quoted(entry.layer)}", tuple(int(size) for size in entry.shape)
     blocks = TensorBlocks(
         tensor=entry.tensor,
         tensor_name=entry.tensor_name,
@@ -33,7 +34,7 @@ def _tensor(entry: SimpleNamespace) -> TensorBlocks:
         subgraph=entry.subgraph,
     )
     if blocks.granularity != member_of(GRANULARITIES, entry.granularity, "granularity", what):
-        raise FormatError(f"block metadata of layer {entry.layer!r}: the granularity does not fit the blocks")
+        raise FormatError(f"block metadata of layer {quoted(entry.layer)}: the granularity does not fit the blocks")
     return blocks
 
 
@@ -44,10 +45,10 @@ def _factors(entry: SimpleNamespace, shape: tuple[int, ...]) -> np.ndarray:
     if not is_float:
         factors, other = other, factors
     if other.size:
-        raise FormatError(f"block metadata of layer {entry.layer!r}: factors of the wrong type are present")
+        raise FormatError(f"block metadata of layer {quoted(entry.layer)}: factors of the wrong type are present")
     if entry.output_axis >= len(shape) or entry.block_outputs < 1:
-        raise FormatError(f"block metadata of layer {entry.layer!r}: no output channels")
+        raise FormatError(f"block metadata of layer {quoted(entry.layer)}: no output channels")
     rows = -(-shape[entry.output_axis] // entry.block_outputs)
     if rows < 1 or factors.size % rows:
-        raise FormatError(f"block metadata of layer {entry.layer!r}: {factors.size} factors in {rows} rows")
+        raise FormatError(f"block metadata of layer {quoted(entry.layer)}: {factors.size} factors in {rows} rows")
     return factors.reshape(rows, -1)

@@ -1,15 +1,13 @@
 """Run ``.tflite`` files in TFLite Micro, as the package ``tflite-micro`` has it: reference kernels, on this machine."""
 
-import contextlib
 import os
 import re
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tfptq.base.quiet import overhear
 from tfptq.tflite.metadata import load_bytes
 from tfptq.tflite.micro_source import Golden
 from tfptq.tflite.model_reader import read_model
@@ -36,11 +34,11 @@ class MicroInterpreter:
         runtime, content = _runtime(), load_bytes(file)
         graphs = read_model(content).subgraphs
         self._outputs, self._tensors = len(graphs[0].outputs), sum(len(graph.tensors) for graph in graphs)
-        with _words() as words:
+        with overhear() as written:
             try:
                 self._interpreter = runtime.Interpreter.from_bytes(content, arena_size=_MOST_BYTES)
             except RuntimeError as error:
-                raise ValueError(f"TFLite Micro cannot run the file: {error}: {' '.join(words())}") from error
+                raise ValueError(f"TFLite Micro cannot run the file: {error}: {_one_line(written())}") from error
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs for one value of each input, in the types that the file has."""
@@ -62,9 +60,9 @@ class MicroInterpreter:
         Raises:
             RuntimeError: the package does not tell as it used to.
         """
-        with _words() as words:
+        with overhear() as written:
             self._interpreter.print_allocations()
-            text = " ".join(words())
+            text = _one_line(written())
         found = dict(re.findall(r"Arena allocation (total|tail) (\d+) bytes", text))
         if found.keys() != {"total", "tail"}:
             raise RuntimeError(
@@ -83,20 +81,5 @@ def _runtime() -> Any:
     return runtime
 
 
-@contextlib.contextmanager
-def _words() -> Iterator[Any]:
-    """Take what TFLite Micro writes to standard error, past Python; yields what gives its lines so far."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-
-        def read() -> list[str]:
-            file.seek(0)
-            return file.read().decode(errors="replace").splitlines()
-
-        os.dup2(file.fileno(), 2)
-        try:
-            yield read
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

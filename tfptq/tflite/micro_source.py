@@ -46,7 +46,7 @@ def micro_methods(content: bytes) -> list[str]:
 
 def micro_header(content: bytes, name: str, arena_bytes: int | None) -> str:
     """Text of ``<name>.h``: namespace ``name`` with constants, the declaration of the file, and its operators."""
-    rows = read_interface(content, read_model(content))
+    rows = read_interface(read_model(content))
     methods = micro_methods(content)
     guard = f"{name.upper()}_H_"
     lines = [
@@ -123,7 +123,7 @@ def micro_array(content: bytes, name: str) -> str:
 
 def micro_golden(content: bytes, name: str, golden: Golden) -> str:
     """Text of ``<name>_golden.h``: inputs, and the outputs that reference kernels give."""
-    rows = read_interface(content, read_model(content))
+    rows = read_interface(read_model(content))
     ends = {end: [row for row in rows if row.end == end] for end in ("input", "output")}
     guard = f"{name.upper()}_GOLDEN_H_"
     arrays = [
@@ -148,7 +148,7 @@ def _golden_arrays(rows: Iterable[InterfaceRow], values: Sequence[np.ndarray], e
 
 def random_inputs(content: bytes, count: int, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Random values for each input of a file, ``[count, 1, ...]``: all codes, normal numbers, and small indexes."""
-    rows, rng = read_interface(content, read_model(content)), np.random.default_rng(seed)
+    rows, rng = read_interface(read_model(content)), np.random.default_rng(seed)
     return tuple(_random(row, count, rng) for row in rows if row.end == "input")
 
 
@@ -168,7 +168,7 @@ def coded_inputs(content: bytes, samples: np.ndarray) -> tuple[np.ndarray]:
     Raises:
         ValueError: the file has several inputs, or one of another shape.
     """
-    inputs = [row for row in read_interface(content, read_model(content)) if row.end == "input"]
+    inputs = [row for row in read_interface(read_model(content)) if row.end == "input"]
     shape = tuple(size or 1 for size in inputs[0].shape)
     if len(inputs) != 1 or samples.shape[1:] != shape[1:] or shape[0] != 1:
         wanted = ", ".join(f"{row.name} {list(row.shape)}" for row in inputs)

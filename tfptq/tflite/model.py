@@ -9,7 +9,6 @@ import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -17,6 +16,7 @@ from tfptq.base.text import unique_name
 from tfptq.ops.operator_spec import OperatorSpec
 from tfptq.ops.table import spec_of
 from tfptq.tflite.model_reader import OPERATOR_NAMES
+from tfptq.tflite.serialize import pack_model
 
 #: TensorType of the schema -> numpy dtype, for the types whose buffers we read or write.
 NUMPY_TYPES = {
@@ -30,9 +30,6 @@ NUMPY_TYPES = {
     schema.TensorType.BOOL: np.bool_,
 }
 _TYPE_OF = {np.dtype(dtype): code for code, dtype in NUMPY_TYPES.items()}
-FILE_IDENTIFIER = b"TFL3"
-#: Constants are aligned as the schema demands (``force_align: 16``), which microcontrollers rely on.
-BUFFER_ALIGNMENT = 16
 
 
 class TFLiteModel:
@@ -153,6 +150,30 @@ class TFLiteModel:
             for number, subgraph in enumerate(self.root.subgraphs)
             for index, tensor in enumerate(subgraph.tensors)
         }
+
+    def short_names(self) -> dict[str, str]:
+        """Name of a tensor -> a name after one of the operators that the converter fused into it ("a;b;c").
+
+        That is the first one, which made the result. A bias is named after its layer.
+        """
+        found: dict[str, str] = {}
+        taken = {"", *self._names}
+        for tensor in (tensor for subgraph in self.root.subgraphs for tensor in subgraph.tensors):
+            name = _text(tensor.name)
+            parts = name.split(";")
+            is_constant = self.root.buffers[tensor.buffer].data is not None
+            biases = [part.removesuffix("BiasAdd") + "bias" for part in parts if part.endswith("/BiasAdd")]
+            short = biases[0] if is_constant and biases else parts[0]
+            found[name] = name if short in taken else short
+            taken.add(short)
+        return found
+
+    def shorten_names(self) -> None:
+        """Give all tensors their short names."""
+        short = self.short_names()
+        for tensor in (tensor for subgraph in self.root.subgraphs for tensor in subgraph.tensors):
+            tensor.name = short[_text(tensor.name)]
+        self._names = set(short.values())
 
     def release_name(self, index: int) -> str:
         """Take the name away from a tensor that is about to be replaced; returns the name, which is free now."""
@@ -285,14 +306,7 @@ class TFLiteModel:
 
     def to_bytes(self) -> bytes:
         """Serialize."""
-        builder = _SharingBuilder(1 << 20)
-        buffers = self.root.buffers
-        self.root.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
-        try:
-            builder.Finish(self.root.Pack(builder), FILE_IDENTIFIER)
-        finally:
-            self.root.buffers = buffers
-        return bytes(builder.Output())
+        return pack_model(self.root)
 
 
 def quantization_parameters(scales, zero_points, axis: int = 0):
@@ -302,40 +316,6 @@ def quantization_parameters(scales, zero_points, axis: int = 0):
     parameters.zeroPoint = np.asarray(zero_points, np.int64)
     parameters.quantizedDimension = axis
     return parameters
-
-
-class _SharingBuilder(flatbuffers.Builder):
-    """Writes equal vectors once: a kernel per channel and its bias have 8 bytes of zero point for each channel."""
-
-    def __init__(self, size: int):
-        super().__init__(size)
-        self._written: dict[tuple[str, bytes], int] = {}
-
-    def CreateNumpyVector(self, x):  # noqa: N802 (name of the library)
-        key = x.dtype.str, x.tobytes()
-        if key not in self._written:
-            self._written[key] = super().CreateNumpyVector(x)
-        return self._written[key]
-
-
-class _AlignedBuffer:
-    """Packs a ``BufferT`` with the alignment of the schema, which the generated code does not keep."""
-
-    def __init__(self, buffer):
-        self._data = buffer.data
-
-    def Pack(self, builder):  # noqa: N802 (name of the object API)
-        vector = None
-        if self._data is not None and len(self._data):
-            data = np.asarray(self._data, np.uint8).tobytes()
-            builder.StartVector(1, len(data), BUFFER_ALIGNMENT)
-            builder.head -= len(data)
-            builder.Bytes[builder.head : builder.head + len(data)] = data
-            vector = builder.EndVector()
-        schema.BufferStart(builder)
-        if vector is not None:
-            schema.BufferAddData(builder, vector)
-        return schema.BufferEnd(builder)
 
 
 def _blockwise(tensor):

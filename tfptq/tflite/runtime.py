@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from tfptq.base.cpus import usable_cpus
+from tfptq.base.quiet import quiet
 from tfptq.tflite.model import NUMPY_TYPES, TFLiteModel
 
 
@@ -29,7 +30,8 @@ class TensorRunner:
         # An input that is also an output would be copied by the runtime; it is read back as an input instead.
         model.subgraph.outputs = [index for index in self.tensors if index in written] or model.subgraph.outputs
         model.root.signatureDefs = None
-        self._interpreter = Interpreter(model_content=model.to_bytes(), num_threads=usable_cpus())
+        with quiet():
+            self._interpreter = Interpreter(model_content=model.to_bytes(), num_threads=usable_cpus())
         self._grids = {index: _input_grid(model, index) for index in model.subgraph.inputs}
         self._shapes: dict[int, tuple[int, ...]] = {}
 
@@ -54,7 +56,8 @@ class TensorRunner:
                 self._shapes[index] = values.shape
                 resized = True
         if resized:
-            self._interpreter.allocate_tensors()
+            with quiet():
+                self._interpreter.allocate_tensors()
         for name, values in batch.items():
             self._interpreter.set_tensor(self._inputs[name], self._coded(self._inputs[name], values))
         self._interpreter.invoke()

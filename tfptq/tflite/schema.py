@@ -9,6 +9,8 @@ value. A deprecated field keeps its slot and is neither read nor written.
 
 import re
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 #: Scalar types of the schema language as little-endian numpy types.
 SCALARS = {
@@ -66,6 +68,12 @@ class Schema:
     def scalar(self, type_name: str) -> str | None:
         """Numpy type of a scalar or enumeration; None for other types."""
         return SCALARS.get(self.enums[type_name][0] if type_name in self.enums else type_name)
+
+
+@cache
+def own_schema(name: str) -> Schema:
+    """The schema in a file of this package, such as ``blocks.fbs``."""
+    return parse_schema(resources.files("tfptq.tflite").joinpath(name).read_text(encoding="utf-8"))
 
 
 def parse_schema(text: str) -> Schema:

@@ -1,13 +1,15 @@
 """Get the integer codes of a weight out of the tensor that holds them (``docs/format.md``, "Where the codes are")."""
 
-import math
-
 import numpy as np
 
+from tfptq.base.text import quoted
 from tfptq.core.affine import weight_code_range
 from tfptq.tflite.checks import tensor_at
 from tfptq.tflite.metadata import FormatError, TensorBlocks
-from tfptq.tflite.model_reader import Model, Tensor
+from tfptq.tflite.model_parts import Model, Tensor
+
+#: How many times the size of the file all described weights together may have; tensors may share a buffer.
+MOST_SHARING = 4
 
 
 def described_tensor(blocks: TensorBlocks, model: Model) -> Tensor:
@@ -16,14 +18,13 @@ def described_tensor(blocks: TensorBlocks, model: Model) -> Tensor:
     Raises:
         FormatError: there is no such tensor, or its name, type, shape or constant differ.
     """
-    place, layout = f"layer {blocks.layer!r}: tensor {blocks.tensor} of subgraph {blocks.subgraph}", blocks.layout
+    place, layout = f"layer {quoted(blocks.layer)}: tensor {blocks.tensor} of subgraph {blocks.subgraph}", blocks.layout
     tensor = tensor_at(model, blocks.subgraph, blocks.tensor)
     if tensor.name != blocks.tensor_name:
-        raise FormatError(f"{place} has the name {tensor.name!r}, the metadata says {blocks.tensor_name!r}")
+        raise FormatError(f"{place} has the name {quoted(tensor.name)}, the metadata says {quoted(blocks.tensor_name)}")
     if tensor.type not in layout.tensor_types:
         raise FormatError(f"{place} has the type {tensor.type}, which the layout {layout.name} does not use")
-    same_size = math.prod(tensor.shape) == math.prod(blocks.shape)
-    if tensor.shape != blocks.shape and (layout.keeps_shape or not same_size):
+    if not layout.fits_shape(tensor.shape, blocks.shape):
         raise FormatError(f"{place} has the shape {tensor.shape}, the metadata says {blocks.shape}")
     if tensor.data is None:
         raise FormatError(f"{place} is not a constant")
@@ -39,5 +40,7 @@ def stored_codes(blocks: TensorBlocks, model: Model) -> np.ndarray:
     codes = blocks.layout.read_codes(blocks, described_tensor(blocks, model))
     low, high = weight_code_range(blocks.bits)
     if codes.min() < low or codes.max() > high:
-        raise FormatError(f"layer {blocks.layer!r}: a code of {blocks.tensor_name!r} is not between {low} and {high}")
+        raise FormatError(
+            f"layer {quoted(blocks.layer)}: a code of {quoted(blocks.tensor_name)} is not between {low} and {high}"
+        )
     return codes

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tfptq.base.text import quoted
 from tfptq.core.affine import LARGEST_MULTIPLIER, LARGEST_SHIFT, SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite.flatbuffer import FormatError
@@ -169,15 +170,15 @@ def check_blocks(
 
 def _check(blocks: TensorBlocks) -> None:
     """Refuse a ``TensorBlocks`` that contradicts itself. Allocates no more than the arrays it is given."""
+    what = f"layer {quoted(blocks.layer)}, tensor {quoted(blocks.tensor_name)}"
 
     def require(holds: bool, problem: str) -> None:
         if not holds:
-            raise FormatError(f"block metadata of layer {blocks.layer!r}, tensor {blocks.tensor_name!r}: {problem}")
+            raise FormatError(f"block metadata of {what}: {problem}")
 
     require(blocks.bits in WEIGHT_BITS, f"{blocks.bits} bits; there are {WEIGHT_BITS}")
     require(blocks.scale_kind in SCALE_KINDS, f"unknown scale kind {blocks.scale_kind!r}")
     require(blocks.subgraph >= 0 and blocks.tensor >= 0, "negative index")
-    what = f"layer {blocks.layer!r}, tensor {blocks.tensor_name!r}"
     check_blocks(blocks.shape, blocks.output_axis, blocks.input_axes, blocks.block_shape, what)
     (m, n), outputs, inputs = blocks.block_shape, blocks.outputs, blocks.inputs
     rows, columns = -(-outputs // m), -(-inputs // n)

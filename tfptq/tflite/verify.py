@@ -1,9 +1,11 @@
 """Check a ``.tflite`` file against its block metadata (``docs/format.md``).
 
-First the file itself: every offset, index and constant (``model_reader``). Then, for each described weight, that the
-tensor is the one described (by a checksum, or by name and shape in version 1), that its codes divide by the multipliers
-of the layout and lie in the range of their width, that zero points are 0, that the scales in the tensor's quantization
-parameters are those of the metadata bit for bit, and that each int32 bias on top has the scale ``s_x * s_w``.
+First the file itself: every offset, index and constant (``model_reader``). Then that each description is that of a
+kernel which an operator reads, by the way of its layout and by the axes of the operator (``kernel_uses``,
+``kernel_checks``). Then, for each of them, that the tensor is the one described (by a checksum, or by name and shape in
+version 1), that its codes divide by the multipliers of the layout and lie in the range of their width, that zero points
+are 0, that the scales in the file are those of the metadata bit for bit, and that each integer bias on top has the
+scale ``s_x * s_w``. Last the digest of all tensors and operators.
 """
 
 import json
@@ -12,16 +14,17 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from tfptq.base.text import counted
+from tfptq.base.text import counted, printable, quoted, shortened
 from tfptq.ops.table import spec_of
 from tfptq.tflite.checks import VerificationError, float_bits, require
+from tfptq.tflite.digest import content_digest
+from tfptq.tflite.kernel_checks import check_use
+from tfptq.tflite.kernel_uses import KernelUse, Undescribed, find_kernel_uses
 from tfptq.tflite.layouts import Computes
-from tfptq.tflite.metadata import FormatError, TensorBlocks, load_bytes, metadata_of
-from tfptq.tflite.model_reader import Model, Operator, Tensor, read_model
-from tfptq.tflite.stored_codes import described_tensor, stored_codes
-
-#: How many times the size of the file all described weights together may have; tensors may share a buffer.
-_MOST_SHARING = 16
+from tfptq.tflite.metadata import BlockMetadata, FormatError, load_bytes, metadata_of
+from tfptq.tflite.model_parts import Model, Tensor
+from tfptq.tflite.model_reader import read_model
+from tfptq.tflite.stored_codes import MOST_SHARING, described_tensor, stored_codes
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """Everything that was checked; a failure raises instead."""
+    """Everything that was checked; a failure raises instead.
+
+    Attributes:
+        checks: what holds.
+        undescribed: operators that may have integer weights of which the metadata says nothing.
+        digest: SHA-256 of tensors and operators in hexadecimal digits, which the metadata confirms; None in files of
+            older versions, which have no digest. Who changes a file on purpose can make a new one: it tells damage, not
+            who wrote the file.
+    """
 
     checks: tuple[Check, ...]
+    undescribed: tuple[Undescribed, ...]
+    digest: str | None
 
     def to_json(self, indent: int | None = 2) -> str:
         """All of it as JSON text."""
@@ -52,8 +65,14 @@ class Verification:
         statements: dict[str, list[str]] = {}
         for check in self.checks:
             statements.setdefault(check.tensor, []).append(check.statement)
-        lines = [f"{tensor}: {', '.join(found)}" for tensor, found in statements.items()]
-        return "\n".join([*lines, f"{counted(len(lines), 'tensor')} verified"])
+        lines = [printable(f"{tensor}: {', '.join(found)}") for tensor, found in statements.items()]
+        others = [printable(f"not described: {it.operator} {it.output}, {it.reason}") for it in self.undescribed]
+        digest = (
+            "no digest: the file is older; codes and biases may have been changed since it was written"
+            if self.digest is None
+            else f"digest {self.digest}: nothing has been damaged (integrity); it does not tell who wrote the file"
+        )
+        return "\n".join([*lines, *others, f"{counted(len(lines), 'tensor')} verified", digest])
 
 
 def verify(file: bytes | str | os.PathLike) -> Verification:
@@ -61,66 +80,81 @@ def verify(file: bytes | str | os.PathLike) -> Verification:
 
     Raises:
         FormatError: the file or its metadata is damaged, or the metadata is too new.
-        VerificationError: the file carries no block metadata, or disagrees with it.
+        VerificationError: the file carries no block metadata, or such that describes nothing, or disagrees with it.
         OSError: the path cannot be read.
     """
-    data = load_bytes(file)
-    model = read_model(data)
+    model = read_model(load_bytes(file))
     metadata = metadata_of(model)
     if metadata is None:
         raise VerificationError(
             "the file carries no block metadata (TFPTQ_BLOCKS), so there is nothing to compare it with; files of tfptq "
             "carry it unless they were made with metadata='none'"
         )
+    if not metadata.tensors:
+        raise VerificationError("the block metadata describes no tensor, so there is nothing to verify")
+    found = find_kernel_uses(model, metadata.tensors)
     checks, size = [], 0
-    for blocks in metadata.tensors:
-        try:
-            tensor = described_tensor(blocks, model)
-            size += tensor.stored_bytes
-            if size > _MOST_SHARING * len(data):
-                raise FormatError(f"layer {blocks.layer!r}: too many tensors share the bytes of {tensor.name!r}")
-            stored_codes(blocks, model)
-        except FormatError as error:
-            raise VerificationError(str(error)) from error
-        checks.append(Check(tensor.name, f"{blocks.layout.name} tensor with {blocks.bits}-bit codes"))
-        checks.append(Check(tensor.name, _check_scales(blocks, tensor, model)))
-        checks.extend(Check(tensor.name, statement) for statement in _check_biases(blocks, tensor, model))
-    return Verification(tuple(checks))
+    for uses in found.of_each:
+        size += uses[0].codes.stored_bytes
+        if size > MOST_SHARING * model.size:
+            raise VerificationError(f"too many tensors share the bytes of {quoted(uses[0].codes.name)}")
+        checks += [Check(shortened(uses[0].codes.name), statement) for statement in _check_weight(uses)]
+    digest = _check_digest(model, metadata)
+    return Verification(tuple(checks), found.undescribed, digest)
 
 
-def _check_scales(blocks: TensorBlocks, tensor: Tensor, model: Model) -> str:
-    """Compare the scales in the file with those of the metadata; returns what holds."""
+def _check_weight(uses: tuple[KernelUse, ...]) -> list[str]:
+    """Check a described weight and all operators that read it; returns what holds."""
+    first, blocks = uses[0], uses[0].blocks
+    try:
+        tensor = described_tensor(blocks, first.model)
+        for use in uses:
+            check_use(use)
+            require(use.kernel == first.kernel, tensor, "several operators unpack its codes, expected one for all")
+        stored_codes(blocks, first.model)
+    except VerificationError:
+        raise
+    except FormatError as error:
+        raise VerificationError(str(error)) from error
     require(not tensor.zero_point.any(), tensor, "a zero point is not 0")
-    return blocks.layout.check(blocks, tensor, model.subgraphs[blocks.subgraph])
+    scales = blocks.layout.check(first)
+    return [f"{blocks.layout.name} tensor with {blocks.bits}-bit codes", scales, *_check_biases(uses)]
 
 
-def _check_biases(blocks: TensorBlocks, kernel: Tensor, model: Model) -> list[str]:
-    """Compare the bias scale of every integer operator that reads a kernel with ``s_x * s_w``."""
-    if blocks.layout.computes is not Computes.INTEGER:
-        return []
-    graph, statements = model.subgraphs[blocks.subgraph], []
-    for operator in graph.consumers.get(blocks.tensor, []):
-        spec = spec_of(operator.kind)
-        if spec.kernel is None:
+def _check_biases(uses: tuple[KernelUse, ...]) -> list[str]:
+    """Compare the bias scale of every operator on integers with ``s_x * s_w``; each pair of bias and scale once."""
+    graph, kernel, seen, statements = uses[0].graph, uses[0].codes, set(), {}
+    for use in uses:
+        places = spec_of(use.operator.kind).weights
+        index, source = use.operator.input(places.bias), graph.tensors[use.operator.input(places.input)]
+        if index < 0 or source.type == "FLOAT32" or use.blocks.layout.computes is not Computes.INTEGER:
             continue
-        at, bias, source = (_input(operator, place) for place in spec.weights)
-        if at != blocks.tensor or bias < 0 or source < 0 or graph.tensors[source].type not in ("INT8", "INT16"):
-            continue
-        _check_bias(graph.tensors[bias], graph.tensors[source], kernel)
-        statements.append(f"bias {graph.tensors[bias].name!r} has the scale of input times weight")
-    return statements
-
-
-def _input(operator: Operator, place: int) -> int:
-    return operator.inputs[place] if place < len(operator.inputs) else -1
+        require(source.scale.size == 1, source, f"{source.scale.size} scales in an activation, expected one")
+        bias, key = graph.tensors[index], (index, source.scale.tobytes())
+        if key not in seen:
+            seen.add(key)
+            _check_bias(bias, source, kernel)
+            statements[index] = f"bias {quoted(bias.name)} has the scale of input times weight"
+    return list(statements.values())
 
 
 def _check_bias(bias: Tensor, source: Tensor, kernel: Tensor) -> None:
-    wanted = "INT64" if source.type == "INT16" else "INT32"
-    require(bias.type == wanted and bias.data is not None, bias, f"the bias is {bias.type}, expected {wanted} constant")
     require(not bias.zero_point.any(), bias, "a zero point is not 0")
-    require(source.scale.size == 1, source, f"{source.scale.size} scales in an activation, expected one")
     with np.errstate(all="ignore"):
         expected = source.scale * kernel.scale  # float32, like s_x * s_w in the specification
     same = bias.scale.shape == expected.shape and np.array_equal(float_bits(bias.scale), float_bits(expected))
-    require(same, bias, f"the bias scales are not those of {source.name!r} times those of {kernel.name!r}")
+    problem = f"the bias scales are not those of {quoted(source.name)} times those of {quoted(kernel.name)}"
+    require(same, bias, problem)
+
+
+def _check_digest(model: Model, metadata: BlockMetadata) -> str | None:
+    """The digest of the file, if the metadata has the same; None if it has none."""
+    if not metadata.digest:
+        return None
+    digest = content_digest(model)
+    if digest != metadata.digest:
+        raise VerificationError(
+            "the digest differs: a code, a bias, a scale or an operator has been changed since the file was written "
+            f"(found {digest.hex()}, the metadata says {metadata.digest.hex()})"
+        )
+    return digest.hex()

@@ -6,6 +6,7 @@ from enum import IntFlag
 
 import numpy as np
 
+from tfptq.base.text import quoted
 from tfptq.core.affine import SCALE_KINDS
 from tfptq.core.blocks import BlockScales, WeightView
 from tfptq.tflite.blocks_schema import layout_number, layout_of, member_of
@@ -13,14 +14,14 @@ from tfptq.tflite.checks import VerificationError, float_bits, require, tensor_a
 from tfptq.tflite.file_scales import FileScales, constant_of
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.layouts import Layout
-from tfptq.tflite.model_reader import Model, Tensor
+from tfptq.tflite.model_parts import Model, Tensor
 from tfptq.tflite.packing import PackedReader, PackedWriter
 from tfptq.tflite.tensor_blocks import LARGEST_RANK, TensorBlocks, check_blocks
 
 #: In place of the width of factors: they follow from the scales.
 _FROM_SCALES = 255
 #: All weights together may have so many scales for each byte of the file; tensors may share a buffer.
-_MOST_SHARING = 16
+_MOST_SHARING = 4
 
 
 class Flag(IntFlag):
@@ -109,7 +110,7 @@ def _write(out: PackedWriter, blocks: TensorBlocks) -> None:
 def _flags(blocks: TensorBlocks, factors: "_StoredFactors | None") -> Flag:
     if blocks.layout.scales_in_constant != (blocks.scales_tensor is not None):
         raise FormatError(
-            f"block metadata of layer {blocks.layer!r}: the layout {blocks.layout.name} "
+            f"block metadata of layer {quoted(blocks.layer)}: the layout {blocks.layout.name} "
             + ("needs a constant of scales" if blocks.layout.scales_in_constant else "has no constant of scales")
         )
     axes, last = (blocks.output_axis, *blocks.input_axes), len(blocks.shape) - 1
@@ -187,7 +188,8 @@ class _Record:
         subgraph = source.number() if Flag.SUBGRAPH in flags else 0
         tensor = tensor_at(model, subgraph, index)
         layer = source.text() if Flag.LAYER in flags else layer_of(tensor.name)
-        what = f"layer {layer!r}, tensor {tensor.name!r}"
+        what = f"layer {quoted(layer)}, tensor {quoted(tensor.name)}"
+        require(tensor.data is not None, tensor, "it is not a constant")
         view = _view(source, flags, tensor.shape, what)
         block_shape = _block_shape(source, view, what)
         scales_tensor = source.number() if Flag.SCALES in flags else None
@@ -211,7 +213,7 @@ class _Record:
 
     @property
     def what(self) -> str:
-        return f"block metadata of layer {self.layer!r}, tensor {self.tensor.name!r}"
+        return f"block metadata of layer {quoted(self.layer)}, tensor {quoted(self.tensor.name)}"
 
     @property
     def rows(self) -> int:

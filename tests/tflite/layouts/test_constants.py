@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tfptq.core.affine import weight_code_range
 from tfptq.tflite.layouts.constants import pack
-from tfptq.tflite.model_reader import unpack
+from tfptq.tflite.model_parts import unpack
 
 
 @given(st.sampled_from([2, 4]), st.data())

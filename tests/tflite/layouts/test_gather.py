@@ -9,7 +9,7 @@ from stock_runtimes import RUNTIMES, in_one_partition, run
 
 from tfptq.core.windows import Window, tap_indices
 from tfptq.float_file.convert import convert_float
-from tfptq.tflite.layouts.gather import Mover, gather
+from tfptq.tflite.layouts.gather import Mover, gather, operators_to_gather
 from tfptq.tflite.model import TFLiteModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
@@ -35,6 +35,7 @@ def gathered_file(size, window):
     mover = Mover(model, source)
     result = gather(mover, window)
     assert set(mover.moved.values()) <= {source}
+    assert operators_to_gather(model.shape(source), window) == len(mover.operators)
     relu = model.operators[0]  # so that the file has an operator where nothing has to be moved
     relu.inputs = [result]
     output = model.tensors[relu.outputs[0]]

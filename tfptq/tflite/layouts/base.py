@@ -12,10 +12,13 @@ import numpy as np
 
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.core.windows import Window
+from tfptq.ops.table import spec_of
+from tfptq.tflite.checks import require
 from tfptq.tflite.model import TFLiteModel
-from tfptq.tflite.model_reader import Subgraph, Tensor
+from tfptq.tflite.model_parts import Tensor
 
 if TYPE_CHECKING:
+    from tfptq.tflite.kernel_uses import KernelUse
     from tfptq.tflite.tensor_blocks import TensorBlocks
 
 #: What a config can ask for in place of a layout: the fewest bytes within a budget of latency, or nothing slower than
@@ -130,6 +133,7 @@ class Layout(ABC):
         format_name: member of the enumeration ``Layout`` in ``blocks.fbs``.
         tensor_types: types that the tensor of codes may have.
         keeps_shape: whether the tensor of codes has the shape of the kernel, or only as many elements.
+        unpacks: whether operators of the file turn the codes into the kernel that the operator reads.
         scales_in_constant: whether block scales are a constant of their own, in place of those of the rows in the
             quantization parameters.
         exact_scales: whether the file holds every float32 scale as it is; else ``stored_scales`` are final.
@@ -141,6 +145,7 @@ class Layout(ABC):
     format_name: str
     tensor_types: tuple[str, ...]
     keeps_shape: bool = True
+    unpacks: bool = False
     scales_in_constant: bool = False
     exact_scales: bool = True
     cost: str | None = None
@@ -172,6 +177,10 @@ class Layout(ABC):
     def code_bits(self, weight_bits: int) -> int:
         """Bits of one code in the file."""
 
+    def operators_in_front(self, request: LayoutRequest) -> int:
+        """How many operators it puts in front of the one with the kernel."""
+        return 0
+
     def code_bytes(self, weight: QuantizedWeight) -> int:
         """Bytes of the codes in the file, without scales."""
         return -(-weight.codes.size * self.code_bits(weight.bits) // 8)
@@ -201,6 +210,34 @@ class Layout(ABC):
         """float32 ``[V, H]`` from the constant of block scales; ``VerificationError`` where it is another one."""
         raise NotImplementedError(f"the layout {self.name} has no constant of block scales")
 
+    def fits_shape(self, stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of codes of one shape can hold a kernel of another."""
+        return stored == shape
+
+    def operator_obstacle(self, operator: str, view: WeightView) -> str | None:
+        """Why an operator of a kind does not read a kernel in this layout by such a view."""
+        axes = spec_of(operator).kernel
+        if axes is None:
+            return f"{operator} has no kernel"
+        inputs = {axes.inputs, ()} if operator == "DEPTHWISE_CONV_2D" else {axes.inputs}
+        same_axes = view.output_axes == axes.outputs and view.input_axes in inputs
+        rank = sum(map(len, axes))
+        whole = operator != "DEPTHWISE_CONV_2D" or view.shape[0] == 1
+        if same_axes and len(view.shape) == rank and whole:
+            return None
+        return (
+            f"{operator} does not read a kernel of shape {view.shape} with the output axis {view.output_axes[0]} and "
+            f"the input axes {view.input_axes}"
+        )
+
+    def check_way(self, use: KernelUse) -> None:
+        """Check that the operator reads the codes themselves; layouts that unpack them check how.
+
+        Raises:
+            VerificationError: it reads another kernel.
+        """
+        require(use.kernel == use.blocks.tensor, use.codes, f"the {use.operator.kind} does not read it itself")
+
     @abstractmethod
-    def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
+    def check(self, use: KernelUse) -> str:
         """Compare the scales in the file with the metadata: ``VerificationError``, or what holds."""

@@ -1,14 +1,23 @@
 """``composite``: as ``inline``, inside a STABLEHLO_COMPOSITE that a compiler which knows blocks can replace."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from tfptq.core.blocks import QuantizedWeight
+from tfptq.base.text import quoted
+from tfptq.tflite.checks import VerificationError, require
 from tfptq.tflite.layouts.base import KernelSite, WrittenKernel
 from tfptq.tflite.layouts.inline import Inline
 from tfptq.tflite.layouts.unpacking import add_unpacking, unpacking
 from tfptq.tflite.model import TFLiteModel
+from tfptq.tflite.model_parts import Operator
+
+if TYPE_CHECKING:
+    from tfptq.tflite.kernel_uses import KernelUse
 
 
 class Composite(Inline):
@@ -40,8 +49,38 @@ class Composite(Inline):
         operator.outputs = [inside[index] for index in outer_outputs]
         inner.operators.append(operator)
         inner.inputs, inner.outputs = [inside[index] for index in outer_inputs], list(operator.outputs)
-        composite = _composite(model, outer_inputs, outer_outputs, kind, site.weight)
+        outputs, inputs, _ = site.weight.codes.shape
+        m, n = site.weight.scales.block_shape
+        attributes = _attributes(site.weight.bits, (min(m, outputs), min(n, inputs)), site.weight.scales.kind)
+        composite = _composite(model, outer_inputs, outer_outputs, kind, attributes)
         return WrittenKernel(codes, inside[kernel], [composite], operator, site.view, block_scales=scales)
+
+    def check_way(self, use: KernelUse) -> None:
+        """As inline, in a subgraph of nothing else, and composites that say what is in it."""
+        super().check_way(use)
+        codes, kinds = use.codes, [operator.kind for operator in use.graph.operators]
+        whole = kinds == ["DEQUANTIZE", "MUL", "RESHAPE", use.operator.kind]
+        require(whole, codes, f"the decomposition of its composite holds {', '.join(kinds[:8])}")
+        same_outputs = use.graph.outputs == use.operator.outputs
+        require(same_outputs, codes, "the decomposition of its composite does not return what its operator writes")
+        callers = use.model.callers[use.blocks.subgraph]
+        require(len(callers) == 1, codes, f"{len(callers)} operators run the decomposition, expected one composite")
+        _check_composite(callers[0], use)
+
+
+def _check_composite(composite: Operator, use: KernelUse) -> None:
+    codes, options = use.codes, composite.options
+    if composite.kind != "STABLEHLO_COMPOSITE" or options is None:
+        raise VerificationError(f"tensor {quoted(codes.name)}: a {composite.kind} runs its subgraph, no composite")
+    name = f"tfptq.block_{use.operator.kind.lower()}"
+    require(options.name == name, codes, f"its composite is named {quoted(options.name)}, expected {name!r}")
+    require(options.version == 1, codes, f"its composite has the version {options.version}, expected 1")
+    ends = len(composite.inputs) == len(use.graph.inputs) and len(composite.outputs) == len(use.graph.outputs)
+    require(ends, codes, "its composite has other inputs or outputs than the decomposition")
+    blocks = use.blocks
+    expected = _attributes(blocks.bits, blocks.block_shape, blocks.scale_kind)
+    same = options.composite_attributes.tobytes() == expected and options.composite_attributes_format == 0
+    require(same, codes, "the attributes of its composite are not those of the metadata")
 
 
 def _read(site: KernelSite) -> list[int]:
@@ -67,31 +106,23 @@ def _copy_tensor(model: TFLiteModel, subgraph, index: int, name: str) -> int:
     return len(subgraph.tensors) - 1
 
 
-def _composite(model: TFLiteModel, inputs: list[int], outputs: list[int], kind: str, weight: QuantizedWeight):
+def _composite(model: TFLiteModel, inputs: list[int], outputs: list[int], kind: str, attributes: bytes):
     """The operator that runs the last subgraph."""
     composite = model.new_operator("STABLEHLO_COMPOSITE", inputs, outputs)
     composite.builtinOptions2Type = schema.BuiltinOptions2.StableHLOCompositeOptions
     composite.builtinOptions2 = schema.StableHLOCompositeOptionsT(
         name=f"tfptq.block_{kind}",
         decompositionSubgraphIndex=len(model.root.subgraphs) - 1,
-        compositeAttributes=np.frombuffer(_attributes(weight), np.uint8),
+        compositeAttributes=np.frombuffer(attributes, np.uint8),
         version=1,
     )
     return composite
 
 
-def _attributes(weight: QuantizedWeight) -> bytes:
+def _attributes(bits: int, block_shape: tuple[int, int], scale_kind: str) -> bytes:
     """The shape of the metadata, for compilers that match the composite; scales are constants of its subgraph."""
-    outputs, inputs, _ = weight.codes.shape
-    height, width = weight.scales.block_shape
-    return flexbuffers.Dumps(
-        {
-            "bits": weight.bits,
-            "block_inputs": min(width, inputs),
-            "block_outputs": min(height, outputs),
-            "scale_kind": weight.scales.kind,
-        }
-    )
+    outputs, inputs = block_shape
+    return flexbuffers.Dumps({"bits": bits, "block_inputs": inputs, "block_outputs": outputs, "scale_kind": scale_kind})
 
 
 COMPOSITE = Composite()

@@ -14,9 +14,10 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfptq.core.blocks import WeightView
 from tfptq.core.windows import Window
 from tfptq.tflite.layouts.base import KernelSite, LayoutRequest, WrittenKernel
-from tfptq.tflite.layouts.gather import Mover, gather
+from tfptq.tflite.layouts.gather import Mover, gather, operators_to_gather
 from tfptq.tflite.layouts.int4 import Int4
 
 _KIND = "FULLY_CONNECTED"
@@ -29,6 +30,7 @@ class FullyConnectedInt4(Int4):
     format_name = "FullyConnectedInt4"
     keeps_shape = False
     cost = None
+    _gathers = False
 
     def obstacle(self, request: LayoutRequest) -> str | None:
         """Only what XNNPACK computes, and only where it keeps the whole graph."""
@@ -44,6 +46,12 @@ class FullyConnectedInt4(Int4):
                 f"{in_byte} only"
             )
         return None
+
+    def operators_in_front(self, request: LayoutRequest) -> int:
+        """Those that bring together what an output reads."""
+        if request.operator == _KIND or not _moves(request.window):
+            return 0
+        return operators_to_gather(request.input_sizes, request.window)
 
     def _window_obstacle(self, request: LayoutRequest) -> str | None:
         """Only operators that are a product of matrices."""
@@ -70,6 +78,20 @@ class FullyConnectedInt4(Int4):
         reader = site.model.new_operator(_KIND, inputs, site.operator.outputs, options=options)
         written = super().write(dataclasses.replace(site, operator=reader, kernel_at=1), earlier)
         return dataclasses.replace(written, operators=[*mover.operators, reader], moved=mover.moved)
+
+    def fits_shape(self, stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+        """``[O, elements of one output]``."""
+        return stored == (shape[0], math.prod(shape[1:]))
+
+    def operator_obstacle(self, operator: str, view: WeightView) -> str | None:
+        """FULLY_CONNECTED, which may stand in the place of a convolution."""
+        if operator != _KIND:
+            return f"{operator} does not read the layout {self.name}"
+        in_place_of = _KIND if len(view.shape) == 2 else "CONV_2D"
+        problem = super().operator_obstacle(in_place_of, view)
+        if problem is None and (view.view_shape[2] > 1) != self._gathers:
+            return f"a kernel of shape {view.shape} does not lie in the layout {self.name}"
+        return problem
 
     def _in_tensor_shape(self, kernel: np.ndarray) -> np.ndarray:
         """Output channels, and all else in the order that it has."""

@@ -14,6 +14,7 @@ class Im2colInt4(FullyConnectedInt4):
 
     name = "im2col_int4"
     format_name = "Im2colInt4"
+    _gathers = True
 
     def _window_obstacle(self, request: LayoutRequest) -> str | None:
         return _gathers_nothing(self.width, request)
@@ -24,6 +25,7 @@ class Im2colInt2(FullyConnectedInt2):
 
     name = "im2col_int2"
     format_name = "Im2colInt2"
+    _gathers = True
 
     def _window_obstacle(self, request: LayoutRequest) -> str | None:
         return _gathers_nothing(self.width, request)

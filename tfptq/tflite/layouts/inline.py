@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfptq.base.text import quoted
 from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.tflite.checks import VerificationError, equal_to_metadata, require
 from tfptq.tflite.layouts.base import Computes, KernelSite, Layout, WrittenKernel
+from tfptq.tflite.layouts.unpacked import UnpackingChain, check_unpacking, find_unpacking
 from tfptq.tflite.layouts.unpacking import add_unpacking, unpacking
-from tfptq.tflite.model_reader import Operator, Subgraph, Tensor
+from tfptq.tflite.model_parts import Tensor
 
 if TYPE_CHECKING:
-    from tfptq.tflite.tensor_blocks import TensorBlocks
+    from tfptq.tflite.kernel_uses import KernelUse
 
 
 class Inline(Layout):
@@ -26,6 +28,7 @@ class Inline(Layout):
     format_name = "Inline"
     tensor_types = ("INT4", "INT8")
     keeps_shape = False
+    unpacks = True
     scales_in_constant = True
     cost = "have the layout inline: their operators compute in float, on kernels that are unpacked at run time"
 
@@ -54,7 +57,7 @@ class Inline(Layout):
     ) -> np.ndarray:
         """What falls on the first weight of each block; the constant broadcasts over the codes."""
         in_float = constant.type == "FLOAT32" and tensor.scale.size == 1
-        require(in_float, tensor, f"its block scales {constant.name!r} are no float32 factors")
+        require(in_float, tensor, f"its block scales {quoted(constant.name)} are no float32 factors")
         same_size = tensor.data is not None and math.prod(tensor.shape) == math.prod(view.shape)
         aligned = tensor.shape != () and _broadcasts(constant.shape, tensor.shape)
         require(same_size and aligned, tensor, f"scales {constant.shape} do not broadcast over the kernel")
@@ -66,22 +69,35 @@ class Inline(Layout):
             values = np.asarray(constant.values()[at] * tensor.scale[0], np.float32)
         return np.broadcast_to(values, weights.shape)
 
-    def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
+    def fits_shape(self, stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+        """Only the elements and their order count; RESHAPE does the rest."""
+        return stored != () and math.prod(stored) == math.prod(shape)
+
+    def check_way(self, use: KernelUse) -> None:
+        """DEQUANTIZE, MUL and RESHAPE, and nothing else."""
+        check_unpacking(use.graph, _chain(use), use.blocks.shape, use.position)
+
+    def check(self, use: KernelUse) -> str:
         """Scale of the tensor times the constant of the MUL behind its DEQUANTIZE."""
+        blocks, tensor, graph = use.blocks, use.codes, use.graph
         require(tensor.scale.size == 1, tensor, f"{tensor.scale.size} scales, expected one for the whole tensor")
-        dequantize = _reader(graph, blocks.tensor, "DEQUANTIZE", tensor)
-        multiply = _reader(graph, dequantize.outputs[0], "MUL", tensor)
-        constants = [graph.tensors[at] for at in multiply.inputs if at >= 0 and graph.tensors[at].data is not None]
-        require(len(constants) == 1 and constants[0].type == "FLOAT32", tensor, "the MUL has no float32 constant")
-        unpacked, factor = graph.tensors[dequantize.outputs[0]].shape, constants[0].values()
-        aligned = _broadcasts(factor.shape, unpacked)
-        same_size = int(np.prod(unpacked, dtype=object)) == int(np.prod(tensor.shape, dtype=object))
-        require(aligned and same_size, tensor, f"scales {factor.shape} do not broadcast over {unpacked}")
+        constant = graph.tensors[_chain(use).factors]
+        fixed = constant.type == "FLOAT32" and graph.is_fixed(_chain(use).factors)
+        require(fixed, tensor, f"the MUL behind it multiplies with {quoted(constant.name)}, no float32 constant")
+        aligned = _broadcasts(constant.shape, tensor.shape)
+        require(aligned, tensor, f"scales {constant.shape} do not broadcast over {tensor.shape}")
         with np.errstate(all="ignore"):
-            found = np.broadcast_to(factor * tensor.scale[0], unpacked).reshape(blocks.shape)
+            found = np.broadcast_to(constant.values() * tensor.scale[0], tensor.shape).reshape(blocks.shape)
         expected = blocks.view.from_view(blocks.scales().expand(blocks.outputs, blocks.inputs))
         require(np.array_equal(found, expected), tensor, "the block scales differ from the metadata")
-        return equal_to_metadata(factor.size, "block scale")
+        return equal_to_metadata(math.prod(constant.shape), "block scale")
+
+
+def _chain(use: KernelUse) -> UnpackingChain:
+    chain = find_unpacking(use.graph, use.kernel)
+    if chain is None or chain.factors < 0:
+        raise VerificationError(f"tensor {quoted(use.codes.name)}: DEQUANTIZE, MUL and RESHAPE do not lead from it")
+    return chain
 
 
 def _broadcasts(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
@@ -99,13 +115,6 @@ def _first_weights(view: WeightView, block_shape: tuple[int, int]) -> np.ndarray
     channels = np.unravel_index(np.arange(0, inputs, n), sizes) if sizes else ()
     columns = sum(channel * steps[axis] for channel, axis in zip(channels, view.input_axes, strict=True))
     return np.arange(0, outputs, m)[:, None] * steps[view.output_axes[0]] + columns * np.ones(-(-inputs // n), int)
-
-
-def _reader(graph: Subgraph, index: int, kind: str, tensor: Tensor) -> Operator:
-    found = [operator for operator in graph.consumers.get(index, []) if operator.kind == kind]
-    if len(found) != 1 or not found[0].outputs:
-        raise VerificationError(f"tensor {tensor.name!r}: expected one {kind} to read it, found {len(found)}")
-    return found[0]
 
 
 INLINE = Inline()

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfptq.base.text import counted
+from tfptq.base.text import counted, quoted
 from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.tflite.checks import VerificationError, equal_to_metadata, float_bits, require
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.layouts.base import Computes, KernelSite, Layout, LayoutRequest, WrittenKernel
 from tfptq.tflite.layouts.constants import add_codes
 from tfptq.tflite.model import quantization_parameters
-from tfptq.tflite.model_reader import Subgraph, Tensor
+from tfptq.tflite.model_parts import Tensor
 
 if TYPE_CHECKING:
+    from tfptq.tflite.kernel_uses import KernelUse
     from tfptq.tflite.tensor_blocks import TensorBlocks
 
 
@@ -93,12 +94,13 @@ class Int8(Layout):
         codes, rest = np.divmod(blocks.view.to_view(stored).astype(np.int32), multipliers)
         if rest.any():
             raise FormatError(
-                f"layer {blocks.layer!r}: {blocks.tensor_name!r} is not a multiple of its block multipliers"
+                f"layer {quoted(blocks.layer)}: {quoted(blocks.tensor_name)} is not a multiple of its block multipliers"
             )
         return blocks.view.from_view(codes.astype(np.int8))
 
-    def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
+    def check(self, use: KernelUse) -> str:
         """Scales of the rows, bit for bit."""
+        blocks, tensor = use.blocks, use.codes
         expected, found = blocks.row_scales(), tensor.scale
         rows = counted(blocks.outputs, "row")
         require(found.size in (1, blocks.outputs), tensor, f"{counted(found.size, 'scale')} for {rows}")
@@ -110,7 +112,7 @@ class Int8(Layout):
             channel = int(differ[0])
             number = f"{counted(differ.size, 'scale')} {'differs' if differ.size == 1 else 'differ'} from the metadata"
             raise VerificationError(
-                f"tensor {tensor.name!r}: {number}, the first in output channel {channel}: "
+                f"tensor {quoted(tensor.name)}: {number}, the first in output channel {channel}: "
                 f"{found[channel % found.size]!s} in the file, {expected[channel]!s} by the metadata"
             )
         return equal_to_metadata(found.size, "scale")

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfptq.base.text import quoted
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView, float_scales
 from tfptq.tflite.checks import VerificationError, equal_to_metadata, require
 from tfptq.tflite.layouts.base import Computes, KernelSite, Layout, LayoutRequest, WrittenKernel
 from tfptq.tflite.layouts.constants import add_codes
-from tfptq.tflite.model_reader import Subgraph, Tensor
+from tfptq.tflite.model_parts import Tensor
 
 if TYPE_CHECKING:
-    from tfptq.tflite.tensor_blocks import TensorBlocks
+    from tfptq.tflite.kernel_uses import KernelUse
 
 #: What the kernels demand: blocks of a multiple of so many inputs, and so many outputs.
 _BLOCK, _OUTPUTS = 32, 4
@@ -104,18 +105,21 @@ class Native(Layout):
         """The first output of each row of blocks."""
         (outputs, inputs, _), (m, n) = view.view_shape, block_shape
         fits = constant.type == "FLOAT16" and constant.shape == (outputs, -(-inputs // n))
-        require(fits, tensor, f"the block scales {constant.name!r} are not FLOAT16 of one row for each output")
+        require(fits, tensor, f"the block scales {quoted(constant.name)} are not FLOAT16 of one row for each output")
         return constant.values()[::m].astype(np.float32)
 
-    def check(self, blocks: TensorBlocks, tensor: Tensor, graph: Subgraph) -> str:
+    def check(self, use: KernelUse) -> str:
         """The float16 constant and the size of the blocks."""
-        if tensor.blockwise is None:
-            raise VerificationError(f"tensor {tensor.name!r}: the layout native needs BlockwiseQuantization")
-        scales, size = graph.tensors[tensor.blockwise[0]], tensor.blockwise[1]
+        blocks, tensor, graph = use.blocks, use.codes, use.graph
+        found = tensor.blockwise
+        if found is None:
+            raise VerificationError(f"tensor {quoted(tensor.name)}: the layout native needs BlockwiseQuantization")
+        size = found.block_size
         require(size == blocks.block_shape[1], tensor, f"block size {size}, expected {blocks.block_shape[1]}")
-        rows = _row_values(blocks.scales(), blocks.outputs)
-        fits = scales.type == "FLOAT16" and scales.data is not None and scales.shape == rows.shape
-        require(fits, tensor, f"the block scales {scales.name!r} are no float16 constant of shape {rows.shape}")
+        require(found.zero_points == -1, tensor, "its blocks have zero points")
+        scales, rows = graph.tensors[found.scales], _row_values(blocks.scales(), blocks.outputs)
+        fits = scales.type == "FLOAT16" and scales.shape == rows.shape and graph.is_fixed(found.scales)
+        require(fits, tensor, f"the block scales {quoted(scales.name)} are no float16 constant of shape {rows.shape}")
         same = np.array_equal(scales.values().astype(np.float32), rows)
         require(same, tensor, "the block scales differ from the metadata")
         return equal_to_metadata(rows.size, "block scale")

@@ -1,0 +1,146 @@
+"""Search the smallest, or fastest, file that loses no more than is allowed."""
+
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import keras
+
+from tfptq.base.arguments import between
+from tfptq.base.progress import Progress
+from tfptq.config import QuantizationConfig, Target
+from tfptq.exploration.goal import Goal, samples_needed
+from tfptq.exploration.result import SearchResult
+from tfptq.exploration.strategy import propose
+from tfptq.exploration.trial import Trial
+from tfptq.exploration.trial_folder import TrialFolder
+from tfptq.exploration.workbench import Workbench
+from tfptq.pipeline.result import QuantizationResult
+from tfptq.prepare.network import load_model
+from tfptq.quantize import check_folder, whole_number
+
+
+def search(
+    model: keras.Model | str | os.PathLike,
+    calibration: Any,
+    evaluation: Any,
+    *,
+    max_drop: float = 0.01,
+    objective: str = "bytes",
+    target: Target | str = "cpu",
+    latency_budget: float = QuantizationConfig.latency_budget,
+    metric: Any = "accuracy",
+    labels: Any = None,
+    most_trials: int = 9,
+    budget_seconds: float | None = None,
+    checkpoint_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> SearchResult:
+    """Search the file with the fewest bytes, or the least latency, that loses no more than ``max_drop``.
+
+    The default preset comes first, then scales per channel at 8 bits and at 4, then mixed precision of 2, 4 and 8 bits
+    by sensitivity, at ratios of bytes that bisection leads to; last the ratio that was found, by coding length, to
+    compare. A file is accepted when its drop on the evaluation samples and one standard error of that are ``max_drop``
+    together, or less: on other samples it loses no more in five cases of six. Few samples accept little: a file that
+    decides 4 % of 400 samples otherwise has a standard error of one point.
+
+    Args:
+        model: Keras model or the path of one.
+        calibration: samples as for ``quantize_keras_model``.
+        evaluation: other samples, with labels, as for ``tfptq.evaluate``. Without labels, decisions other than those of
+            the float model count as lost.
+        max_drop: in the unit of the metric: 0.01 is one point of accuracy.
+        objective: ``"bytes"``; or ``"latency"`` on this machine, and bytes among the fastest.
+        target: kind of device that the file is for.
+        latency_budget: multiple of the latency of INT8 that fewer bytes may cost, as in ``QuantizationConfig``.
+        metric: as for ``tfptq.evaluate``. More is better, but of metrics of Keras that measure an error.
+        labels: labels beside ``evaluation``.
+        most_trials: files that are made, at most.
+        budget_seconds: no trial starts later than this; the first one always does.
+        checkpoint_dir: folder that keeps finished trials, and finished weights of the one in work. A search that was
+            killed, or whose budget ended, goes on from there when it is called again.
+        seed: seed of everything random.
+        progress: show progress when the standard error stream is a terminal.
+
+    Returns:
+        The best file and all trials. Where no file is within the drop, the one that loses least, with a warning.
+
+    Raises:
+        ValueError: an argument cannot be used; the message says why.
+        OSError: ``checkpoint_dir`` cannot be written.
+
+    Example:
+        >>> found = tfptq.search(model, images[:256], (test_images, test_labels), max_drop=0.01)
+        >>> print(found)
+        >>> found.best.save("net.tflite")
+    """
+    goal = Goal(max_drop, objective, Target.from_plain(target), latency_budget)
+    most_trials, seed = whole_number("most_trials", most_trials, 1000), whole_number("seed", seed, 2**64 - 1)
+    between("most_trials", most_trials, 1, 1000)
+    check_folder(checkpoint_dir)
+    bench = Workbench.of(
+        load_model(model),
+        evaluation,
+        calibration=calibration,
+        labels=labels,
+        metric=metric,
+        seed=seed,
+        times=goal.measures_latency,
+    )
+    if checkpoint_dir is not None:
+        bench = replace(bench, folder=TrialFolder(checkpoint_dir, bench.inputs()))
+    trials, result, complete = _run(bench, goal, most_trials, budget_seconds, Progress(progress))
+    best = goal.best(trials)
+    notes = tuple(_warnings(trials, goal, complete))
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    result = bench.quantize(best.proposal) if result is None else result
+    return SearchResult(result, best, goal.accepts(best), tuple(trials), goal, notes)
+
+
+def _run(
+    bench: Workbench, goal: Goal, most_trials: int, budget_seconds: float | None, steps: Progress
+) -> tuple[list[Trial], QuantizationResult | None, bool]:
+    """All trials, the result of the best one if this call has it, and whether the search came to its end in time."""
+    end = None if budget_seconds is None else time.monotonic() + budget_seconds
+    trials: list[Trial] = []
+    kept: tuple[Trial, QuantizationResult] | None = None  # others would only take memory
+    ladder = cache(lambda: bench.ladder(goal))  # once, and only when it is needed
+    while (proposal := propose(trials, goal, most_trials, ladder)) is not None:
+        trial = None if bench.folder is None else bench.folder.find(proposal)
+        if trial is None:
+            if trials and end is not None and time.monotonic() > end:
+                break
+            with steps.step(f"trial {len(trials) + 1} of at most {most_trials}: {proposal.name}", total=2) as advance:
+                trial, result = bench.try_out(proposal, advance)
+            kept = (trial, result) if goal.best([*trials, trial]) is trial else kept
+        trials.append(trial)
+    best = goal.best(trials)
+    return trials, kept[1] if kept is not None and kept[0] is best else None, proposal is None
+
+
+def _warnings(trials: Sequence[Trial], goal: Goal, complete: bool) -> Iterator[str]:
+    best = goal.best(trials)
+    if not complete:
+        yield f"the budget of time ended after {len(trials)} trials; with checkpoint_dir, the same call goes on"
+    if best.error is None:
+        yield "the standard error of the metric is not known: give a function that returns a number for each sample"
+    if not goal.accepts(best):
+        yield (
+            f"no file is within a drop of {goal.max_drop:g}; the best one loses {best.drop:.4f} with a standard error "
+            f"of {best.error or 0.0:.4f}. More evaluation samples make the error smaller; where the drop itself is too "
+            "large, more calibration samples, a larger max_drop, or activation_bits=16 may help"
+        )
+    undecided = goal.undecided(trials)
+    if undecided:
+        smallest = undecided[0]
+        yield (
+            f"{smallest.evaluation.samples} evaluation samples are too few to tell whether smaller files are within a "
+            f"drop of {goal.max_drop:g}: {smallest.proposal.name!r} loses {smallest.drop:.4f} with a standard error of "
+            f"{smallest.error:.4f}; about {samples_needed(smallest, goal.max_drop):,} samples would tell"
+        )

@@ -1,0 +1,126 @@
+"""Where a search makes and judges its files."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from tfptq.base.progress import Progress
+from tfptq.data.calibration import calibration_data
+from tfptq.data.labelled import LabelledData
+from tfptq.evaluation.evaluate import evaluate_subject
+from tfptq.evaluation.files import Subject, float_reference
+from tfptq.evaluation.metrics import resolve_metrics
+from tfptq.evaluation.result import Evaluation
+from tfptq.evaluation.runner import file_ends
+from tfptq.exploration.goal import Goal
+from tfptq.exploration.strategy import RATIOS, mixed
+from tfptq.exploration.trial import Proposal, Trial
+from tfptq.exploration.trial_folder import TrialFolder
+from tfptq.pipeline.result import QuantizationResult
+from tfptq.prepare.network import distinct_ratios_of
+from tfptq.quantize import quantize_keras_model
+from tfptq.version import __version__
+
+#: Time for the latency of one file.
+LATENCY_SECONDS = 1.0
+_QUIET = Progress(False)
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """What all trials of a search have in common.
+
+    Attributes:
+        model: the Keras model.
+        reference: its float file.
+        calibration: samples to quantize with.
+        evaluation: samples to judge with, and perhaps their labels.
+        labels: labels beside them.
+        metric: how to judge.
+        seed: seed of everything random.
+        times: whether latency is measured.
+        folder: keeps finished trials, or None.
+    """
+
+    model: keras.Model
+    reference: bytes
+    calibration: Any
+    evaluation: Any
+    labels: Any
+    metric: Any
+    seed: int
+    times: bool
+    folder: TrialFolder | None = None
+
+    @classmethod
+    def of(cls, model: keras.Model, evaluation: Any, **others: Any) -> "Workbench":
+        """A workbench without a folder, after a trial run of the float model on the evaluation samples.
+
+        Raises:
+            ValueError: model, samples, labels or metric cannot be used.
+        """
+        bench = cls(model, float_reference(model, evaluation), evaluation=evaluation, **others)
+        found = bench._judged(bench.reference, 0.0)
+        if not found.scores and found.agreement is None:
+            raise ValueError(
+                f"without labels, files are judged by decisions that are those of {model.name!r}, and its outputs have "
+                "no classes; give labels and a metric, or as metric a function of the outputs alone"
+            )
+        return bench
+
+    def inputs(self) -> dict[str, str]:
+        """What trials depend on beside their config, by name, as digests. Costs a pass over all samples."""
+        ends = file_ends(self.reference)
+        subject = Subject(self.reference, ends, self.model, self.reference)
+        names = [row.name for row in ends.outputs]
+        metrics = resolve_metrics(self.metric, names)
+        outputs, labels = (names, self.labels) if metrics else ((), None)
+        named = metrics if isinstance(metrics, dict) else {"": metrics}
+        return {
+            "model": hashlib.sha256(self.reference).hexdigest(),
+            "calibration dataset": calibration_data(self.model, self.calibration).digest(),
+            "evaluation dataset": LabelledData(subject.specs, outputs, self.evaluation, labels).digest(),
+            "metric": ", ".join(f"{name} {it.name}".strip() for name, it in named.items() if it) or "none",
+            "seed": str(self.seed),
+            "version of tfptq": __version__,
+        }
+
+    def ladder(self, goal: Goal) -> tuple[float, ...]:
+        """Ratios of mixed precision by sensitivity that lead to different widths, ascending."""
+        config = mixed(goal, "sensitivity", RATIOS[0]).config
+        return distinct_ratios_of(self.model, self.calibration, config, RATIOS, self.seed)
+
+    def try_out(self, proposal: Proposal, advance: Callable[[int], None]) -> tuple[Trial, QuantizationResult]:
+        """Make a file, judge it, and keep it; ``advance`` is called after each half of the work."""
+        start = time.perf_counter()
+        result = self.quantize(proposal)
+        advance(1)
+        evaluation = self._judged(result.tflite, LATENCY_SECONDS if self.times else 0.0)
+        advance(1)
+        trial = Trial.of(proposal, result.tflite, evaluation, time.perf_counter() - start)
+        if self.folder is not None:
+            self.folder.keep(trial, result.tflite)
+        return trial, result
+
+    def quantize(self, proposal: Proposal) -> QuantizationResult:
+        """Make the file of a proposal; of a finished trial, its weights are there already."""
+        weights: os.PathLike | None = None if self.folder is None else self.folder.weights(proposal)
+        return quantize_keras_model(
+            self.model, self.calibration, proposal.config, seed=self.seed, progress=False, checkpoint_dir=weights
+        )
+
+    def _judged(self, content: bytes, latency_seconds: float) -> Evaluation:
+        subject = Subject(content, file_ends(content), self.model, self.reference)
+        return evaluate_subject(
+            subject,
+            self.evaluation,
+            self.metric,
+            labels=self.labels,
+            latency_seconds=latency_seconds,
+            steps=_QUIET,
+        )

@@ -1,0 +1,55 @@
+"""Check how an operator reads a described kernel: axes, types, and the whole way from the codes to the operator."""
+
+import math
+
+from tfptq.ops.table import spec_of
+from tfptq.tflite.checks import require
+from tfptq.tflite.kernel_uses import KernelUse
+from tfptq.tflite.kernel_window import kernel_window, transposed_size
+from tfptq.tflite.layouts import Computes
+from tfptq.tflite.model_parts import TYPE_BITS
+
+#: Type of the activations -> type of the bias.
+_BIAS_TYPES = {"INT8": "INT32", "INT16": "INT64", "FLOAT32": "FLOAT32"}
+
+
+def check_use(use: KernelUse) -> None:
+    """Check one use of a kernel, in a time that depends neither on the kernel nor on the file.
+
+    Raises:
+        VerificationError: the operator reads another kernel than the description says.
+    """
+    blocks, codes, layout = use.blocks, use.codes, use.blocks.layout
+    require(use.blocks.subgraph in use.model.callers, codes, "it stands in a subgraph that nothing runs")
+    require(codes.data is not None, codes, "it is not a constant")
+    require(codes.oddity is None, codes, f"it {codes.oddity}")
+    require(use.graph.is_fixed(blocks.tensor), codes, "an operator or an input of its subgraph overwrites it")
+    room = TYPE_BITS.get(codes.type, 0)
+    require(blocks.bits <= room, codes, f"codes of {blocks.bits} bits do not fit {codes.type}")
+    obstacle = layout.operator_obstacle(use.operator.kind, blocks.view)
+    require(obstacle is None, codes, f"{obstacle}")
+    layout.check_way(use)
+    _check_operator(use)
+    kernel_window(use)
+    transposed_size(use)
+
+
+def _check_operator(use: KernelUse) -> None:
+    """Types of what the operator reads beside the kernel, and its bias."""
+    graph, operator, codes = use.graph, use.operator, use.codes
+    places = spec_of(operator.kind).weights
+    # Kernels of layouts on integers may also quantize float activations themselves.
+    allowed = tuple(_BIAS_TYPES) if use.blocks.layout.computes is Computes.INTEGER else ("FLOAT32",)
+    source = operator.input(places.input)
+    require(source >= 0 and len(operator.outputs) == 1, codes, f"the {operator.kind} reads or writes nothing else")
+    kind = graph.tensors[source].type
+    require(kind in allowed, codes, f"the {operator.kind} reads it with activations of {kind}")
+    weights_format = getattr(operator.options, "weights_format", 0)
+    require(weights_format == 0, codes, f"the {operator.kind} reads it in the shuffled format {weights_format}")
+    index = operator.input(places.bias)
+    if index < 0:
+        return
+    bias, outputs = graph.tensors[index], use.blocks.outputs
+    wanted = _BIAS_TYPES[kind]
+    fits = bias.type == wanted and graph.is_fixed(index) and math.prod(bias.shape) == outputs
+    require(fits, bias, f"the bias is {bias.type} {bias.shape}, expected a constant of {outputs} {wanted}")

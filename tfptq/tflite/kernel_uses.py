@@ -1,0 +1,194 @@
+"""Which operators read the kernels that the block metadata describes, and which read integer kernels that it does not.
+
+The search goes from operators to codes, so that nothing on the way is overlooked: a kernel is described only where the
+way from its codes to the operator is the one of its layout.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from tfptq.base.text import quoted, shortened
+from tfptq.ops.table import spec_of
+from tfptq.tflite.checks import VerificationError
+from tfptq.tflite.layouts.unpacked import find_unpacking
+from tfptq.tflite.model_parts import Model, Operator, Subgraph, Tensor
+from tfptq.tflite.tensor_blocks import TensorBlocks
+
+#: Types of a kernel of codes.
+_CODE_TYPES = ("INT8", "INT4", "INT2", "UINT8", "UINT4", "INT16")
+#: Operators with weights that the block metadata cannot describe.
+_OTHERS_WITH_WEIGHTS = frozenset(
+    {
+        "BATCH_MATMUL",
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "BIDIRECTIONAL_SEQUENCE_RNN",
+        "CONV_3D",
+        "CONV_3D_TRANSPOSE",
+        "EMBEDDING_LOOKUP",
+        "LSTM",
+        "RNN",
+        "SVDF",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
+    }
+)
+#: Weight tensor (subgraph, index) -> its description.
+_Described = Mapping[tuple[int, int], TensorBlocks]
+
+
+@dataclass(frozen=True, eq=False)
+class KernelUse:
+    """An operator that reads a described kernel.
+
+    Attributes:
+        model: the file.
+        blocks: the description.
+        position: of the operator in the subgraph of the description.
+    """
+
+    model: Model
+    blocks: TensorBlocks
+    position: int
+
+    @property
+    def graph(self) -> Subgraph:
+        """The subgraph of the operator, and of the codes."""
+        return self.model.subgraphs[self.blocks.subgraph]
+
+    @property
+    def operator(self) -> Operator:
+        """The operator."""
+        return self.graph.operators[self.position]
+
+    @property
+    def codes(self) -> Tensor:
+        """The tensor of codes."""
+        return self.graph.tensors[self.blocks.tensor]
+
+    @property
+    def kernel(self) -> int:
+        """Index of the tensor that it reads as its kernel."""
+        return self.operator.input(spec_of(self.operator.kind).weights.kernel)
+
+
+@dataclass(frozen=True)
+class Undescribed:
+    """An operator that may have integer weights, and that no description reaches.
+
+    Attributes:
+        operator: its kind.
+        output: name of what it writes.
+        reason: what it reads.
+    """
+
+    operator: str
+    output: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class KernelUses:
+    """What ``find_kernel_uses`` found.
+
+    Attributes:
+        of_each: the uses of each description, one or more; as many entries as there are descriptions.
+        uses: all of them in order of execution.
+        undescribed: operators that no description reaches.
+    """
+
+    of_each: tuple[tuple[KernelUse, ...], ...]
+    uses: tuple[KernelUse, ...]
+    undescribed: tuple[Undescribed, ...]
+
+
+def find_kernel_uses(model: Model, tensors: Iterable[TensorBlocks]) -> KernelUses:
+    """Find the operator or operators of each description.
+
+    Raises:
+        VerificationError: a description is of a kernel that no operator reads, at least not by the way of its layout.
+    """
+    described = {(blocks.subgraph, blocks.tensor): blocks for blocks in tensors}
+    uses: list[KernelUse] = []
+    undescribed: list[Undescribed] = []
+    strays: dict[tuple[int, int], Operator] = {}
+    for number, graph in enumerate(model.subgraphs):
+        sources = _integer_sources(graph)
+        for position, operator in enumerate(graph.operators):
+            blocks = _description(graph, operator, number, described)
+            if blocks is not None:
+                uses.append(KernelUse(model, blocks, position))
+                continue
+            undescribed.extend(_undescribed(graph, operator, sources))
+            for index in _weights(operator):
+                source = sources.get(index)
+                strays.setdefault((number, index if source is None else source), operator)
+    found: dict[int, list[KernelUse]] = {id(blocks): [] for blocks in described.values()}
+    for use in uses:
+        found[id(use.blocks)].append(use)
+    for place, blocks in described.items():
+        if not found[id(blocks)]:
+            raise VerificationError(_unread(blocks, strays.get(place)))
+    return KernelUses(tuple(map(tuple, found.values())), tuple(uses), tuple(undescribed))
+
+
+def _description(graph: Subgraph, operator: Operator, number: int, described: _Described) -> TensorBlocks | None:
+    """The description of the kernel of an operator, if the way there is that of its layout."""
+    if spec_of(operator.kind).kernel is None:
+        return None
+    (kernel,) = _weights(operator)
+    blocks = described.get((number, kernel))
+    if blocks is not None and not blocks.layout.unpacks:
+        return blocks
+    chain = find_unpacking(graph, kernel)
+    blocks = None if chain is None else described.get((number, chain.codes))
+    return blocks if blocks is not None and blocks.layout.unpacks else None
+
+
+def _weights(operator: Operator) -> tuple[int, ...]:
+    """Indexes of the inputs of an operator that may be weights."""
+    spec = spec_of(operator.kind)
+    if spec.kernel is not None:
+        return (operator.input(spec.weights.kernel),)
+    return operator.inputs if operator.kind in _OTHERS_WITH_WEIGHTS else ()
+
+
+def _undescribed(graph: Subgraph, operator: Operator, sources: Mapping[int, int | None]) -> Iterator[Undescribed]:
+    """Why an operator without a description should have one: at most one reason."""
+    for index in _weights(operator):
+        if index < 0:
+            continue
+        tensor, source = graph.tensors[index], sources.get(index, -1)
+        if source is None or (source == -1 and operator.kind in _OTHERS_WITH_WEIGHTS):
+            continue  # float weights, or an activation
+        name, kind = (tensor.name, tensor.type) if source == -1 else _name_and_type(graph, source)
+        how = "computed at run time" if source == -1 else "constant"
+        output = graph.tensors[operator.outputs[0]].name if operator.outputs else ""
+        reason = f"reads {quoted(name)}, {kind}, {how}"
+        yield Undescribed(shortened(operator.kind), shortened(output), reason)
+        return
+
+
+def _name_and_type(graph: Subgraph, index: int) -> tuple[str, str]:
+    return graph.tensors[index].name, graph.tensors[index].type
+
+
+def _integer_sources(graph: Subgraph) -> dict[int, int | None]:
+    """For each tensor that follows from constants alone: the first constant of codes among them, or None."""
+    sources: dict[int, int | None] = {
+        index: index if tensor.type in _CODE_TYPES else None
+        for index, tensor in enumerate(graph.tensors)
+        if tensor.data is not None
+    }
+    for operator in graph.operators:
+        read = [index for index in operator.inputs if index >= 0]
+        if read and all(index in sources for index in read):
+            found = next((sources[index] for index in read if sources[index] is not None), None)
+            sources.update((index, found) for index in operator.outputs if index not in sources)
+    return sources
+
+
+def _unread(blocks: TensorBlocks, stray: Operator | None) -> str:
+    what = f"block metadata of layer {quoted(blocks.layer)}, tensor {quoted(blocks.tensor_name)}"
+    if stray is None:
+        return f"{what}: no operator with a kernel reads it"
+    return f"{what}: the {stray.kind} gets it by another way than that of the layout {blocks.layout.name}"
