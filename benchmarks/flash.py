@@ -6,19 +6,17 @@ signal to noise wins. Finished files are kept in ``benchmarks/results/flash.json
 """
 
 import argparse
-import json
 import sys
 from typing import Any
 
 import numpy as np
 
 from benchmarks import targets, vela
-from benchmarks.cells import HERE
+from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from tfptq import PerBlock, PerChannel, PerTensor, QuantizationConfig
-from tfptq.base.files import write_atomically
 
-RESULTS = HERE / "results" / "flash.json"
+RESULTS = Records("flash")
 ACCELERATOR = "ethos-u55-128"
 NETWORKS = ("kws01", "ic01", "resnet20", "mobilenetv2")
 _CHANNEL = QuantizationConfig.from_preset("w4a8_channel").replace(target="npu")
@@ -34,11 +32,6 @@ WAYS = {
     "4 bits, 1 x 16 blocks, shifts": _BLOCK.replace(granularity=PerBlock(1, 16), scaler="shift"),
     "8 bits per channel": _CHANNEL.replace(weight_bits=8, granularity=PerChannel()),
 }
-
-
-def read_results() -> dict[str, dict[str, Any]]:
-    """``network: way: draw`` -> its record."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
 
 
 def page(records: dict[str, dict[str, Any]]) -> str:
@@ -65,13 +58,12 @@ def main() -> int:
         for draw in range(1, arguments.draws + 1):
             for way, config in WAYS.items():
                 name = f"{network}: {way}: {draw}"
-                if name not in read_results():
+                if name not in RESULTS.read():
                     record = targets.measure_draw(network, config, draw, name.replace(": ", "_"))
                     content = targets.kept_file(name.replace(": ", "_")).read_bytes()
                     record |= vela.compile_file(content, ACCELERATOR)
-                    write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
-                    print(name, record, flush=True)
-    write_tables(targets.PAGE, {"flash": page(read_results())})
+                    RESULTS.keep(name, record)
+    write_tables(targets.PAGE, {"flash": page(RESULTS.read())})
     return 0
 
 

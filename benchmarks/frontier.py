@@ -6,7 +6,6 @@ the latency of all files, once the machine is quiet. Finished points are kept in
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 
 from benchmarks import targets
 from benchmarks.cells import HERE
+from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from tfptq import MixedPrecision, QuantizationConfig
-from tfptq.base.files import write_atomically
 
-RESULTS = HERE / "results" / "frontier.json"
+RESULTS = Records("frontier")
 PLOT = HERE.parent / "docs" / "frontier.png"
 LATENCY_BUDGETS = (1.0, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
 #: How bits are chosen, and from which -> shares of the bytes of INT8.
@@ -44,16 +43,6 @@ def points(network: str) -> Iterator[tuple[str, QuantizationConfig]]:
             mixed = MixedPrecision(bits, by, ratio=ratio)
             name = f"{by} {','.join(map(str, bits))} ratio={ratio}"
             yield name, QuantizationConfig.from_preset("w4a8_channel").replace(mixed_precision=mixed)
-
-
-def read_results() -> dict[str, dict[str, Any]]:
-    """``network: point`` -> its record."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
-def _keep(name: str, record: dict[str, Any]) -> None:
-    write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
-    print(name, record, flush=True)
 
 
 def page(records: dict[str, dict[str, Any]]) -> str:
@@ -110,13 +99,13 @@ def main() -> int:
         for point, config in points(network):
             name = f"{network}: {point}"
             file = f"frontier {name}"
-            record = read_results().get(name)
+            record = RESULTS.read().get(name)
             if record is None and not arguments.latency:
-                _keep(name, targets.measure_draw(network, config, 1, file))
+                RESULTS.keep(name, targets.measure_draw(network, config, 1, file))
             elif record is not None and arguments.latency and "latency" not in record:
-                _keep(name, {**record, "latency": targets.measure_latency(network, file)})
-    write_tables(targets.PAGE, {"frontier": page(read_results())})
-    write_plot(PLOT, read_results())
+                RESULTS.keep(name, {**record, "latency": targets.measure_latency(network, file)})
+    write_tables(targets.PAGE, {"frontier": page(RESULTS.read())})
+    write_plot(PLOT, RESULTS.read())
     return 0
 
 

@@ -10,7 +10,6 @@ Files are kept in the cache, and records in ``benchmarks/results/in_browser.json
 
 import argparse
 import gzip
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +20,14 @@ import numpy as np
 
 from benchmarks import measure, zoo
 from benchmarks.layout_costs import on_cpu
+from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from benchmarks.web.litert_js import LiteRtJs, open_litert_js
 from tfptq import QuantizationConfig, quantize_keras_model
-from tfptq.base.files import write_atomically
 from tfptq.config import TARGETS
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "in_browser.json"
+RESULTS = Records("in_browser")
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("kws01", "vww01", "resnet20", "mobilenetv2")
 #: Calibration samples: three quarters of what there is where there are few, 256 elsewhere.
@@ -100,11 +99,6 @@ def _cells(record: dict[str, Any]) -> list[str]:
     return [*sizes, f"{record['milliseconds']:.3g}", *ratios, f"{100 * record['accuracy']:.1f}", str(record["steps"])]
 
 
-def read_results() -> dict[str, dict[str, dict[str, Any]]]:
-    """Network -> way -> record."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
 def main() -> int:
     """Measure, network by network, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.in_browser", description=__doc__.split("\n")[0])
@@ -114,10 +108,8 @@ def main() -> int:
     if not arguments.tables_only:
         with open_litert_js() as litert_js:
             for network in arguments.networks:
-                records = {**read_results(), network: measure_network(network, litert_js)}
-                write_atomically(RESULTS, json.dumps(records, indent=1) + "\n")
-                print(network, json.dumps(records[network], indent=1), flush=True)
-    write_tables(PAGE, {"in_browser": page(read_results())})
+                RESULTS.keep(network, measure_network(network, litert_js))
+    write_tables(PAGE, {"in_browser": page(RESULTS.read())})
     return 0
 
 

@@ -6,7 +6,6 @@ calibration samples. Latency is that of one thread, as a multiple of the convert
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +14,11 @@ import numpy as np
 
 from benchmarks import converter, measure, peers, targets, zoo
 from benchmarks.cells import HERE
+from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from tfptq import QuantizationConfig, quantize_keras_model
-from tfptq.base.files import write_atomically
 
-RESULTS = HERE / "results" / "landing.json"
+RESULTS = Records("landing")
 README = HERE.parent / "README.md"
 NETWORKS = {"mobilenetv2": "MobileNetV2, ImageNet", "vww01": "MobileNetV1 0.25, visual wake words"}
 Maker = Callable[[Any, np.ndarray], bytes]
@@ -55,11 +54,6 @@ def measure_file(model: zoo.ZooModel, maker: Maker, name: str) -> dict[str, Any]
     }
 
 
-def read_results() -> dict[str, dict[str, Any]]:
-    """``network: way`` -> its record."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
 def page(records: dict[str, dict[str, Any]]) -> str:
     """One row for each way, and for each network accuracy, agreement with float, bytes and latency."""
     head, rows = [""], []
@@ -85,7 +79,7 @@ def main() -> int:
         model = zoo.load(network, targets.SAMPLES.get(network, 256), draw=1)
         for way, maker in MAKERS.items():
             name = f"{network}: {way}"
-            record, file = read_results().get(name), f"landing {network} {list(MAKERS).index(way)}"
+            record, file = RESULTS.read().get(name), f"landing {network} {list(MAKERS).index(way)}"
             if record is None:
                 record = measure_file(model, maker, file)
             elif arguments.latency and "latency" not in record:
@@ -94,9 +88,8 @@ def main() -> int:
                 record = {**record, "latency": measure.latency(content, peer, x, 1)["ratio"]}
             else:
                 continue
-            write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
-            print(name, record, flush=True)
-    write_tables(README, {"landing": page(read_results())})
+            RESULTS.keep(name, record)
+    write_tables(README, {"landing": page(RESULTS.read())})
     return 0
 
 

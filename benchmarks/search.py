@@ -9,7 +9,6 @@ Finished draws are kept in ``benchmarks/results/search.json``.
 """
 
 import argparse
-import json
 import sys
 from typing import Any
 
@@ -17,13 +16,13 @@ import numpy as np
 
 from benchmarks import zoo
 from benchmarks.cells import HERE
+from benchmarks.records import Records
 from benchmarks.tables import met, table, write_tables
 from tfptq import Evaluation, QuantizationConfig, QuantizationResult, evaluate, quantize_keras_model, search
-from tfptq.base.files import write_atomically
 from tfptq.exploration.goal import Goal
 from tfptq.exploration.trial import Proposal, Trial
 
-RESULTS = HERE / "results" / "search.json"
+RESULTS = Records("search")
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("kws01", "vww01", "ic01", "resnet20")
 #: Target -> presets that are made for it.
@@ -96,11 +95,6 @@ def _compared(by_length: Trial, trials: tuple[Trial, ...], goal: Goal) -> dict[s
     }
 
 
-def read_results() -> dict[str, dict[str, Any]]:
-    """Name of a draw, ``"NETWORK TARGET SEED"`` -> its record."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
 def page(records: dict[str, dict[str, Any]]) -> str:
     """One row for each network and target."""
     head = ["network", "target", "bytes", "best preset, bytes", "ratio", "drop, seen", "drop, unseen"]
@@ -150,11 +144,10 @@ def main() -> int:
         for network in arguments.networks:
             for target in arguments.targets:
                 name = f"{network} {target} {seed}"
-                if name not in read_results():
+                if name not in RESULTS.read():
                     record = measure_draw(network, target, seed)
-                    write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
-                    print(name, record, flush=True)
-    write_tables(PAGE, {"search": page(read_results())})
+                    RESULTS.keep(name, record)
+    write_tables(PAGE, {"search": page(RESULTS.read())})
     return 0
 
 

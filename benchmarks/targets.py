@@ -12,7 +12,6 @@ Finished draws are kept in ``benchmarks/results/targets.json``.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ import numpy as np
 
 from benchmarks import converter, measure, zoo
 from benchmarks.cells import HERE
+from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from tfptq import QuantizationConfig, quantize_keras_model
-from tfptq.base.files import write_atomically
 
-RESULTS = HERE / "results" / "targets.json"
+RESULTS = Records("targets")
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("kws01", "ic01", "vww01", "ad01", "resnet20", "resnet56", "mobilenetv2", "mobilenetv2_bn")
 WAYS = (
@@ -97,11 +96,6 @@ def converter_file(model: zoo.ZooModel, samples: np.ndarray) -> bytes:
     return path.read_bytes()
 
 
-def read_results() -> dict[str, dict[str, Any]]:
-    """Name of a draw -> its record."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
 def page(records: dict[str, dict[str, Any]]) -> str:
     """The table of ``docs/benchmarks.md``."""
     head = ["network", "preset", "target", "bytes", "of the converter's", "latency, 1 / 2 threads"]
@@ -141,11 +135,6 @@ def mean_with_error(values: list[float], digits: int) -> str:
     return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{digits}f}"
 
 
-def _keep(name: str, record: dict[str, Any]) -> None:
-    write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
-    print(name, record, flush=True)
-
-
 def main() -> int:
     """Measure what is missing, draw by draw, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.targets", description=__doc__.split("\n")[0])
@@ -156,21 +145,21 @@ def main() -> int:
     parser.add_argument("--tables-only", action="store_true")
     arguments = parser.parse_args()
     if arguments.latency:
-        for name, record in read_results().items():
+        for name, record in RESULTS.read().items():
             network, _, target, _ = name.split()
             if network in arguments.networks and target != "micro" and "latency" not in record:
-                _keep(name, {**record, "latency": measure_latency(network, name)})
+                RESULTS.keep(name, {**record, "latency": measure_latency(network, name)})
         arguments.tables_only = True
     for draw in range(1, arguments.draws + 1) if not arguments.tables_only else ():
         for network in arguments.networks:
             for preset, target in WAYS:
                 name = f"{network} {preset} {target} {draw}"
                 left_out = preset not in arguments.presets or (target == "micro" and network not in MICRO)
-                if left_out or name in read_results():
+                if left_out or name in RESULTS.read():
                     continue
                 config = QuantizationConfig.from_preset(preset).replace(target=target)
-                _keep(name, measure_draw(network, config, draw, name))
-    write_tables(PAGE, {"few_bits": page(read_results())})
+                RESULTS.keep(name, measure_draw(network, config, draw, name))
+    write_tables(PAGE, {"few_bits": page(RESULTS.read())})
     return 0
 
 

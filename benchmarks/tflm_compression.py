@@ -9,7 +9,6 @@ Finished draws are kept in ``benchmarks/results/tflm_compression.json``.
 """
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -19,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cells import HERE
+from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from benchmarks.targets import MICRO, kept_file, mean_with_error, measure_draw
 from tfptq import QuantizationConfig, compress_for_micro
-from tfptq.base.files import write_atomically
 
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-RESULTS = HERE / "results" / "tflm_compression.json"
+RESULTS = Records("tflm_compression")
 #: Way to store the kernels -> (bits, target, whether tables follow).
 WAYS = {
     "`micro`: INT4": (4, "micro", False),
@@ -83,11 +82,6 @@ def _arena(interpreter) -> int:
         return int(re.search(rb"allocation total (\d+)", log.read()).group(1))
 
 
-def read_results() -> dict[str, dict[str, Any]]:
-    """Name of a draw -> its record."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-
-
 def page(records: dict[str, dict[str, Any]]) -> str:
     """The table of ``docs/benchmarks.md``."""
     head = ["network", "weights", "bytes", "with DECODE's code", "of INT4", "arena", "below float", "agreement", "dB"]
@@ -126,11 +120,10 @@ def main() -> int:
         for network in arguments.networks:
             for way in WAYS:
                 name = f"{network}, {way}, {draw}"
-                if name not in read_results():
+                if name not in RESULTS.read():
                     record = measure(network, way, draw)
-                    write_atomically(RESULTS, json.dumps({**read_results(), name: record}, indent=1) + "\n")
-                    print(name, record, flush=True)
-    write_tables(PAGE, {"tflm_compression": page(read_results())})
+                    RESULTS.keep(name, record)
+    write_tables(PAGE, {"tflm_compression": page(RESULTS.read())})
     return 0
 
 

@@ -280,6 +280,8 @@ def test_wrong_kind_of_config(model, config):
         ({"seed": 2**64}, ValueError, "seed is 18446744073709551616"),
         ({"seed": None}, TypeError, "seed is None; it must be a whole number"),
         ({"max_memory": "1GB"}, TypeError, "max_memory is '1GB'; it must be a whole number"),
+        ({"checkpoint_dir": ""}, ValueError, "checkpoint_dir is ''; name a file or a folder"),
+        ({"checkpoint_dir": "a\0b"}, ValueError, "checkpoint_dir is 'a.x00b'; name a file or a folder"),
         ({"checkpoint_dir": __file__}, NotADirectoryError, "checkpoint_dir is .*test_bad_input.py', which is a file"),
         ({"checkpoint_dir": f"{__file__}/a/b"}, NotADirectoryError, "a/b', in '.*bad_input.py', which is a file"),
         ({"checkpoint_dir": "/proc/none/work"}, OSError, "no file can be made in the folder /proc"),

@@ -146,7 +146,7 @@ def test_checkpoint_dir_and_max_memory(files, tmp_path, capfd):
     flags = (f"--checkpoint_dir={tmp_path / 'work'}", "--max_memory=1000000")
     first, second = tmp_path / "first.tflite", tmp_path / "second.tflite"
     assert convert(files, first, *flags) == 0
-    assert sorted(path.name for path in (tmp_path / "work").glob("*.npz")) == ["weight_0000.npz", "weight_0001.npz"]
+    assert sorted(path.name for path in (tmp_path / "work").glob("*.bin")) == ["weight_0000.bin", "weight_0001.bin"]
     assert convert(files, second, *flags) == 0
     assert first.read_bytes() == second.read_bytes()
     capfd.readouterr()

@@ -174,8 +174,11 @@ def test_granularities_are_read():
 
 
 def test_records_survive(tmp_path):
-    Records(tmp_path / "cells.json", {"seed": 0}).add("W4 tensor", {"scales": 1})
-    assert Records(tmp_path / "cells.json", {"seed": 0}).cells == {"W4 tensor": {"scales": 1}}
+    record = {"granularity": "tensor", "bits": 4, "scaler": "float", "reorder": False, "scales": 1, "bytes": 9}
+    ratios = {"weight_snr_db": 20.5, "layer_output_snr_db": None, "snr_db": 21.0, "agreement": 1.0, "accuracy": None}
+    cells = {"W4 tensor": {**record, **ratios, "seconds": 0.5}}
+    Records(tmp_path / "cells.json", {"seed": 0}).add("W4 tensor", cells["W4 tensor"])
+    assert Records(tmp_path / "cells.json", {"seed": 0}).cells == cells
 
 
 def test_a_folder_of_images_is_another_one_when_an_image_changes(tmp_path):

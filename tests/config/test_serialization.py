@@ -158,8 +158,8 @@ def test_json_may_name_a_preset_that_it_starts_from():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("{", "not valid JSON"),
-        ("[]", r"the quantization config is \[\]; write a JSON object"),
+        ("{", "it is not JSON"),
+        ("[]", "it is not a JSON object; write one such as"),
         ('{"preset": "w4a8_chanel"}', "preset is 'w4a8_chanel'; .*; did you mean 'w4a8_channel'\\?"),
         ('{"preset": ["w4a8_channel"]}', r"preset is \['w4a8_channel'\]; it must be one of"),
         ('{"preset": "w4a8_channel", "rotat": true}', "config field is 'rotat'; .*; did you mean 'rotate'\\?"),

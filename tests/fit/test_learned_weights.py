@@ -110,9 +110,9 @@ def test_a_killed_run_goes_on_with_the_same_bytes(model, images, tmp_path, monke
     monkeypatch.setattr(
         tfptq.fit.order, "fit_from_statistics", lambda *arguments: done.append(1) or fit_from_statistics(*arguments)
     )
-    finished = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
+    finished = {path.name: path.stat().st_ino for path in tmp_path.glob("*.bin")}
     assert quantize(model, images, config, checkpoint_dir=tmp_path).tflite == expected
-    now = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
+    now = {path.name: path.stat().st_ino for path in tmp_path.glob("*.bin")}
     assert len(finished) == 2 and len(now) == 5
     assert finished.items() <= now.items()  # what was finished is not written again
     assert len(done) == 5  # two before the kill, the other three after it

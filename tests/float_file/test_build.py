@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from cancelling_networks import sums_of_many_products
 from keras import layers
 
 from tfptq.float_file.build import check_float_file, make_float_file
@@ -211,3 +212,8 @@ def test_the_converters_words_are_in_the_error():
     model = keras.Model(inputs, layers.Lambda(lambda x: tf.math.betainc(x, x, x), name="beta")(inputs), name="odd")
     with pytest.raises(ValueError, match="(?s)cannot convert the model 'odd'.*Betainc.*Replace the layers it names"):
         convert_float(model)
+
+
+def test_sums_of_many_products_are_rounded_otherwise():
+    model, x = sums_of_many_products()
+    assert check_float_file(float_file_of(model), model, {"x": x}) > 1e-3

@@ -1,6 +1,7 @@
 """Networks that subtract large, nearly equal values: ``offset`` is their size, beside differences of about 1."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 
@@ -54,3 +55,16 @@ def difference_to_pooled(offset):
 
 
 CANCELLING = (difference_of_branches, mean_removal, normalization_by_moments, sums_near_zero, difference_to_pooled)
+
+
+def sums_of_many_products(offset=10.0, products=4096):
+    """Small differences of sums that are taken one product after the other."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((products,), name="x")
+    first = keras.layers.Dense(32)
+    model = keras.Model(inputs, keras.layers.Dense(4)(first(inputs)))
+    kernel = rng.normal(offset, 0.05, (products, 32)).astype(np.float32)
+    x = rng.normal(offset, 0.01, (8, products)).astype(np.float32)
+    first.set_weights([kernel, -(x.astype(np.float64) @ kernel).mean(axis=0).astype(np.float32)])
+    return model, x

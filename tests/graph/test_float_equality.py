@@ -1,12 +1,12 @@
 import keras
 import numpy as np
 import pytest
-from cancelling_networks import difference_of_branches
+from cancelling_networks import difference_of_branches, sums_of_many_products
 from graph_models import batch_for, inverted_residual_network, randomise, residual_network
 from keras import layers
 
 from tfptq.graph import FloatEqualityError, canonicalise, check_float_equal, largest_difference
-from tfptq.graph.float_equality import relative_difference
+from tfptq.graph.float_equality import relative_difference, rounding_noise, tolerances
 from tfptq.graph.simplify import IDENTITIES
 
 
@@ -129,3 +129,25 @@ def test_steps_of_float32_are_no_difference():
     assert relative_difference(values, np.nextafter(values, np.float32(np.inf))) == 0.0
     assert relative_difference(values, values + np.float32(0.5)) > 1e-3
     assert np.isnan(relative_difference(values, np.full_like(values, np.nan)))
+
+
+def test_sums_of_many_products_may_differ_by_more():
+    """LiteRT moved the outputs by 8 to 11 times the noise that is measured."""
+    model, x = sums_of_many_products()
+    (noise,) = rounding_noise(model, x)
+    (limit,) = tolerances(model, x, [1.0])
+    assert limit == pytest.approx(2 * np.sqrt(4096) * noise, rel=0.5)  # the noise is drawn anew
+    few, x = sums_of_many_products(products=4)
+    (limit,) = tolerances(few, x, [1.0])
+    assert limit == pytest.approx(max(1e-4, 8 * rounding_noise(few, x)[0]), rel=0.5)
+
+
+def test_a_changed_kernel_is_no_rounding_of_many_products():
+    model, x = sums_of_many_products()
+    changed = keras.models.clone_model(model)
+    changed.set_weights(model.get_weights())
+    kernel = changed.layers[-1].kernel
+    kernel.assign(kernel * np.float32([1.5, 1, 1, 1]))
+    check_float_equal(model, model, x)
+    with pytest.raises(FloatEqualityError):
+        check_float_equal(model, changed, x)

@@ -161,8 +161,8 @@ def test_files_of_reordered_blocks(network, kind):
     x = samples(model)
     result = tfptq.quantize_keras_model(model, x, block_config(kind), progress=False)
     assert not result.report.float_operators and not result.report.notes
-    # 4 bits of random weights are noisy, and the report says so.
-    assert {finding.kind for finding in result.report.findings} <= {"noisy-layers"}
+    findings, noise = result.report.findings, [layer.output_snr_db for layer in result.report.layers]
+    assert {finding.kind for finding in findings} == ({"noisy-layers"} if min(noise) < 10 else set())  # random weights
     for layer in result.report.layers:
         assert layer.granularity.endswith(kind) and layer.noise_after is not None
     _check_codes(result, model)

@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TextIO
 
 #: Environment variable with the path of the log; lines are added at its end.
@@ -110,6 +110,16 @@ def quiet() -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
+def overhear() -> Iterator[Callable[[], str]]:
+    """Turn standard error to the log; yields a function that returns what has been written to it so far."""
+    start = _redirection.enter()
+    try:
+        yield lambda: _redirection.written(start)
+    finally:
+        _redirection.leave("")
+
+
+@contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
     """``quiet`` for imports that may load TensorFlow, which tells of processors and missing GPUs.
 
@@ -144,12 +154,12 @@ def _add_note(error: Exception, start: int) -> None:
     head = "TensorFlow and LiteRT wrote to standard error:"
     lines = _redirection.written(start).splitlines()
     written = "\n".join(line for line in lines if not _ROUTINE.match(line))
-    notes = getattr(error, "__notes__", [])
+    notes = vars(error).setdefault("__notes__", [])  # as add_note does, which is of Python 3.11
     if not written or any(note.startswith(head) for note in notes):
         return
     if len(written) > 2 * SHOWN:
         written = f"{written[:SHOWN]}\n...\n{written[-SHOWN:]}"
-    error.__notes__ = [*notes, f"{head}\n{written}"]  # type: ignore[attr-defined]  # add_note is of Python 3.11
+    notes.append(f"{head}\n{written}")
 
 
 def _copy(descriptor: int) -> int | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfptq.base.files import check_writable
+from tfptq.base.files import check_writable, read_whole
 from tfptq.base.quiet import quiet_import
 from tfptq.base.text import counted
 from tfptq.cli import command_line
@@ -181,8 +181,9 @@ def _read_config() -> QuantizationConfig:
     if FLAGS.preset and FLAGS.config:
         raise UsageError("give --preset or --config, not both")
     if FLAGS.config:
+        content = read_whole(FLAGS.config)
         with command_line.naming(f"--config={FLAGS.config}"):
-            config = QuantizationConfig.from_json(Path(FLAGS.config).read_bytes().decode("utf-8"))
+            config = QuantizationConfig.from_json(content.decode("utf-8"))
         return _changed(config)
     return _changed(QuantizationConfig.from_preset(FLAGS.preset or DEFAULT_PRESET))
 
@@ -230,7 +231,7 @@ def _read_change(text: str) -> tuple[str, Any]:
 def _parse(text: str) -> Any:
     """A value written as in JSON or as in Python, else the text itself."""
     for parse in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             value = parse(text)
             json.dumps(value)  # a set, for one, is Python but no JSON
             return value

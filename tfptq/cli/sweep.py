@@ -200,4 +200,4 @@ def _write_results(folder: Path, records: list[dict[str, Any]]) -> None:
     if FLAGS.plot:
         write_plot(folder / "plot.png", records)
         written.append("plot.png")
-    print(f"wrote {', '.join(str(folder / name) for name in written)}")
+    command_line.show(f"wrote {', '.join(str(folder / name) for name in written)}")

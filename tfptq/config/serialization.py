@@ -1,11 +1,11 @@
 """Quantization configs as plain values for JSON, and back."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import Any
 
 from tfptq.base.arguments import did_you_mean, one_of
+from tfptq.base.json_object import read_object
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding
 from tfptq.config.target import Target
 from tfptq.core.granularity import GRANULARITIES, Granularity
@@ -55,12 +55,11 @@ def _fields(value: Any) -> dict[str, Any]:
 def read_json(text: str) -> dict[str, Any]:
     """A JSON object; a ValueError for any other text."""
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the quantization config is not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f'the quantization config is {values!r}; write a JSON object, such as {{"weight_bits": 8}}')
-    return values
+        return read_object(text)
+    except ValueError as error:
+        raise ValueError(
+            f'the quantization config cannot be read: {error}; write one such as {{"weight_bits": 8}}'
+        ) from error
 
 
 def decode(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """Evaluate a ``.tflite`` file on labelled samples."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from tfptq.base.cpus import usable_cpus
 from tfptq.base.progress import Progress
+from tfptq.base.quiet import quiet
 from tfptq.data.checks import Batch, DataError
 from tfptq.data.errors import blaming_samples, naming_evaluation
 from tfptq.data.labelled import LabelledBatch, LabelledData
@@ -26,7 +27,7 @@ from tfptq.evaluation.files import (
 from tfptq.evaluation.latency import Latency, interleaved_milliseconds, timed
 from tfptq.evaluation.metrics import resolve_metrics, scores
 from tfptq.evaluation.result import Evaluation
-from tfptq.evaluation.runner import FileEnds, FileRunner, file_ends, in_threads, to_codes
+from tfptq.evaluation.runner import FileEnds, FileRunner, file_ends, in_threads, make_interpreter, to_codes
 
 #: Samples that latency is measured on, in turn.
 TIMED_SAMPLES = 16
@@ -120,6 +121,23 @@ def evaluate_subject(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _File:
+    """A file, and how its ends go with those of the file under evaluation.
+
+    Attributes:
+        content: the file.
+        ends: its ends.
+        inputs: for each of its inputs the name of the samples.
+        outputs: for each output of the file under evaluation the position of its own.
+    """
+
+    content: bytes
+    ends: FileEnds
+    inputs: Sequence[str]
+    outputs: Sequence[int]
+
+
 class FilePair:
     """A file and the float file beside it, which may be missing, on the same samples.
 
@@ -133,24 +151,22 @@ class FilePair:
     """
 
     def __init__(self, content: bytes, ends: FileEnds, reference: bytes | None):
-        self.ends = ends
-        names = [row.name for row in ends.inputs]
-        self._files = [(content, ends, names, list(range(len(ends.outputs))))]
+        self._names = [row.name for row in ends.outputs]
+        self._files = [_File(content, ends, [row.name for row in ends.inputs], range(len(ends.outputs)))]
         if reference is not None:
             others = file_ends(reference)
-            self._files.append((reference, others, matched_inputs(ends, others), matched_outputs(ends, others)))
+            self._files.append(_File(reference, others, matched_inputs(ends, others), matched_outputs(ends, others)))
 
     def runners(self) -> Callable[[LabelledBatch], tuple[list[Outputs], Batch]]:
         """A function that runs the files on a batch, with interpreters of its own; it returns the labels as well."""
-        runners = [FileRunner.of(content, ends) for content, ends, _, _ in self._files]
-        names = [row.name for row in self.ends.outputs]
+        runners = [FileRunner.of(file.content, file.ends) for file in self._files]
 
         def run(batch: LabelledBatch) -> tuple[list[Outputs], Batch]:
             results = []
-            for runner, (_, _, inputs, outputs) in zip(runners, self._files, strict=True):
+            for runner, file in zip(runners, self._files, strict=True):
                 with naming_evaluation(), blaming_samples():
-                    found = runner.run([batch.inputs[name] for name in inputs])
-                results.append({name: found[at] for name, at in zip(names, outputs, strict=True)})
+                    found = runner.run([batch.inputs[name] for name in file.inputs])
+                results.append({name: found[at] for name, at in zip(self._names, file.outputs, strict=True)})
             return results, batch.labels
 
         return run
@@ -158,13 +174,14 @@ class FilePair:
     def latency(self, samples: Batch, seconds: float) -> Latency:
         """Times of inferences of one sample, or of as many as the file takes at once."""
         invokes = []
-        for content, ends, names, _ in self._files:
-            interpreter, size = Interpreter(model_content=content, num_threads=1), ends.batch_size or 1
+        for file in self._files:
+            interpreter, size = make_interpreter(file.content), file.ends.batch_size or 1
             few = one_batch(samples, size * TIMED_SAMPLES)
-            codes = [to_codes(few[name], row) for name, row in zip(names, ends.inputs, strict=True)]
-            for index, values in enumerate(codes):
-                interpreter.resize_tensor_input(interpreter.get_input_details()[index]["index"], values[:size].shape)
-            interpreter.allocate_tensors()
+            codes = [to_codes(few[name], row) for name, row in zip(file.inputs, file.ends.inputs, strict=True)]
+            for details, values in zip(interpreter.get_input_details(), codes, strict=True):
+                interpreter.resize_tensor_input(details["index"], values[:size].shape)
+            with quiet():
+                interpreter.allocate_tensors()
             starts = range(0, size * TIMED_SAMPLES, size)
             invokes.append(timed(interpreter, [[values[at : at + size] for values in codes] for at in starts]))
         medians, runs = interleaved_milliseconds(invokes, seconds)

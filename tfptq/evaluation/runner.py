@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from tfptq.base.quiet import quiet
 from tfptq.data.checks import InputSpec
 from tfptq.tflite.interface import InterfaceRow, read_interface
 from tfptq.tflite.model_reader import read_model
@@ -52,6 +53,12 @@ def file_ends(content: bytes) -> FileEnds:
     return ends
 
 
+def make_interpreter(content: bytes) -> Interpreter:
+    """The stock interpreter of a file, on one thread."""
+    with quiet():
+        return Interpreter(model_content=content, num_threads=1)
+
+
 class FileRunner:
     """Runs a file on one thread.
 
@@ -69,7 +76,7 @@ class FileRunner:
     @classmethod
     def of(cls, content: bytes, ends: FileEnds | None = None) -> "FileRunner":
         """A runner of a file in the stock interpreter."""
-        return cls(Interpreter(model_content=content, num_threads=1), ends or file_ends(content))
+        return cls(make_interpreter(content), ends or file_ends(content))
 
     def run(self, samples: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Real values ``[samples, ...]`` of each output; integers of those without a scale.
@@ -89,7 +96,8 @@ class FileRunner:
         if shapes != self._shapes:
             for index, shape in zip(self._inputs, shapes, strict=True):
                 self._interpreter.resize_tensor_input(index, shape)
-            self._interpreter.allocate_tensors()
+            with quiet():
+                self._interpreter.allocate_tensors()
             self._shapes = shapes
         for index, values in zip(self._inputs, batch, strict=True):
             self._interpreter.set_tensor(index, values)

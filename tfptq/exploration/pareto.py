@@ -56,11 +56,14 @@ def _latency(trial: Trial) -> float:
 
 
 def _draw(axes: "Axes", trials: Sequence[Trial], best: Trial, goal: Goal, measure: Callable[[Trial], float]) -> None:
+    values = [measure(trial) for trial in trials]
+    middle = (min(values) + max(values)) / 2
     for trial in trials:
         colour = "tab:green" if goal.accepts(trial) else "tab:red"
         place = measure(trial), trial.drop
-        axes.errorbar(*place, yerr=trial.error or 0.0, fmt="o", color=colour, capsize=3)
-        axes.annotate(trial.proposal.name, place, xytext=(6, 4), textcoords="offset points", fontsize=7)
+        axes.errorbar(*place, yerr=trial.error or 0.0, fmt="o", color=colour, ecolor="lightgray", capsize=3)
+        side, shift = ("left", 7) if place[0] <= middle else ("right", -7)  # towards the middle
+        axes.annotate(trial.proposal.name, place, xytext=(shift, 3), textcoords="offset points", fontsize=7, ha=side)
     axes.plot(measure(best), best.drop, "o", ms=14, mfc="none", mec="tab:green", label="chosen")
     edge = front([(measure(trial), trial.drop) for trial in trials])
     axes.plot(*zip(*edge, strict=True), "--", color="tab:gray", lw=1, label="no other is better at both")

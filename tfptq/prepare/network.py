@@ -201,7 +201,7 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         tf.config.list_logical_devices()
     try:
         return _read_model(path)
-    except (OSError, TypeError, ValueError) as error:
+    except Exception as error:  # Keras raises all kinds on files that it does not understand
         unknown = unknown_class(error)
         if unknown in OPERATIONS:
             raise ValueError(

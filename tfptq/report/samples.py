@@ -27,7 +27,7 @@ FITS, MISFITS = 0.25, 1.0
 #: A correction must bring the divergence down to this share.
 BETTER = 0.25
 #: What is scaled in front of a network has magnitudes up to 1 behind it, give or take this factor.
-SCALED_BY = 20.0
+SCALED_BY = 100.0
 #: Share of the samples whose probabilities are all 0 and 1.
 CERTAIN = 0.5
 #: Largest magnitude of pixels in 0..1 that were divided by 255, and what they leave of the outputs' variation, in dB.

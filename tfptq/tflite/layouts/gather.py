@@ -7,6 +7,7 @@ among them: its sizes are fixed, and a batch may be open.
 With a stride ``s``, ``s`` neighbours are seen as one position of ``s`` times the channels; a tap then is a slice.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,36 +21,36 @@ from tfptq.tflite.model import TFLiteModel
 _MOST_JOINED = 5
 
 
-class Mover:
-    """Appends operators to a model that move the values of one activation.
+class Moves(ABC):
+    """The verbs that bring values together; a subclass says what becomes of the operators.
 
     Attributes:
-        operators: what was appended, in execution order.
-        moved: new activation -> the one that all values come from.
+        source: the activation that all values come from.
     """
 
-    def __init__(self, model: TFLiteModel, source: int):
-        self.model, self.source = model, source
-        self.operators: list = []
-        self.moved: dict[int, int] = {}
+    source: int
+
+    @abstractmethod
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """Shape of an activation."""
 
     def pad(self, tensor: int, pads: Sequence[tuple[int, int]]) -> int:
         """Zeros in front of and behind each axis."""
         if not any(map(any, pads)):
             return tensor
-        shape = [size + sum(pad) for size, pad in zip(self.model.shape(tensor), pads, strict=True)]
+        shape = [size + sum(pad) for size, pad in zip(self.shape(tensor), pads, strict=True)]
         return self._add("PAD", [tensor, self._constant(pads)], shape, schema.PadOptionsT())
 
     def reshape(self, tensor: int, shape: Sequence[int]) -> int:
         """Another shape; the first axis is what is left over."""
-        if self.model.shape(tensor) == tuple(shape):
+        if self.shape(tensor) == tuple(shape):
             return tensor
         options = schema.ReshapeOptionsT(newShape=[-1, *shape[1:]])  # without a constant: they add up
         return self._add("RESHAPE", [tensor], shape, options)
 
     def cut(self, tensor: int, ranges: Mapping[int, tuple[int, int]]) -> int:
         """Parts of axes other than the first: axis -> (begin, end)."""
-        shape = self.model.shape(tensor)
+        shape = self.shape(tensor)
         begin, end = [0] * len(shape), list(shape)
         for axis, (first, behind) in ranges.items():
             begin[axis], end[axis] = first, behind
@@ -69,9 +70,35 @@ class Mover:
     def _join(self, tensors: Sequence[int], axis: int) -> int:
         if len(tensors) == 1:
             return tensors[0]
-        shape = list(self.model.shape(tensors[0]))
-        shape[axis] = sum(self.model.shape(tensor)[axis] for tensor in tensors)
+        shape = list(self.shape(tensors[0]))
+        shape[axis] = sum(self.shape(tensor)[axis] for tensor in tensors)
         return self._add("CONCATENATION", tensors, shape, schema.ConcatenationOptionsT(axis=axis))
+
+    @abstractmethod
+    def _add(self, kind: str, inputs: Sequence[int], shape: Sequence[int], options) -> int:
+        """Append an operator; returns its result."""
+
+    @abstractmethod
+    def _constant(self, values) -> int:
+        """A constant of integers."""
+
+
+class Mover(Moves):
+    """Appends operators to a model that move the values of one activation.
+
+    Attributes:
+        operators: what was appended, in execution order.
+        moved: new activation -> the one that all values come from.
+    """
+
+    def __init__(self, model: TFLiteModel, source: int):
+        self.model, self.source = model, source
+        self.operators: list = []
+        self.moved: dict[int, int] = {}
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """Shape of an activation in the model."""
+        return self.model.shape(tensor)
 
     def _add(self, kind: str, inputs: Sequence[int], shape: Sequence[int], options) -> int:
         result = self.model.add_activation_like(inputs[0], f"gather/{kind.lower()}", schema.TensorType.FLOAT32)
@@ -87,36 +114,32 @@ class Mover:
         return self.model.shared_constant("gather/constant", np.asarray(values, np.int32))
 
 
-@dataclass
-class _Shapes:
-    """Stands in for a model of which nothing but the shapes of activations matters."""
+class _Count(Moves):
+    """Counts operators without writing them; tensors are positions in ``_shapes``."""
 
-    shapes: list[tuple[int, ...]]
+    def __init__(self, shape: Sequence[int]):
+        self.source, self._shapes = 0, [tuple(shape)]
+
+    @property
+    def operators(self) -> int:
+        return len(self._shapes) - 1
 
     def shape(self, tensor: int) -> tuple[int, ...]:
-        return self.shapes[tensor]
-
-
-class _Count(Mover):
-    """Counts operators without writing them."""
-
-    def __init__(self, shape: tuple[int, ...]):
-        super().__init__(_Shapes([shape]), 0)  # type: ignore[arg-type]
+        return self._shapes[tensor]
 
     def _add(self, kind: str, inputs: Sequence[int], shape: Sequence[int], options) -> int:
-        self.operators.append(kind)
-        self.model.shapes.append(tuple(map(int, shape)))  # type: ignore[attr-defined]
-        return len(self.operators)
+        self._shapes.append(tuple(map(int, shape)))
+        return self.operators
 
     def _constant(self, values) -> int:
         return -1
 
 
-def operators_to_gather(shape: tuple[int, ...], window: Window) -> int:
+def operators_to_gather(shape: Sequence[int], window: Window) -> int:
     """How many operators ``gather`` appends for an input ``[N, H, W, C]``."""
     count = _Count(shape)
     gather(count, window)
-    return len(count.operators)
+    return count.operators
 
 
 @dataclass(frozen=True)
@@ -155,9 +178,9 @@ class _Axis:
                 start = at
 
 
-def gather(mover: Mover, window: Window) -> int:
+def gather(mover: Moves, window: Window) -> int:
     """``[N, H, W, C]`` -> ``[N, Ho, Wo, taps * C]``: what each output reads, in the order of the kernel's axes."""
-    _, height, width, _ = mover.model.shape(mover.source)
+    _, height, width, _ = mover.shape(mover.source)
     rows, columns = _Axis.of(window, 0, height), _Axis.of(window, 1, width)
     padded = mover.pad(mover.source, [(0, 0), rows.pads, columns.pads, (0, 0)])
     if window.taps == 1:
@@ -165,9 +188,9 @@ def gather(mover: Mover, window: Window) -> int:
     return _gather_rows(mover, _gather_columns(mover, padded, columns), rows)
 
 
-def _pick(mover: Mover, tensor: int, rows: _Axis, columns: _Axis) -> int:
+def _pick(mover: Moves, tensor: int, rows: _Axis, columns: _Axis) -> int:
     """Every so many rows and columns."""
-    batch, height, width, channels = mover.model.shape(tensor)
+    batch, height, width, channels = mover.shape(tensor)
     step, places = columns.stride, [batch * height // rows.stride, rows.stride]
     seen = mover.reshape(tensor, [*places, width // step, step * channels])
     return mover.reshape(
@@ -175,9 +198,9 @@ def _pick(mover: Mover, tensor: int, rows: _Axis, columns: _Axis) -> int:
     )
 
 
-def _gather_columns(mover: Mover, tensor: int, axis: _Axis) -> int:
+def _gather_columns(mover: Moves, tensor: int, axis: _Axis) -> int:
     """``[N, H, W, C]`` -> ``[N, H, Wo, kw * C]``."""
-    batch, height, width, channels = mover.model.shape(tensor)
+    batch, height, width, channels = mover.shape(tensor)
     seen = mover.reshape(tensor, [batch, height, width // axis.stride, axis.stride * channels])
     parts = [
         mover.cut(seen, {2: (position, position + axis.outputs), 3: (place * channels, (place + places) * channels)})
@@ -186,9 +209,9 @@ def _gather_columns(mover: Mover, tensor: int, axis: _Axis) -> int:
     return mover.join(parts, 3)
 
 
-def _gather_rows(mover: Mover, tensor: int, axis: _Axis) -> int:
+def _gather_rows(mover: Moves, tensor: int, axis: _Axis) -> int:
     """``[N, H, W, C]`` -> ``[N, Ho, W, kh * C]``."""
-    batch, height, width, channels = mover.model.shape(tensor)
+    batch, height, width, channels = mover.shape(tensor)
     if axis.stride == 1:
         return mover.join([mover.cut(tensor, {1: (tap, tap + axis.outputs)}) for tap in axis.taps], 3)
     seen = mover.reshape(tensor, [batch, height // axis.stride, axis.stride, width, channels])
