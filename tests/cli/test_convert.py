@@ -303,7 +303,7 @@ def test_errors_are_one_line(files, tmp_path, capfd):
         ({"flags": (f"--config={tmp_path / 'bad.json'}",)}, "bad.json: weight_bits is 7"),
         ({"flags": (f"--config={tmp_path / 'misspelled.json'}",)}, "did you mean 'w4a8_channel'?"),
         ({"flags": (f"--config={files / 'samples.npy'}",)}, "samples.npy: 'utf-8' codec can't decode"),
-        ({"flags": (f"--config={tmp_path / 'none.json'}",)}, "none.json: No such file or directory"),
+        ({"flags": (f"--config={tmp_path / 'none.json'}",)}, f"no such file: {tmp_path / 'none.json'}"),
         ({"model": "none.keras"}, "none.keras"),
         ({"model": tmp_path / "bad.keras"}, "bad.keras"),
         ({"data": "none.npy"}, "none.npy: No such file or directory"),
