@@ -88,4 +88,6 @@ def _check_header(stream, member: zipfile.ZipInfo) -> None:
 
 
 def _reason(error: Exception) -> str:
+    if "pickle" in str(error) or "Python objects" in str(error):
+        return "it is no file of numpy, or holds Python objects; write arrays of numbers with numpy.save or numpy.savez"
     return str(error) or type(error).__name__

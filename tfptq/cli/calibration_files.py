@@ -69,6 +69,12 @@ def load_calibration_data(
         raise ValueError(f"calibration data {path} is neither a .npy or .npz file nor an existing folder of images")
     loaded = load_arrays(path, "calibration data")
     if isinstance(loaded, np.ndarray):
+        if len(inputs) > 1:
+            names = [spec.name for spec in inputs]
+            raise ValueError(
+                f"calibration data {path} is one array, and the model has the inputs {', '.join(names)}; write a .npz "
+                f"file with an array for each: numpy.savez(path, {', '.join(f'{name}=...' for name in names)})"
+            )
         return _chosen({"": loaded}, samples, seed)[""]
     arrays = _chosen(loaded, samples, seed)
     unnamed = set(arrays) == {f"arr_{index}" for index in range(len(arrays))}

@@ -6,16 +6,20 @@ Exit codes: 0 all is well, 1 the job failed, 2 the command line is wrong, 130 in
 import contextlib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
+from tfptq.base.arguments import did_you_mean
 from tfptq.base.text import printable, shortened
 from tfptq.version import __version__
 
 #: Letters of a message; the names and numbers of a file may have any length.
 _LONGEST_MESSAGE = 4000
+#: What the flags say of a value that is none of those allowed.
+_NO_CHOICE = re.compile(r"--\w+=(?P<value>.*): value should be one of <(?P<choices>.*)>")
 
 
 class UsageError(Exception):
@@ -70,11 +74,11 @@ def run(
     except BrokenPipeError:  # who reads, such as head, has seen enough; nothing more can be written at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UsageError, flags.Error) as error:
-        return _fail(program, f"{error} (see {program} --help)", 2)
+        return _fail(program, f"{error}{_close_name(str(error))} (see {program} --help)", 2)
     except (JobError, ValueError, OSError, MemoryError) as error:
         if values.is_parsed() and values.traceback:
             raise
-        return _fail(program, str(error) or "there is not enough memory", 1)
+        return _fail(program, _reason(error) or "there is not enough memory", 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", 130)
     return 0
@@ -181,6 +185,8 @@ def naming(what: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise JobError(f"{what}: {error}") from error
+    except OSError as error:
+        raise JobError(f"{what}: {error.strerror or error}") from error
 
 
 def one_path(arguments: list[str]) -> str:
@@ -195,6 +201,19 @@ def one_path(arguments: list[str]) -> str:
     if not os.path.isfile(arguments[0]):
         raise FileNotFoundError(f"no such file: {arguments[0]}")
     return arguments[0]
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, with the file in front where Python has a number there."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _close_name(message: str) -> str:
+    """The question after a close name, for what the flags say of a value that is none of those allowed."""
+    found = _NO_CHOICE.search(message)
+    return did_you_mean(found["value"], found["choices"].split("|")) if found else ""
 
 
 def _fail(program: str, message: str, code: int) -> int:

@@ -200,7 +200,8 @@ def _changed(config: QuantizationConfig) -> QuantizationConfig:
     try:
         return config.replace_json(json.loads(json.dumps(changes)))
     except ValueError as error:
-        raise UsageError(f"--set, --target, --input_type or --output_type: {error}") from error
+        given = [*(f"--set={text}" for text in FLAGS.set), *(f"--{name}={value}" for name, value in types.items())]
+        raise UsageError(f"{' '.join(given)}: {error}") from error
 
 
 def _put(config: dict[str, Any], name: str, value: Any) -> str:
