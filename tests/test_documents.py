@@ -15,7 +15,7 @@ from tfptq.cli.main import PROGRAMS as SUBCOMMANDS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for place in ("*.md", "docs/*.md", "examples/*/*.md", "fuzz/*.md", "tests/conformance/*.md")
+    for place in ("*.md", "cpp/*.md", "docs/*.md", "examples/*/*.md", "fuzz/*.md", "tests/conformance/*.md")
     for path in ROOT.glob(place)
 )
 PROGRAMS = {
