@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks import frontier
 from benchmarks.cells import HERE
 from benchmarks.tables import PICTURES, TITLES
 from docs.draw.style import BLUE, GREEN, GREY, ORANGE, panels, write
@@ -116,28 +117,35 @@ def blocks() -> Figure:
 
 def npu() -> Figure:
     """Flash of the weights after Arm's compiler, and signal to noise."""
-    records, figure, (axes,) = read("flash"), *panels(9, 4.2)
-    for key, record in records.items():
-        _, name, _ = key.split(": ")
-        channels = name.endswith("per channel") and "shift" not in name
-        flash = record["encoded_weights"] / 1000
-        axes.plot(flash, record["snr_db"], "o", color=BLUE if channels else ORANGE, markersize=9)
-        below = "shift" in name and "blocks" not in name
-        place = (8, -14) if below else (8, 4)
-        axes.annotate(name, (flash, record["snr_db"]), place, textcoords="offset points", fontsize=9)
-    axes.set(xlabel="flash of the weights, kB", ylabel="outputs, dB", xlim=(110, 300), ylim=(23, 31))
-    wide, integers = (
-        records[f"resnet20: {name}: 1"] for name in ("6 bits per channel", "4 bits, 4 input blocks, integers")
-    )
-    saved = 1 - wide["encoded_weights"] / integers["encoded_weights"]
-    gain = wide["snr_db"] - integers["snr_db"]
-    axes.set_title(
-        f"Vela: 6 bits per channel take {saved:.0%} less than blocks of integers, and are {gain:.1f} dB better"
-    )
+    records = {key.split(": ")[1]: record for key, record in read("flash").items() if key.startswith("resnet20: ")}
+    names = sorted(records, key=lambda name: records[name]["snr_db"])
+    colours = [ORANGE if "block" in name else BLUE for name in names]
+    figure, (left, right) = panels(10.5, 0.42 * len(names) + 1.2, 2, sharey=True)
+    for panel, values in (
+        (left, [records[name]["encoded_weights"] / 1000 for name in names]),
+        (right, [records[name]["snr_db"] for name in names]),
+    ):
+        for row, value in enumerate(values):
+            panel.barh(row, value, color=colours[row])
+            panel.text(value, row, f" {value:.1f}", va="center", fontsize=9)
+        panel.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1.15 * max(values)))
+    wide, integers = records["6 bits per channel"], records["4 bits, 4 input blocks, integers"]
+    saved, gain = 1 - wide["encoded_weights"] / integers["encoded_weights"], wide["snr_db"] - integers["snr_db"]
+    left.set_xlabel("flash of the weights after Vela, kB")
+    right.set_xlabel("outputs, dB")
+    left.set_title(f"6 bits per channel: {saved:.0%} less flash ...")
+    right.set_title(f"... than blocks of integers, and {gain:.1f} dB more")
     return figure
 
 
-PLOTS = {"eight_bits": eight_bits, "few_bits": few_bits, "rounding": rounding, "block_scales": blocks, "npu": npu}
+PLOTS = {
+    "frontier": frontier.plot,
+    "eight_bits": eight_bits,
+    "few_bits": few_bits,
+    "rounding": rounding,
+    "block_scales": blocks,
+    "npu": npu,
+}
 
 
 def _cell(bits: int, method: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for place in ("*.md", "docs/**/*.md", "examples/*/*.md", "tests/*/*.md")
+    for place in ("*.md", "cpp/*.md", "docs/**/*.md", "examples/*/*.md", "fuzz/*.md", "tests/*/*.md")
     for path in ROOT.glob(place)
 )
 

@@ -24,7 +24,8 @@ PROGRAMS = {
     "tfptq-verify": "verify",
     "tfptq-search": "search",
     "tfptq-sweep-granularity": "sweep",
-    **{f"tfptq {name}": name for name in SUBCOMMANDS},
+    "tfptq-to-c": "to_c",
+    **{f"tfptq {name}": name.replace("-", "_") for name in SUBCOMMANDS},
 }
 
 

@@ -26,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         pages += sorted(path for path in found if not path.startswith("docs/"))
     for source in pages:
         if not source.startswith("docs/"):
-            level = InclusionLevel.INCLUDED if source.endswith(".md") else InclusionLevel.NOT_IN_NAV
+            level = InclusionLevel.INCLUDED if source == HOME else InclusionLevel.NOT_IN_NAV
             files.append(File.generated(config, _uri(source), abs_src_path=str(root / source), inclusion=level))
     return files
 
