@@ -78,7 +78,7 @@ def plot() -> Figure:
         points = sorted(point for found in curves.values() for point in found)
         (least, low, _), (most, high, _) = points[0], points[-1]
         panel.set(xlabel="bytes, of the converter's int8 file", ylabel="outputs, dB")
-        panel.set_title(f"{network}: {most:.2f} to {least:.2f} of the bytes, -{high - low:.0f} dB")
+        panel.set_title(f"{network}: {least / most - 1:.0%} bytes, {low - high:.0f} dB")
         panel.legend(loc="lower right", fontsize=9)
     return figure
 
