@@ -101,6 +101,11 @@ def test_layouts_are_in_the_table():
     assert named == {layout.name for layout in LAYOUTS}
 
 
+def test_all_public_names_are_in_the_reference():
+    described = re.findall(r"^::: tfptq\.(\w+)$", text_of("docs/api.md"), re.MULTILINE)
+    assert sorted([*described, "PRESETS", "TARGETS", "__version__"]) == sorted(tfptq.__all__)
+
+
 def test_tables_of_benchmarks_have_one_place():
     marks = [mark for document in DOCUMENTS for mark in re.findall(r"<!-- (\w+:\w+) -->", text_of(document))]
     assert len(marks) == len({*marks})

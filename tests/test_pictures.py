@@ -7,6 +7,7 @@ import pytest
 from snippets import DOCUMENTS
 
 from benchmarks import conclusions
+from docs.draw import kernel_way
 from docs.draw.__main__ import PICTURES
 from docs.draw.style import write
 
@@ -21,6 +22,13 @@ def test_is_drawn(name, tmp_path):
     content = path.read_bytes()
     write(DRAWN[name], path)
     assert content == path.read_bytes() and b"<svg" in content
+
+
+def test_the_way_of_a_kernel_goes_through_files_that_exist():
+    for _, places, _, _ in kernel_way.STEPS:
+        for place in places.split(":")[0].split(", "):
+            found = [*(ROOT / "tfptq").glob(place.rstrip("/")), *(ROOT / "tfptq" / "lowering").glob(place.rstrip("/"))]
+            assert found, place
 
 
 def test_every_picture_is_drawn_and_shown():
