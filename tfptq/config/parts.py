@@ -192,8 +192,8 @@ class LayerOverride:
     """Other values for the layers whose name matches a pattern.
 
     Kernels inside of a layer that tfptq does not know go by their path, ``"block/dense"``; a pattern for ``"block"``
-    covers them, too. Operators without a kernel go by the paths and names of their results: ``skip=True`` leaves them in
-    float, and ``activation_bits=16`` gives them finer activations.
+    covers them, too. Operators without a kernel go by the paths and names of their results: ``skip=True`` leaves them
+    in float, and ``activation_bits=16`` gives them finer activations.
 
     Attributes:
         pattern: shell-style, such as ``"block_3_*"``; or a regular expression for the whole name behind ``re:``, such
