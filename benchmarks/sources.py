@@ -19,12 +19,12 @@ from typing import Any
 import keras
 
 import tfptq
+from benchmarks.cells import HERE
 from benchmarks.converter import converter_int8
 from benchmarks.records import Records
 from benchmarks.source_cases import CASES
 from benchmarks.tables import table, write_tables
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 RESULTS = Records("sources")
 W8 = tfptq.QuantizationConfig.from_preset("w8a8_channel")
 #: Every kernel has 4 bits, whatever a target would make of it.
@@ -112,7 +112,7 @@ def _measure_apart(name: str, seconds: int) -> dict[str, Any]:
         command = [sys.executable, "-m", "benchmarks.sources", "--case", name, str(output)]
         try:
             with open(log, "wb") as sink:
-                done = subprocess.run(command, stdout=sink, stderr=sink, cwd=PAGE.parent.parent, timeout=seconds)
+                done = subprocess.run(command, stdout=sink, stderr=sink, cwd=HERE.parent, timeout=seconds)
         except subprocess.TimeoutExpired:
             return {"refused": f"not measured: more than {seconds} s"}
         if done.returncode:
@@ -137,7 +137,7 @@ def main() -> int:
     for name in () if arguments.tables_only else CASES:
         if arguments.only in name and (arguments.again or name not in RESULTS.read()):
             RESULTS.keep(name, _measure_apart(name, arguments.seconds))
-    write_tables(PAGE, {"sources": page(RESULTS.read())})
+    write_tables({"sources": page(RESULTS.read())})
     return 0
 
 

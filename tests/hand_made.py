@@ -241,6 +241,21 @@ class FileBuilder:
         return bytes(builder.Output())
 
 
+def one_layer(kind, kernel, input_shape, seed=0, grid=(0.08, 5), bias=True, output_shape=None, weight=None, **options):
+    """File with one layer with lively outputs; window options are named as in the schema."""
+    rng = np.random.default_rng(seed)
+    view = VIEWS[kind](kernel)
+    scales = {name: options.pop(name) for name in ("kind_of_scale", "block", "bits", "shared_base") if name in options}
+    scales["kind"] = scales.pop("kind_of_scale", "shift")
+    weight = weight or random_weight(rng, view, **scales)
+    if kind != "FULLY_CONNECTED":
+        options = {"strideW": 1, "strideH": 1, **options}
+    if kind == "DEPTHWISE_CONV_2D":
+        options["depthMultiplier"] = kernel[3] // input_shape[3]
+    builder = FileBuilder(input_shape)
+    return builder.layer(kind, weight, view, bias, grid, output_shape, **options).finish()
+
+
 def with_texts(root):
     """A model that was unpacked from bytes, with names that can be compared and arrays that can be changed."""
     for tensor in (tensor for graph in root.subgraphs for tensor in graph.tensors):

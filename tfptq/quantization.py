@@ -3,7 +3,6 @@
 ``_quantize`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
-import glob
 import numbers
 import os
 from collections.abc import Sequence
@@ -12,9 +11,9 @@ from typing import Any
 
 import keras
 
-from tfptq.base.files import check_takes_files
+from tfptq.base.files import check_path, check_takes_files
 from tfptq.base.progress import Progress
-from tfptq.config import QuantizationConfig, override, resolve_config
+from tfptq.config import QuantizationConfig, exactly, override, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.float_file.file_model import FileModel
 from tfptq.graph.rebuild import build_model, read_graph
@@ -90,7 +89,7 @@ def quantize_keras_model(
 ) -> QuantizationResult:
     """``quantize`` under the name for Keras models; for arguments and errors see there.
 
-    Example:
+    Examples:
         >>> result = tfptq.quantize_keras_model(model, images[:256])
         >>> result.save("model.tflite")
         >>> print(result.report)
@@ -136,7 +135,7 @@ def simulate(job: Job) -> keras.Model | None:
     names = [layer.name for layer in model.layers if supports(layer)]
     # Other overrides are for kernels and operators that the file alone has.
     own = [item for item in config.overrides if any(map(item.matches, names))]
-    skipped = [override(glob.escape(name), skip=True) for name in job.layers_in_float]
+    skipped = [override(exactly(name), skip=True) for name in job.layers_in_float]
     config = config.replace(overrides=[*own, *skipped], tail=())
     if all(config.for_layer(name).skip for name in names):
         return build_model(read_graph(model))
@@ -196,11 +195,13 @@ def check_folder(checkpoint_dir: str | os.PathLike | None) -> None:
     """Refuse a folder that could not be made or written, before the work. Nothing is made yet.
 
     Raises:
+        ValueError: it is no path.
         NotADirectoryError: it is a file, or in one.
         OSError: no file can be made there.
     """
     if checkpoint_dir is None:
         return
+    check_path("checkpoint_dir", checkpoint_dir)
     folder = Path(checkpoint_dir).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfptq.base.arguments import check_types, one_of
+from tfptq.ops.micro import MICRO_METHODS
 from tfptq.ops.table import OPERATORS
 from tfptq.tflite.costs import shipped_costs
 from tfptq.tflite.layouts import LAYOUTS
+from tfptq.tflite.model_reader import OPERATOR_NAMES
 
 #: Types that the inputs and outputs of a file can have by themselves.
 END_TYPES = ("float32", "int8")
@@ -98,7 +100,7 @@ class Target:
 
 _FULLY_CONNECTED = ("fully_connected_int2", "fully_connected_int4")
 _XNNPACK = {"FULLY_CONNECTED": _FULLY_CONNECTED, "CONV_2D": (*_FULLY_CONNECTED, "im2col_int4")}
-#: The shipped ones. ``docs/guide.md`` says what each was tried with.
+#: The shipped ones. ``docs/targets.md`` says what each was tried with.
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -113,7 +115,7 @@ TARGETS: dict[str, Target] = {
             layouts={"CONV_2D": ("int4",), "DEPTHWISE_CONV_2D": ("int4",)},
             batch_size=1,
             end_type="int8",
-            missing=("GELU", "STABLEHLO_COMPOSITE"),
+            missing=tuple(sorted({*OPERATOR_NAMES.values()} - MICRO_METHODS.keys())),
         ),
         # Vela and its like take INT8 and compress it.
         Target("npu", narrow_int8=True, batch_size=1, end_type="int8"),

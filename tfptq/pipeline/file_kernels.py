@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from tfptq.config import QuantizationConfig
+from tfptq.config import QuantizationConfig, pin, pin_edges
 from tfptq.data.calibration import CalibrationData
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelUse
@@ -46,7 +46,7 @@ def config_with_file_kernels(
     scales = [kernel.id.owner for kernel in own if kernel.shape[1:] == (1, 1)]
     edges = [name for name in _small_edges(float_file, scales) if name in names]
     found = config.replace(mixed_precision=wanted.mixed_precision)
-    found = found.with_pinned_edges(edges).with_pinned(scales, 8)
+    found = pin(pin_edges(found, edges), scales, 8)
     groups = [_group(float_file, kernel) for kernel in own]
     found = with_bits_of_target(found, groups)
     found, _ = choose_bits_of_groups(found, groups, lambda widths: _sensitivities(float_file, own, widths, data))

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfptq.base.progress import Progress
-from tfptq.config import QuantizationConfig
+from tfptq.config import QuantizationConfig, check_overrides
 from tfptq.data.errors import DataError
 from tfptq.fit.checkpoint import Checkpoint, fingerprint
 from tfptq.fit.kernel import asks_for_statistics
@@ -83,7 +83,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
     names = operator_names(network.model, float_file)
-    check_overrides(config, network, float_file, names)
+    check_patterns(config, network, float_file, names)
     network = replace(network, config=config_with_file_kernels(network.config, config, float_file, data))
     plans = plan_kernels(float_file, network.config)
     in_float = {
@@ -132,14 +132,14 @@ def operator_names(model: keras.Model | FileModel, float_file: FloatFile) -> Ope
     return OperatorNames(float_file, [layer.name for layer in model.layers], outputs)
 
 
-def check_overrides(
+def check_patterns(
     config: QuantizationConfig, network: FloatNetwork, float_file: FloatFile, names: OperatorNames
 ) -> None:
     """Refuse overrides that match no kernel, neither of a layer nor of the file alone, and no operator (ValueError)."""
     layers = [layer.name for layer in network.model.layers if supports(layer)]
     own = [kernel.id.owner for kernel in float_file.kernels if kernel.id.layer is None]
     matched = [item for item in config.overrides if item.is_for_operators and names.operators(item)]
-    config.check_overrides([*layers, *own], matched)
+    check_overrides(config, [*layers, *own], matched)
 
 
 def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[KernelId, KernelPlan]:

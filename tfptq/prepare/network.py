@@ -18,7 +18,7 @@ import tensorflow as tf
 from tfptq.base.progress import Progress
 from tfptq.base.quiet import quiet
 from tfptq.base.text import counted
-from tfptq.config import QuantizationConfig
+from tfptq.config import QuantizationConfig, check_overrides, pin, pin_edges
 from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for
 from tfptq.float_file.build import check_outputs
 from tfptq.float_file.file_model import FileModel
@@ -265,7 +265,7 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         tf.config.list_logical_devices()
     try:
         return _read_model(path)
-    except (OSError, TypeError, ValueError) as error:
+    except Exception as error:  # Keras raises all kinds on files that it does not understand
         unknown = unknown_class(error)
         if unknown in OPERATIONS:
             raise ValueError(
@@ -306,9 +306,9 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
     scales = [name for name in names if _scales_channels(model.get_layer(name))]
     edges = edge_layers(model, [name for name in names if name not in scales])
-    pinned = config.with_pinned_edges(_small(model, edges)).with_pinned(scales, 8)
+    pinned = pin(pin_edges(config, _small(model, edges)), scales, 8)
     if _layers_have_all_kernels(model):  # else those of the file are needed
-        pinned.check_overrides(names, [item for item in pinned.overrides if item.is_for_operators])
+        check_overrides(pinned, names, [item for item in pinned.overrides if item.is_for_operators])
     return with_bits_of_target(pinned, groups_of(model))
 
 

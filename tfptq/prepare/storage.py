@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from tfptq.config import QuantizationConfig
+from tfptq.config import QuantizationConfig, pin
 from tfptq.core.budget import Option, fewest_bytes
 from tfptq.core.windows import Window
 from tfptq.layers import supports, weight_specs
@@ -80,11 +80,11 @@ def with_bits_of_target(config: QuantizationConfig, groups: Sequence[WeightGroup
     options = {group.name: group_options(group, config, narrow[group.name]) for group in groups if group.name in narrow}
     if config.mixed_precision is not None and config.mixed_precision.by_real_bytes:  # it keeps the budget by itself
         wide = [name for name, each in options.items() if min(it.bits for it in each) == 8]
-        return config.with_pinned(wide, 8)
+        return pin(config, wide, 8)
     fixed = sum(latency(group, config) for group in groups if group.name not in narrow)
     left = max(latency_budget(config, groups) - fixed, 0.0) + 1e-9
     chosen = fewest_bytes(list(options.values()), most_latency=left)
-    return config.with_pinned([name for name, it in zip(options, chosen, strict=True) if it.bits == 8], 8)
+    return pin(config, [name for name, it in zip(options, chosen, strict=True) if it.bits == 8], 8)
 
 
 def latency_budget(config: QuantizationConfig, groups: Iterable[WeightGroup]) -> float:
