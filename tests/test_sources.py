@@ -248,7 +248,7 @@ def test_a_tf_keras_model():
 
 def test_a_saved_model_inside_of_a_keras_model(network, tmp_path):
     network.export(tmp_path / "inner", verbose=False)
-    inputs = keras.Input(IMAGES.shape[1:], name="x")
+    inputs = keras.Input(IMAGES.shape[1:], name="pixels")
     found = layers.TFSMLayer(tmp_path / "inner", call_endpoint="serve")(inputs)
     model = keras.Model(inputs, layers.Dense(3, name="more")(found))
     result = quantize(model)
