@@ -3,6 +3,7 @@
 ``quantize_keras_model`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
+import dataclasses
 import numbers
 import os
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from tfptq.pipeline.result import QuantizationResult, finish
 from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import FloatNetwork, prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
+from tfptq.tflite.app_metadata import AppMetadata, check_app_metadata, with_app_metadata
 
 
 def quantize_keras_model(
@@ -34,6 +36,7 @@ def quantize_keras_model(
     progress: bool = True,
     checkpoint_dir: str | os.PathLike | None = None,
     max_memory: int = DEFAULT_MAX_MEMORY,
+    app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
     """Quantize a trained Keras model into a ``.tflite`` file.
 
@@ -49,6 +52,7 @@ def quantize_keras_model(
             started again with the same arguments, and ends with the same bytes.
         max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
             costs time.
+        app_metadata: labels and normalization that apps read from the file (``tfptq.AppMetadata``).
 
     Returns:
         The file, the Keras simulation, the report and the config.
@@ -73,6 +77,9 @@ def quantize_keras_model(
     check_folder(checkpoint_dir)
     with Progress(progress, plan=planned_steps(config)) as steps:
         network = prepare(model, dataset, config, seed, steps)
+        if app_metadata is not None:
+            inputs, outputs = network.model.inputs, network.model.outputs
+            check_app_metadata(app_metadata, [each.shape for each in inputs], [each.shape for each in outputs])
         simulation = simulate(network)
         job = convert(network, config, seed, steps)
         activations = calibrate(job)
@@ -80,7 +87,10 @@ def quantize_keras_model(
         activations = calibrate_again(job, activations, kernels)
         activations, kernels = with_headroom(job, activations, kernels)
         notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
-        return finish(job, activations, kernels, simulation, notes)
+        result = finish(job, activations, kernels, simulation, notes)
+    if app_metadata is None:
+        return result
+    return dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
 
 
 def simulate(network: FloatNetwork) -> keras.Model:
