@@ -21,6 +21,9 @@ ETHOS = ("U55", "U65", "U85")
 OTHERS = ("TOSA", "OpenVINO", "ONNX", "Qualcomm")
 #: Columns of ``cpp/run_layers.cc``.
 COSTS = ("products", "multiplies", "rescales", "multipliers", "kernel", "bias", "scales", "by_channel", "activations")
+#: Linear layers of onnxruntime.
+_ONNX_INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul")
+_ONNX_FLOAT = ("Conv", "MatMul", "Gemm", "FusedConv", "FusedMatMul", "FusedGemm")
 Results = dict[str, dict[str, Any]]
 
 
@@ -95,10 +98,7 @@ def _cell(tool: str, record: dict[str, Any]) -> str:
 def _in_integers(tool: str, nodes: dict[str, int]) -> str:
     """How many of the linear layers compute in integers."""
     if tool == "ONNX":
-        integer = sum(count for kind, count in nodes.items() if kind.startswith("QLinear") or "Integer" in kind)
-        floating = sum(
-            nodes.get(kind, 0) for kind in ("Conv", "MatMul", "Gemm", "FusedConv", "FusedMatMul", "FusedGemm")
-        )
+        integer, floating = (sum(nodes.get(kind, 0) for kind in kinds) for kinds in (_ONNX_INTEGER, _ONNX_FLOAT))
         return f"{integer} of {integer + floating}"
     linear: Counter[bool] = Counter()
     for kind, count in nodes.items():
