@@ -12,7 +12,7 @@ where a variable names it:
     TFPTQ_ONNX        a Python with tf2onnx, onnxruntime and tensorflow
     TFPTQ_QUALCOMM    a Python with ai-edge-litert and ai-edge-litert-sdk-qualcomm, and its SDK
 
-Records are kept in ``benchmarks/results/toolchains.json`` and the tables in ``docs/toolchains.md``.
+Records are kept in ``benchmarks/results/toolchains.json`` and the tables in ``docs/benchmarks/toolchains.md``.
 """
 
 import argparse

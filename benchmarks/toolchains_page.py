@@ -1,4 +1,4 @@
-"""The tables of ``docs/toolchains.md``."""
+"""The tables of ``docs/benchmarks/toolchains.md``."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.tables import table, write_tables
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "toolchains.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "toolchains.md"
 #: File -> what the tables call it.
 TITLES = {
     "converter": "TFLite converter, int8",
@@ -30,7 +30,7 @@ Results = dict[str, dict[str, Any]]
 def write(results: Results) -> None:
     """Put the tables into the page."""
     tables = {"versions": versions, "ethos": ethos, "others": others, "failures": failures, "costs": costs}
-    write_tables(PAGE, {name: make(results) for name, make in tables.items()})
+    write_tables(PAGE, {f"toolchains_{name}": make(results) for name, make in tables.items()})
 
 
 def versions(results: Results) -> str:

@@ -24,6 +24,8 @@ def test_every_name_in_the_table_of_contents_exists(name):
 def test_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tfptq.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'PerChanel'; did you mean 'PerChannel'\?"):
+        tfptq.PerChanel  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["DataError", "FloatEqualityError", "FormatError", "LayoutError", "VerificationError"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from tfptq.base.files import check_takes_files
+from tfptq.base.files import check_path, check_takes_files
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
@@ -66,7 +66,7 @@ def quantize_keras_model(
         FileNotFoundError: no model at the path.
         RuntimeError: Keras does not run on TensorFlow.
 
-    Example:
+    Examples:
         >>> result = tfptq.quantize_keras_model(model, images[:256])
         >>> result.save("model.tflite")
         >>> print(result.report)
@@ -150,11 +150,13 @@ def check_folder(checkpoint_dir: str | os.PathLike | None) -> None:
     """Refuse a folder that could not be made or written, before the work. Nothing is made yet.
 
     Raises:
+        ValueError: it is no path.
         NotADirectoryError: it is a file, or in one.
         OSError: no file can be made there.
     """
     if checkpoint_dir is None:
         return
+    check_path("checkpoint_dir", checkpoint_dir)
     folder = Path(checkpoint_dir).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():

@@ -6,13 +6,15 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import run_decoded, signal_to_noise
 
 import tfptq
-from tfptq.config import Calibration, PerChannel, PerTensor, QuantizationConfig, Rounding
+from tfptq.config import Calibration, PerChannel, PerTensor, Rounding
 from tfptq.core.affine import weight_code_limit
 from tfptq.fit.kernel import FEW_POSITIONS, asks_for_statistics
-from tfptq.fit.measure import Measurements, measure
+from tfptq.fit.measure import measure
+from tfptq.fit.measurements import Measurements
 from tfptq.fit.order import LARGEST_STEP, fit_kernels, plan_fit, ranges_for_kernels, with_bias_headroom
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import make_float_file
@@ -23,7 +25,7 @@ from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan
 from tfptq.pipeline.steps import kernel_views, plan_kernels
 
 CALIBRATION = Calibration("min_max")
-CONFIG = QuantizationConfig(PerChannel(), target="any")
+CONFIG = plain_config(PerChannel(), target="any")
 
 
 class Task(NamedTuple):
@@ -88,9 +90,9 @@ def test_kernels_of_nobody_are_quantized_per_channel(model, data):
 def test_bias_correction_keeps_the_mean_output(model, data):
     """With one use, W E[x] does not move: what rounding adds to it, the bias takes away."""
     task = task_of(model, data)
-    item = fit(task, QuantizationConfig(PerTensor(), weight_bits=3))["head", "kernel"]
+    item = fit(task, plain_config(PerTensor(), weight_bits=3))["head", "kernel"]
     (use,) = item.uses
-    mean = task.measurements.input_means[use.operator]
+    mean = task.measurements.mean_input(use)
     moved = ((item.weight.dequantize() - kernel_views(model)["head", "kernel"]) * mean).sum(axis=(1, 2))
     np.testing.assert_allclose(item.bias_shift, -moved, rtol=1e-5, atol=1e-7)
     assert np.abs(moved).max() > 1e-3
@@ -121,7 +123,7 @@ def test_no_bias_correction_when_not_asked(model, data):
     assert not any(item.bias_shift.any() for item in fitted.values())
 
 
-@pytest.mark.parametrize("config", [CONFIG, QuantizationConfig(PerTensor()), QuantizationConfig(scaler="shift")])
+@pytest.mark.parametrize("config", [CONFIG, plain_config(PerTensor()), plain_config(scaler="shift")])
 def test_scales_leave_room_for_large_biases(data, config):
     inputs = keras.Input((6, 6, 3), name="x")
     model = keras.Model(inputs, layers.Conv2D(3, 1, name="conv")(inputs))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfptq.base.files import check_writable
+from tfptq.base.files import check_writable, read_whole
 from tfptq.base.quiet import quiet_import
 from tfptq.base.text import counted
 from tfptq.cli import command_line
@@ -211,7 +211,7 @@ def _read_config() -> QuantizationConfig:
     if FLAGS.preset and FLAGS.config:
         raise UsageError("give --preset or --config, not both")
     if FLAGS.config:
-        content = Path(FLAGS.config).read_bytes()
+        content = read_whole(FLAGS.config)
         with command_line.naming(f"--config={FLAGS.config}"):
             config = QuantizationConfig.from_json(content.decode("utf-8"))
         return _changed(config)
@@ -230,7 +230,8 @@ def _changed(config: QuantizationConfig) -> QuantizationConfig:
     try:
         return config.replace_json(json.loads(json.dumps(changes)))
     except ValueError as error:
-        raise UsageError(f"--set, --target, --input_type or --output_type: {error}") from error
+        given = [*(f"--set={text}" for text in FLAGS.set), *(f"--{name}={value}" for name, value in types.items())]
+        raise UsageError(f"{' '.join(given)}: {error}") from error
 
 
 def _put(config: dict[str, Any], name: str, value: Any) -> str:
@@ -260,7 +261,7 @@ def _read_change(text: str) -> tuple[str, Any]:
 def _parse(text: str) -> Any:
     """A value written as in JSON or as in Python, else the text itself."""
     for parse in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             value = parse(text)
             json.dumps(value)  # a set, for one, is Python but no JSON
             return value

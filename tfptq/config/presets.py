@@ -1,6 +1,6 @@
 """The ready-made configs."""
 
-from tfptq.config.config import PRESETS, QuantizationConfig
+from tfptq.config.config import DEFAULT_PRESET, PRESETS, QuantizationConfig
 from tfptq.config.parts import MixedPrecision, Rounding
 from tfptq.core.granularity import PerBlock, PerChannel, PerTensor
 
@@ -9,20 +9,25 @@ _LEARNED_4_BIT = QuantizationConfig(
     weight_bits=4,
     weight_scale="output",
     rounding=Rounding("attention"),
-    equalize=True,
+    statistics_samples=None,
     rotate=True,
 )
 _BLOCKS_4_BIT = _LEARNED_4_BIT.replace(
     granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True, target="npu"
 )
-#: At 8 bits the error of the small kernels of the first layers weighs most, and costs least to learn.
-_LEARNED_8_BIT = QuantizationConfig(
-    rounding=Rounding("coordinate", most_inputs=640), statistics_samples=128, equalize=True
-)
 PRESETS |= {
-    "w8a8_shift": _LEARNED_8_BIT.replace(scaler="shift", weight_scale="mse"),
-    "w8a8_channel": _LEARNED_8_BIT.replace(granularity=PerChannel()),
-    "w8a8_layer": QuantizationConfig(PerTensor()),
+    # Only kernels of few inputs learn their rounding: at 8 bits the error of the small kernels of the first layers
+    # weighs most, and costs least to learn.
+    DEFAULT_PRESET: QuantizationConfig(),
+    "w8a8_channel": QuantizationConfig(PerChannel(), weight_scale="max_abs"),
+    "w8a8_layer": QuantizationConfig(
+        PerTensor(),
+        scaler="float",
+        weight_scale="max_abs",
+        rounding="nearest",
+        statistics_samples=None,
+        equalize=False,
+    ),
     "w4a8_channel": _LEARNED_4_BIT,
     "w4a8_block": _BLOCKS_4_BIT,
     "w4a8_fine_block": _BLOCKS_4_BIT.replace(granularity=PerBlock(1, 16)),

@@ -16,6 +16,7 @@ checked, and none is kept.
 """
 
 import hashlib
+import inspect
 import itertools
 import math
 import os
@@ -27,7 +28,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfptq.base.text import kind_of
 from tfptq.data.checks import (
+    RESHAPE,
     Batch,
     DataError,
     InputSpec,
@@ -86,9 +89,8 @@ class CalibrationData:
         Raises:
             DataError: an element does not fit the model, or this pass has another length than the one before.
         """
-        pieces = (checked(self.inputs, element) for element in self._open_pass())
         seen = 0
-        for batch in rebatch(pieces, self.batch_size):
+        for batch in rebatch(self._pieces(), self.batch_size):
             seen += length_of(batch)
             _refuse_endless(self._num_samples is None and seen > MOST_STREAMED)
             yield _filled(batch, self.batch_size) if self.fill else batch
@@ -98,6 +100,14 @@ class CalibrationData:
                 "calibration makes several passes, so each must give all samples"
             )
         self._num_samples = seen
+
+    def _pieces(self) -> Iterator[Batch]:
+        """The elements of the source as they come, checked."""
+        first = 0
+        for element in self._open_pass():
+            piece = checked(self.inputs, element, first)
+            first += length_of(piece)
+            yield piece
 
     def in_full_batches(self, batch_size: int) -> "CalibrationData":
         """The same samples in batches of exactly ``batch_size``; some are repeated to fill the last."""
@@ -221,13 +231,13 @@ def _stream(dataset: Any) -> Callable[[], Iterator[Any]]:
         return _called(dataset)
     if isinstance(dataset, Iterator):
         raise DataError(
-            f"the calibration dataset is a {type(dataset).__name__}, which can be read only once; "
+            f"the calibration dataset is {kind_of(dataset)}, which can be read only once; "
             "pass the function that makes it instead, so that each pass can start afresh"
         )
     if isinstance(dataset, Iterable):
         return lambda: iter(dataset)
     raise DataError(
-        f"the calibration dataset is a {type(dataset).__name__}; pass a numpy array, a list or dict of arrays, "
+        f"the calibration dataset is {kind_of(dataset)}; pass a numpy array, a list or dict of arrays, "
         "a tf.data.Dataset, a keras PyDataset, or a function that returns an iterable of samples"
     )
 
@@ -240,10 +250,16 @@ def _refuse_endless(endless: bool) -> None:
 
 
 def _called(function: Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Any]]:
+    wanted = _wanted_arguments(function)
+    if wanted:
+        raise DataError(
+            f"the calibration function wants arguments ({', '.join(wanted)}) and is called without any; pass "
+            "functools.partial(function, ...)"
+        )
     first, second = function(), function()
     if not isinstance(first, Iterable):
         raise DataError(
-            f"the calibration function returned a {type(first).__name__}; it must yield samples, or return an iterable"
+            f"the calibration function returned {kind_of(first)}; it must yield samples, or return an iterable"
         )
     if isinstance(first, Iterator) and first is second:
         raise DataError(
@@ -251,6 +267,16 @@ def _called(function: Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Any]
             "let it make a new one, so that each pass can start afresh"
         )
     return lambda: iter(function())
+
+
+def _wanted_arguments(function: Callable) -> list[str]:
+    """Arguments without which a function cannot be called, as far as it tells: functions in C may not."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return []
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [it.name for it in parameters if it.default is it.empty and it.kind not in optional]
 
 
 def _sliced(arrays: dict[str, Any], length: int, batch_size: int) -> Callable[[], Iterator[Batch]]:
@@ -268,7 +294,8 @@ def _arrays_by_name(specs: tuple[InputSpec, ...], dataset: Any) -> dict[str, Any
     for spec in specs:
         rank = len(arrays[spec.name].shape)
         if rank != len(spec.shape) + 1 and not lacks_last_axis(spec, arrays[spec.name].shape):
-            hint = "; for a single sample, add the batch axis with sample[None]" if rank == len(spec.shape) else ""
+            single = rank == len(spec.shape)
+            hint = "; for a single sample, add the batch axis with sample[None]" if single else RESHAPE
             raise DataError(misfit(spec, arrays[spec.name]) + hint)
     return arrays
 

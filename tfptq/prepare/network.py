@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfptq.base.progress import Progress
 from tfptq.base.quiet import quiet
 from tfptq.base.text import counted
-from tfptq.config import QuantizationConfig
+from tfptq.config import QuantizationConfig, check_overrides, pin, pin_edges
 from tfptq.data.calibration import CalibrationData, calibration_data
 from tfptq.graph import (
     FloatEqualityError,
@@ -201,7 +201,7 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         tf.config.list_logical_devices()
     try:
         return _read_model(path)
-    except (OSError, TypeError, ValueError) as error:
+    except Exception as error:  # Keras raises all kinds on files that it does not understand
         unknown = unknown_class(error)
         if unknown in OPERATIONS:
             raise ValueError(
@@ -240,8 +240,8 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
     scales = [name for name in names if _scales_channels(model.get_layer(name))]
     edges = edge_layers(model, [name for name in names if name not in scales])
-    pinned = config.with_pinned_edges(_small(model, edges)).with_pinned(scales, 8)
-    pinned.check_overrides(names)
+    pinned = pin(pin_edges(config, _small(model, edges)), scales, 8)
+    check_overrides(pinned, names)
     return with_bits_of_target(pinned, model)
 
 
