@@ -2,12 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import table, write_tables
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "toolchains.md"
 #: File -> what the tables call it.
 TITLES = {
     "converter": "TFLite converter, int8",
@@ -30,7 +28,7 @@ Results = dict[str, dict[str, Any]]
 def write(results: Results) -> None:
     """Put the tables into the page."""
     tables = {"versions": versions, "ethos": ethos, "others": others, "failures": failures, "costs": costs}
-    write_tables(PAGE, {f"toolchains_{name}": make(results) for name, make in tables.items()})
+    write_tables({f"toolchains_{name}": make(results) for name, make in tables.items()})
 
 
 def versions(results: Results) -> str:

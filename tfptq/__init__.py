@@ -34,7 +34,7 @@ _CONTENTS = {
     "tfptq.exploration.search": ("search",),
     "tfptq.exploration.sensitivity": ("layer_sensitivity",),
     "tfptq.export": ("export_simulation",),
-    "tfptq.quantize": ("quantize_keras_model",),
+    "tfptq.quantization": ("quantize", "quantize_keras_model"),
     "tfptq.report": ("QuantizationWarning", "Report"),
     "tfptq.pipeline.result": ("QuantizationResult",),
     "tfptq.tflite.app_metadata": ("AppMetadata", "with_app_metadata"),

@@ -149,7 +149,7 @@ def test_values_that_are_none(values, problem):
         (tfptq.AppMetadata(mean=[0], std=[1]), 4, r"one input of pictures, of 1 or 3 channels"),
     ],
 )
-def test_what_does_not_fit_the_model_is_refused_before_the_work(metadata, channels, problem):
+def test_what_does_not_fit_the_model_is_refused(metadata, channels, problem):
     with pytest.raises(ValueError, match=problem):
         tfptq.quantize_keras_model(
             network(channels), samples(channels), "w8a8_channel", progress=False, app_metadata=metadata

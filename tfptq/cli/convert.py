@@ -1,6 +1,8 @@
-"""Quantize a trained Keras model into a .tflite file.
+"""Quantize a trained model into a .tflite file.
 
     tfptq-keras-to-tflite net.keras --calibration_data=samples.npy --output=net.tflite
+
+The model is a .keras or .h5 file, the folder of a SavedModel, or a float .tflite file; --model=net.keras is the same.
 
 Calibration data are a few hundred typical inputs, as the model takes them: a .npy array [samples, ...], a .npz file
 with one such array for each input under its name, or a folder of images (with --preprocessing). The report goes to
@@ -32,7 +34,7 @@ from tfptq.config import DEFAULT_PRESET, PRESETS, TARGETS, QuantizationConfig
 from tfptq.report import QuantizationWarning
 from tfptq.report.report import FORMS
 from tfptq.report.table import print_report
-from tfptq.tflite.app_metadata import AppMetadata, check_app_metadata, with_app_metadata
+from tfptq.tflite.app_metadata import AppMetadata, with_app_metadata
 
 if TYPE_CHECKING:  # the flags need not wait for TensorFlow
     from tfptq.data.checks import InputSpec
@@ -41,7 +43,9 @@ if TYPE_CHECKING:  # the flags need not wait for TensorFlow
 _KEY_OF_A_WORD = {"calibration": "method", "granularity": "type", "rounding": "method"}
 
 FLAGS = command_line.new_flags()
-flags.DEFINE_string("model", None, "the trained model, .keras or .h5; the argument that is no flag", flag_values=FLAGS)
+_MODEL_HELP = "the trained model: .keras, .h5, SavedModel, float .tflite; the argument that is no flag"
+flags.DEFINE_string("model", None, _MODEL_HELP, flag_values=FLAGS)
+flags.DEFINE_string("signature", None, "of a SavedModel or .tflite file; the first by default", flag_values=FLAGS)
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "the .tflite file to write", flag_values=FLAGS)
 flags.DEFINE_enum("preset", None, list(PRESETS), f"how to quantize; {DEFAULT_PRESET} unless given", flag_values=FLAGS)
@@ -130,45 +134,43 @@ def _convert(arguments: list[str]) -> None:
         check_writable(path)
 
     with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
-        from tfptq.data.checks import input_specs
         from tfptq.export import export_simulation, read_simulation
+        from tfptq.float_file.file_model import FileModel
         from tfptq.layers import wrappers
         from tfptq.prepare.network import load_model
-        from tfptq.quantize import quantize_keras_model
+        from tfptq.prepare.sources import file_source, known_inputs
+        from tfptq.quantization import quantize
 
     command_line.import_custom_objects(FLAGS.custom_objects)
-    model = load_model(FLAGS.model)
-    if app_metadata is not None:
-        with command_line.naming(f"--class_names={FLAGS.class_names}"):
-            shapes = ([each.shape for each in ends] for ends in (model.inputs, model.outputs))
-            check_app_metadata(app_metadata, *shapes)
+    model = file_source(FLAGS.model, None, FLAGS.signature) or load_model(FLAGS.model)
     samples = load_calibration_data(
-        FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
+        FLAGS.calibration_data, known_inputs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
     )
-    evaluation = _evaluation_data(input_specs(model))
+    evaluation = _evaluation_data(known_inputs(model))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QuantizationWarning)  # the report begins with them
         try:
-            if wrappers(model):
+            if not isinstance(model, FileModel) and wrappers(model):
                 _refuse_for_simulations()
                 if not (FLAGS.preset or FLAGS.config):
                     config = _changed(read_simulation(model).config)
                 result = export_simulation(model, samples, config, progress=FLAGS.progress)
+                if app_metadata is not None:
+                    result = dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
             else:
                 limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
-                result = quantize_keras_model(
+                result = quantize(
                     model,
                     samples,
                     config,
                     seed=FLAGS.seed,
                     progress=FLAGS.progress,
                     checkpoint_dir=FLAGS.checkpoint_dir,
+                    app_metadata=app_metadata,
                     **limits,
                 )
         except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
             raise command_line.JobError(f"{error} (--traceback shows where)") from error
-    if app_metadata is not None:
-        result = dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
     result.save(FLAGS.output)
     if FLAGS.report:
         result.report.save(FLAGS.report)

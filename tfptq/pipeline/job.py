@@ -16,6 +16,7 @@ from tfptq.lowering.grids import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan
 from tfptq.prepare.network import FloatNetwork
+from tfptq.tflite.layouts import Computes
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,7 @@ class Job:
         plans: how each kernel is to be fitted and stored; without those that the config skips.
         in_float: position of an operator that computes in float because the config wants it -> the reason.
         differences: step -> largest relative difference of an output that it made.
+        widths: position of an operator -> width of its activations, where overrides give it one.
     """
 
     config: QuantizationConfig
@@ -47,6 +49,18 @@ class Job:
     plans: dict[KernelId, KernelPlan]
     in_float: dict[int, str]
     differences: dict[str, float]
+    widths: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def layers_in_float(self) -> list[str]:
+        """Layers of the Keras model all of whose kernels the config leaves in float."""
+        found: dict[str, bool] = {}
+        for kernel in self.float_file.kernels:
+            if kernel.id.layer is not None:
+                alone = all(use.operator in self.in_float for use in kernel.uses)
+                stored = kernel.id in self.plans and self.plans[kernel.id].layouts.computes is not Computes.INTEGER
+                found[kernel.id.layer] = found.get(kernel.id.layer, True) and alone and not stored
+        return [name for name, in_float in found.items() if in_float]
 
     @property
     def fits_narrow_activations(self) -> bool:

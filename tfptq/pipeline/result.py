@@ -31,19 +31,19 @@ RANGE_SAMPLES = 64
 
 @dataclass(frozen=True, eq=False)
 class QuantizationResult:
-    """What ``quantize_keras_model`` and ``export_simulation`` return.
+    """What ``quantize`` and ``export_simulation`` return.
 
     Attributes:
         tflite: bytes of the quantized ``.tflite`` file.
         keras_model: simulation of the quantized model in Keras; ``predict`` and ``fit`` work, ``.keras`` saves it, and
-            ``export_simulation`` writes the file of what training made of it.
+            ``export_simulation`` writes the file of what training made of it. None where no Keras graph is known.
         report: what was done to each layer.
         config: config that was used.
         float_tflite: bytes of the float file that the network was converted to, to compare with.
     """
 
     tflite: bytes
-    keras_model: keras.Model
+    keras_model: Any
     report: Report
     config: QuantizationConfig
     float_tflite: bytes
@@ -91,16 +91,16 @@ def finish(
     job: Job,
     activations: Activations,
     kernels: Sequence[QuantizedKernel],
-    simulation: keras.Model,
+    simulation: keras.Model | None,
     notes: list[str],
 ) -> QuantizationResult:
-    """Write the file and the report, and warn of what is wrong with the result, in the name of the caller's caller.
+    """Write the file and the report.
 
     Args:
         job: the job.
         activations: grids of the file.
         kernels: fitted kernels, all of whose biases fit into their type.
-        simulation: Keras model that computes what the file does.
+        simulation: Keras model that computes what the file does, if there is one.
         notes: what single steps have to tell the user.
     """
     kernels = steps.with_layouts(kernels)
@@ -125,9 +125,14 @@ def finish(
         )
         report = build_report(outcome, seed=job.seed, float_differences=job.differences)
     report = replace(report, seconds=dict(job.steps.seconds))  # that of the report itself among them
-    for finding in report.findings:
-        warnings.warn(str(finding), QuantizationWarning, stacklevel=3)
     return QuantizationResult(tflite, simulation, report, job.config, job.float_file.data)
+
+
+def told(result: QuantizationResult) -> QuantizationResult:
+    """The result, after warnings of what is wrong with it, in the name of the caller's caller."""
+    for finding in result.report.findings:
+        warnings.warn(str(finding), QuantizationWarning, stacklevel=3)
+    return result
 
 
 def _samples(job: Job) -> dict[str, np.ndarray]:
