@@ -27,7 +27,7 @@ from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_
 
 def quantize_keras_model(
     model: keras.Model | str | os.PathLike,
-    dataset,
+    dataset=None,
     config: QuantizationConfig | str | None = None,
     *,
     seed: int = 0,
@@ -41,7 +41,8 @@ def quantize_keras_model(
         model: Keras 3 Sequential or Functional model, or the path of a ``.keras`` or ``.h5`` file.
         dataset: a few hundred typical samples, without labels or with labels that are ignored: an array, a list or
             dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
-            ``representative_dataset``. See ``tfptq.calibration_data``.
+            ``representative_dataset``. See ``tfptq.calibration_data``. None, for float activations: scales are then
+            those of least weight error, and codes the nearest ones.
         config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
         seed: seed of everything random. The same arguments give the same bytes.
         progress: show a progress bar on terminals and in notebooks.
@@ -68,6 +69,8 @@ def quantize_keras_model(
         >>> print(result.report)
     """
     config = resolve_config(config)
+    if dataset is None:
+        config = config.without_samples()
     seed = whole_number("seed", seed, 2**64 - 1)
     max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
     check_folder(checkpoint_dir)
@@ -85,7 +88,9 @@ def quantize_keras_model(
 
 def simulate(network: FloatNetwork) -> keras.Model:
     """The Keras simulation, without the codes and grids of the file; a float copy if tfptq knows none of the layers."""
-    known = any(map(supports, network.model.layers))
+    known = any(
+        supports(layer) and not network.config.for_layer(layer.name).keeps_weights for layer in network.model.layers
+    )
     return (quantize_model if known else quantize_annotate_model)(network.model, network.config)
 
 

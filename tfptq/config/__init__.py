@@ -1,7 +1,9 @@
 """How to quantize: frozen dataclasses, presets, JSON, validation."""
 
 from tfptq.config.config import (
+    COMPUTES,
     DEFAULT_PRESET,
+    FLOAT16,
     LAYOUTS,
     QuantizationConfig,
     resolve_config,
@@ -19,7 +21,9 @@ from tfptq.config.target import TARGETS, Target
 from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
 
 __all__ = [
+    "COMPUTES",
     "DEFAULT_PRESET",
+    "FLOAT16",
     "LAYER_FIELDS",
     "LAYOUTS",
     "PRESETS",

@@ -173,6 +173,7 @@ LAYER_FIELDS = (
     "scaler",
     "multipliers",
     "weight_bits",
+    "activations",
     "weight_scale",
     "rounding",
     "bias_correction",

@@ -40,6 +40,7 @@ from tfptq.data.checks import (
     lacks_last_axis,
     misfit,
 )
+from tfptq.data.random_samples import random_samples
 
 #: Input values in a batch, and samples in it, unless the caller says otherwise.
 VALUES_PER_BATCH = 1 << 20
@@ -57,6 +58,7 @@ class CalibrationData:
         batch_size: samples in a batch. The last one may be smaller, and so may one before a change of the sample shape.
         known_samples: number of samples, if the source tells it.
         fill: repeat samples in a smaller batch until it is full, for models with a fixed batch size.
+        made_up: whether they are random numbers, in place of samples that the user does not have.
 
     Raises:
         DataError: the dataset is empty, or its first element does not fit.
@@ -69,12 +71,14 @@ class CalibrationData:
         batch_size: int,
         known_samples: int | None = None,
         fill: bool = False,
+        made_up: bool = False,
     ):
         if batch_size < 1:
             raise DataError(f"batch_size is {batch_size}; it must be at least 1")
         self.inputs = inputs
         self.batch_size = batch_size
         self.fill = fill
+        self.made_up = made_up
         self._open_pass = open_pass
         self._num_samples = known_samples
         if next(iter(self), None) is None:
@@ -101,7 +105,7 @@ class CalibrationData:
 
     def in_full_batches(self, batch_size: int) -> "CalibrationData":
         """The same samples in batches of exactly ``batch_size``; some are repeated to fill the last."""
-        return CalibrationData(self.inputs, self._open_pass, batch_size, self._num_samples, fill=True)
+        return CalibrationData(self.inputs, self._open_pass, batch_size, self._num_samples, True, self.made_up)
 
     def spread(self, most_samples: int | None) -> "SpreadBatches":
         """Batches evenly spread over a pass, with about ``most_samples`` samples; None for all. May cost a pass."""
@@ -153,7 +157,7 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
 
     Args:
         model: Keras model with defined inputs.
-        dataset: samples in any of the forms above.
+        dataset: samples in any of the forms above; None for a few random ones.
         batch_size: samples in each batch of the result, however the dataset itself is batched; None takes fewer the
             larger the inputs are, so that the activations of a batch stay within a few hundred MiB.
 
@@ -161,8 +165,9 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
         DataError: the dataset is empty, of an unknown kind, can be read only once or never ends, or its first
             batch does not fit the model. Later batches are checked when they are read.
     """
-    specs = input_specs(model)
-    return CalibrationData(specs, *open_dataset(specs, dataset, batch_size))
+    specs, made_up = input_specs(model), dataset is None
+    dataset = random_samples(specs) if made_up else dataset
+    return CalibrationData(specs, *open_dataset(specs, dataset, batch_size), made_up=made_up)
 
 
 def open_dataset(

@@ -63,7 +63,7 @@ def fit_from_means(
         weights: ``[uses]``, how much each use counts.
     """
     scales = _storable(plan.config.scales_of(kernel.values), kernel, plan)
-    weight = mirrored(quantize_nearest(kernel.values, scales, plan.config.weight_bits), kernel)
+    weight = mirrored(quantize_nearest(kernel.values, scales, plan.config.weight_bits), kernel, plan)
     shift = np.zeros(len(kernel.values), np.float32)
     if plan.config.bias_correction:
         # A kernel used several times has one bias: it takes a mean of what its uses would want.
@@ -89,7 +89,7 @@ def fit_from_statistics(kernel: Kernel, plan: KernelPlan, sums: LayerStatistics)
         scarcity = max(1.0, FEW_POSITIONS * values.shape[1] * values.shape[2] / sums.count)
         damping = config.rounding.damping * scarcity
         scales = _storable(_searched_scales(values, plan, statistics.damped(values, damping)), kernel, plan)
-        weight = mirrored(_rounded(values, scales, plan, statistics, damping), kernel)
+        weight = mirrored(_rounded(values, scales, plan, statistics, damping), kernel, plan)
         return QuantizedKernel.of(kernel, plan, weight, _best_bias_shift(kernel, plan, weight, statistics))
 
 
@@ -101,9 +101,11 @@ def _storable(scales: BlockScales, kernel: Kernel, plan: KernelPlan) -> BlockSca
         raise ValueError(f"layer {kernel.id.owner!r}: {error}") from error
 
 
-def mirrored(weight: QuantizedWeight, kernel: Kernel) -> QuantizedWeight:
-    """A weight that every use can hold: where one flips signs, without the code that has no mirror image."""
-    if not kernel.flips_signs:
+def mirrored(weight: QuantizedWeight, kernel: Kernel, plan: KernelPlan) -> QuantizedWeight:
+    """A weight that every use can hold: without the code that has no mirror image where one flips signs, and where
+    kernels misread it.
+    """
+    if not (kernel.flips_signs or plan.symmetric_codes):
         return weight
     return replace(weight, codes=np.maximum(weight.codes, -weight_code_limit(weight.bits)))
 
@@ -152,5 +154,6 @@ def _rounded(
         config.rounding.options(),
         damping=damping,
         # Multiples of float16 scales, say, would be none.
+        symmetric=plan.symmetric_codes,
         gains=GAINS if small and plan.layouts.candidates[0].exact_scales else (),
     )

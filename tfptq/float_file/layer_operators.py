@@ -49,15 +49,17 @@ def skipped_operators(float_file: FloatFile, model: keras.Model, config: Quantiz
     """
     skipped = {}
     for layer, positions in operators_of_layers(float_file, model).items():
-        if not config.for_layer(layer).skip:
+        own = config.for_layer(layer)
+        if not own.keeps_weights:
             continue
-        if not positions:
+        if not positions and config.activations == "static":
             raise ValueError(
                 f"the config skips layer {layer!r} ({type(model.get_layer(layer)).__name__}), but the converted file "
                 "has neither its weights nor an operator of its name, so that it cannot be left in float; drop the "
                 "override, or skip other layers"
             )
-        skipped.update(dict.fromkeys(positions, f"the config skips layer {layer!r}"))
+        reason = f"the config skips layer {layer!r}" if own.skip else f"layer {layer!r} has float16 weights"
+        skipped.update(dict.fromkeys(positions, reason))
     return skipped
 
 

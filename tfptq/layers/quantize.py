@@ -65,7 +65,7 @@ def quantize_annotate_model(to_annotate: keras.Model, config: Scheme = None) -> 
         if config is None:
             return QuantizeAnnotate(layer)
         layer_config = config.for_layer(layer.name)
-        return layer if layer_config.skip else QuantizeAnnotate(layer, DefaultQuantizeConfig(layer_config))
+        return layer if layer_config.keeps_weights else QuantizeAnnotate(layer, DefaultQuantizeConfig(layer_config))
 
     return _replace_layers(model, annotate)
 
@@ -103,7 +103,7 @@ def _apply(model: keras.Model, config: QuantizationConfig) -> keras.Model:
         quantize_config = layer.quantize_config
         if quantize_config is None:
             layer_config = config.for_layer(layer.layer.name)
-            if layer_config.skip:
+            if layer_config.keeps_weights:
                 return layer.layer
             quantize_config = DefaultQuantizeConfig(layer_config)
         return QuantizeWrapper(layer.layer, quantize_config)

@@ -88,6 +88,8 @@ class OperatorSpec:
         int16: the same for int16, or None when there is no 16x8 kernel.
         int4: least version whose kernel (of DEQUANTIZE: whose input) may be INT4, or None.
         int2: the same for INT2.
+        dynamic: least version whose kernel may be INT8 with a scale per channel under float activations, which it
+            quantizes at run time; None where no stock kernel does, or it is slower than float.
         options: option of the schema -> least version that heeds it.
         any_number: whether there may be any number of inputs, all as the one in ``inputs``.
         kernel: layout of the kernel.
@@ -114,6 +116,7 @@ class OperatorSpec:
     int16: int | None = None
     int4: int | None = None
     int2: int | None = None
+    dynamic: int | None = None
     options: Mapping[str, int] = field(default_factory=dict)
     any_number: bool = False
     kernel: KernelAxes | None = None

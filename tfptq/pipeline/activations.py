@@ -51,7 +51,7 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
 
 def calibrate_again(job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]) -> Activations:
     """Measure the network with its quantized weights: coarse ones move the activations."""
-    if all(kernel.weight.bits >= 8 for kernel in kernels):
+    if all(kernel.weight.bits >= 8 for kernel in kernels) or not activations.plan.operators:
         return activations
     with job.steps.step("calibrate again", total=job.data.known_samples) as advance:
         settled = with_layouts(kernels)

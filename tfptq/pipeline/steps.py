@@ -23,14 +23,11 @@ from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
-from tfptq.lowering.choose_layout import (
-    CONVERTER_KERNEL_LAYOUTS,
-    layout_requests,
-    plan_layout,
-    settle_layout,
-)
+from tfptq.lowering.choose_layout import layout_requests, plan_layout, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
+from tfptq.lowering.float16 import float16_constants
+from tfptq.lowering.float_activations import operators_in_float
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
 from tfptq.pipeline.job import Activations, Job
@@ -63,7 +60,7 @@ def planned_steps(config: QuantizationConfig) -> dict[str, str]:
         "equalize": config.equalize,
         "rotate": config.rotate,
         "reorder": config.reorder,
-        "calibrate again": config.mixed_precision is not None or min(widths) < 8,
+        "calibrate again": config.activations == "static" and (config.mixed_precision is not None or min(widths) < 8),
     }
     return {step: title for step, title in STEPS.items() if asked_for.get(step, True)}
 
@@ -85,12 +82,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         few = few_samples(batch, network.batch_size)
         differences = {**network.differences, "convert": check_float_file(float_file, network.model, few)}
     plans = plan_kernels(float_file, network.config)
-    in_float = {
-        use.operator: f"layout {plans[kernel.id].layouts.candidates[0]} computes in float"
-        for kernel in float_file.kernels
-        if kernel.id in plans and plans[kernel.id].layouts.computes is not Computes.INTEGER
-        for use in kernel.uses
-    }
+    in_float = operators_in_float(float_file, plans, network.config)
     return Job(
         config=config,
         seed=seed,
@@ -107,8 +99,10 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
 
 
 def _config_of(config: QuantizationConfig, id: KernelId) -> QuantizationConfig:
-    """Config of a kernel: that of its layer."""
-    return CONVERTER_KERNEL_CONFIG if id.layer is None else config.for_layer(id.layer)
+    """Config of a kernel: that of its layer; else 8 bits per channel, with the activations of the model."""
+    if id.layer is not None:
+        return config.for_layer(id.layer)
+    return CONVERTER_KERNEL_CONFIG.replace(activations=config.activations)
 
 
 def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[KernelId, KernelPlan]:
@@ -120,11 +114,9 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
     plans = {}
     for kernel in float_file.kernels:
         own = _config_of(config, kernel.id)
-        if own.skip:
+        if own.keeps_weights:
             continue
-        layouts = CONVERTER_KERNEL_LAYOUTS
-        if kernel.id.layer is not None:
-            layouts = plan_layout(kernel.id.layer, own, layout_requests(own, float_file.model, kernel))
+        layouts = plan_layout(kernel.id.owner, own, layout_requests(own, float_file.model, kernel))
         plans[kernel.id] = KernelPlan(own, layouts)
     return plans
 
@@ -201,7 +193,9 @@ def write(job: Job, plan: IntegerPlan, kernels: Sequence[QuantizedKernel]) -> by
     """The quantized file, with its metadata, unless the config does without."""
     with job.steps.step("emit"):
         input_type, output_type = job.config.interface_types
-        emitted = emit(job.float_file.data, plan, kernels, input_type=input_type, output_type=output_type)
+        halves = float16_constants(job.float_file, job.config, [kernel.id for kernel in kernels])
+        ends = {"input_type": input_type, "output_type": output_type}
+        emitted = emit(job.float_file.data, plan, kernels, **ends, float16=halves)
         if job.config.metadata == "full":
             attach(emitted.model.root, describe(emitted, kernels, job.config, job.seed))
         return emitted.model.to_bytes()

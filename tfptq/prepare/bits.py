@@ -104,7 +104,7 @@ def distinct_ratios(
 
 
 def _layers(config: QuantizationConfig, model: keras.Model) -> list[keras.Layer]:
-    return [layer for layer in model.layers if supports(layer) and not config.for_layer(layer.name).skip]
+    return [layer for layer in model.layers if supports(layer) and not config.for_layer(layer.name).keeps_weights]
 
 
 def _pinned(config: QuantizationConfig, layers: Iterable[keras.Layer]) -> dict[str, int]:

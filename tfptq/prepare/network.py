@@ -31,6 +31,7 @@ from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class
 from tfptq.layers import QuantizeAnnotate, supports, weight_specs, wrappers
 from tfptq.prepare.bits import choose_bits, distinct_ratios
+from tfptq.prepare.dynamic_blocks import with_blocks_of_target
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
@@ -242,7 +243,7 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     edges = edge_layers(model, [name for name in names if name not in scales])
     pinned = config.with_pinned_edges(_small(model, edges)).with_pinned(scales, 8)
     pinned.check_overrides(names)
-    return with_bits_of_target(pinned, model)
+    return with_bits_of_target(with_blocks_of_target(pinned, model), model)
 
 
 def _small(model: keras.Model, edges: Collection[str]) -> list[str]:

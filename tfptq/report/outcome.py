@@ -33,7 +33,7 @@ class Outcome:
         weights: float values ``[O, I, T]`` of the layers' weights, in the file or not.
         kernels: the quantized kernels.
         tflite: the quantized file.
-        num_samples: number of calibration samples.
+        num_samples: number of calibration samples; 0 where random ones stand in for them.
         samples: a few of them.
         batches: more of them, spread over all; can be read any number of times.
         statistics: tensor index in the float file -> what calibration saw of it.

@@ -62,6 +62,8 @@ def _cause(
     """
     if outcome.config.for_layer(layer.name).skip:
         return "the config skips it"
+    if outcome.config.for_layer(layer.name).keeps_weights:
+        return "its weights are float16"
     if not supports(layer):
         return f"tfptq has no quantization for {type(layer).__name__}"
     found = {kernel.id for kernel in outcome.float_file.kernels}

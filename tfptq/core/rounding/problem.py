@@ -81,7 +81,12 @@ class RoundingProblem:
 
 
 def rounding_problem(
-    view: np.ndarray, scales: BlockScales, bits: int, statistics: CentredStatistics, damping: float = 0.2
+    view: np.ndarray,
+    scales: BlockScales,
+    bits: int,
+    statistics: CentredStatistics,
+    damping: float = 0.2,
+    symmetric: bool = False,
 ) -> RoundingProblem:
     """Set up the quadratic of a layer; arguments are as of ``round_weight``."""
     if damping < 0.0:
@@ -103,4 +108,5 @@ def rounding_problem(
     if largest < SMALL:
         exponent = -math.frexp(largest)[1]
         gram, cross = np.ldexp(gram, exponent), np.ldexp(cross, exponent)
-    return RoundingProblem(weight, view.shape, scales, weight_code_range(bits), gram, cross)
+    low, high = weight_code_range(bits)
+    return RoundingProblem(weight, view.shape, scales, (-high if symmetric else low, high), gram, cross)
