@@ -116,7 +116,8 @@ def _notes(
     """Where the file is not what the simulation is."""
     turned = [
         f"{id.name!r} of layer {id.layer!r} has codes from {kernel.weight.codes.min()} on in the file, and from "
-        f"{stored.codes[id].codes.min()} on in the simulation: the converter turned the sign of a channel, or kernels misread the least code"
+        f"{stored.codes[id].codes.min()} on in the simulation: the converter turned the sign of a "
+        "channel, or kernels misread the least code"
         for id, kernel in own.items()
         if not np.array_equal(kernel.weight.codes, stored.codes[id].codes)
     ]

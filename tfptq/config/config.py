@@ -53,7 +53,7 @@ class QuantizationConfig:
             ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, so far as
             its product with a code fits int8: up to 16 at 2 and 3 bits, 15 at 4, 8 at 5, 4 at 6, 1 at 8.
         weight_bits: 2, 3, 4, 5, 6 or 8; 16 for float16 numbers, with ``activations="float"``.
-        activations: what they are in the file: ``"static"``: integers, on ranges from calibration; ``"dynamic"``: float,
+        activations: what they are in the file: ``"static"``: integers, on ranges of the samples; ``"dynamic"``: float,
             and dense layers and convolutions quantize what they read to 8 bits at run time, which suits transformers;
             ``"float"``: float, and only the weights are small.
         activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
@@ -257,8 +257,8 @@ class QuantizationConfig:
         """
         if any(item.activations == "static" and not item.keeps_weights for item in self._variants()):
             raise ValueError(
-                "dataset=None goes with float activations alone: integers need the ranges of activations; give samples, "
-                "or take activations='dynamic', as the preset 'w8_dynamic' has it, or 'float'"
+                "dataset=None goes with float activations alone: integers need the ranges of activations; give "
+                "samples, or take activations='dynamic', as the preset 'w8_dynamic' has it, or 'float'"
             )
         if self.mixed_precision is not None and self.mixed_precision.by == "sensitivity":
             raise ValueError(

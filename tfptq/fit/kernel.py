@@ -102,9 +102,7 @@ def _storable(scales: BlockScales, kernel: Kernel, plan: KernelPlan) -> BlockSca
 
 
 def mirrored(weight: QuantizedWeight, kernel: Kernel, plan: KernelPlan) -> QuantizedWeight:
-    """A weight that every use can hold: without the code that has no mirror image where one flips signs, and where
-    kernels misread it.
-    """
+    """A weight without the code that has no mirror image, where a use flips signs, or where kernels misread it."""
     if not (kernel.flips_signs or plan.symmetric_codes):
         return weight
     return replace(weight, codes=np.maximum(weight.codes, -weight_code_limit(weight.bits)))

@@ -42,7 +42,7 @@ def float16_constants(float_file: FloatFile, config: QuantizationConfig, fitted:
 
 
 def store_float16(model: TFLiteModel, indexes: Iterable[int]) -> None:
-    """Store float constants as float16, in place; those with numbers beyond float16, such as masks, stay as they are."""
+    """Store float constants as float16, in place; those with numbers beyond it, such as masks, stay as they are."""
     readers = model.consumers()
     for index in sorted(indexes):
         values = model.constant(index)

@@ -17,7 +17,7 @@ from tfptq.base.text import quoted
 from tfptq.core.affine import LARGEST_MULTIPLIER, LARGEST_SHIFT, SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite.flatbuffer import FormatError
-from tfptq.tflite.layouts import Computes, Layout
+from tfptq.tflite.layouts import Layout
 
 GRANULARITIES = ("tensor", "channel", "block")
 #: Most axes that a kernel can have.

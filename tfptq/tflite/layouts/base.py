@@ -201,8 +201,8 @@ class Layout(ABC):
         """Write a kernel and let its operator, or what takes the operator's place, read it.
 
         Kernels of operators on integers are written into the float graph, which is lowered to integers afterwards; the
-        others into the lowered graph. ``earlier`` is what was written for another operator that reads the same kernel, whose
-        constants may be shared.
+        others into the lowered graph. ``earlier`` is what was written for another operator that reads the same kernel,
+        whose constants may be shared.
         """
 
     def read_codes(self, blocks: TensorBlocks, tensor: Tensor) -> np.ndarray:
