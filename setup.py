@@ -77,6 +77,7 @@ setup(
     ],
     extras_require={
         "images": ["pillow>=10"],
+        "micro": ["tflite-micro"],
         "plots": ["matplotlib>=3.8"],
         "tfmot": TFMOT_REQUIRES,
         "test": TEST_REQUIRES,
@@ -91,6 +92,7 @@ setup(
             "tfptq-keras-to-tflite = tfptq.cli.convert:main",
             "tfptq-search = tfptq.cli.search:main",
             "tfptq-sweep-granularity = tfptq.cli.sweep:main",
+            "tfptq-to-c = tfptq.cli.to_c:main",
             "tfptq-verify = tfptq.cli.verify:main",
         ],
     },

@@ -31,7 +31,17 @@ from tfptq.config import PerBlock, PerChannel, PerTensor
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "blocks.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-BASE = QuantizationConfig(weight_bits=4, weight_scale="mse", layout="int8")
+BASE = QuantizationConfig(
+    PerTensor(),
+    scaler="float",
+    weight_bits=4,
+    weight_scale="mse",
+    rounding="nearest",
+    statistics_samples=None,
+    equalize=False,
+    layout="int8",
+    name="custom",
+)
 PARTS = ("grid", "searched", "kinds", "kinds_by_weights", "layouts")
 #: The shape of the presets.
 PRESET = PerBlock(input_blocks=4)

@@ -172,7 +172,7 @@ def _kernel(model: TFLiteModel, at: int, layout: Layout) -> QuantizedKernel:
     window = operator_window(model, operator)
     use = KernelUse(at, tensor, operator.inputs[input_at], operator.outputs[0], view, window, bias)
     kernel = Kernel(KernelId(None, model.name(tensor)), view.to_view(model.constant(tensor)), (use,))
-    config = QuantizationConfig(PerChannel(), weight_bits=2)
+    config = QuantizationConfig(PerChannel(), weight_bits=2, weight_scale="max_abs", rounding="nearest")
     problem = layout.obstacle(layout_request(config, model, use))
     if problem is not None:
         raise ValueError(f"{layout.name} at {view.view_shape}: {problem}")

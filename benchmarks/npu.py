@@ -14,10 +14,13 @@ from tfptq import PerBlock, QuantizationConfig
 from tfptq.npu import compare_with_stock
 
 RESULTS = Path(__file__).resolve().parent / "results" / "npu.json"
+_BLOCKS = QuantizationConfig(
+    PerBlock(8, 8), weight_bits=4, weight_scale="max_abs", rounding="nearest", equalize=False, layout="int8"
+)
 CONFIGS = {
     "w8a8_shift": "w8a8_shift",
-    "4-bit blocks, integer": QuantizationConfig(PerBlock(8, 8), scaler="integer", weight_bits=4, layout="int8"),
-    "4-bit blocks, shift": QuantizationConfig(PerBlock(8, 8), scaler="shift", weight_bits=4, layout="int8"),
+    "4-bit blocks, integer": _BLOCKS.replace(scaler="integer"),
+    "4-bit blocks, shift": _BLOCKS.replace(scaler="shift"),
 }
 
 

@@ -16,7 +16,15 @@ METHODS = ("nearest", "coordinate", "adaround", "attention")
 NARROW = {"resnet20": (3, 2), "resnet56": (2,), "mobilenetv2": (3,)}
 SAMPLES = (256, 32, 64, 128, 512, 1024)
 #: In the layout ``int8`` all cells run on the same kernels.
-BASE = QuantizationConfig(PerChannel(), weight_scale="output", layout="int8")
+BASE = QuantizationConfig(
+    PerChannel(),
+    weight_scale="output",
+    rounding="nearest",
+    statistics_samples=None,
+    equalize=False,
+    layout="int8",
+    name="custom",
+)
 _BLOCKS = {"granularity": PerBlock(input_blocks=4), "scaler": "integer", "reorder": True}
 
 

@@ -9,7 +9,7 @@ is of the MobileNet kind, small enough to train in seconds.
 import argparse
 from pathlib import Path
 
-from tfptq import quantize_keras_model  # first: TensorFlow keeps quiet when tfptq loads it
+from tfptq import QuantizationConfig, quantize_keras_model  # first: TensorFlow keeps quiet when tfptq loads it
 
 # isort: split
 import keras
@@ -56,7 +56,8 @@ def main() -> None:
     """Train, quantize, evaluate, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("out/digits.tflite"), help="the .tflite file to write")
-    parser.add_argument("--preset", default=None, help="how to quantize; the package's default unless given")
+    parser.add_argument("--preset", default="w8a8_shift", help="how to quantize; the package's default unless given")
+    parser.add_argument("--target", default="cpu", help="what the file is for")
     arguments = parser.parse_args()
 
     keras.utils.set_random_seed(0)
@@ -66,7 +67,8 @@ def main() -> None:
     train(model, x_train, y_train)
 
     print("quantizing it ...\n", flush=True)
-    result = quantize_keras_model(model, x_train[:256], arguments.preset)
+    config = QuantizationConfig.from_preset(arguments.preset).replace(target=arguments.target)
+    result = quantize_keras_model(model, x_train[:256], config)
 
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     result.save(arguments.output)

@@ -167,7 +167,7 @@ class FileBuilder:
         model.operators[-1:] = written.operators
         place = model.places()
         subgraph, tensor = place[written.codes]
-        scales = place[written.block_scales][1]
+        scales = None if written.block_scales is None else place[written.block_scales][1]
         where = {"tensor": tensor, "subgraph": subgraph, "tensor_name": written.codes, "scales_tensor": scales}
         self.blocks.append(TensorBlocks.from_quantized_weight(weight, view=view, layer=layer, layout=layout, **where))
         self.model, self.graph = with_texts(model.root), model.root.subgraphs[0]
@@ -239,6 +239,21 @@ class FileBuilder:
         builder = flatbuffers.Builder(1024)
         builder.Finish(self.model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+
+def one_layer(kind, kernel, input_shape, seed=0, grid=(0.08, 5), bias=True, output_shape=None, weight=None, **options):
+    """File with one layer with lively outputs; window options are named as in the schema."""
+    rng = np.random.default_rng(seed)
+    view = VIEWS[kind](kernel)
+    scales = {name: options.pop(name) for name in ("kind_of_scale", "block", "bits", "shared_base") if name in options}
+    scales["kind"] = scales.pop("kind_of_scale", "shift")
+    weight = weight or random_weight(rng, view, **scales)
+    if kind != "FULLY_CONNECTED":
+        options = {"strideW": 1, "strideH": 1, **options}
+    if kind == "DEPTHWISE_CONV_2D":
+        options["depthMultiplier"] = kernel[3] // input_shape[3]
+    builder = FileBuilder(input_shape)
+    return builder.layer(kind, weight, view, bias, grid, output_shape, **options).finish()
 
 
 def with_texts(root):

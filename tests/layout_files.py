@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from float_files import kernels_of
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, RUNTIMES, run
 
-from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.config import PerBlock, PerChannel, PerTensor
 from tfptq.core.blocks import quantize_nearest
 from tfptq.float_file.convert import convert_float
 from tfptq.float_file.matching import replace_kernel
@@ -111,10 +112,10 @@ def output(file, inputs, resolver, runtime):
 
 EVERYWHERE = [(resolver, runtime) for runtime in RUNTIMES for resolver in RESOLVERS]
 BLOCKS = {
-    "float blocks": QuantizationConfig(PerBlock(2, 3), weight_bits=4),
-    "integer blocks of 3 bits": QuantizationConfig(PerBlock(4, 2), "integer", 3),
-    "shift blocks of 2 bits": QuantizationConfig(PerBlock(1, 1), "shift", 2),
-    "channels of 8 bits": QuantizationConfig(PerChannel(), weight_bits=8),
-    "one scale of 5 bits": QuantizationConfig(PerTensor(), weight_bits=5),
-    "shift scaler": QuantizationConfig(PerTensor(), "shift", 4),
+    "float blocks": plain_config(PerBlock(2, 3), weight_bits=4),
+    "integer blocks of 3 bits": plain_config(PerBlock(4, 2), "integer", 3),
+    "shift blocks of 2 bits": plain_config(PerBlock(1, 1), "shift", 2),
+    "channels of 8 bits": plain_config(PerChannel(), weight_bits=8),
+    "one scale of 5 bits": plain_config(PerTensor(), weight_bits=5),
+    "shift scaler": plain_config(PerTensor(), "shift", 4),
 }

@@ -1,6 +1,7 @@
 """Trials that nothing was quantized for."""
 
-from tfptq.config import QuantizationConfig
+from plain_config import plain_config
+
 from tfptq.evaluation.fidelity import Fidelity
 from tfptq.evaluation.latency import Latency
 from tfptq.evaluation.metrics import Score
@@ -15,5 +16,5 @@ def evaluation(size=1000, drop=0.0, error=0.004, ratio=0.5, metric="accuracy", s
 
 
 def trial(name="w8a8_shift", codes=900, packed=None, proposal=None, **found):
-    proposal = proposal or Proposal(name, QuantizationConfig())
+    proposal = proposal or Proposal(name, plain_config())
     return Trial(proposal, evaluation(**found), codes, codes if packed is None else packed, 3.0)

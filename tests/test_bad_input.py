@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from plain_config import plain_config
 
 import tfptq
 
@@ -37,6 +38,8 @@ def test_wrong_shape(model):
         r"input 'image' is float32 of shape \[batch, 5, 4, 2\]; the model asks for .*\[batch, 4, 4, 2\]; .*reshape"
     )
     refused(ValueError, message, model, images(shape=(5, 4, 2)))
+    message = r"float32 of shape \[8, 32\]; the model asks for .*\[batch, 4, 4, 2\]; resize or reshape the samples"
+    refused(ValueError, message, model, images(shape=(32,)))
 
 
 def test_one_sample_without_a_batch_axis(model):
@@ -57,13 +60,14 @@ def test_values_that_an_integer_input_cannot_hold():
 def test_data_that_is_not_finite(model, value):
     data = images()
     data[3, 0, 0, 0] = value
-    refused(ValueError, "input 'image' holds NaN, infinity.*drop those samples", model, data)
+    refused(ValueError, "input 'image' holds NaN, infinity.* first in sample 3 .*drop those samples", model, data)
 
 
 def test_data_that_is_not_finite_late_in_the_stream(model):
     data = images(80)
     data[70, 0, 0, 0] = np.nan
-    refused(ValueError, "input 'image' holds NaN", model, data)
+    refused(ValueError, "input 'image' holds NaN.* first in sample 70 ", model, data)
+    refused(ValueError, "input 'image' holds NaN.* first in sample 70 ", model, lambda: (image for image in data))
 
 
 def test_a_model_that_gives_nan():
@@ -76,6 +80,8 @@ def test_a_model_that_gives_nan():
 
 def test_unknown_input_names(model):
     refused(ValueError, "input 'image' is missing, 'picture' is no input", model, {"picture": images()})
+    message = r"'imag' is no input; give an array for each input of the model \(image\).*; did you mean 'image'\?"
+    refused(ValueError, message, model, {"imag": images()})
 
 
 @pytest.mark.parametrize("config", ["w8a8_shift", "w4a8_channel"])
@@ -93,7 +99,8 @@ def test_token_ids_beyond_the_vocabulary(config, first):
 
 
 def test_a_dataset_of_no_known_kind(model):
-    refused(ValueError, "calibration dataset is a int; pass a numpy array", model, 3)
+    refused(ValueError, "calibration dataset is an int; pass a numpy array", model, 3)
+    refused(ValueError, "calibration dataset is None; pass a numpy array", model, None)
 
 
 # Models.
@@ -108,7 +115,7 @@ def test_weights_that_are_not_finite(model):
 
 
 def test_all_layers_skipped(model):
-    config = tfptq.QuantizationConfig(overrides=(tfptq.override("*", skip=True),))
+    config = plain_config(overrides=(tfptq.override("*", skip=True),))
     refused(ValueError, "config skips all weighted layers; leave at least one", model, images(), config)
 
 
@@ -132,7 +139,8 @@ def test_unbuilt_model():
 
 
 def test_something_that_is_no_model():
-    refused(TypeError, "the model is a builtins.int; pass a keras.Model", 3, images())
+    refused(TypeError, "the model is an int; pass a keras.Model of Keras 3, or the path of one", 3, images())
+    refused(TypeError, "the model is a Dense; pass a keras.Model", layers.Dense(2), images())
 
 
 def test_a_layer_that_the_converter_refuses():
@@ -238,13 +246,31 @@ def test_other_backend(model, monkeypatch):
 # Configs and paths.
 
 
-def test_unknown_preset(model):
-    refused(ValueError, "preset is 'w8a9'; it must be one of 'w8a8_shift'", model, images(), "w8a9")
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("w8a9", "preset is 'w8a9'; it must be one of 'w8a8_shift'"),
+        ("w4a8_chanel", r"preset is 'w4a8_chanel'; .*; did you mean 'w4a8_channel'\?"),
+        ("net.json", r"config is 'net.json'; pass a preset's name, or read the file with QuantizationConfig.from_json"),
+    ],
+)
+def test_unknown_preset(model, config, message):
+    refused(ValueError, message, model, images(), config)
+
+
+def test_a_class_in_the_place_of_a_config(model):
+    refused(TypeError, "config is the class QuantizationConfig; pass", model, images(), tfptq.QuantizationConfig)
 
 
 @pytest.mark.parametrize("config", [8, {"weight_bits": 8}])
 def test_wrong_kind_of_config(model, config):
-    refused(TypeError, "config is a (int|dict); pass a QuantizationConfig or a preset's name", model, images(), config)
+    refused(
+        TypeError,
+        "config is (an int|a dict); pass a QuantizationConfig, such as .* name of a preset",
+        model,
+        images(),
+        config,
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,6 +280,8 @@ def test_wrong_kind_of_config(model, config):
         ({"seed": 2**64}, ValueError, "seed is 18446744073709551616"),
         ({"seed": None}, TypeError, "seed is None; it must be a whole number"),
         ({"max_memory": "1GB"}, TypeError, "max_memory is '1GB'; it must be a whole number"),
+        ({"checkpoint_dir": ""}, ValueError, "checkpoint_dir is ''; name a file or a folder"),
+        ({"checkpoint_dir": "a\0b"}, ValueError, "checkpoint_dir is 'a.x00b'; name a file or a folder"),
         ({"checkpoint_dir": __file__}, NotADirectoryError, "checkpoint_dir is .*test_bad_input.py', which is a file"),
         ({"checkpoint_dir": f"{__file__}/a/b"}, NotADirectoryError, "a/b', in '.*bad_input.py', which is a file"),
         ({"checkpoint_dir": "/proc/none/work"}, OSError, "no file can be made in the folder /proc"),
@@ -265,10 +293,10 @@ def test_arguments_are_checked_before_the_work(arguments, error, message):
 
 
 def test_numbers_of_numpy_are_numbers(model):
-    config = tfptq.QuantizationConfig(weight_bits=np.int64(8), rounding="coordinate", statistics_samples=np.int32(8))
+    config = plain_config(weight_bits=np.int64(8), rounding="coordinate", statistics_samples=np.int32(8))
     options = {"seed": np.int64(3), "max_memory": np.uint32(10**6), "progress": False}
     result = tfptq.quantize_keras_model(model, images(), config, **options)
-    plain = tfptq.QuantizationConfig(rounding="coordinate", statistics_samples=8)
+    plain = plain_config(rounding="coordinate", statistics_samples=8)
     expected = tfptq.quantize_keras_model(model, images(), plain, seed=3, max_memory=10**6, progress=False)
     assert result.tflite == expected.tflite and type(result.report.seed) is int
     with pytest.raises(TypeError, match="seed is .*True.*; it must be a whole number"):
@@ -317,7 +345,7 @@ def test_outputs_without_values(size):
 def test_bad_types_of_inputs():
     message = r"input_type \(with activation_bits=8\) is 'int4'; it must be one of None, 'float32', 'int8', 'uint8'"
     with pytest.raises(ValueError, match=message):
-        tfptq.QuantizationConfig(input_type="int4")
+        plain_config(input_type="int4")
 
 
 def test_unwritable_path(model, tmp_path):

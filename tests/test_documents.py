@@ -14,7 +14,9 @@ from tfptq.cli.main import PROGRAMS as SUBCOMMANDS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
-    path.relative_to(ROOT).as_posix() for place in ("*.md", "docs/*.md", "examples/*/*.md") for path in ROOT.glob(place)
+    path.relative_to(ROOT).as_posix()
+    for place in ("*.md", "cpp/*.md", "docs/*.md", "examples/*/*.md", "fuzz/*.md", "tests/conformance/*.md")
+    for path in ROOT.glob(place)
 )
 PROGRAMS = {
     "tfptq-keras-to-tflite": "convert",
@@ -23,7 +25,8 @@ PROGRAMS = {
     "tfptq-verify": "verify",
     "tfptq-search": "search",
     "tfptq-sweep-granularity": "sweep",
-    **{f"tfptq {name}": name for name in SUBCOMMANDS},
+    "tfptq-to-c": "to_c",
+    **{f"tfptq {name}": name.replace("-", "_") for name in SUBCOMMANDS},
 }
 
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, details, run_decoded, signal_to_noise
 
 import tfptq
@@ -127,7 +128,7 @@ def test_values_beyond_a_grid_are_cut_off_as_in_training(images):
 
 def test_a_model_that_was_only_trained_with_wrappers(images, labels):
     """TFMOT's way: annotate, apply, train; no post-training quantization before."""
-    config = QuantizationConfig(PerChannel(), weight_bits=4, input_type="int8", target="any")
+    config = plain_config(PerChannel(), weight_bits=4, input_type="int8", target="any")
     simulation = quantize_model(network(), config)
     train(simulation, images, labels)
     exported = export(simulation, images)
@@ -157,11 +158,11 @@ def test_codes_that_the_converter_turns_around_still_fit(images, changes):
     norm = layers.BatchNormalization(name="norm")
     model = keras.Model(inputs, norm(layers.Conv2D(6, 3, use_bias=False, name="turned")(inputs)))
     norm.set_weights([np.float32([1, -1, 2, -2, 1, -1]), *norm.get_weights()[1:]])
-    simulation = quantize_model(model, QuantizationConfig(PerChannel(), weight_bits=4, weight_scale="mse"))
+    simulation = quantize_model(model, plain_config(PerChannel(), weight_bits=4, weight_scale="mse"))
     (quantized,) = wrappers(simulation)[0].quantized_weights
     quantized.variable.assign(1.2 * quantized.variable)  # as training may
     assert quantized.quantized_weight().codes[[1, 3, 5]].min() == -8
-    exported = export(simulation, images, QuantizationConfig(**changes))
+    exported = export(simulation, images, plain_config(**changes))
     tfptq.verify(exported.tflite)
     assert any("codes from -7 on in the file, and from -8" in note for note in exported.report.notes)
     (outputs,) = run_decoded(exported.tflite, {"image": images}).values()
@@ -192,7 +193,7 @@ def test_layers_without_wrappers_stay_float(images):
     inputs = keras.Input((8, 8, 3), name="image")
     x = quantize_annotate_layer(layers.Conv2D(4, 3, name="coded"))(inputs)
     x = layers.Flatten()(layers.Conv2D(4, 3, name="plain")(x))
-    simulation = quantize_apply(keras.Model(inputs, x), QuantizationConfig(PerChannel(), weight_bits=4))
+    simulation = quantize_apply(keras.Model(inputs, x), plain_config(PerChannel(), weight_bits=4))
     report = export(simulation, images).report
     assert [layer.name for layer in report.layers] == ["coded"]
     assert [layer.name for layer in report.skipped] == ["plain"]
@@ -259,7 +260,7 @@ class OwnActivations(DefaultQuantizeConfig):
 
 def test_quantizers_of_the_user(images):
     inputs = keras.Input((8, 8, 3), name="image")
-    config = QuantizationConfig(PerChannel())
+    config = plain_config(PerChannel())
 
     def simulation(quantize_config):
         layer = quantize_annotate_layer(layers.Conv2D(4, 3, activation="relu", name="own"), quantize_config(config))
@@ -275,7 +276,7 @@ def test_weights_without_codes_are_named(images):
     def simulation(kind):
         inputs = keras.Input((8, 8, 3), name="image")
         layer = quantize_annotate_layer(
-            layers.Conv2D(4, 3, name="odd"), kind(QuantizationConfig(PerChannel(), weight_bits=4))
+            layers.Conv2D(4, 3, name="odd"), kind(plain_config(PerChannel(), weight_bits=4))
         )
         return quantize_apply(keras.Model(inputs, layer(inputs)))
 

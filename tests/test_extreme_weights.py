@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
@@ -12,7 +13,7 @@ from tfptq.pipeline import activations
 
 PRESETS = ("w8a8_layer", "w8a8_channel", "w8a8_shift")
 BLOCKS = {
-    f"{scaler} {rounding}": QuantizationConfig(
+    f"{scaler} {rounding}": plain_config(
         PerBlock(1, 1), scaler, 4, edge_bits=None, weight_scale="output", rounding=Rounding(rounding), layout="int8"
     )
     for scaler in ("integer", "shift")

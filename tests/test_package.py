@@ -24,6 +24,8 @@ def test_every_name_in_the_table_of_contents_exists(name):
 def test_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tfptq.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'PerChanel'; did you mean 'PerChannel'\?"):
+        tfptq.PerChanel  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["DataError", "FloatEqualityError", "FormatError", "LayoutError", "VerificationError"])
@@ -92,11 +94,15 @@ def test_the_model_optimization_toolkit_is_not_imported():
     assert not {"tensorflow_model_optimization", "tf_keras"} & loaded
 
 
+#: Folders that programs of the repository fill.
+MADE = {"__pycache__", "node_modules", "models"}
+
+
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
     """Names of the files in the source archive, and the wheel."""
     tree = tmp_path_factory.mktemp("archives") / "tree"
-    others = (".git", ".venv", ".*_cache", "__pycache__", "*.egg-info", "build", "dist", "out")
+    others = (".git", ".venv", ".*_cache", "*.egg-info", "build", "dist", "out", *MADE)
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*others))
     code = "from setuptools import build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')"
     subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, check=True)
@@ -110,7 +116,7 @@ def test_the_source_archive_holds_what_the_tests_need(archives):
     folders = ("benchmarks", "converters", "cpp", "docs", "examples", "tests", "tfptq")
     wanted = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     wanted += [ROOT / name for name in ("BUILD", "LICENSE", "Makefile", "README.md", "pyproject.toml", "setup.py")]
-    names = {path.relative_to(ROOT).as_posix() for path in wanted if path.parent.name != "__pycache__"}
+    names = {path.relative_to(ROOT).as_posix() for path in wanted if not MADE.intersection(path.parts)}
     assert names - archives[0] == set()
 
 

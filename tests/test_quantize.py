@@ -1,10 +1,13 @@
 """``quantize_keras_model`` from end to end: files, simulations, reports and what may differ from model to model."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, RUNTIMES, details, run, run_decoded, signal_to_noise
 
 import tfptq
@@ -79,7 +82,8 @@ def test_files_are_valid_and_explain_themselves(results, preset):
     tfptq.verify(result.tflite)
     found = tfptq.inspect(result.tflite)
     assert found.seed == 0
-    assert tfptq.QuantizationConfig.from_json(read(result.tflite).config) == result.config
+    assert tfptq.QuantizationConfig.from_compact_json(read(result.tflite).config) == result.config
+    assert tfptq.QuantizationConfig.from_json(json.dumps(found.config)) == result.config
     kind = {"w8a8_layer": "tensor", "w8a8_channel": "channel", "w8a8_shift": "tensor + shifts"}[preset]
     assert {layer.granularity for layer in result.report.layers} == {kind}
     assert {row.layer for row in found.weights} == {"conv", "depthwise", "logits"}
@@ -334,7 +338,7 @@ def test_a_pattern_without_layers_is_refused(model, images):
 def test_bias_correction_takes_out_the_mean_error(model, images):
     errors = {}
     for corrected in (True, False):
-        config = tfptq.QuantizationConfig(
+        config = plain_config(
             tfptq.PerTensor(), weight_bits=4, edge_bits=None, bias_correction=corrected, layout="int8"
         )
         result = quantize(model, images, config)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow_model_optimization
 import tf_keras
+from plain_config import plain_config
 
 from tfptq import tfmot
 from tfptq.config import PerTensor, QuantizationConfig
@@ -87,14 +88,14 @@ def test_training_refits_scales_and_a_saved_model_reloads(tmp_path):
 def test_configs_survive_a_round_trip():
     quantizer = tfmot.WeightQuantizer(4, PerTensor(), "shift", "mse", WeightView((2, 3), (1,), (0,)))
     assert tfmot.WeightQuantizer.from_config(quantizer.get_config()).get_config() == quantizer.get_config()
-    config = tfmot.DefaultQuantizeConfig(QuantizationConfig(weight_bits=5))
+    config = tfmot.DefaultQuantizeConfig(plain_config(weight_bits=5))
     assert tfmot.DefaultQuantizeConfig.from_config(config.get_config()).layer_config == config.layer_config
 
 
 def test_bad_use_is_refused():
     with pytest.raises(ValueError, match="8 bits at most"):
-        tfmot.DefaultQuantizeConfig(QuantizationConfig(activation_bits=16))
+        tfmot.DefaultQuantizeConfig(plain_config(activation_bits=16))
     with pytest.raises(ValueError, match="is a ReLU; DefaultQuantizeConfig takes"):
-        tfmot.DefaultQuantizeConfig(QuantizationConfig()).get_weights_and_quantizers(layers.ReLU())
+        tfmot.DefaultQuantizeConfig(plain_config()).get_weights_and_quantizers(layers.ReLU())
     with pytest.raises(ValueError, match="weight_bits"):
         tfmot.WeightQuantizer(7)

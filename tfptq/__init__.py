@@ -50,7 +50,9 @@ __all__ = ["__version__", *sorted(_MODULE_OF)]
 
 def __getattr__(name: str):
     if name not in _MODULE_OF:
-        raise AttributeError(f"module 'tfptq' has no attribute {name!r}")
+        from tfptq.base.arguments import did_you_mean
+
+        raise AttributeError(f"module 'tfptq' has no attribute {name!r}{did_you_mean(name, __all__)}")
     with quiet_import():
         value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value

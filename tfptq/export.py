@@ -5,7 +5,6 @@ nothing is fitted. The codes of the file are the nearest ones of the weights as 
 the layers, and calibration only measures the tensors that no wrapper has a grid for.
 """
 
-import glob
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -15,7 +14,7 @@ import keras
 import numpy as np
 
 from tfptq.base.progress import Progress
-from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, override, resolve_config
+from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, exactly, override, resolve_config
 from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
@@ -233,7 +232,7 @@ def _model_config(
     for layer in simulation.layers:
         if not isinstance(layer, QuantizeWrapper) and supports(layer) and is_weighted(layer):
             changes[layer.name] = {"skip": True}
-    return base.replace(overrides=tuple(override(glob.escape(name), **item) for name, item in changes.items() if item))
+    return base.replace(overrides=tuple(override(exactly(name), **item) for name, item in changes.items() if item))
 
 
 def _differences(layer: QuantizationConfig, base: QuantizationConfig) -> dict[str, Any]:

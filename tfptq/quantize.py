@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from tfptq.base.files import check_takes_files
+from tfptq.base.files import check_path, check_takes_files
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
@@ -69,11 +69,11 @@ def quantize_keras_model(
         >>> print(result.report)
     """
     config = resolve_config(config)
-    if dataset is None:
-        config = config.without_samples()
     seed = whole_number("seed", seed, 2**64 - 1)
     max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
     check_folder(checkpoint_dir)
+    if dataset is None:
+        config = config.without_samples()
     with Progress(progress, plan=planned_steps(config)) as steps:
         network = prepare(model, dataset, config, seed, steps)
         simulation = simulate(network)
@@ -145,11 +145,13 @@ def check_folder(checkpoint_dir: str | os.PathLike | None) -> None:
     """Refuse a folder that could not be made or written, before the work. Nothing is made yet.
 
     Raises:
+        ValueError: it is no path.
         NotADirectoryError: it is a file, or in one.
         OSError: no file can be made there.
     """
     if checkpoint_dir is None:
         return
+    check_path("checkpoint_dir", checkpoint_dir)
     folder = Path(checkpoint_dir).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():

@@ -19,6 +19,13 @@
 
 namespace tfptq {
 
+// Fuzzers change records, and would never get past their checksums.
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+constexpr bool kAnyChecksum = true;
+#else
+constexpr bool kAnyChecksum = false;
+#endif
+
 // Takes parts of records one after the other; never beyond the end.
 class Cursor {
  public:
@@ -136,8 +143,8 @@ class RecordReader {
     blocks.scale_kind == ScaleKind::Float ? ReadFloat(&blocks) : ReadFactors(&blocks);
     blocks.granularity = GranularityOf(blocks);
     const uint32_t checksum = Checksum(start, source_.Position(), blocks);
-    Require(source_.Word() == checksum,
-            "the checksum differs: its name, shape, scales or metadata have been changed");
+    const bool same = source_.Word() == checksum || kAnyChecksum;
+    Require(same, "the checksum differs: its name, shape, scales or metadata have been changed");
     return blocks;
   }
 

@@ -1,39 +1,46 @@
-// Classifies one sample with TFLite Micro. The operators are those of the network of examples/digits.py, quantized with
-// input_type="int8" and output_type="int8".
+// A classifier for an application: codes in, the class with the highest score out. model.h and model.cc come from
+// tfptq-to-c.
 
-#include <cstdint>
-#include <cstring>
+#include "classify.h"
 
+#include <algorithm>
+
+#include "model.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
-#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
-extern const unsigned char model_data[];
-
 namespace {
-constexpr int kArenaBytes = 32 * 1024;
-alignas(16) uint8_t arena[kArenaBytes];
+
+// CMSIS-NN kernels ask for buffers beyond what reference kernels take.
+constexpr unsigned int kSpareBytes = 16 * 1024;
+alignas(16) uint8_t arena[model::kArenaBytes + kSpareBytes];
+
+tflite::MicroInterpreter* Allocated() {
+  static model::Resolver resolver;
+  static bool ready = model::AddOperators(resolver) == kTfLiteOk;
+  static tflite::MicroInterpreter interpreter(tflite::GetModel(model::kModel), resolver, arena, sizeof(arena));
+  static bool allocated = ready && interpreter.AllocateTensors() == kTfLiteOk;
+  return allocated ? &interpreter : nullptr;
+}
+
 }  // namespace
 
-// Returns the class with the highest score, or -1 when the model cannot run. `sample` holds codes of the input:
-// round(value / input->params.scale) + input->params.zero_point, clipped to -128..127.
-int Classify(const int8_t* sample) {
-  static tflite::MicroMutableOpResolver<6> resolver;
-  static bool ready = resolver.AddConv2D() == kTfLiteOk && resolver.AddDepthwiseConv2D() == kTfLiteOk &&
-                      resolver.AddAdd() == kTfLiteOk && resolver.AddMean() == kTfLiteOk &&
-                      resolver.AddFullyConnected() == kTfLiteOk && resolver.AddSoftmax() == kTfLiteOk;
-  static tflite::MicroInterpreter interpreter(tflite::GetModel(model_data), resolver, arena, kArenaBytes);
-  static bool allocated = ready && interpreter.AllocateTensors() == kTfLiteOk;
-  if (!allocated) return -1;
+bool Run(const int8_t* codes, int8_t* scores) {
+  tflite::MicroInterpreter* interpreter = Allocated();
+  if (interpreter == nullptr) return false;
+  std::copy_n(codes, model::kInputSizes[0], interpreter->input(0)->data.int8);
+  if (interpreter->Invoke() != kTfLiteOk) return false;
+  std::copy_n(interpreter->output(0)->data.int8, model::kOutputSizes[0], scores);
+  return true;
+}
 
-  TfLiteTensor* input = interpreter.input(0);
-  std::memcpy(input->data.int8, sample, input->bytes);
-  if (interpreter.Invoke() != kTfLiteOk) return -1;
+int Classify(const int8_t* codes) {
+  int8_t scores[model::kOutputSizes[0]];
+  if (!Run(codes, scores)) return -1;
+  return static_cast<int>(std::max_element(scores, scores + model::kOutputSizes[0]) - scores);
+}
 
-  const TfLiteTensor* output = interpreter.output(0);
-  int best = 0;
-  for (int i = 1; i < static_cast<int>(output->bytes); ++i) {
-    if (output->data.int8[i] > output->data.int8[best]) best = i;
-  }
-  return best;
+unsigned int ArenaBytes() {
+  tflite::MicroInterpreter* interpreter = Allocated();
+  return interpreter == nullptr ? 0 : static_cast<unsigned int>(interpreter->arena_used_bytes());
 }

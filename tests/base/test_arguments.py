@@ -21,6 +21,10 @@ def test_a_close_name_is_suggested():
         one_of("method", "minmax", ("min_max", "mse"))
     with pytest.raises(ValueError, match=r"^bits is 7; it must be one of 4, 8$"):
         one_of("bits", 7, (4, 8))
+    with pytest.raises(ValueError, match=r"^bits is '8'; it must be one of 4, 8$"):  # a text is no number
+        one_of("bits", "8", (4, 8))
+    with pytest.raises(ValueError, match=r"^bits is \[8\]; it must be one of 4, 8$"):
+        one_of("bits", [8], {4: "four", 8: "eight"})
     with pytest.raises(ValueError, match=r"one of 'min_max', 'mse'$"):
         one_of("method", "planet", ("min_max", "mse"))
 

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from tfptq.base.files import check_writable, write_atomically
+from tfptq.base.files import check_path, check_writable, write_atomically
 
 
 def test_writes_bytes_and_text(tmp_path):
@@ -75,6 +75,13 @@ def test_refuses_a_folder_and_a_missing_folder(tmp_path):
         check_writable(tmp_path)
     with pytest.raises(FileNotFoundError, match="create it first"):
         write_atomically(tmp_path / "no" / "file", b"")
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", b"", b"\0"])
+def test_refuses_what_is_no_path(path):
+    for check in (lambda: check_path("output", path), lambda: check_writable(os.fsdecode(path))):
+        with pytest.raises(ValueError, match="name a file or a folder"):
+            check()
 
 
 @pytest.mark.parametrize("protected, message", [("", "in the folder"), ("file", "write-protected")])

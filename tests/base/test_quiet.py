@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tfptq.base.quiet import LOG, SHOWN, quiet, quiet_import, real_standard_error
+from tfptq.base.quiet import LOG, SHOWN, overhear, quiet, quiet_import, real_standard_error
 
 
 @pytest.fixture(autouse=True)
@@ -167,3 +167,13 @@ def test_an_import_leaves_the_level_of_a_program_that_has_tensorflow(monkeypatch
     with quiet_import():
         pass
     assert "TF_CPP_MIN_LOG_LEVEL" not in os.environ
+
+
+def test_what_native_code_writes_can_be_read(capfd):
+    with overhear() as outer:
+        os.write(2, b"first\n")
+        with overhear() as inner:
+            os.write(2, b"second\n")
+            assert inner() == "second\n"
+        assert outer() == "first\nsecond\n"
+    assert capfd.readouterr().err == ""

@@ -1,6 +1,6 @@
 import pytest
 
-from tfptq.base.text import counted, printable, quoted, shortened, unique_name
+from tfptq.base.text import counted, kind_of, printable, quoted, shortened, unique_name
 
 
 @pytest.mark.parametrize(
@@ -9,6 +9,16 @@ from tfptq.base.text import counted, printable, quoted, shortened, unique_name
 )
 def test_unique_names_are_numbered_from_the_second_on(taken, name):
     assert unique_name("conv", set(taken)) == name
+
+
+def test_kinds_of_values():
+    assert [kind_of(value) for value in (3, "a", None, int, ())] == [
+        "an int",
+        "a str",
+        "None",
+        "the class int",
+        "a tuple",
+    ]
 
 
 def test_only_one_is_singular():

@@ -67,8 +67,22 @@ def test_damaged_files(tmp_path, name, content):
 @pytest.mark.parametrize("name, save", [("x.npy", np.save), ("x.npz", np.savez)])
 def test_pickled_objects_are_not_loaded(tmp_path, name, save):
     save(tmp_path / name, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match=f"cannot read calibration data .*{name}"):
+    message = f"cannot read calibration data .*{name}: .*Python objects.*; write arrays of numbers with numpy.save"
+    with pytest.raises(ValueError, match=message):
         load_calibration_data(tmp_path / name, VECTOR, 0, 0)
+
+
+def test_another_file_under_the_name_of_one_of_numpy(tmp_path):
+    (tmp_path / "x.npy").write_text("1, 2, 3")
+    with pytest.raises(ValueError, match="x.npy: it is no file of numpy, .*; write arrays of numbers with numpy.save"):
+        load_calibration_data(tmp_path / "x.npy", VECTOR, 0, 0)
+
+
+def test_one_array_for_several_inputs(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    message = r"x.npy is one array, and the model has the inputs x, image; .*numpy.savez\(path, x=..., image=...\)"
+    with pytest.raises(ValueError, match=message):
+        load_calibration_data(tmp_path / "x.npy", VECTOR + IMAGE, 0, 0)
 
 
 def test_what_a_file_holds_decides_not_its_name(tmp_path):

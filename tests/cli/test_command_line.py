@@ -52,6 +52,13 @@ def test_version_does_nothing_else(values, capsys):
         (UsageError("one or the other"), 2, "tool: one or the other (see tool --help)\n"),
         (ValueError("two\n   lines"), 1, "tool: two lines\n"),
         (FileNotFoundError("no file"), 1, "tool: no file\n"),
+        (FileNotFoundError(2, "No such file or directory", "x.npy"), 1, "tool: x.npy: No such file or directory\n"),
+        (
+            flags.IllegalFlagValueError("flag --preset=w8a8_chanel: value should be one of <w8a8_shift|w8a8_channel>"),
+            2,
+            "tool: flag --preset=w8a8_chanel: value should be one of <w8a8_shift|w8a8_channel>; did you mean "
+            "'w8a8_channel'? (see tool --help)\n",
+        ),
         (JobError("no such layer"), 1, "tool: no such layer\n"),
         (KeyboardInterrupt(), 130, "tool: interrupted\n"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from plain_config import plain_config
 
 from tfptq import quantize
 from tfptq.cli import convert as program
@@ -82,7 +83,7 @@ def test_config_file_and_text_report(files, tmp_path):
 @pytest.fixture(scope="module")
 def simulation(files, digits, digits_dense):
     """``simulation.keras`` among the files: 4-bit weights, and every output shifted."""
-    config = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, output_type="int8", target="any")
+    config = plain_config(PerChannel(), weight_bits=4, edge_bits=None, output_type="int8", target="any")
     result = quantize.quantize_keras_model(digits_dense, digits.x_train[:64], config, progress=False)
     result.keras_model.save(files / "simulation.keras")
     return result
@@ -145,7 +146,7 @@ def test_checkpoint_dir_and_max_memory(files, tmp_path, capfd):
     flags = (f"--checkpoint_dir={tmp_path / 'work'}", "--max_memory=1000000")
     first, second = tmp_path / "first.tflite", tmp_path / "second.tflite"
     assert convert(files, first, *flags) == 0
-    assert sorted(path.name for path in (tmp_path / "work").glob("*.npz")) == ["weight_0000.npz", "weight_0001.npz"]
+    assert sorted(path.name for path in (tmp_path / "work").glob("*.bin")) == ["weight_0000.bin", "weight_0001.bin"]
     assert convert(files, second, *flags) == 0
     assert first.read_bytes() == second.read_bytes()
     capfd.readouterr()
@@ -195,11 +196,21 @@ def test_image_folder(files, tmp_path, digits, capfd):
         (("--set=colour=1",), "config field is 'colour'; it must be one of 'granularity'"),
         (("--set=colour.hue=1",), "config field is 'colour.hue'; it must be one of 'granularity'"),
         (("--set=layout.x=1",), "--set=layout.x: the field 'layout' has no parts"),
-        (("--set=rounding.colour=1",), "Rounding has no 'colour'"),
+        (
+            ("--set=rounding.colour=1",),
+            "--set=rounding.colour=1: rounding has no field 'colour'; Rounding has method, ",
+        ),
+        (("--preset=w4a8_chanel",), "did you mean 'w4a8_channel'? (see"),
+        (("--target=mirco",), "did you mean 'micro'? (see"),
+        (
+            ("--set=weight_bits=5.5",),
+            "--set=weight_bits=5.5: weight_bits is 5.5; it must be one of 2, 3, 4, 5, 6, 8, 16 (see",
+        ),
+        (("--set=weight_bit=4", "--target=any"), "--set=weight_bit=4 --target=any: config field is 'weight_bit'"),
         (("--preprocessing=unit",), "--preprocessing=unit is for folders of images"),
         (("--set=layout=int9",), "layout is 'int9'; it must be one of 'size', 'speed', 'int8'"),
         (("--set=granularity=PerPixel",), "granularity.type is 'PerPixel'"),
-        (("--set=weight_bits={4}",), "weight_bits is '{4}'; it must be of the type int"),
+        (("--set=weight_bits={4}",), "weight_bits is '{4}'; it must be one of 2, 3, 4"),
         (("--max_memory=-1",), "-1 is not a non-negative integer"),
         (("--seed=-3",), "-3 is not a non-negative integer"),
         (("--samples=-1",), "-1 is not a non-negative integer"),
@@ -233,7 +244,7 @@ def test_set_drops_what_loses_its_effect_and_refuses_what_is_named(files, tmp_pa
 def test_nothing_that_is_read_is_overwritten(files, tmp_path, capfd):
     for name in ("net.keras", "samples.npy"):
         shutil.copy(files / name, tmp_path)
-    (tmp_path / "config.json").write_text(QuantizationConfig().to_json())
+    (tmp_path / "config.json").write_text(plain_config().to_json())
     (tmp_path / "link.tflite").symlink_to(tmp_path / "net.keras")
     (tmp_path / "folder").mkdir()
     config = f"--config={tmp_path / 'config.json'}"
@@ -283,17 +294,19 @@ def test_missing_flags(capfd):
 
 def test_errors_are_one_line(files, tmp_path, capfd):
     (tmp_path / "bad.json").write_text('{"weight_bits": 7}')
+    (tmp_path / "misspelled.json").write_text('{"preset": "w4a8_chanel"}')
     (tmp_path / "bad.keras").write_text("no zip")
     np.save(tmp_path / "wide.npy", np.zeros((4, 9, 9, 1), np.float32))
     output = tmp_path / "net.tflite"
     cases = [
         ({"flags": (f"--checkpoint_dir={files / 'samples.npy'}",)}, "which is a file; name a folder"),
         ({"flags": (f"--config={tmp_path / 'bad.json'}",)}, "bad.json: weight_bits is 7"),
+        ({"flags": (f"--config={tmp_path / 'misspelled.json'}",)}, "did you mean 'w4a8_channel'?"),
         ({"flags": (f"--config={files / 'samples.npy'}",)}, "samples.npy: 'utf-8' codec can't decode"),
-        ({"flags": (f"--config={tmp_path / 'none.json'}",)}, "none.json"),
+        ({"flags": (f"--config={tmp_path / 'none.json'}",)}, f"no such file: {tmp_path / 'none.json'}"),
         ({"model": "none.keras"}, "none.keras"),
         ({"model": tmp_path / "bad.keras"}, "bad.keras"),
-        ({"data": "none.npy"}, "none.npy"),
+        ({"data": "none.npy"}, "none.npy: No such file or directory"),
         ({"data": "samples.csv"}, "neither a .npy or .npz file nor an existing folder"),
         ({"data": tmp_path / "wide.npy"}, "input 'image' is float32 of shape [batch, 9, 9, 1]"),
         ({"output": tmp_path / "no" / "net.tflite"}, "create it first"),

@@ -9,6 +9,10 @@ from tfptq.cli.main import PROGRAMS, main
 from tfptq.version import __version__
 
 
+def module_of(name):
+    return import_module(f"tfptq.cli.{name.replace('-', '_')}")
+
+
 def test_help_lists_the_subcommands(capsys):
     assert main(["tfptq", "--help"]) == 0
     out, err = capsys.readouterr()
@@ -29,7 +33,7 @@ def test_version(capsys):
             "tfptq: unknown subcommand 'quantize'; there are convert, evaluate, inspect, verify, search",
         ),
         (["--model=net.keras"], "tfptq: unknown subcommand '--model=net.keras'"),
-        ([], "tfptq: name a subcommand: convert, evaluate, inspect, verify, search, sweep"),
+        ([], "tfptq: name a subcommand: convert, evaluate, inspect, verify, search, sweep, to-c"),
     ],
 )
 def test_wrong_subcommands(capsys, arguments, message):
@@ -41,11 +45,11 @@ def test_wrong_subcommands(capsys, arguments, message):
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_each_subcommand_has_a_program_with_flags_of_its_own(capsys, name):
     assert main(["tfptq", name, "--help"]) == 0
-    program = import_module(f"tfptq.cli.{name}")
+    program = module_of(name)
     assert capsys.readouterr().out.startswith(program.__doc__.strip())
     assert main(["tfptq", name, "--colour"]) == 2
     assert capsys.readouterr().err.startswith(f"tfptq {name}: Unknown command line flag 'colour'")
-    others = [import_module(f"tfptq.cli.{other}").FLAGS for other in PROGRAMS if other != name]
+    others = [module_of(other).FLAGS for other in PROGRAMS if other != name]
     assert all(program.FLAGS is not flags for flags in others)
 
 

@@ -5,11 +5,12 @@ import math
 import keras
 import numpy as np
 import pytest
+from plain_config import plain_config
 
 from tfptq.cli import sweep as program
 from tfptq.cli import sweep_plot
 from tfptq.cli.sweep_cells import Cell, Records, grid, mean_snr_db, parse_granularity
-from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.config import PerBlock, PerChannel, PerTensor
 
 GRID = ("--granularities=tensor,8x16", "--noplot")
 
@@ -166,15 +167,18 @@ def test_grid_has_no_repetitions():
 def test_granularities_are_read():
     read = {"tensor": PerTensor(), "channel": PerChannel(), "8x16": PerBlock(8, 16), "4ib": PerBlock(input_blocks=4)}
     assert {text: parse_granularity(text) for text in read} == read
-    config = Cell(PerBlock(8, 16), 3, "shift", True).config(QuantizationConfig(weight_scale="mse"))
+    config = Cell(PerBlock(8, 16), 3, "shift", True).config(plain_config(weight_scale="mse"))
     assert (config.granularity, config.weight_bits, config.scaler, config.reorder, config.weight_scale) == (
         *(PerBlock(8, 16), 3, "shift", True, "mse"),
     )
 
 
 def test_records_survive(tmp_path):
-    Records(tmp_path / "cells.json", {"seed": 0}).add("W4 tensor", {"scales": 1})
-    assert Records(tmp_path / "cells.json", {"seed": 0}).cells == {"W4 tensor": {"scales": 1}}
+    record = {"granularity": "tensor", "bits": 4, "scaler": "float", "reorder": False, "scales": 1, "bytes": 9}
+    ratios = {"weight_snr_db": 20.5, "layer_output_snr_db": None, "snr_db": 21.0, "agreement": 1.0, "accuracy": None}
+    cells = {"W4 tensor": {**record, **ratios, "seconds": 0.5}}
+    Records(tmp_path / "cells.json", {"seed": 0}).add("W4 tensor", cells["W4 tensor"])
+    assert Records(tmp_path / "cells.json", {"seed": 0}).cells == cells
 
 
 def test_a_folder_of_images_is_another_one_when_an_image_changes(tmp_path):

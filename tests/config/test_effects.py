@@ -1,58 +1,14 @@
 import pytest
+from plain_config import plain_config
 
 from tfptq.config import (
-    Calibration,
     MixedPrecision,
     PerBlock,
     PerChannel,
     PerTensor,
     QuantizationConfig,
-    Rounding,
     override,
 )
-from tfptq.core.rounding import NoOptions
-from tfptq.core.rounding.methods.adaround import AdaRoundOptions
-from tfptq.core.rounding.methods.attention import AttentionRoundOptions
-
-
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        ("nearest", {"steps": 100}),
-        ("coordinate", {"learning_rate": 0.1}),
-        ("coordinate", {"tau": 1.0}),
-        ("adaround", {"tau": 1.0}),
-        ("nearest", {"damping": 5.0}),
-        ("nearest", {"most_inputs": 640}),
-    ],
-)
-def test_options_that_a_rounding_method_does_not_have_are_refused(method, options):
-    (name,) = options
-    with pytest.raises(ValueError, match=rf"rounding\.{name}=.* has no effect without .*'attention'"):
-        Rounding(method, **options)
-
-
-def test_rounding_builds_the_options_of_its_method():
-    rounding = Rounding("attention", tau=1.0, steps=20)
-    assert rounding.options() == AttentionRoundOptions(tau=1.0, steps=20)
-    assert Rounding("adaround", learning_rate=0.5).options() == AdaRoundOptions(learning_rate=0.5)
-    assert Rounding("coordinate", damping=1.0).options() == Rounding().options() == NoOptions()
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"method": "magic"}, "calibration.method"),
-        ({"percentile": 30}, "calibration.percentile"),
-        ({"bins": 8}, "calibration.bins"),
-        ({"method": "min_max", "percentile": 90.0}, "percentile=90.0 has no effect without method='percentile'"),
-        ({"method": "mse", "percentile": 90.0}, "percentile=90.0 has no effect without method='percentile'"),
-        ({"method": "min_max", "bins": 512}, "bins=512 has no effect without method='percentile' or method='mse'"),
-    ],
-)
-def test_bad_calibration(changes, message):
-    with pytest.raises(ValueError, match=message):
-        Calibration(**changes)
 
 
 @pytest.mark.parametrize(
@@ -74,9 +30,9 @@ def test_bad_calibration(changes, message):
 )
 def test_fields_without_an_effect_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        QuantizationConfig(**changes)
+        plain_config(**changes)
     with pytest.raises(ValueError, match=message):
-        QuantizationConfig().replace(**changes)
+        plain_config().replace(**changes)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +48,7 @@ def test_fields_without_an_effect_are_refused(changes, message):
     ],
 )
 def test_one_layer_that_reads_a_field_is_enough(changes):
-    config = QuantizationConfig(**changes)
+    config = plain_config(**changes)
     assert QuantizationConfig.from_json(config.to_json()) == config
 
 
@@ -104,8 +60,8 @@ def test_replace_drops_what_loses_its_effect_unless_it_is_named():
     assert not block.replace(granularity=PerChannel(), scaler="float").reorder
     few = block.replace(multipliers=(1, 2))
     assert few.replace(scaler="shift").multipliers is None and few.replace(layout="int8").multipliers == (1, 2)
-    nearest = QuantizationConfig.from_preset("w8a8_channel").replace(rounding="nearest")
-    assert nearest.statistics_samples is None
+    few_samples = QuantizationConfig.from_preset("w8a8_channel").replace(statistics_samples=64)
+    assert few_samples.replace(rounding="nearest").statistics_samples == QuantizationConfig().statistics_samples
     learned = QuantizationConfig(PerChannel(), rounding="coordinate", activation_aware=True)
     assert not learned.replace(activation_bits=16).activation_aware
     for field, changes in (
@@ -117,3 +73,32 @@ def test_replace_drops_what_loses_its_effect_unless_it_is_named():
     with pytest.raises(ValueError, match="rotate=True has no effect"):
         block.replace_json({"weight_bits": 8, "rotate": True})
     assert not block.replace_json({"weight_bits": 8}).rotate
+
+
+def test_a_default_that_nothing_reads_is_no_mistake():
+    assert QuantizationConfig(rounding="nearest").statistics_samples == 128
+    with pytest.raises(ValueError, match="statistics_samples=64 has no effect"):
+        QuantizationConfig(rounding="nearest", statistics_samples=64)
+
+
+def test_the_scaler_follows_the_granularity_unless_it_is_named():
+    block = QuantizationConfig.from_preset("w4a8_block").replace(multipliers=(1, 2))
+    assert QuantizationConfig(PerTensor()).scaler == "shift"
+    assert QuantizationConfig(PerChannel()).scaler == QuantizationConfig(PerBlock(2, 4)).scaler == "float"
+    assert QuantizationConfig().replace(granularity=PerChannel()).scaler == "float"
+    assert block.replace(granularity=PerBlock(2, 4)).scaler == "integer"
+    channels = block.replace(granularity=PerChannel())
+    assert (channels.scaler, channels.multipliers, channels.reorder) == ("float", None, False)
+    layer = block.replace(overrides=[override("a", granularity=PerTensor())]).for_layer("a")
+    assert layer.scaler == "shift"
+    with pytest.raises(ValueError, match="scaler='integer' needs granularity=PerBlock"):
+        block.replace(granularity=PerChannel(), scaler="integer")
+
+
+def test_layers_keep_only_what_has_an_effect_on_them():
+    items = [override("a", granularity=PerChannel(), scaler="float", weight_bits=8, rounding="nearest")]
+    config = QuantizationConfig.from_preset("w4a8_block").replace(multipliers=(1, 2), overrides=items)
+    layer = config.for_layer("a")
+    assert (layer.multipliers, layer.rotate, layer.reorder) == (None, False, False)
+    assert (config.for_layer("b").multipliers, config.for_layer("b").rotate) == ((1, 2), True)
+    assert QuantizationConfig.from_json(layer.to_json()) == layer

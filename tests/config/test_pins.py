@@ -1,30 +1,32 @@
 import pytest
 
 from tfptq.config import (
-    MixedPrecision,
     PerBlock,
     PerChannel,
     PerTensor,
     QuantizationConfig,
+    check_overrides,
     override,
+    pin_edges,
 )
 
 
-@pytest.mark.parametrize("granularity", [PerBlock(4, 8), PerBlock(input_blocks=4)])
-def test_blocks_survive_json(granularity):
-    config = QuantizationConfig(
-        granularity, "integer", 4, reorder=True, overrides=(override("a", granularity=PerBlock(input_blocks=2)),)
-    )
-    assert QuantizationConfig.from_json(config.to_json()) == config
+def test_a_pattern_that_matches_nothing_is_an_error():
+    config = QuantizationConfig(overrides=(override("stem", weight_bits=4), override("lgits", skip=True)))
+    message = r"'lgits' matches no weighted layer; there are: stem, logits; did you mean 'logits'\?"
+    with pytest.raises(ValueError, match=message):
+        check_overrides(config, ["stem", "logits"])
+    check_overrides(config.replace(overrides=config.overrides[:1]), ["stem", "logits"])
 
 
-@pytest.mark.parametrize(
-    "sides",
-    [{}, {"output_channels": 3}, {"input_channels": 3}, {"input_blocks": 2, "output_channels": 1}, {"input_blocks": 0}],
-)
-def test_blocks_need_both_sides_or_a_number(sides):
-    with pytest.raises(ValueError, match="PerBlock"):
-        PerBlock(**sides)
+@pytest.mark.parametrize("pattern", ["sep", "se?"])
+def test_a_pattern_for_a_separable_convolution_is_told_of_its_halves(pattern):
+    config = QuantizationConfig(overrides=(override(pattern, weight_bits=4),))
+    message = "matches no weighted layer; .* halves: sep_depthwise, sep_pointwise; there are: stem, sep_depthwise, "
+    with pytest.raises(ValueError, match=message):
+        check_overrides(config, ["stem", "sep_depthwise", "sep_pointwise"])
+    with pytest.raises(ValueError, match="matches no weighted layer; there are: depthwise, stem"):
+        check_overrides(config, ["depthwise", "stem"])
 
 
 BLOCKS = QuantizationConfig(PerBlock(4, 8), scaler="integer", weight_bits=4)
@@ -32,7 +34,7 @@ BLOCKS = QuantizationConfig(PerBlock(4, 8), scaler="integer", weight_bits=4)
 
 def pinned(config, *items, name="first"):
     """Granularity, scaler, width and layout of a layer at an edge."""
-    layer = config.replace(overrides=items).with_pinned_edges([name]).for_layer(name)
+    layer = pin_edges(config.replace(overrides=items), [name]).for_layer(name)
     return layer.granularity, layer.scaler, layer.weight_bits, layer.layout
 
 
@@ -57,10 +59,10 @@ def test_edges_of_blocks_have_channels_unless_an_override_names_them(items, expe
 
 
 def test_pins_do_not_reach_layers_whose_names_match_theirs_as_patterns():
-    config = QuantizationConfig(weight_bits=4).with_pinned_edges(["dense[1]", "a*"])
-    names = ("dense[1]", "a*", "dense1", "ab")
-    assert [config.for_layer(name).weight_bits for name in names] == [8, 8, 4, 4]
-    config.check_overrides(list(names))
+    config = pin_edges(QuantizationConfig(weight_bits=4), ["dense[1]", "a*", "re:.*"])
+    names = ("dense[1]", "a*", "re:.*", "dense1", "ab")
+    assert [config.for_layer(name).weight_bits for name in names] == [8, 8, 8, 4, 4]
+    check_overrides(config, list(names))
 
 
 def test_overrides_are_judged_together():
@@ -71,25 +73,4 @@ def test_overrides_are_judged_together():
     bad = config.replace(overrides=items[1:])
     message = r"layer 'a' gets .* rest of the config: weight_bits=8 \('a'\): multipliers is .* at least one must be 1 "
     with pytest.raises(ValueError, match=message):
-        bad.check_overrides(["a", "b"])
-
-
-def test_mixed_precision_does_not_choose_where_an_override_does():
-    item = override("a", granularity=PerBlock(2, 4), scaler="integer", weight_bits=4)
-    config = QuantizationConfig(PerChannel(), mixed_precision=MixedPrecision((2, 8)), overrides=(item,))
-    assert config.for_layer("a").scaler == "integer"
-    few = {"granularity": PerBlock(2, 4), "scaler": "integer", "multipliers": (2, 3)}
-    with pytest.raises(ValueError, match="layer 'b' .* with 8 bits at least one must be 1 or less"):
-        config.replace(overrides=(override("b", **few),)).for_layer("b")
-
-
-def test_label_tells_what_was_changed_and_equality_is_as_before():
-    preset = QuantizationConfig.from_preset("w8a8_layer")
-    assert preset.label == preset.replace(input_type=None, target="cpu").label == "w8a8_layer"
-    assert preset.replace(input_type="float32").label == "w8a8_layer (changed: input_type)"
-    changed = preset.replace(weight_bits=4, overrides=(override("a", skip=True),))
-    assert changed.label == "w8a8_layer (changed: weight_bits, overrides)"
-    assert QuantizationConfig.from_json(changed.to_json()).label == changed.label
-    assert changed.name == "w8a8_layer" and changed.replace(weight_bits=8, overrides=()) == preset
-    assert QuantizationConfig(weight_bits=4).label == "custom"
-    assert changed.replace(name="mine").label == "mine"
+        check_overrides(bad, ["a", "b"])

@@ -29,6 +29,7 @@ from tfptq.tflite.layouts import (
     INT4,
     INT8,
     NATIVE,
+    WEIGHTS_ONLY,
     Computes,
 )
 from tfptq.tflite.metadata import metadata_of
@@ -58,7 +59,7 @@ def _layer(
     if layout is NATIVE:
         weight = half_scales(weight)
     builder, options = FileBuilder(input_shape), options | more
-    if layout.scales_in_constant:
+    if Computes.INTEGER not in layout.serves:
         return builder.float_layer(kind, weight, view, layout, name="net/layer_1", **options)
     reader = kind if layout.keeps_shape else "FULLY_CONNECTED"
     return builder.layer(reader, weight, view, layout=layout, name="net/layer_1", **options)
@@ -124,6 +125,7 @@ FILES: dict[str, Callable[[], FileBuilder]] = {
     "fully_connected_int2": lambda: _as_dense((4, 1, 1, 8), FULLY_CONNECTED_INT2, kind="float", bits=2),
     "im2col_int4": lambda: _as_dense((4, 2, 2, 3), IM2COL_INT4, kind="shift", bits=4),
     "im2col_int2": lambda: _as_dense((4, 1, 2, 4), IM2COL_INT2, kind="float", block=(2, 4), bits=2),
+    "weights_only": lambda: _layer("CONV_2D", (5, 1, 2, 6), (1, 4, 4, 6), WEIGHTS_ONLY, output_shape=(1, 4, 4, 5)),
     "int16_activations": _sixteen_bits,
 }
 

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_config import plain_config
 
 from tfptq import QuantizationConfig
 from tfptq.core.granularity import GRANULARITIES, Granularity, PerBlock, PerChannel, PerTensor, granularity
@@ -62,7 +63,7 @@ def test_a_new_granularity_is_one_class(registry):
         def block_shape(self, outputs, inputs):
             return min(self.rows, outputs), 1
 
-    config = QuantizationConfig(PerColumn(3), weight_bits=4, reorder=True)
+    config = plain_config(PerColumn(3), weight_bits=4, reorder=True)
     assert QuantizationConfig.from_json(config.to_json()) == config
     with pytest.raises(ValueError, match="scaler='integer' needs"):
         config.replace(scaler="integer")

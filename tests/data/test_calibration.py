@@ -201,15 +201,16 @@ BAD = {
     "complex": (X.astype(np.complex64), "input 'x' is complex64"),
     "ragged lists": ([[[1.0], [2.0, 3.0]]], "input 'x' is no array"),
     "list of samples": (list(X), r"has 1 input \(x\) .* gives 10 arrays; .*numpy.stack"),
-    "unknown name": ({"y": X}, "input 'x' is missing, 'y' is no input; the model's inputs are x"),
+    "unknown name": ({"y": X}, "input 'x' is missing, 'y' is no input; give an array for each input of the model"),
     "extra name": ({"x": X, "label": LABELS}, "'label' is no input"),
     "generator object": ((x for x in X), "generator, which can be read only once; pass the function"),
     "endless tf.data": (tf.data.Dataset.from_tensor_slices(X).repeat(), "does not end"),
     "endless PyDataset": (Endless(), "does not end"),
     "path": ("samples.npy", "is the path 'samples.npy'; load its samples"),
-    "function without result": (lambda: None, "returned a NoneType"),
-    "number": (3, "is a int; pass a numpy array"),
-    "nothing": (None, "is a NoneType; pass a numpy array"),
+    "function without result": (lambda: None, "returned None"),
+    "function with arguments": (lambda count, seed=0: X, r"function wants arguments \(count\) .*functools.partial"),
+    "number": (3, "is an int; pass a numpy array"),
+    "nothing": (None, "is None; pass a numpy array"),
 }
 
 

@@ -59,6 +59,14 @@ def test_table_json_and_picture(found, tmp_path):
     assert found.save_plot(tmp_path / "pareto.png").exists() and "within a drop of 0.03" in repr(found)
 
 
+def test_the_report_of_the_best_file_shows_all_trials(found):
+    points = found.best.report.trials
+    assert [point.label for point in points] == [trial.proposal.name for trial in found.trials]
+    (chosen,) = (point for point in points if point.chosen)
+    assert chosen.file_bytes == len(found.best.tflite) and chosen.quality == -found.best_trial.drop
+    assert "Size against accuracy, less that of float" in found.best.report.to_html()
+
+
 def test_a_killed_search_goes_on_and_ends_the_same(network, digits, tmp_path, monkeypatch):
     quantize, calls = workbench.quantize_keras_model, []
 

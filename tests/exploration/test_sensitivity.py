@@ -3,6 +3,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from plain_config import plain_config
 
 import tfptq
 from tfptq.base.progress import Progress
@@ -14,7 +15,7 @@ from tfptq.prepare.network import prepare
 from tfptq.tflite.inspect import inspect
 
 #: Rounded to nearest, so that statistics and files speak of the same codes.
-NEAREST = tfptq.QuantizationConfig(tfptq.PerChannel(), weight_bits=4, edge_bits=None, bias_correction=False)
+NEAREST = plain_config(tfptq.PerChannel(), weight_bits=4, edge_bits=None, bias_correction=False)
 ROWS = Sensitivities(
     "net", (LayerSensitivity("stem_1", 8, 1000, 40.25), LayerSensitivity("head", 4, 90, 12.0, 20.5, True))
 )

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
-from tfptq import PerBlock, PerChannel, PerTensor, QuantizationConfig, Rounding
+from tfptq import PerBlock, PerChannel, PerTensor, Rounding
 from tfptq.layers import wrappers
 
 SAMPLES = 64
@@ -47,7 +48,7 @@ def _snr(model, images, result):
 
 
 def _config(rounding, **changes):
-    base = QuantizationConfig(
+    base = plain_config(
         PerChannel(), weight_bits=3, weight_scale="output", edge_bits=None, rounding=rounding, target="any"
     )
     return base.replace(**changes)
@@ -109,9 +110,9 @@ def test_a_killed_run_goes_on_with_the_same_bytes(model, images, tmp_path, monke
     monkeypatch.setattr(
         tfptq.fit.order, "fit_from_statistics", lambda *arguments: done.append(1) or fit_from_statistics(*arguments)
     )
-    finished = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
+    finished = {path.name: path.stat().st_ino for path in tmp_path.glob("*.bin")}
     assert quantize(model, images, config, checkpoint_dir=tmp_path).tflite == expected
-    now = {path.name: path.stat().st_ino for path in tmp_path.glob("*.npz")}
+    now = {path.name: path.stat().st_ino for path in tmp_path.glob("*.bin")}
     assert len(finished) == 2 and len(now) == 5
     assert finished.items() <= now.items()  # what was finished is not written again
     assert len(done) == 5  # two before the kill, the other three after it
@@ -163,7 +164,7 @@ def test_memory_for_activations_does_not_change_the_file(model, images):
 
 @pytest.mark.parametrize("types", [("float32", "float32"), ("int16", "int16")])
 def test_sixteen_bit_activations(model, images, types):
-    config = QuantizationConfig(PerChannel(), activation_bits=16, input_type=types[0], output_type=types[1])
+    config = plain_config(PerChannel(), activation_bits=16, input_type=types[0], output_type=types[1])
     result = quantize(model, images, config)
     assert not result.report.float_operators
     expected = np.asarray(model(images))
@@ -179,7 +180,7 @@ def test_sixteen_bit_activations_behind_a_rescaling():
     x = layers.Conv2D(4, 3, padding="same", name="conv")(x)
     rescaled = keras.Model(inputs, x)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1)).astype(np.float32)
-    result = quantize(rescaled, pixels, QuantizationConfig(PerChannel(), activation_bits=16))
+    result = quantize(rescaled, pixels, plain_config(PerChannel(), activation_bits=16))
     assert min(result.report.outputs.values()) > 35.0
 
 

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import run_decoded, signal_to_noise
 
 import tfptq
-from tfptq.config import Calibration, PerChannel, PerTensor, QuantizationConfig, Rounding
+from tfptq.config import Calibration, PerChannel, PerTensor, Rounding
 from tfptq.core.affine import weight_code_limit
 from tfptq.fit.kernel import FEW_POSITIONS, asks_for_statistics
 from tfptq.fit.measure import Measurements, measure
@@ -17,13 +18,14 @@ from tfptq.fit.order import LARGEST_STEP, fit_kernels, plan_fit, ranges_for_kern
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.float_file import FloatFile
-from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
+from tfptq.lowering.choose_layout import LayoutPlan
 from tfptq.lowering.plan import IntegerPlan, plan_integers
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan
 from tfptq.pipeline.steps import kernel_views, plan_kernels
+from tfptq.tflite.layouts import INT8
 
 CALIBRATION = Calibration("min_max")
-CONFIG = QuantizationConfig(PerChannel(), target="any")
+CONFIG = plain_config(PerChannel(), target="any")
 
 
 class Task(NamedTuple):
@@ -88,7 +90,7 @@ def test_kernels_of_nobody_are_quantized_per_channel(model, data):
 def test_bias_correction_keeps_the_mean_output(model, data):
     """With one use, W E[x] does not move: what rounding adds to it, the bias takes away."""
     task = task_of(model, data)
-    item = fit(task, QuantizationConfig(PerTensor(), weight_bits=3))["head", "kernel"]
+    item = fit(task, plain_config(PerTensor(), weight_bits=3))["head", "kernel"]
     (use,) = item.uses
     mean = task.measurements.input_means[use.operator]
     moved = ((item.weight.dequantize() - kernel_views(model)["head", "kernel"]) * mean).sum(axis=(1, 2))
@@ -121,7 +123,7 @@ def test_no_bias_correction_when_not_asked(model, data):
     assert not any(item.bias_shift.any() for item in fitted.values())
 
 
-@pytest.mark.parametrize("config", [CONFIG, QuantizationConfig(PerTensor()), QuantizationConfig(scaler="shift")])
+@pytest.mark.parametrize("config", [CONFIG, plain_config(PerTensor()), plain_config(scaler="shift")])
 def test_scales_leave_room_for_large_biases(data, config):
     inputs = keras.Input((6, 6, 3), name="x")
     model = keras.Model(inputs, layers.Conv2D(3, 1, name="conv")(inputs))
@@ -214,13 +216,13 @@ class TooLittle:
 def test_the_plan_says_why_a_kernel_has_no_statistics(model, data):
     kernel, learned = (
         task_of(model, data).float_file.kernel("head"),
-        KernelPlan(CONFIG.replace(rounding=Rounding("coordinate")), CONVERTER_KERNEL_LAYOUTS),
+        KernelPlan(CONFIG.replace(rounding=Rounding("coordinate")), LayoutPlan((INT8,))),
     )
     sequential = TooLittle()
     plan = plan_fit(kernel, learned, sequential)
     assert (plan.rounding, plan.from_statistics, plan.reason) == ("nearest", False, "for a reason")
-    part = KernelPlan(learned.config.replace(statistics_samples=4), CONVERTER_KERNEL_LAYOUTS)
+    part = KernelPlan(learned.config.replace(statistics_samples=4), LayoutPlan((INT8,)))
     plan_fit(kernel, part, sequential)
     assert sequential.fewest == [0, FEW_POSITIONS]
-    plain = KernelPlan(CONFIG, CONVERTER_KERNEL_LAYOUTS)
+    plain = KernelPlan(CONFIG, LayoutPlan((INT8,)))
     assert plan_fit(kernel, plain, sequential) is plain and plan_fit(kernel, learned, None) is learned

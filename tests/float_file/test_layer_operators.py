@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import run_decoded, signal_to_noise
 
 import tfptq
@@ -19,7 +20,7 @@ IMAGES = RNG.normal(size=(32, 8, 8, 3)).astype(np.float32)
 
 
 def quantize(model, data, *overrides, **options):
-    config = tfptq.QuantizationConfig(tfptq.PerChannel(), edge_bits=None, overrides=overrides, **options)
+    config = plain_config(tfptq.PerChannel(), edge_bits=None, overrides=overrides, **options)
     return tfptq.quantize_keras_model(model, data, config, progress=False)
 
 
@@ -138,7 +139,7 @@ def test_a_layer_whose_kernel_is_not_found_is_skipped_by_its_name(skipped):
 def test_a_skip_that_cannot_be_applied_is_refused():
     model = standardised()
     float_file = make_float_file(model, {})
-    config = tfptq.QuantizationConfig(overrides=(override("std", skip=True),))
+    config = plain_config(overrides=(override("std", skip=True),))
     assert list(skipped_operators(float_file, model, config)) == [0]
     for tensor in float_file.model.tensors:
         tensor.name = b"nameless"

@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 
-from tfptq.config import PerChannel, PerTensor, QuantizationConfig, override
+from tfptq.config import PerChannel, PerTensor, override
 from tfptq.layers import DefaultQuantizeConfig, QuantizeAnnotate, QuantizeWrapper, quantize_scope, strip, wrappers
 from tfptq.layers.quantize import quantize_annotate_layer, quantize_annotate_model, quantize_apply, quantize_model
 
@@ -55,7 +56,7 @@ def test_wrappers_come_in_graph_order_with_scales_of_the_preset(preset):
 
 
 def test_overrides_and_skipped_layers():
-    config = QuantizationConfig(
+    config = plain_config(
         PerTensor(), overrides=(override("s*", weight_bits=4, granularity=PerChannel()), override("head", skip=True))
     )
     for model in (
@@ -73,7 +74,7 @@ def test_overrides_and_skipped_layers():
 
 
 def test_annotated_layers_keep_their_config_and_others_stay_float():
-    config = DefaultQuantizeConfig(QuantizationConfig(weight_bits=2))
+    config = DefaultQuantizeConfig(plain_config(weight_bits=2))
     model = keras.Sequential(
         [
             keras.Input((5,)),
@@ -84,7 +85,7 @@ def test_annotated_layers_keep_their_config_and_others_stay_float():
     )
     x = np.ones((2, 5), np.float32)
     model(x)
-    applied = quantize_apply(model, QuantizationConfig(weight_bits=6))
+    applied = quantize_apply(model, plain_config(weight_bits=6))
     assert [wrapper.layer.name for wrapper in wrappers(applied)] == ["first", "third"]
     assert [wrapper.quantized_weights[0].quantizer.bits for wrapper in wrappers(applied)] == [2, 6]
     np.testing.assert_array_equal(applied.get_layer("second").kernel, model.layers[1].kernel)
@@ -98,7 +99,7 @@ def test_layers_annotated_without_a_config_get_that_of_quantize_model(bits):
         [
             keras.Input((5,)),
             quantize_annotate_layer(layers.Dense(4, name="first")),
-            quantize_annotate_layer(layers.Dense(4, name="own"), DefaultQuantizeConfig(QuantizationConfig())),
+            quantize_annotate_layer(layers.Dense(4, name="own"), DefaultQuantizeConfig(plain_config())),
             layers.Dense(4, name="second"),
             quantize_annotate_layer(layers.Dense(4, name="skipped")),
             layers.Dense(4, name="skipped too"),
@@ -106,7 +107,7 @@ def test_layers_annotated_without_a_config_get_that_of_quantize_model(bits):
     )
     model(np.ones((2, 5), np.float32))
     skipped = override("skipped*", skip=True)
-    config = QuantizationConfig(PerChannel(), weight_bits=bits, overrides=(skipped, override("first", weight_bits=6)))
+    config = plain_config(PerChannel(), weight_bits=bits, overrides=(skipped, override("first", weight_bits=6)))
     found = {
         wrapper.layer.name: wrapper.quantized_weights[0].quantizer
         for wrapper in wrappers(quantize_model(model, config))
@@ -121,7 +122,7 @@ class OwnConfig(DefaultQuantizeConfig):
 
 
 def test_a_config_that_keras_does_not_know_is_named():
-    own = OwnConfig(QuantizationConfig(weight_bits=6))
+    own = OwnConfig(plain_config(weight_bits=6))
     model = keras.Sequential([keras.Input((5,)), quantize_annotate_layer(layers.Dense(4, name="dense"), own)])
     with pytest.raises(ValueError, match=r"'quant_dense' .* function 'OwnConfig', which.*quantize_scope\(") as caught:
         quantize_apply(model)
@@ -144,7 +145,7 @@ def test_annotated_attention_that_is_not_built():
 
 
 def test_stripped_model_is_plain_and_computes_with_the_quantized_weights():
-    simulation = quantize_model(functional(), QuantizationConfig(PerChannel(), weight_bits=4))
+    simulation = quantize_model(functional(), plain_config(PerChannel(), weight_bits=4))
     expected = simulation.predict(samples(), verbose=0)
     kernel = keras.ops.convert_to_numpy(wrappers(simulation)[0].layer.kernel)
     plain = strip(simulation)
@@ -185,7 +186,7 @@ def test_model_without_annotations_is_refused():
 
 
 def test_override_that_matches_nothing_is_refused():
-    config = QuantizationConfig(overrides=(override("haed", weight_bits=4),))
+    config = plain_config(overrides=(override("haed", weight_bits=4),))
     for apply in (
         lambda: quantize_annotate_model(functional(), config),
         lambda: quantize_apply(quantize_annotate_model(functional()), config),

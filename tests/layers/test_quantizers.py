@@ -5,19 +5,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_config import plain_config
 
-from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.config import PerBlock, PerChannel, PerTensor
 from tfptq.core.affine import WEIGHT_BITS, ActivationGrid, activation_grid, weight_code_range
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.layers import ActivationQuantizer, WeightQuantizer
 
 KINDS = {
-    "layer": QuantizationConfig(PerTensor()),
-    "channel": QuantizationConfig(PerChannel()),
-    "shift": QuantizationConfig(PerTensor(), scaler="shift"),
-    "block_float": QuantizationConfig(PerBlock(4, 3)),
-    "block_integer": QuantizationConfig(PerBlock(4, 3), scaler="integer", weight_bits=4),
-    "block_shift": QuantizationConfig(PerBlock(2, 3), scaler="shift", weight_bits=4),
+    "layer": plain_config(PerTensor()),
+    "channel": plain_config(PerChannel()),
+    "shift": plain_config(PerTensor(), scaler="shift"),
+    "block_float": plain_config(PerBlock(4, 3)),
+    "block_integer": plain_config(PerBlock(4, 3), scaler="integer", weight_bits=4),
+    "block_shift": plain_config(PerBlock(2, 3), scaler="shift", weight_bits=4),
 }
 
 

@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
+from plain_config import plain_config
 
-from tfptq.config import PerChannel, PerTensor, QuantizationConfig
+from tfptq.config import PerChannel, PerTensor
 from tfptq.core.affine import activation_grid
 from tfptq.core.blocks import QuantizedWeight, quantize_nearest
 from tfptq.layers import (
@@ -20,7 +21,7 @@ from tfptq.layers import (
 )
 from tfptq.layers.wrapper import input_names
 
-CONFIG = QuantizationConfig(PerChannel(), weight_bits=4)
+CONFIG = plain_config(PerChannel(), weight_bits=4)
 
 
 def wrap(layer, config=CONFIG):
@@ -75,7 +76,7 @@ def test_wrapper_computes_the_layer_on_quantized_tensors(name):
 
 @pytest.mark.parametrize(
     "config",
-    [QuantizationConfig(PerTensor(), weight_bits=3), CONFIG, QuantizationConfig(PerTensor(), scaler="shift")],
+    [plain_config(PerTensor(), weight_bits=3), CONFIG, plain_config(PerTensor(), scaler="shift")],
 )
 def test_assigned_codes_come_back(config):
     wrapper = wrap(layers.Conv2D(3, 3), config)
@@ -225,7 +226,7 @@ def test_shared_layer_has_one_wrapper():
 
 def test_saved_model_computes_the_same_bits(tmp_path):
     inputs = keras.Input((5, 5, 2))
-    x = wrap(layers.Conv2D(4, 3, name="conv"), QuantizationConfig(PerTensor(), scaler="shift"))(inputs)
+    x = wrap(layers.Conv2D(4, 3, name="conv"), plain_config(PerTensor(), scaler="shift"))(inputs)
     x = layers.Reshape((9, 4))(x)
     x = wrap(layers.MultiHeadAttention(2, 4, name="attention"))(x, x)
     model = keras.Model(inputs, wrap(layers.Dense(3, name="head"))(x))
@@ -324,7 +325,7 @@ class KernelOnly(HalveEverything):
 def test_config_of_a_user_may_hold_our_quantizers():
     wrapper = QuantizeWrapper(layers.Dense(3), KernelOnly())
     wrapper(random(2, 4))
-    assign_all(wrapper, QuantizationConfig(PerTensor(), weight_bits=4))
+    assign_all(wrapper, plain_config(PerTensor(), weight_bits=4))
     assert len(np.unique(wrapper.quantized_weights[0].quantized_weight().codes)) > 3
     assert wrapper.quantized_inputs == wrapper.quantized_outputs == ()
 

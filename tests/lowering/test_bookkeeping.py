@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from micro_runtime import operators, run_micro
+from plain_config import plain_config
 from stock_runtimes import details, run, run_decoded, signal_to_noise
 
 import tfptq
-from tfptq.config import PerChannel, QuantizationConfig
+from tfptq.config import PerChannel
 from tfptq.float_file.build import make_float_file
 from tfptq.graph import canonicalise
 from tfptq.pipeline.steps import kernel_views
@@ -97,7 +98,7 @@ def test_targets_of_one_sample_have_none(name, target):
     keras.utils.set_random_seed(0)
     model = network(name)
     x = np.random.default_rng(0).normal(size=(24, *model.input_shape[1:])).astype(np.float32)
-    config = QuantizationConfig(PerChannel(), target=target)
+    config = plain_config(PerChannel(), target=target)
     result = tfptq.quantize_keras_model(model, x, config, progress=False)
     assert not BOOKKEEPING.intersection(operators(result.tflite))
     found = np.concatenate([run_decoded(result.tflite, {"x": it[None]})["output_0"] for it in x])
@@ -111,7 +112,7 @@ def test_targets_of_one_sample_have_none(name, target):
 def test_a_batch_of_one_can_be_asked_for(batch):
     model = network("Conv2DTranspose", batch)
     x = np.random.default_rng(0).normal(size=(24, *IMAGE)).astype(np.float32)
-    config = QuantizationConfig(PerChannel(), batch_size=1)
+    config = plain_config(PerChannel(), batch_size=1)
     result = tfptq.quantize_keras_model(model, x, config, progress=False)
     assert details(result.tflite)[0]["x"]["shape_signature"].tolist() == [1, *IMAGE]
     assert not BOOKKEEPING.intersection(operators(result.tflite))
@@ -124,6 +125,6 @@ def test_a_model_that_counts_on_its_batch_cannot_have_another():
     model = keras.Model(inputs, layers.Dense(4)(ops.reshape(layers.Conv2D(8, 3)(inputs), (4, -1))), name="counting")
     x = np.random.default_rng(0).normal(size=(8, *IMAGE)).astype(np.float32)
     with pytest.raises(ValueError, match="'counting' cannot take one sample at a time.*fixed batch of 4.*keras.Input"):
-        tfptq.quantize_keras_model(model, x, QuantizationConfig(PerChannel(), batch_size=1), progress=False)
-    result = tfptq.quantize_keras_model(model, x, QuantizationConfig(PerChannel()), progress=False)
+        tfptq.quantize_keras_model(model, x, plain_config(PerChannel(), batch_size=1), progress=False)
+    result = tfptq.quantize_keras_model(model, x, plain_config(PerChannel()), progress=False)
     assert details(result.tflite)[0]["x"]["shape_signature"].tolist() == [4, *IMAGE]

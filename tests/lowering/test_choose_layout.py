@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from plain_config import plain_config
 
-from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.config import PerBlock, PerChannel, PerTensor
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.core.windows import Window
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
@@ -17,9 +18,9 @@ from tfptq.tflite.layouts import (
     LayoutError,
 )
 
-INTEGER4 = QuantizationConfig(PerBlock(2, 16), "integer", 4)
-FLOAT4 = QuantizationConfig(PerBlock(2, 32), weight_bits=4)
-CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4)
+INTEGER4 = plain_config(PerBlock(2, 16), "integer", 4)
+FLOAT4 = plain_config(PerBlock(2, 32), weight_bits=4)
+CHANNEL4 = plain_config(PerChannel(), weight_bits=4)
 CONV, DENSE = ("CONV_2D", (8, 64, 9)), ("FULLY_CONNECTED", (8, 64, 1))
 
 
@@ -118,7 +119,7 @@ def test_size_is_settled_by_the_codes():
     assert settle_layout("layer", LayoutPlan((INLINE,)), QuantizedWeight(codes, large, 3)) is INLINE
     lowest = np.full((4, 2, 1), -4, np.int8)
     assert settle_layout("layer", size, QuantizedWeight(lowest, small, 3)) is INT4
-    config = QuantizationConfig(PerBlock(2, 1), "integer", 3, layout="int4")
+    config = plain_config(PerBlock(2, 1), "integer", 3, layout="int4")
     four = plan_layout("layer", config, requests(config, "CONV_2D", (4, 2, 1)))
     with pytest.raises(
         LayoutError,
@@ -156,7 +157,7 @@ def test_a_weight_that_no_candidate_holds_is_refused_by_name():
             CONV,
             "; it can have 'int8', 'int4', 'inline', 'composite', 'im2col_int4', 'weights_only'$",
         ),
-        ("native", QuantizationConfig(PerTensor(), "shift", 4), DENSE, "shifts span more than the float16"),
+        ("native", plain_config(PerTensor(), "shift", 4), DENSE, "shifts span more than the float16"),
     ],
 )
 def test_impossible_layouts_are_refused(layout, config, where, message):

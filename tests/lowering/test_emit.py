@@ -9,10 +9,11 @@ from stock_runtimes import RESOLVERS, details, run, run_decoded, signal_to_noise
 from tfptq.core.blocks import QuantizedWeight, float_scales, quantize_nearest
 from tfptq.core.weight_scales import max_abs_scales
 from tfptq.float_file.kernel import KernelId
-from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
+from tfptq.lowering.choose_layout import LayoutPlan
 from tfptq.lowering.emit import emit
 from tfptq.lowering.plan import Ends, plan_integers
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
+from tfptq.tflite.layouts import INT8
 from tfptq.tflite.runtime import TensorRunner
 
 RNG = np.random.default_rng(0)
@@ -33,7 +34,7 @@ def measured(model, values=None):
 def with_codes(kernel, weight):
     """A kernel with codes for the layout INT8."""
     shift = np.zeros(len(weight.codes), np.float32)
-    return QuantizedKernel.of(kernel, KernelPlan(CONVERTER_KERNEL_CONFIG, CONVERTER_KERNEL_LAYOUTS), weight, shift)
+    return QuantizedKernel.of(kernel, KernelPlan(CONVERTER_KERNEL_CONFIG, LayoutPlan((INT8,))), weight, shift)
 
 
 def quantized(model, bits=8, skipped=None, values=None, **types):

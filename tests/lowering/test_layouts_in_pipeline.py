@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, RUNTIMES, run
 
 import tfptq
-from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Target, override
+from tfptq.config import PerBlock, PerChannel, Target, override
 from tfptq.tflite.layouts import LayoutError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is depreca
 EVERYWHERE = [(resolver, runtime) for runtime in RUNTIMES for resolver in RESOLVERS]
 #: As "micro", with any batch and float ends.
 PACKED = Target("packed", layouts={"CONV_2D": ("int4",), "DEPTHWISE_CONV_2D": ("int4",)})
-CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4, target=PACKED)
+CHANNEL4 = plain_config(PerChannel(), weight_bits=4, target=PACKED)
 
 
 def output(file, inputs, resolver, runtime):
@@ -71,7 +72,7 @@ def test_mixed_layouts_in_one_model():
 def test_float_layouts_of_a_model_agree():
     expected = None
     for layout in ("inline", "composite"):
-        result, x = quantized(QuantizationConfig(PerBlock(2, 4), weight_bits=4, layout=layout))
+        result, x = quantized(plain_config(PerBlock(2, 4), weight_bits=4, layout=layout))
         expected = result.keras_model.predict(x, verbose=0) if expected is None else expected
         for where in EVERYWHERE:
             found = output(result.tflite, {"x": x}, *where)

@@ -6,14 +6,15 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 from micro_runtime import micro_differences, operators, run_micro
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, details, in_one_partition, run, run_decoded, signal_to_noise
 
 import tfptq
-from tfptq.config import TARGETS, PerChannel, QuantizationConfig
+from tfptq.config import TARGETS, PerChannel
 from tfptq.tflite.model import TFLiteModel
 
 PACKED = {schema.TensorType.INT2: 2, schema.TensorType.INT4: 4}
-CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4, latency_budget=100.0)
+CHANNEL4 = plain_config(PerChannel(), weight_bits=4, latency_budget=100.0)
 
 
 def mobile():
@@ -168,7 +169,7 @@ def test_operators_that_a_target_lacks_are_told():
     x = np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32)
     lines = {}
     for target in ("micro", "cpu"):
-        result = tfptq.quantize_keras_model(model, x, QuantizationConfig(target=target), progress=False)
+        result = tfptq.quantize_keras_model(model, x, plain_config(target=target), progress=False)
         lines[target] = [line for line in result.report.notes if "no kernel for" in line]
         assert "GELU" in operators(result.tflite)
     assert lines == {"micro": ["target 'micro' has no kernel for GELU, which the file holds"], "cpu": []}
@@ -202,7 +203,7 @@ def test_reports_on_files_of_one_sample_look_at_several(target):
     hidden = layers.Dense(16, activation="relu", name="hidden")(inputs)
     model = keras.Model(inputs, layers.Dense(1, name="value")(hidden))
     x = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
-    config = QuantizationConfig(PerChannel(), target=target)
+    config = plain_config(PerChannel(), target=target)
     report = tfptq.quantize_keras_model(model, x, config, progress=False).report
     assert report.outputs["output_0"] > 30.0
     assert all(layer.output_snr_db > 30.0 for layer in report.layers)

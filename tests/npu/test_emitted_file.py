@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from plain_config import plain_config
 
 import tfptq
 from tfptq.core.affine import WEIGHT_BITS
@@ -26,9 +27,7 @@ def test_every_layer_of_an_emitted_file_equals_the_stock_kernels(digits, digits_
 @pytest.mark.parametrize("scaler", ["integer", "shift"])
 @pytest.mark.parametrize("bits", WEIGHT_BITS)
 def test_blocks_of_every_width_equal_the_stock_kernels(digits, digits_convnet, bits, scaler):
-    config = tfptq.QuantizationConfig(
-        tfptq.PerBlock(2, 4), scaler, bits, edge_bits=None, weight_scale="mse", layout="int8"
-    )
+    config = plain_config(tfptq.PerBlock(2, 4), scaler, bits, edge_bits=None, weight_scale="mse", layout="int8")
     result = tfptq.quantize_keras_model(digits_convnet, digits.x_train[:64], config, progress=False)
     assert {layer.bits for layer in result.report.layers} == {bits}
     for comparison in compare_with_stock(result.tflite, digits.x_test[:20]):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from hand_made import VIEWS, FileBuilder, random_weight
+from hand_made import VIEWS, FileBuilder, one_layer, random_weight
 
 from tfptq.core.blocks import BlockScales, QuantizedWeight
 from tfptq.npu import Executor, compare_with_stock
@@ -12,21 +12,6 @@ RELU, RELU_N1_TO_1, RELU6 = 1, 2, 3
 
 def codes(shape, seed=0):
     return np.random.default_rng(seed).integers(-128, 128, shape).astype(np.int8)
-
-
-def one_layer(kind, kernel, input_shape, seed=0, grid=(0.08, 5), bias=True, output_shape=None, weight=None, **options):
-    """File with one layer with lively outputs; window options are named as in the schema."""
-    rng = np.random.default_rng(seed)
-    view = VIEWS[kind](kernel)
-    scales = {name: options.pop(name) for name in ("kind_of_scale", "block", "bits", "shared_base") if name in options}
-    scales["kind"] = scales.pop("kind_of_scale", "shift")
-    weight = weight or random_weight(rng, view, **scales)
-    if kind != "FULLY_CONNECTED":
-        options = {"strideW": 1, "strideH": 1, **options}
-    if kind == "DEPTHWISE_CONV_2D":
-        options["depthMultiplier"] = kernel[3] // input_shape[3]
-    builder = FileBuilder(input_shape)
-    return builder.layer(kind, weight, view, bias, grid, output_shape, **options).finish()
 
 
 def assert_equal_to_stock(file, shape, seed=0, rescales_per_output=1):

@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from plain_config import plain_config
 
 from tfptq.base.progress import Progress
-from tfptq.config import PerChannel, QuantizationConfig, override, resolve_config
+from tfptq.config import PerChannel, override, resolve_config
 from tfptq.float_file.build import make_float_file
 from tfptq.lowering.plan import plan_integers
 from tfptq.pipeline import activations as pipeline
 from tfptq.pipeline.steps import convert, fit, kernel_views, quantized_kernels
 from tfptq.prepare.network import prepare
 
-CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, target="any")
+CHANNEL4 = plain_config(PerChannel(), weight_bits=4, edge_bits=None, target="any")
 CONFIGS = {
-    "w8a8": QuantizationConfig(PerChannel()),
+    "w8a8": plain_config(PerChannel()),
     "w4a8": CHANNEL4,
     "w4a6": CHANNEL4.replace(activation_bits=6, activation_aware=True, rounding="coordinate"),
     "w4a16": CHANNEL4.replace(activation_bits=16),

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from plain_config import plain_config
 
 from tfptq.config import MixedPrecision, PerChannel, QuantizationConfig, override
 from tfptq.prepare.bits import choose_bits
@@ -23,7 +24,7 @@ def model():
 
 
 def _config(**settings):
-    return QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, mixed_precision=MixedPrecision(**settings))
+    return plain_config(PerChannel(), weight_bits=4, edge_bits=None, mixed_precision=MixedPrecision(**settings))
 
 
 def test_more_directions_get_more_bits(model):
@@ -151,7 +152,7 @@ def test_an_impossible_budget_is_refused(model):
 
 
 def test_nothing_to_do(model):
-    config = QuantizationConfig(PerChannel(), weight_bits=4)
+    config = plain_config(PerChannel(), weight_bits=4)
     assert choose_bits(config, model) == (config, ())
 
 

@@ -10,7 +10,12 @@ BLOCKS = QuantizationConfig(PerBlock(1, 64), weight_bits=4, activations="dynamic
 
 def granularities(config, *, inputs=128, outputs=8):
     model = keras.Sequential(
-        [keras.Input((4, 4, inputs)), layers.Conv2D(8, 1, name="conv"), layers.Reshape((128,)), layers.Dense(inputs)]
+        [
+            keras.Input((4, 4, inputs)),
+            layers.Conv2D(8, 1, name="conv"),
+            layers.Reshape((128,)),
+            layers.Dense(inputs, name="wide"),
+        ]
     )
     model.add(layers.Dense(outputs, name="dense"))
     found = with_blocks_of_target(config, model)

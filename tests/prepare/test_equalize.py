@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from residual_models import inverted_residual, residual, with_random_weights
 from stock_runtimes import run_decoded, signal_to_noise
 
@@ -12,7 +13,7 @@ from tfptq.config import PerChannel, PerTensor, QuantizationConfig, override
 from tfptq.graph import canonicalise, check_float_equal
 from tfptq.prepare.equalize import equalize_channels
 
-W4 = QuantizationConfig(PerChannel(), weight_bits=4, equalize=True, edge_bits=None)
+W4 = plain_config(PerChannel(), weight_bits=4, equalize=True, edge_bits=None)
 
 
 def samples(count=32, seed=0):

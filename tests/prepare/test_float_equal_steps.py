@@ -4,15 +4,16 @@ import keras
 import numpy as np
 import pytest
 from cancelling_networks import CANCELLING, difference_of_branches
+from plain_config import plain_config
 
 import tfptq
-from tfptq import PerBlock, QuantizationConfig
+from tfptq import PerBlock
 from tfptq.base.progress import Progress
 from tfptq.pipeline.steps import convert
 from tfptq.prepare import network
 
 #: All steps, and nothing that takes long.
-STEPS = QuantizationConfig(
+STEPS = plain_config(
     PerBlock(2, 2), "integer", 4, equalize=True, rotate=True, reorder=True, edge_bits=None, target="any"
 )
 

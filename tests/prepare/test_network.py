@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from plain_config import plain_config
 
 import tfptq
 from tfptq import MixedPrecision, PerBlock, PerChannel, QuantizationConfig, override
 from tfptq.base.progress import Progress
+from tfptq.config import check_overrides
 from tfptq.layers import DefaultQuantizeConfig, quantize_annotate_layer, quantize_apply
 from tfptq.prepare import network
 from tfptq.prepare.bits import choose_bits
@@ -34,21 +36,21 @@ def settled(config, model):
 
 
 def test_mixed_precision_leaves_the_edges_their_bits():
-    config = QuantizationConfig(PerChannel(), mixed_precision=MixedPrecision(bits=(2, 4), average_bits=2.5))
+    config = plain_config(PerChannel(), mixed_precision=MixedPrecision(bits=(2, 4), average_bits=2.5))
     widths = [settled(config, small_ends()).for_layer(name).weight_bits for name in NAMES]
     assert widths[0] == widths[3] == 8 and max(widths[1:3]) <= 4
 
 
 def test_large_layers_at_the_edges_are_as_all_others():
     """A quarter of the weights each."""
-    config = network.pinned_config(QuantizationConfig(PerChannel(), weight_bits=4), chain())
+    config = network.pinned_config(plain_config(PerChannel(), weight_bits=4), chain())
     assert [config.for_layer(name).weight_bits for name in NAMES] == [4] * 4
-    config = network.pinned_config(QuantizationConfig(PerChannel(), weight_bits=4), small_ends())
+    config = network.pinned_config(plain_config(PerChannel(), weight_bits=4), small_ends())
     assert [config.for_layer(name).weight_bits for name in NAMES] == [8, 4, 4, 8]
 
 
 def test_edges_take_part_when_no_width_is_below_theirs():
-    config = QuantizationConfig(
+    config = plain_config(
         PerChannel(), weight_bits=2, edge_bits=4, mixed_precision=MixedPrecision((4, 6, 8), average_bits=6)
     )
     _, table = choose_bits(network.pinned_config(config, chain()), chain())
@@ -60,18 +62,18 @@ def test_every_input_and_every_head_is_pinned():
     x = keras.layers.Add()([keras.layers.Dense(8, name=name)(each) for name, each in (("l", left), ("r", right))])
     x = keras.layers.Dense(32, name="trunk")(keras.layers.Dense(32, name="root")(x))
     model = keras.Model([left, right], [keras.layers.Dense(2, name=name)(x) for name in ("one", "two")])
-    config = network.pinned_config(QuantizationConfig(PerChannel(), weight_bits=4), model)
+    config = network.pinned_config(plain_config(PerChannel(), weight_bits=4), model)
     bits = {name: config.for_layer(name).weight_bits for name in ("l", "r", "root", "trunk", "one", "two")}
     assert bits == {"l": 8, "r": 8, "root": 4, "trunk": 4, "one": 8, "two": 8}
 
 
 @pytest.mark.parametrize("names", [("dense[1]", "b", "c[!x]", "last?"), ("*", "a*", "[b]", "b")])
 def test_names_with_the_signs_of_patterns(names):
-    config = QuantizationConfig(PerChannel(), mixed_precision=MixedPrecision(bits=(2, 4), average_bits=2.5))
+    config = plain_config(PerChannel(), mixed_precision=MixedPrecision(bits=(2, 4), average_bits=2.5))
     found = settled(config, small_ends(names))
     widths = [found.for_layer(name).weight_bits for name in names]
     assert widths[0] == widths[3] == 8 and max(widths[1:3]) <= 4
-    found.check_overrides(list(names))
+    check_overrides(found, list(names))
 
 
 def test_another_block_size_for_all_leaves_no_edge_in_float():
@@ -104,7 +106,7 @@ def test_overrides_that_fit_no_layer_are_refused_before_the_data_is_read(item, m
 @pytest.mark.parametrize("nested", [False, True])
 def test_annotations_are_not_passed_over(nested):
     """The way that the message names works."""
-    marked = quantize_annotate_layer(keras.layers.Dense(4, name="marked"), DefaultQuantizeConfig(QuantizationConfig()))
+    marked = quantize_annotate_layer(keras.layers.Dense(4, name="marked"), DefaultQuantizeConfig(plain_config()))
     inner = keras.Sequential([keras.Input((5,)), marked, keras.layers.Dense(3)], name="inner")
     inputs = keras.Input((5,))
     model = keras.Model(inputs, inner(inputs), name="outer") if nested else inner

@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
+from plain_config import plain_config
 from residual_models import inverted_residual, residual, with_random_weights
 from stock_runtimes import RESOLVERS, RUNTIMES, operator_differences
 
 import tfptq
-from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig, override
+from tfptq.config import PerBlock, PerChannel, PerTensor, override
 from tfptq.core.blocks import block_maxima
 from tfptq.graph import canonicalise, check_float_equal
 from tfptq.layers import supports, weight_specs, wrappers
@@ -64,7 +65,7 @@ def canonical(request):
 
 @pytest.mark.parametrize("blocks", [PerBlock(2, 3), PerBlock(4, 2), PerBlock(3, 1), PerBlock(input_blocks=3)])
 def test_less_noise_and_the_same_function(canonical, blocks):
-    reordered = reorder_channels(canonical, QuantizationConfig(blocks, weight_bits=4))
+    reordered = reorder_channels(canonical, plain_config(blocks, weight_bits=4))
     check_float_equal(canonical, reordered.model, samples(canonical, 8), 5e-6)
     before, after = (
         sum(getattr(layer, name) for layer in reordered.layers.values()) for name in ("noise_before", "noise_after")
@@ -78,7 +79,7 @@ def test_less_noise_and_the_same_function(canonical, blocks):
 
 
 def test_noise_is_that_of_the_blocks(canonical):
-    config = QuantizationConfig(PerBlock(2, 3), weight_bits=3, overrides=(override("logits", weight_bits=8),))
+    config = plain_config(PerBlock(2, 3), weight_bits=3, overrides=(override("logits", weight_bits=8),))
     reordered = reorder_channels(canonical, config)
     assert list(reordered.layers) == [layer.name for layer in canonical.layers if supports(layer)]
     for name, layer in reordered.layers.items():
@@ -96,7 +97,7 @@ def test_noise_is_that_of_the_blocks(canonical):
 
 
 def test_outputs_and_inputs_of_the_model_keep_their_order(canonical):
-    reordered = reorder_channels(canonical, QuantizationConfig(PerBlock(2, 2), weight_bits=4))
+    reordered = reorder_channels(canonical, plain_config(PerBlock(2, 2), weight_bits=4))
     assert "logits" not in reordered.output_orders
     first = next(layer.name for layer in canonical.layers if supports(layer))
     order = reordered.output_orders.get(first, np.arange(len(view_of(canonical, first))))
@@ -105,7 +106,7 @@ def test_outputs_and_inputs_of_the_model_keep_their_order(canonical):
 
 def test_same_answer_every_time():
     model = canonicalise(with_random_weights(residual()))
-    config = QuantizationConfig(PerBlock(2, 2), weight_bits=4)
+    config = plain_config(PerBlock(2, 2), weight_bits=4)
     one, other = reorder_channels(model, config), reorder_channels(model, config)
     assert one.output_orders.keys() == other.output_orders.keys()
     for name, order in one.output_orders.items():
@@ -115,7 +116,7 @@ def test_same_answer_every_time():
 @pytest.mark.parametrize("granularity", [PerTensor(), PerChannel(), PerBlock(64, 64), PerBlock(1, 64)])
 def test_nothing_moves_where_no_order_is_better(granularity):
     model = canonicalise(with_random_weights(residual()))
-    reordered = reorder_channels(model, QuantizationConfig(granularity, weight_bits=4))
+    reordered = reorder_channels(model, plain_config(granularity, weight_bits=4))
     assert reordered.model is model and not reordered.output_orders
     assert all(layer.noise_before == layer.noise_after for layer in reordered.layers.values())
     assert bool(reordered.layers) == isinstance(granularity, PerBlock)
@@ -123,15 +124,13 @@ def test_nothing_moves_where_no_order_is_better(granularity):
 
 def test_skipped_layers_do_not_count():
     model = canonicalise(with_random_weights(residual()))
-    config = QuantizationConfig(PerBlock(2, 2), weight_bits=4, overrides=(override("inner", skip=True),))
+    config = plain_config(PerBlock(2, 2), weight_bits=4, overrides=(override("inner", skip=True),))
     assert list(reorder_channels(model, config).layers) == ["stem", "branch", "logits"]
 
 
 def test_progress_is_told():
     told = []
-    reorder_channels(
-        canonicalise(with_random_weights(residual())), QuantizationConfig(PerBlock(2, 2)), advance=told.append
-    )
+    reorder_channels(canonicalise(with_random_weights(residual())), plain_config(PerBlock(2, 2)), advance=told.append)
     assert told and set(told) == {1}
 
 
@@ -147,7 +146,7 @@ def outputs(file, x, resolver=OpResolverType.BUILTIN_REF, interpreter=Interprete
 
 
 def block_config(kind, **changes):
-    config = QuantizationConfig(
+    config = plain_config(
         PerBlock(2, 3), kind, 4, weight_scale="mse", layout="int8", reorder=True, edge_bits=None, output_type="int8"
     )
     return config.replace(**changes)

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 
-from tfptq.config import TARGETS, MixedPrecision, PerBlock, PerChannel, QuantizationConfig, override
+from tfptq.config import TARGETS, MixedPrecision, PerBlock, PerChannel, override
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.kernel import KernelId
 from tfptq.graph import canonicalise
@@ -15,7 +16,7 @@ from tfptq.layers import supports, weight_specs
 from tfptq.lowering.choose_layout import layout_requests, plan_layout
 from tfptq.prepare.storage import latency, latency_budget, layer_options, layer_requests, with_bits_of_target
 
-CHANNEL4 = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, latency_budget=1000.0)
+CHANNEL4 = plain_config(PerChannel(), weight_bits=4, edge_bits=None, latency_budget=1000.0)
 ALL = ("stem", "deep", "point", "up", "odd", "dense")
 
 
@@ -124,7 +125,7 @@ def test_16_bit_activations_take_int8_only(model):
 
 
 def test_a_model_of_8_bits_and_one_without_narrow_layers_stay(model):
-    config = QuantizationConfig(PerChannel())
+    config = plain_config(PerChannel())
     assert with_bits_of_target(config, model) == config
     inputs = keras.Input((8, 8, 4))
     only = keras.Model(inputs, layers.DepthwiseConv2D(3, name="deep")(inputs))
@@ -135,7 +136,7 @@ def test_a_model_of_8_bits_and_one_without_narrow_layers_stay(model):
 
 @pytest.mark.parametrize("settings", [{}, {"average_bits": 4.0}, {"ratio": 0.6}])
 def test_mixed_precision_chooses_among_layers_that_can_be_packed(model, settings):
-    config = QuantizationConfig(
+    config = plain_config(
         PerChannel(), edge_bits=None, mixed_precision=MixedPrecision(bits=(2, 4, 8), **settings), layout="speed"
     )
     found = with_bits_of_target(config, model)

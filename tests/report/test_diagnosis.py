@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 
 import tfptq
 from tfptq.report.diagnosis import KINDS
@@ -106,7 +107,7 @@ def test_a_lost_column():
 
 def test_noisy_layers_and_what_to_try():
     samples = np.concatenate([IMAGES] * 5)
-    config = tfptq.QuantizationConfig(tfptq.PerTensor(), weight_bits=2, rounding="nearest", target="any")
+    config = plain_config(tfptq.PerTensor(), weight_bits=2, rounding="nearest", target="any")
     _, found = quantized(network(), samples, config)
     finding = found["noisy-layers"]
     assert re.search(r"layer '\w+' has a signal to noise of -?\d+\.\d dB", finding.problem)

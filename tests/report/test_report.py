@@ -27,6 +27,22 @@ REPORT = Report(
 )
 
 
+def test_names_never_reach_the_terminal_as_they_are():
+    name = "\x1b[2J\u202e\nlayer\x7f"
+    report = dataclasses.replace(
+        REPORT,
+        model_name=name,
+        layers=(dataclasses.replace(LAYER, name=name),),
+        skipped=(SkippedLayer(name, name, name),),
+        float_operators=(FloatOperator("EXP", name, name),),
+        findings=(Finding("samples", name, name),),
+        notes=(name,),
+        outputs={name: 3.0},
+    )
+    for text in (report.render(), report.to_html(), str(report)):
+        assert text.replace("\n", "").isprintable() and text.count(r"\x1b[2J\u202e\nlayer\x7f") >= 7
+
+
 def test_json_round_trip():
     assert Report.from_json(REPORT.to_json()) == REPORT
 

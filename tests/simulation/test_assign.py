@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from residual_models import inverted_residual, residual, with_random_weights
 from stock_runtimes import details, run_decoded, signal_to_noise
 
 import tfptq
-from tfptq.config import PerChannel, QuantizationConfig
+from tfptq.config import PerChannel
 from tfptq.layers import wrappers
 from tfptq.tflite.model import TFLiteModel
 
@@ -195,9 +196,7 @@ def test_weights_that_know_of_narrow_activations_are_better():
         expected = model.predict(images, verbose=0)
 
         def error(model=model, images=images, expected=expected, **changes):
-            config = QuantizationConfig(
-                PerChannel(), weight_bits=4, activation_bits=4, rounding="coordinate", target="any"
-            )
+            config = plain_config(PerChannel(), weight_bits=4, activation_bits=4, rounding="coordinate", target="any")
             result = tfptq.quantize_keras_model(model, images, config.replace(**changes), progress=False)
             assert {wrapper.quantized_inputs[0].grid().bits for wrapper in wrappers(result.keras_model)} == {4}
             return np.mean((result.keras_model.predict(images, verbose=0) - expected) ** 2)

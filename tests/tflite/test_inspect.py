@@ -7,6 +7,7 @@ from hand_made import VIEWS, FileBuilder, conv_layer, random_weight
 from tfptq.tflite.inspect import OperatorRow, inspect
 from tfptq.tflite.layouts import INT4
 from tfptq.tflite.metadata import FormatError
+from tfptq.tflite.stored_config import LEFT_OUT
 
 
 @pytest.fixture
@@ -41,11 +42,11 @@ def test_rows(builder, tmp_path):
 def test_render_and_json(builder):
     found = inspect(builder.finish())
     text = found.render()
-    for part in ("layer_2", "6x100", "2x30", "WES", "seed 7", "keras 3", "FULLY_CONNECTED  ", '"PerTensor"'):
+    for part in ("layer_2", "6x100", "2x30", "WES", "seed 7", "keras 3", "FULLY_CONNECTED  ", "config {}"):
         assert part in text
     values = json.loads(found.to_json())
     assert values["weights"][2]["shape"] == [6, 100]
-    assert values["config"] == {"granularity": {"type": "PerTensor"}}
+    assert values["config"] == LEFT_OUT
 
 
 def test_files_of_others_are_shown_too(builder):

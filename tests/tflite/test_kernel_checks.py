@@ -109,6 +109,15 @@ def set_option(kind, name, value):
     return lambda builder: setattr(operator(builder, kind).builtinOptions, name, value)
 
 
+def set_grid(name, field, value):
+    def change(builder):
+        setattr(tensor(builder, name).quantization, field, value)
+        if value is None:
+            tensor(builder, name).quantization.zeroPoint = None
+
+    return change
+
+
 def drop_options(builder):
     operator(builder, "CONV_2D").builtinOptions, operator(builder, "CONV_2D").builtinOptionsType = None, 0
 
@@ -123,6 +132,13 @@ OPERATORS = {
     r"strides \(0, 1\)": set_option("CONV_2D", "strideH", 0),
     r"strides \(1, 2147483647\)": set_option("CONV_2D", "strideW", 2**31 - 1),
     "padding 2": set_option("CONV_2D", "padding", 2),
+    "fused function 77": set_option("CONV_2D", "fusedActivationFunction", 77),
+    "makes FLOAT32 of activations of INT8": lambda builder: setattr(tensor(builder, "layer_0/output"), "type", 0),
+    "its scale is nan": set_grid("input", "scale", np.float32([np.nan])),
+    "its scale is 0.0": set_grid("layer_0/output", "scale", np.float32([0])),
+    "its scale is -inf": set_grid("input", "scale", np.float32([-np.inf])),
+    "0 scales in an activation": set_grid("input", "scale", None),
+    "its zero point is 128": set_grid("layer_0/output", "zeroPoint", np.int64([128])),
 }
 
 

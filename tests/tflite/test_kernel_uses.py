@@ -62,6 +62,16 @@ def test_a_product_with_a_constant_of_codes_is_named():
     assert (found.operator, found.reason) == ("BATCH_MATMUL", "reads 'table', INT8, constant")
 
 
+def test_an_operator_that_is_not_known_is_named():
+    builder = dense()
+    table = builder._tensor("table", (4, 4), KINDS.INT8, np.ones((4, 4), np.int8), [1.0], [0])
+    result = builder._tensor("result", (1, 4), KINDS.INT8, None, [1.0], [0])
+    builder.graph.operators.append(schema.OperatorT(len(builder.model.operatorCodes), [builder.last, table], [result]))
+    builder.model.operatorCodes.append(schema.OperatorCodeT(32, "Mine", 1, 32))
+    (found,) = verify(builder.finish()).undescribed
+    assert (found.operator, found.reason) == ("CUSTOM Mine", "reads 'table', INT8, constant")
+
+
 def test_float_kernels_need_no_description():
     builder = dense(INLINE)
     x = operator(builder, "FULLY_CONNECTED").inputs[0]

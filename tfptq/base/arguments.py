@@ -5,7 +5,7 @@ import difflib
 import numbers
 import types
 import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 #: Dataclass -> field -> types that it may be of; configs are made by the hundred.
@@ -14,10 +14,16 @@ _TYPES: dict[type, dict[str, tuple[type, ...]]] = {}
 
 def one_of(field: str, value: Any, allowed: Collection[Any]) -> None:
     """Refuse a value that is not among those allowed; the message has a close name, where there is one."""
-    if value not in allowed:
-        close = difflib.get_close_matches(str(value), map(str, allowed), 1) if isinstance(value, str) else []
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{field} is {value!r}; it must be one of {', '.join(map(repr, allowed))}{hint}")
+    if value not in tuple(allowed):  # which takes a value that cannot be hashed
+        listed = ", ".join(map(repr, allowed))
+        raise ValueError(f"{field} is {value!r}; it must be one of {listed}{did_you_mean(value, allowed)}")
+
+
+def did_you_mean(value: Any, allowed: Iterable[Any]) -> str:
+    """The end of a message about a name that is none of those allowed: a close one, or nothing."""
+    names = [name for name in allowed if isinstance(name, str)]
+    close = difflib.get_close_matches(value, names, 1) if isinstance(value, str) else []
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def between(field: str, value: float, low: float, high: float) -> None:

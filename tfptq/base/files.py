@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one.
+"""Writing files so that a reader never sees half of one, and reading such that nobody has vouched for.
 
 The bytes go to a temporary file in the same folder and are flushed to disk; the file is then renamed over the
 destination, which is atomic on POSIX and on Windows (``os.replace``).
@@ -11,11 +11,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tfptq.base.memory import physical_memory
+
 
 def write_atomically(path: str | os.PathLike, content: bytes | str) -> Path:
     """Write bytes, or text as UTF-8, to ``path``, all or nothing; returns the path.
 
     An existing file is replaced and keeps its permissions, and a link keeps its target.
+
+    Raises:
+        OSError: naming the path, also where the disk is full.
     """
     destination = Path(path)
     check_writable(destination)
@@ -31,15 +36,47 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> Path:
         if permissions is not None:
             os.chmod(temporary, permissions)
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OSError(f"cannot write {path}: {error.strerror or error}") from error
         raise
     return destination
 
 
+def read_whole(path: str | os.PathLike) -> bytes:
+    """The bytes of a regular file that the memory holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it is something else (a pipe would be waited for), larger than the memory, or cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if not path.is_file():
+        raise OSError(f"cannot read {path}: it is no file")
+    size, memory = path.stat().st_size, physical_memory()
+    if memory is not None and size > memory:
+        raise OSError(f"cannot read {path}: it has {size:,} bytes, more than the memory of this machine")
+    return path.read_bytes()
+
+
+def check_path(name: str, path: str | os.PathLike) -> None:
+    """Refuse text that is no path; ``name`` is the argument that has it.
+
+    Raises:
+        ValueError: it is empty, or holds a NUL, which no file can have in its name.
+    """
+    text = os.fsdecode(path)
+    if not text or "\0" in text:
+        raise ValueError(f"{name} is {text!r}; name a file or a folder")
+
+
 def check_writable(path: str | os.PathLike) -> None:
     """Refuse a destination that cannot be written, before a long job is started for it."""
+    check_path("the path to write", path)
     path = Path(path).resolve()
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")

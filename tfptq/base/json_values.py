@@ -29,7 +29,7 @@ def from_json(cls: type[Instance], text: str, what: str) -> Instance:
         return _restore(cls, json.loads(text))
     except json.JSONDecodeError as error:
         raise ValueError(f"the text is not valid JSON: {error}") from error
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(f"the JSON is not {what} of tfptq: {error}") from error
 
 

@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TextIO
 
 #: Environment variable with the path of the log; lines are added at its end.
@@ -107,6 +107,16 @@ def quiet() -> Iterator[TextIO]:
         raise
     finally:
         _redirection.leave(printed.getvalue())
+
+
+@contextlib.contextmanager
+def overhear() -> Iterator[Callable[[], str]]:
+    """Turn standard error to the log; yields a function that returns what has been written to it so far."""
+    start = _redirection.enter()
+    try:
+        yield lambda: _redirection.written(start)
+    finally:
+        _redirection.leave("")
 
 
 @contextlib.contextmanager

@@ -1,11 +1,22 @@
-"""Counted nouns, unique names, and names from files that nobody has vouched for."""
+"""Counted nouns, unique names, kinds of values, and names from files that nobody has vouched for."""
 
 from collections.abc import Container
+from typing import Any
 
 
 def counted(count: int, noun: str) -> str:
     """``"1 scale"`` or ``"2 scales"``; for nouns whose plural takes an s."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def kind_of(value: Any) -> str:
+    """``"an int"``, ``"None"`` or ``"the class PerChannel"``, for messages about values of a wrong type."""
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def unique_name(wanted: str, taken: Container[str]) -> str:

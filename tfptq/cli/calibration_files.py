@@ -3,8 +3,7 @@
 When there are more samples than wanted, a random choice is taken, not the first ones: files are often sorted by class.
 """
 
-import zipfile
-import zlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfptq.cli.array_files import load_arrays
 from tfptq.cli.command_line import UsageError
 
 if TYPE_CHECKING:  # the flags need not wait for TensorFlow, and arrays need no Pillow
@@ -69,31 +69,16 @@ def load_calibration_data(
         raise ValueError(f"calibration data {path} is neither a .npy or .npz file nor an existing folder of images")
     loaded = load_arrays(path, "calibration data")
     if isinstance(loaded, np.ndarray):
+        if len(inputs) > 1:
+            names = [spec.name for spec in inputs]
+            raise ValueError(
+                f"calibration data {path} is one array, and the model has the inputs {', '.join(names)}; write a .npz "
+                f"file with an array for each: numpy.savez(path, {', '.join(f'{name}=...' for name in names)})"
+            )
         return _chosen({"": loaded}, samples, seed)[""]
     arrays = _chosen(loaded, samples, seed)
     unnamed = set(arrays) == {f"arr_{index}" for index in range(len(arrays))}
     return [arrays[f"arr_{index}"] for index in range(len(arrays))] if unnamed else arrays
-
-
-def load_arrays(path: str | Path, what: str) -> np.ndarray | dict[str, np.ndarray]:
-    """What is in a file of numpy: one array, which is mapped and not read, or all of an archive, by name.
-
-    Args:
-        path: the file. What it holds decides, not its name.
-        what: what it should hold, for messages.
-
-    Raises:
-        ValueError: neither, damaged, or with Python objects in it.
-        OSError: no such file, or it cannot be read.
-    """
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"cannot read {what} {path}: {error}") from error
 
 
 def load_labels(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
@@ -107,8 +92,16 @@ def load_labels(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """All images in a folder and those in it, in order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    """All images in a folder and those in it, in order.
+
+    Raises:
+        ValueError: something that is no file has the name of an image; a pipe would be waited for.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
+    for path in found:
+        if not path.is_file():
+            raise ValueError(f"cannot read the image {path}: it is no file")
+    return found
 
 
 def check_preprocessing(preprocessing: str | None, *paths: str | Path) -> None:
@@ -202,13 +195,15 @@ def _image_reader(height: int, width: int, mode: str) -> Callable[[Path], np.nda
 
     def read(path: Path) -> np.ndarray:
         try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith("I"):
-                    upright = Image.fromarray(_in_8_bits(upright))
-                upright = upright.convert(mode)
-        except OSError as error:
-            raise ValueError(f"cannot read the image {path}: {error}") from error
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)  # pictures of 90 million pixels
+                with Image.open(path) as image:
+                    upright = ImageOps.exif_transpose(image)
+                    if upright.mode.startswith("I"):
+                        upright = Image.fromarray(_in_8_bits(upright))
+                    upright = upright.convert(mode)
+        except Exception as error:  # Pillow raises all kinds on files that it does not understand
+            raise ValueError(f"cannot read the image {path}: {str(error) or type(error).__name__}") from error
         return np.asarray(ImageOps.fit(upright, (width, height), Image.Resampling.BILINEAR), np.float32)
 
     return read

@@ -6,12 +6,20 @@ Exit codes: 0 all is well, 1 the job failed, 2 the command line is wrong, 130 in
 import contextlib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 
+from tfptq.base.arguments import did_you_mean
+from tfptq.base.text import printable, shortened
 from tfptq.version import __version__
+
+#: Letters of a message; the names and numbers of a file may have any length.
+_LONGEST_MESSAGE = 4000
+#: What the flags say of a value that is none of those allowed.
+_NO_CHOICE = re.compile(r"--\w+=(?P<value>.*): value should be one of <(?P<choices>.*)>")
 
 
 class UsageError(Exception):
@@ -42,7 +50,7 @@ def run(
 
     Args:
         job: takes the arguments that are not flags; raises ``UsageError``, ``JobError``, ``ValueError`` or
-            ``OSError`` for what the user can mend. Other exceptions are bugs and keep their traceback.
+            ``OSError`` for what the user can mend, or MemoryError. Other exceptions are bugs and keep their traceback.
         usage: what the program does and how to call it, shown by ``--help``.
         argv: command line, ``sys.argv`` unless given.
 
@@ -54,6 +62,7 @@ def run(
     values.unparse_flags()
     try:
         arguments = values(argv)[1:]
+        _refuse_empty(values)
         if values.help:
             print(f"{usage.strip()}\n{values.get_help(include_special_flags=False)}")
             return 0
@@ -65,14 +74,35 @@ def run(
     except BrokenPipeError:  # who reads, such as head, has seen enough; nothing more can be written at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UsageError, flags.Error) as error:
-        return _fail(program, f"{error} (see {program} --help)", 2)
-    except (JobError, ValueError, OSError) as error:
+        return _fail(program, f"{error}{_close_name(str(error))} (see {program} --help)", 2)
+    except (JobError, ValueError, OSError, MemoryError) as error:
         if values.is_parsed() and values.traceback:
             raise
-        return _fail(program, str(error), 1)
+        return _fail(program, _reason(error) or "there is not enough memory", 1)
     except KeyboardInterrupt:
         return _fail(program, "interrupted", 130)
     return 0
+
+
+def show(text: str) -> None:
+    """Print lines, with escapes for what a terminal would obey in names that come from files."""
+    print(printable(text, keep="\n"))
+
+
+def show_json(text: str) -> None:
+    """Print JSON of ASCII, whose texts have escapes for all control characters but one."""
+    print(text.replace("\x7f", "\\u007f"))
+
+
+def _refuse_empty(values: flags.FlagValues) -> None:
+    """Refuse flags that are given without a value: ``--output=`` is a slip, and no path.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for name in values:
+        if values[name].value == "":
+            raise UsageError(f"--{name} is empty; give it a value, or leave it out")
 
 
 def require(values: flags.FlagValues, *names: str) -> None:
@@ -134,16 +164,18 @@ def import_custom_objects(module: str | None) -> None:
     """Import the module of ``--custom_objects``.
 
     Raises:
-        UsageError: it cannot be imported.
+        UsageError: it is no name of a module, or it cannot be imported.
     """
     if module is None:
         return
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UsageError(f"--custom_objects={module} is no name of a module, such as package.layers")
     if os.getcwd() not in sys.path:  # the path of an installed program starts with the folder of the program
         sys.path.insert(0, os.getcwd())
     try:
         importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"--custom_objects={module} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the code of the user raises
+        raise UsageError(f"--custom_objects={module} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -153,6 +185,8 @@ def naming(what: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise JobError(f"{what}: {error}") from error
+    except OSError as error:
+        raise JobError(f"{what}: {error.strerror or error}") from error
 
 
 def one_path(arguments: list[str]) -> str:
@@ -169,6 +203,20 @@ def one_path(arguments: list[str]) -> str:
     return arguments[0]
 
 
+def _reason(error: Exception) -> str:
+    """What an error says, with the file in front where Python has a number there."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _close_name(message: str) -> str:
+    """The question after a close name, for what the flags say of a value that is none of those allowed."""
+    found = _NO_CHOICE.search(message)
+    return did_you_mean(found["value"], found["choices"].split("|")) if found else ""
+
+
 def _fail(program: str, message: str, code: int) -> int:
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    line = shortened(" ".join(message.split()), _LONGEST_MESSAGE)
+    print(f"{program}: {printable(line)}", file=sys.stderr)
     return code

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfptq.base.files import check_writable
+from tfptq.base.files import check_writable, read_whole
 from tfptq.base.quiet import quiet_import
 from tfptq.base.text import counted
 from tfptq.cli import command_line
@@ -109,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _convert(arguments: list[str]) -> None:
     command_line.take_model(FLAGS, arguments)
-    command_line.require(FLAGS, "model", "output")
+    default = not (FLAGS.preset or FLAGS.config or FLAGS.set)  # which needs samples; other configs may not
+    command_line.require(FLAGS, "model", *(("calibration_data",) if default else ()), "output")
     _check_report_path(FLAGS.report)
     read = ("model", "calibration_data", "config", "evaluation_data", "evaluation_labels")
     command_line.keep_apart(FLAGS, ("output", "report"), read)
@@ -194,7 +195,7 @@ def _read_config() -> QuantizationConfig:
     if FLAGS.preset and FLAGS.config:
         raise UsageError("give --preset or --config, not both")
     if FLAGS.config:
-        content = Path(FLAGS.config).read_bytes()
+        content = read_whole(FLAGS.config)
         with command_line.naming(f"--config={FLAGS.config}"):
             config = QuantizationConfig.from_json(content.decode("utf-8"))
         return _changed(config)
@@ -213,7 +214,8 @@ def _changed(config: QuantizationConfig) -> QuantizationConfig:
     try:
         return config.replace_json(json.loads(json.dumps(changes)))
     except ValueError as error:
-        raise UsageError(f"--set, --target, --input_type or --output_type: {error}") from error
+        given = [*(f"--set={text}" for text in FLAGS.set), *(f"--{name}={value}" for name, value in types.items())]
+        raise UsageError(f"{' '.join(given)}: {error}") from error
 
 
 def _put(config: dict[str, Any], name: str, value: Any) -> str:
@@ -243,7 +245,7 @@ def _read_change(text: str) -> tuple[str, Any]:
 def _parse(text: str) -> Any:
     """A value written as in JSON or as in Python, else the text itself."""
     for parse in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             value = parse(text)
             json.dumps(value)  # a set, for one, is Python but no JSON
             return value

@@ -73,4 +73,4 @@ def _evaluate(arguments: list[str]) -> None:
     )
     if FLAGS.json:
         write_atomically(FLAGS.json, found.to_json() + "\n")
-    print(found.render())
+    command_line.show(found.render())

@@ -26,4 +26,7 @@ def _inspect(arguments: list[str]) -> None:
         from tfptq.tflite.inspect import inspect
     with command_line.naming(path):
         result = inspect(path)
-    print(result.to_json() if FLAGS.json else result.render())
+    if FLAGS.json:
+        command_line.show_json(result.to_json())
+    else:
+        command_line.show(result.render())

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from tfptq.version import __version__
 
-#: Subcommand -> what it does. The program is the module of that name in ``tfptq.cli``.
+#: Subcommand -> what it does. The program is the module of that name in ``tfptq.cli``, with ``_`` for ``-``.
 PROGRAMS = {
     "convert": "quantize a Keras model into a .tflite file",
     "evaluate": "accuracy, agreement, signal to noise and latency of a .tflite file on labelled samples",
@@ -19,6 +19,7 @@ PROGRAMS = {
     "verify": "check a quantized .tflite file against its block metadata",
     "search": "find the smallest or fastest file that loses no more than is allowed",
     "sweep": "accuracy, scales and bytes over a grid of granularities",
+    "to-c": "turn a .tflite file into C++ sources for TFLite Micro",
 }
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _, *arguments = sys.argv if argv is None else argv
     name = arguments[0] if arguments else ""
     if name in PROGRAMS:
-        return import_module(f"tfptq.cli.{name}").main([f"tfptq {name}", *arguments[1:]])
+        return import_module(f"tfptq.cli.{name.replace('-', '_')}").main([f"tfptq {name}", *arguments[1:]])
     if name in ("--help", "-h", "help"):
         print(_usage())
     elif name == "--version":

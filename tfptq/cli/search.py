@@ -100,6 +100,6 @@ def _search(arguments: list[str]) -> None:
         write_atomically(FLAGS.json, found.to_json() + "\n")
     if FLAGS.plot:
         found.save_plot(FLAGS.plot)
-    print(f"{found.render()}\n\nwrote {FLAGS.output}")
+    command_line.show(f"{found.render()}\n\nwrote {FLAGS.output}")
     if not found.reached:
         raise command_line.JobError(f"no file is within a drop of {FLAGS.max_drop:g}; see the warnings")

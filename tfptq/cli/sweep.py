@@ -166,7 +166,10 @@ def _measure(cells: list[Cell], records: Records) -> None:
         return judge(evaluate(file, evaluation, float_model, labels=labels, latency_seconds=0, progress=False))
 
     evaluated(float_reference(model, evaluation), model)  # so that labels that do not fit are found now
-    base = QuantizationConfig(weight_scale=FLAGS.weight_scale, edge_bits=FLAGS.edge_bits or None, target="any")
+    # Rounded to nearest and not equalized, so that the granularity alone makes the difference.
+    base = QuantizationConfig.from_preset("w8a8_layer").replace(
+        weight_scale=FLAGS.weight_scale, edge_bits=FLAGS.edge_bits or None, target="any"
+    )
     for number, cell in enumerate(cells, 1):
         result = quantize_keras_model(model, samples, cell.config(base), seed=FLAGS.seed, progress=FLAGS.progress)
         record = describe(result, cell) | evaluated(result)
@@ -197,4 +200,4 @@ def _write_results(folder: Path, records: list[dict[str, Any]]) -> None:
     if FLAGS.plot:
         write_plot(folder / "plot.png", records)
         written.append("plot.png")
-    print(f"wrote {', '.join(str(folder / name) for name in written)}")
+    command_line.show(f"wrote {', '.join(str(folder / name) for name in written)}")

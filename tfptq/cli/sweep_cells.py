@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfptq.base.files import write_atomically
+from tfptq.base.json_object import read_object
 from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
 from tfptq.core.decibels import decibels
 
@@ -126,11 +127,7 @@ class Records:
         self.cells: dict[str, dict[str, Any]] = {}
         if not path.exists():
             return
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            other, self.cells = stored["settings"], stored["cells"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no study of granularities; choose another folder or delete it") from error
+        other, self.cells = _read_records(path)
         changed = sorted(key for key in {*settings, *other} if settings.get(key) != other.get(key))
         if changed:
             raise ValueError(
@@ -142,6 +139,41 @@ class Records:
         self.cells[name] = record
         content = {"settings": self._settings, "cells": self.cells}
         write_atomically(self._path, json.dumps(content, indent=1) + "\n")
+
+
+#: Numbers of a record, those that may be missing, and texts.
+_NUMBERS = ("bits", "scales", "bytes", "seconds")
+_OPTIONAL_NUMBERS = ("weight_snr_db", "layer_output_snr_db", "snr_db", "agreement", "accuracy")
+_TEXTS = ("granularity", "scaler")
+
+
+def _read_records(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Settings and finished cells of a study; a ValueError that names the file if it is none."""
+    try:
+        if not path.is_file():
+            raise ValueError("it is no file")
+        stored = read_object(path.read_bytes().decode("utf-8"))
+        settings, cells = stored["settings"], stored["cells"]
+        if not isinstance(settings, dict) or not isinstance(cells, dict) or not all(map(_is_record, cells.values())):
+            raise ValueError("its cells are no results")
+        return settings, cells
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no study of granularities ({error}); choose another folder or delete it"
+        ) from error
+
+
+def _is_record(record: Any) -> bool:
+    def is_number(name: str) -> bool:
+        return isinstance(record.get(name), int | float)
+
+    return (
+        isinstance(record, dict)
+        and all(map(is_number, _NUMBERS))
+        and all(name in record and (record[name] is None or is_number(name)) for name in _OPTIONAL_NUMBERS)
+        and all(isinstance(record.get(name), str) for name in _TEXTS)
+        and isinstance(record.get("reorder"), bool)
+    )
 
 
 def mean_snr_db(values: list[float]) -> float | None:

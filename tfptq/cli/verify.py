@@ -27,4 +27,7 @@ def _verify(arguments: list[str]) -> None:
         from tfptq.tflite.verify import verify
     with command_line.naming(path):
         result = verify(path)
-    print(result.to_json() if FLAGS.json else result.render())
+    if FLAGS.json:
+        command_line.show_json(result.to_json())
+    else:
+        command_line.show(result.render())

@@ -1,6 +1,7 @@
 """How to quantize: frozen dataclasses, presets, JSON, validation."""
 
 from tfptq.config.config import (
+    BASELINE,
     COMPUTES,
     DEFAULT_PRESET,
     FLOAT16,
@@ -14,13 +15,16 @@ from tfptq.config.parts import (
     LayerOverride,
     MixedPrecision,
     Rounding,
+    exactly,
     override,
 )
+from tfptq.config.pins import check_overrides, pin, pin_edges
 from tfptq.config.presets import PRESETS
 from tfptq.config.target import TARGETS, Target
 from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
 
 __all__ = [
+    "BASELINE",
     "COMPUTES",
     "DEFAULT_PRESET",
     "FLOAT16",
@@ -38,6 +42,10 @@ __all__ = [
     "QuantizationConfig",
     "Rounding",
     "Target",
+    "check_overrides",
+    "exactly",
     "override",
+    "pin",
+    "pin_edges",
     "resolve_config",
 ]

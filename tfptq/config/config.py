@@ -7,7 +7,6 @@ so is a field that would have no effect (``effects``).
 
 import copy
 import dataclasses
-import glob
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfptq.base.arguments import between, check_types, one_of, plain
+from tfptq.base.text import kind_of
 from tfptq.config.effects import without_effect
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding, override
-from tfptq.config.serialization import decode, encode, encode_changes
+from tfptq.config.serialization import decode, encode, encode_changes, read_json
 from tfptq.config.target import TARGETS, Target
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
 from tfptq.core.blocks import BlockScales
-from tfptq.core.granularity import Granularity, PerChannel, PerTensor
+from tfptq.core.granularity import Granularity, PerTensor
 from tfptq.core.weight_scales import fit_scales
-from tfptq.tflite.layouts import INT8, POLICIES, Computes
 from tfptq.tflite.layouts import LAYOUTS as REGISTERED_LAYOUTS
+from tfptq.tflite.layouts import POLICIES, Computes
+from tfptq.tflite.stored_config import LEFT_OUT
 
 #: How the codes of a kernel may lie in the file.
 LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
@@ -35,6 +36,8 @@ COMPUTES = {"static": Computes.INTEGER, "dynamic": Computes.DYNAMIC, "float": Co
 FLOAT16 = 16
 #: What a file says of its own weights.
 METADATA = ("full", "none")
+#: The preset that a config without any argument is.
+DEFAULT_PRESET = "w8a8_shift"
 
 _SCALER_NEEDS = {
     "shift": "needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)",
@@ -48,7 +51,8 @@ class QuantizationConfig:
 
     Attributes:
         granularity: which weights share a scale: ``PerTensor()``, ``PerChannel()`` or ``PerBlock(m, n)``.
-        scaler: ``"float"`` scales; ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for each
+        scaler: ``"auto"`` becomes ``"shift"`` with ``PerTensor()`` and ``"float"`` with others. ``"float"`` scales;
+            ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for each
             output channel (WES), with ``PerBlock``, a scale for each row of blocks and a shift for each block;
             ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, so far as
             its product with a code fits int8: up to 16 at 2 and 3 bits, 15 at 4, 8 at 5, 4 at 6, 1 at 8.
@@ -95,15 +99,15 @@ class QuantizationConfig:
     """
 
     granularity: Granularity = PerTensor()
-    scaler: str = "float"
+    scaler: str = "auto"
     weight_bits: int = 8
     activations: str = "static"
     activation_bits: int = 8
     activation_aware: bool = False
-    weight_scale: str = "max_abs"
-    rounding: Rounding = Rounding()
-    statistics_samples: int | None = None
-    equalize: bool = False
+    weight_scale: str = "mse"
+    rounding: Rounding = Rounding("coordinate", most_inputs=640)
+    statistics_samples: int | None = 128
+    equalize: bool = True
     rotate: bool = False
     reorder: bool = False
     mixed_precision: MixedPrecision | None = None
@@ -120,7 +124,7 @@ class QuantizationConfig:
     input_type: str | None = None
     output_type: str | None = None
     metadata: str = "full"
-    name: str = "custom"
+    name: str = DEFAULT_PRESET
 
     if TYPE_CHECKING:  # names stand for parts and lists for tuples, which fields then hold
 
@@ -193,6 +197,8 @@ class QuantizationConfig:
             raise ValueError(
                 f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
             )
+        if self.scaler == "auto":
+            object.__setattr__(self, "scaler", "shift" if isinstance(self.granularity, PerTensor) else "float")
         object.__setattr__(self, "target", Target.from_plain(self.target))
         between("latency_budget", self.latency_budget, 1.0, 1000.0)
         one_of("scaler", self.scaler, SCALE_KINDS)
@@ -202,7 +208,6 @@ class QuantizationConfig:
             object.__setattr__(self, "multipliers", plain(self.multipliers))
             for value in self.multipliers:
                 one_of("multipliers", value, range(1, LARGEST_MULTIPLIER + 1))
-        check_types(self)
         one_of("batch_size", self.batch_size, (None, 1))
         one_of("layout", self.layout, LAYOUTS)
         one_of("metadata", self.metadata, METADATA)
@@ -210,6 +215,7 @@ class QuantizationConfig:
         one_of("activations", self.activations, COMPUTES)
         one_of("weight_bits", self.weight_bits, (*WEIGHT_BITS, FLOAT16))
         one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
+        check_types(self)
         one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output"))
         for field in ("input_type", "output_type"):
             allowed = ("float32", "int16") if self.activation_bits == 16 else ("float32", "int8", "uint8")
@@ -309,7 +315,7 @@ class QuantizationConfig:
         """Copy with other values.
 
         Fields that lose their effect by the change go back to their defaults, unless the same call names them: a preset
-        with ``rotate`` can be given 8 bits.
+        with ``rotate`` can be given 8 bits. So does a ``scaler`` that another granularity does not have.
         """
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:
@@ -318,7 +324,10 @@ class QuantizationConfig:
 
     def _changed(self, changes: dict[str, Any], keep: Iterable[str]) -> "QuantizationConfig":
         """Copy with other values, where fields without an effect have their defaults, except those to keep."""
-        lost = without_effect(self._unchecked(changes)._variants()).keys() - set(keep)
+        whole = self._unchecked(changes)
+        if "scaler" not in changes and whole.scaler not in whole.granularity.scale_kinds:
+            return self._changed({**changes, "scaler": "auto"}, keep)
+        lost = without_effect(whole._variants()).keys() - set(keep)
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in lost}
         return dataclasses.replace(self, **{**changes, **defaults})
 
@@ -338,7 +347,7 @@ class QuantizationConfig:
         Fields that have no effect on the layer have their defaults. Values that do not fit each other are refused, with
         the name of the layer and where they come from.
         """
-        found = self._overridden(layer_name)
+        found = self.overridden(layer_name)
         changes: dict[str, Any] = {field: value for field, (_, value) in found.items()}
         if "weight_bits" in changes:
             changes["mixed_precision"] = None  # it chooses the widths of the other layers
@@ -353,63 +362,15 @@ class QuantizationConfig:
                 f"{given}: {error}"
             ) from error
 
-    def _overridden(self, layer_name: str) -> dict[str, tuple[LayerOverride, Any]]:
-        """Field -> the last override that sets it for a layer, and the value."""
+    def overridden(self, layer_name: str) -> dict[str, tuple[LayerOverride, Any]]:
+        """Field -> the last override that sets it for a layer, and its value there."""
         return {
             field: (item, value) for item in self.overrides if item.matches(layer_name) for field, value in item.changes
         }
 
     def overrides_field(self, layer_name: str, field: str) -> bool:
         """Whether an override sets a field for a layer."""
-        return field in self._overridden(layer_name)
-
-    def with_pinned_edges(self, layer_names: Iterable[str]) -> "QuantizationConfig":
-        """The config with ``edge_bits`` applied to the layers at the edges of a model, see ``with_pinned``."""
-        return self if self.edge_bits is None else self.with_pinned(layer_names, self.edge_bits)
-
-    def with_pinned(self, layer_names: Iterable[str], bits: int) -> "QuantizationConfig":
-        """The config with at least so many bits for the weights of some layers.
-
-        Overrides of the user win over the width. A layer that has the width, by the pin or by an override, gets a float
-        scale per channel where others have blocks, and codes of 8 bits where others have a layout for fewer, unless an
-        override names that very layer, and for it blocks or a layout.
-        """
-        narrowest = self.weight_bits if self.mixed_precision is None else min(self.mixed_precision.bits)
-        if bits <= narrowest:
-            return self
-        pins = {name: self._pin(name, bits) for name in layer_names}
-        found = tuple(override(glob.escape(name), **changes) for name, changes in pins.items() if changes)
-        return self.replace(overrides=(*self.overrides, *found))
-
-    def _pin(self, layer_name: str, bits: int) -> dict[str, Any]:
-        """What to change of a layer at an edge, after the overrides of the user."""
-        found = self._overridden(layer_name)
-        settled = {**vars(self), "weight_bits": bits, **{field: value for field, (_, value) in found.items()}}
-        if settled["weight_bits"] < bits:
-            return {}
-        changes: dict[str, Any] = {} if "weight_bits" in found else {"weight_bits": bits}
-        own = {field: value for field, (item, value) in found.items() if item.names(layer_name)}
-        if settled["granularity"].has_blocks:
-            if "granularity" in own or own.get("scaler", "float") != "float":
-                return changes
-            changes.update(granularity=PerChannel(), scaler="float")
-        if settled["layout"] not in POLICIES and "layout" not in own:
-            changes["layout"] = INT8.name
-        return changes
-
-    def check_overrides(self, layer_names: list[str]) -> None:
-        """Refuse overrides that match no layer, or do not fit a layer, and to skip all layers."""
-        for item in self.overrides:
-            if not any(map(item.matches, layer_names)):
-                halves = list(filter(item.matches_whole_of, layer_names))
-                raise ValueError(
-                    f"the override pattern {item.pattern!r} matches no weighted layer; "
-                    + (f"separable convolutions are split into halves: {', '.join(halves)}; " if halves else "")
-                    + f"there are: {', '.join(layer_names) or 'none that tfptq knows'}"
-                )
-        configs = [self.for_layer(name) for name in layer_names]
-        if configs and all(config.skip for config in configs):
-            raise ValueError("the config skips all weighted layers; leave at least one to quantize")
+        return field in self.overridden(layer_name)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -420,22 +381,22 @@ class QuantizationConfig:
         return json.dumps(self.to_dict(), indent=indent, sort_keys=True)
 
     def to_compact_json(self) -> str:
-        """JSON text without fields that have their defaults, for files; ``from_json`` gives an equal config back.
+        """JSON text for the metadata of a file; ``from_compact_json`` gives an equal config back, in any release.
 
-        So a default can never be another one in a later release: files rely on it, and not on what a preset was.
+        It leaves out what ``docs/format.md`` fixes, and relies neither on defaults nor on what a preset was.
         """
-        return json.dumps(encode_changes(self), separators=(",", ":"), sort_keys=True)
+        return json.dumps(encode_changes(self, BASELINE), separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_compact_json(cls, text: str) -> "QuantizationConfig":
+        """Read the config in the metadata of a file, of this release or of an earlier one."""
+        return BASELINE.replace_json(read_json(text))
 
     @classmethod
     def from_json(cls, text: str) -> "QuantizationConfig":
-        """Read what ``to_json`` wrote. Missing fields take their defaults."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"the quantization config is not valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError("the quantization config must be a JSON object")
-        return cls().replace_json(values)
+        """Read what ``to_json`` wrote. Missing fields are those of the preset that a key ``preset`` names."""
+        values = read_json(text)
+        return cls.from_preset(values.pop("preset", DEFAULT_PRESET)).replace_json(values)
 
     def replace_json(self, values: dict[str, Any]) -> "QuantizationConfig":
         """``replace`` with values as ``to_dict`` writes them."""
@@ -448,9 +409,10 @@ class QuantizationConfig:
         return PRESETS[name].replace(name=name)
 
 
+#: What the metadata of a file leaves out.
+BASELINE = QuantizationConfig(**decode(LEFT_OUT))
 #: Ready-made configs; ``tfptq.config.presets`` fills it.
 PRESETS: dict[str, QuantizationConfig] = {}
-DEFAULT_PRESET = "w8a8_shift"
 
 
 def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfig:
@@ -458,7 +420,13 @@ def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfi
     if config is None:
         return QuantizationConfig.from_preset(DEFAULT_PRESET)
     if isinstance(config, str):
+        if config.endswith(".json"):
+            read = "QuantizationConfig.from_json(Path(...).read_text())"
+            raise ValueError(f"config is {config!r}; pass a preset's name, or read the file with {read}")
         return QuantizationConfig.from_preset(config)
     if isinstance(config, QuantizationConfig):
         return config
-    raise TypeError(f"config is a {type(config).__name__}; pass a QuantizationConfig or a preset's name")
+    raise TypeError(
+        f"config is {kind_of(config)}; pass a QuantizationConfig, such as QuantizationConfig(weight_bits=4), or the "
+        "name of a preset"
+    )

@@ -6,6 +6,7 @@ model as a whole: a field that some layer reads by an override has an effect.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ Variants = Sequence["QuantizationConfig"]
 class Effect:
     """When a field has an effect."""
 
-    field: str  # of ``QuantizationConfig``; its default switches it off
+    field: str  # of ``QuantizationConfig``; None or False switches it off
     holds: Callable[[Variants], bool]  # whether it has one
     reason: str  # why it has none else, and what to do
 
@@ -71,11 +72,12 @@ EFFECTS = (
 
 
 def without_effect(variants: Variants) -> dict[str, str]:
-    """Field -> what is wrong, of the fields that are set and have no effect."""
+    """Field -> what is wrong, of the fields that are set, to other values than their defaults, and have no effect."""
+    defaults = {field.name: field.default for field in dataclasses.fields(variants[0])}
     found: dict[str, str] = {}
     for effect in EFFECTS:
         values = [getattr(item, effect.field) for item in variants]
-        given = [value for value in values if value not in (None, False)]
+        given = [value for value in values if value not in (None, False, defaults[effect.field])]
         if given and effect.field not in found and not effect.holds(variants):
             found[effect.field] = f"{effect.field}={given[0]!r} has no effect: {effect.reason}, or leave it out"
     return found

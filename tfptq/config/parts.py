@@ -6,6 +6,7 @@ Frozen dataclasses that check their own fields; ``tfptq.config`` puts them toget
 import dataclasses
 import fnmatch
 import glob
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -182,33 +183,56 @@ LAYER_FIELDS = (
 )
 
 
+#: How the pattern of an override begins that is a regular expression.
+_REGULAR = "re:"
+
+
 @dataclass(frozen=True)
 class LayerOverride:
-    """Other values for the layers whose name matches a shell-style pattern, such as ``"block_3_*"``.
+    """Other values for the layers whose name matches a pattern.
 
-    ``glob.escape(name)`` is the pattern of one layer whose name has ``*``, ``?`` or ``[`` in it.
+    Attributes:
+        pattern: shell-style, such as ``"block_3_*"``; or a regular expression for the whole name behind ``re:``, such
+            as ``"re:block_[0-9]+_(expand|project)"``. ``exactly(name)`` is the pattern of one layer.
     """
 
     pattern: str
     changes: tuple[tuple[str, Any], ...]  # fields out of ``LAYER_FIELDS`` and their values, sorted
 
     def __post_init__(self):
+        if not isinstance(self.pattern, str):
+            raise ValueError(
+                f"the pattern of an override is {self.pattern!r}; give the name of a layer or a pattern of names"
+            )
+        if self.pattern.startswith(_REGULAR):
+            try:
+                re.compile(self.pattern.removeprefix(_REGULAR))
+            except re.error as error:
+                raise ValueError(f"the override pattern {self.pattern!r} is no regular expression: {error}") from error
         object.__setattr__(self, "changes", tuple((name, plain(value)) for name, value in self.changes))
         for name, _ in self.changes:
             one_of(f"field of the override for {self.pattern!r}", name, LAYER_FIELDS)
 
     def matches(self, layer_name: str) -> bool:
         """Whether the pattern covers a layer."""
+        if self.pattern.startswith(_REGULAR):
+            return re.fullmatch(self.pattern.removeprefix(_REGULAR), layer_name) is not None
         return fnmatch.fnmatchcase(layer_name, self.pattern)
 
     def names(self, layer_name: str) -> bool:
         """Whether the pattern is the name of this very layer."""
-        return self.pattern in (layer_name, glob.escape(layer_name))
+        return self.pattern in (layer_name, exactly(layer_name)) and not self.pattern.startswith(_REGULAR)
 
     def matches_whole_of(self, layer_name: str) -> bool:
         """Whether the pattern covers the separable convolution that a layer may be a half of."""
         names = (layer_name.removesuffix(ending) for ending in ("_depthwise", "_pointwise"))
         return any(name != layer_name and self.matches(name) for name in names)
+
+
+def exactly(layer_name: str) -> str:
+    """The pattern of one layer, also of one whose name has signs of patterns in it."""
+    escaped = glob.escape(layer_name)
+    return f"[{escaped[0]}]{escaped[1:]}" if escaped.startswith(_REGULAR) else escaped
 
 
 def override(pattern: str, **changes: Any) -> LayerOverride:

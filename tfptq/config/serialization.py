@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from tfptq.base.arguments import one_of
+from tfptq.base.arguments import did_you_mean, one_of
+from tfptq.base.json_object import read_object
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding
 from tfptq.config.target import Target
 from tfptq.core.granularity import GRANULARITIES, Granularity
@@ -25,8 +26,11 @@ def encode(value: Any) -> Any:
     return value
 
 
-def encode_changes(value: Any) -> Any:
-    """As ``encode``, without fields that have their defaults, and with a method's name for a part with no others."""
+def encode_changes(value: Any, baseline: Any = None) -> Any:
+    """As ``encode``, without fields that are as in ``baseline``, for parts of a config as in their class.
+
+    A part of which the method alone remains is that method's name.
+    """
     if isinstance(value, LayerOverride):
         return {"pattern": value.pattern, "changes": {name: encode_changes(item) for name, item in value.changes}}
     if isinstance(value, Target):
@@ -35,8 +39,8 @@ def encode_changes(value: Any) -> Any:
         return [encode_changes(item) for item in value]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
-    fields = {field.name: (getattr(value, field.name), field.default) for field in dataclasses.fields(value)}
-    changes = {name: encode_changes(item) for name, (item, default) in fields.items() if item != default}
+    base = {field.name: getattr(baseline, field.name, field.default) for field in dataclasses.fields(value)}
+    changes = {name: encode_changes(item) for name, item in vars(value).items() if item != base[name]}
     if isinstance(value, Granularity):
         return {"type": type(value).__name__, **changes}
     if isinstance(value, Rounding | Calibration) and changes.keys() == {"method"}:
@@ -46,6 +50,16 @@ def encode_changes(value: Any) -> Any:
 
 def _fields(value: Any) -> dict[str, Any]:
     return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+
+
+def read_json(text: str) -> dict[str, Any]:
+    """A JSON object; a ValueError for any other text."""
+    try:
+        return read_object(text)
+    except ValueError as error:
+        raise ValueError(
+            f'the quantization config cannot be read: {error}; write one such as {{"weight_bits": 8}}'
+        ) from error
 
 
 def decode(values: dict[str, Any]) -> dict[str, Any]:
@@ -100,8 +114,8 @@ def _made(name: str, kind: type, fields: dict[str, Any]) -> Any:
     unknown = [field for field in fields if field not in known]
     if unknown:
         raise ValueError(
-            f"{name} has an unexpected shape: {kind.__name__} has no {', '.join(map(repr, unknown))}, only "
-            + (", ".join(known) or "its type")
+            f"{name} has no field {unknown[0]!r}; {kind.__name__} has {', '.join(known) or 'none'}"
+            + did_you_mean(unknown[0], known)
         )
     return kind(**fields)
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfptq.base.arguments import check_types, one_of
+from tfptq.ops.micro import MICRO_METHODS
 from tfptq.ops.table import OPERATORS
 from tfptq.tflite.costs import shipped_costs
 from tfptq.tflite.layouts import INT8, LAYOUTS, WEIGHTS_ONLY, Computes
+from tfptq.tflite.model_reader import OPERATOR_NAMES
 
 #: Types that the inputs and outputs of a file can have by themselves.
 END_TYPES = ("float32", "int8")
@@ -123,7 +125,7 @@ TARGETS: dict[str, Target] = {
             layouts={"CONV_2D": ("int4",), "DEPTHWISE_CONV_2D": ("int4",)},
             batch_size=1,
             end_type="int8",
-            missing=("GELU", "STABLEHLO_COMPOSITE"),
+            missing=tuple(sorted({*OPERATOR_NAMES.values()} - MICRO_METHODS.keys())),
         ),
         # Vela and its like take INT8 and compress it.
         Target("npu", narrow_int8=True, batch_size=1, end_type="int8"),

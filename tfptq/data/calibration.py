@@ -16,6 +16,7 @@ checked, and none is kept.
 """
 
 import hashlib
+import inspect
 import itertools
 import math
 import os
@@ -27,7 +28,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfptq.base.text import kind_of
 from tfptq.data.checks import (
+    RESHAPE,
     Batch,
     DataError,
     InputSpec,
@@ -90,9 +93,8 @@ class CalibrationData:
         Raises:
             DataError: an element does not fit the model, or this pass has another length than the one before.
         """
-        pieces = (checked(self.inputs, element) for element in self._open_pass())
         seen = 0
-        for batch in rebatch(pieces, self.batch_size):
+        for batch in rebatch(self._pieces(), self.batch_size):
             seen += length_of(batch)
             _refuse_endless(self._num_samples is None and seen > MOST_STREAMED)
             yield _filled(batch, self.batch_size) if self.fill else batch
@@ -102,6 +104,14 @@ class CalibrationData:
                 "calibration makes several passes, so each must give all samples"
             )
         self._num_samples = seen
+
+    def _pieces(self) -> Iterator[Batch]:
+        """The elements of the source as they come, checked."""
+        first = 0
+        for element in self._open_pass():
+            piece = checked(self.inputs, element, first)
+            first += length_of(piece)
+            yield piece
 
     def in_full_batches(self, batch_size: int) -> "CalibrationData":
         """The same samples in batches of exactly ``batch_size``; some are repeated to fill the last."""
@@ -157,7 +167,7 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
 
     Args:
         model: Keras model with defined inputs.
-        dataset: samples in any of the forms above; None for a few random ones.
+        dataset: samples in any of the forms above.
         batch_size: samples in each batch of the result, however the dataset itself is batched; None takes fewer the
             larger the inputs are, so that the activations of a batch stay within a few hundred MiB.
 
@@ -165,9 +175,14 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
         DataError: the dataset is empty, of an unknown kind, can be read only once or never ends, or its first
             batch does not fit the model. Later batches are checked when they are read.
     """
-    specs, made_up = input_specs(model), dataset is None
-    dataset = random_samples(specs) if made_up else dataset
-    return CalibrationData(specs, *open_dataset(specs, dataset, batch_size), made_up=made_up)
+    specs = input_specs(model)
+    return CalibrationData(specs, *open_dataset(specs, dataset, batch_size))
+
+
+def random_data(model: keras.Model) -> CalibrationData:
+    """A few random samples, in place of those that the user does not have."""
+    specs = input_specs(model)
+    return CalibrationData(specs, *open_dataset(specs, random_samples(specs)), made_up=True)
 
 
 def open_dataset(
@@ -226,13 +241,13 @@ def _stream(dataset: Any) -> Callable[[], Iterator[Any]]:
         return _called(dataset)
     if isinstance(dataset, Iterator):
         raise DataError(
-            f"the calibration dataset is a {type(dataset).__name__}, which can be read only once; "
+            f"the calibration dataset is {kind_of(dataset)}, which can be read only once; "
             "pass the function that makes it instead, so that each pass can start afresh"
         )
     if isinstance(dataset, Iterable):
         return lambda: iter(dataset)
     raise DataError(
-        f"the calibration dataset is a {type(dataset).__name__}; pass a numpy array, a list or dict of arrays, "
+        f"the calibration dataset is {kind_of(dataset)}; pass a numpy array, a list or dict of arrays, "
         "a tf.data.Dataset, a keras PyDataset, or a function that returns an iterable of samples"
     )
 
@@ -245,10 +260,16 @@ def _refuse_endless(endless: bool) -> None:
 
 
 def _called(function: Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Any]]:
+    wanted = _wanted_arguments(function)
+    if wanted:
+        raise DataError(
+            f"the calibration function wants arguments ({', '.join(wanted)}) and is called without any; pass "
+            "functools.partial(function, ...)"
+        )
     first, second = function(), function()
     if not isinstance(first, Iterable):
         raise DataError(
-            f"the calibration function returned a {type(first).__name__}; it must yield samples, or return an iterable"
+            f"the calibration function returned {kind_of(first)}; it must yield samples, or return an iterable"
         )
     if isinstance(first, Iterator) and first is second:
         raise DataError(
@@ -256,6 +277,16 @@ def _called(function: Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Any]
             "let it make a new one, so that each pass can start afresh"
         )
     return lambda: iter(function())
+
+
+def _wanted_arguments(function: Callable) -> list[str]:
+    """Arguments without which a function cannot be called, as far as it tells: functions in C may not."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return []
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [it.name for it in parameters if it.default is it.empty and it.kind not in optional]
 
 
 def _sliced(arrays: dict[str, Any], length: int, batch_size: int) -> Callable[[], Iterator[Batch]]:
@@ -273,7 +304,8 @@ def _arrays_by_name(specs: tuple[InputSpec, ...], dataset: Any) -> dict[str, Any
     for spec in specs:
         rank = len(arrays[spec.name].shape)
         if rank != len(spec.shape) + 1 and not lacks_last_axis(spec, arrays[spec.name].shape):
-            hint = "; for a single sample, add the batch axis with sample[None]" if rank == len(spec.shape) else ""
+            single = rank == len(spec.shape)
+            hint = "; for a single sample, add the batch axis with sample[None]" if single else RESHAPE
             raise DataError(misfit(spec, arrays[spec.name]) + hint)
     return arrays
 

@@ -6,10 +6,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfptq.base.arguments import did_you_mean
 from tfptq.base.text import counted
 from tfptq.data.errors import DataError
 
 Batch = dict[str, np.ndarray]
+#: What to do about samples of a wrong shape.
+RESHAPE = "; resize or reshape the samples as for model.predict"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ def common_length(arrays: dict[str, Any]) -> int:
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1:
         listing = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise DataError(f"calibration inputs have different numbers of samples: {listing}")
+        raise DataError(
+            f"calibration inputs have different numbers of samples: {listing}; give each input its part of every sample"
+        )
     return next(iter(lengths.values()))
 
 
@@ -116,14 +121,21 @@ def _known_names(specs: tuple[InputSpec, ...], element: dict[str, Any]) -> dict[
     unknown = [str(name) for name in element if name not in names]
     if missing or unknown:
         found = [f"input {name!r} is missing" for name in missing] + [f"{name!r} is no input" for name in unknown]
-        raise DataError(f"calibration data by name: {', '.join(found)}; the model's inputs are {', '.join(names)}")
+        hints = filter(None, (did_you_mean(name, missing) for name in unknown))
+        raise DataError(
+            f"calibration data by name: {', '.join(found)}; give an array for each input of the model "
+            f"({', '.join(names)}) and nothing else{next(hints, '')}"
+        )
     return {name: element[name] for name in names}
 
 
-def checked(specs: tuple[InputSpec, ...], element: Any) -> Batch:
-    """One element of a source as a batch of the right names, shapes and types; a DataError says what does not fit."""
+def checked(specs: tuple[InputSpec, ...], element: Any, first: int = 0) -> Batch:
+    """One element of a source as a batch of the right names, shapes and types; a DataError says what does not fit.
+
+    ``first`` is the number of samples before it.
+    """
     named = by_name(specs, element)
-    batch = {spec.name: _checked_array(spec, as_array(spec, named[spec.name])) for spec in specs}
+    batch = {spec.name: _checked_array(spec, as_array(spec, named[spec.name]), first) for spec in specs}
     common_length(batch)
     return batch
 
@@ -143,15 +155,15 @@ def as_array(spec: InputSpec, value: Any) -> Any:
     return array
 
 
-def _checked_array(spec: InputSpec, value: Any) -> np.ndarray:
+def _checked_array(spec: InputSpec, value: Any, first: int) -> np.ndarray:
     array = np.asarray(value)
     _refuse_strings(spec, array)  # those of TensorFlow, too
     if array.dtype.kind not in "biuf":
         raise DataError(misfit(spec, array) + "; convert it to numbers, or stack samples of one size")
     array = _with_missing_axes(spec, array)
     if not _fits(spec.shape, array.shape[1:]):
-        raise DataError(misfit(spec, array) + "; resize or reshape the samples as for model.predict")
-    return _cast(spec, array)
+        raise DataError(misfit(spec, array) + RESHAPE)
+    return _cast(spec, array, first)
 
 
 def _with_missing_axes(spec: InputSpec, array: np.ndarray) -> np.ndarray:
@@ -172,15 +184,17 @@ def lacks_last_axis(spec: InputSpec, shape: tuple[int, ...]) -> bool:
     return spec.shape[-1:] == (1,) and _fits(spec.shape[:-1], shape[1:])
 
 
-def _cast(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+def _cast(spec: InputSpec, array: np.ndarray, first: int) -> np.ndarray:
     """Copy with the element type of the input, refusing whatever would change the values."""
     with np.errstate(over="ignore", invalid="ignore"):
         result = array.astype(spec.dtype)
     into_float = result.dtype.kind == "f"
-    if not np.isfinite(result if into_float else array).all():
+    finite = np.isfinite(result if into_float else array)
+    if not finite.all():
+        bad = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
         raise DataError(
-            f"calibration data for input {spec.name!r} holds NaN, infinity or values too large for {spec.dtype}; "
-            "clean or drop those samples"
+            f"calibration data for input {spec.name!r} holds NaN, infinity or values too large for {spec.dtype}, first "
+            f"in sample {first + bad[0]} of those read, counted from 0; clean or drop those samples"
         )
     if not into_float and not np.array_equal(result, array):
         raise DataError(

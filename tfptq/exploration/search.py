@@ -1,5 +1,6 @@
 """Search the smallest, or fastest, file that loses no more than is allowed."""
 
+import math
 import os
 import time
 import warnings
@@ -22,6 +23,8 @@ from tfptq.exploration.workbench import Workbench
 from tfptq.pipeline.result import QuantizationResult
 from tfptq.prepare.network import load_model
 from tfptq.quantize import check_folder, whole_number
+from tfptq.report import Report
+from tfptq.report.values import Trial as PlotPoint
 
 
 def search(
@@ -100,6 +103,7 @@ def search(
     for note in notes:
         warnings.warn(note, stacklevel=2)
     result = bench.quantize(best.proposal) if result is None else result
+    result = replace(result, report=_with_trials(result.report, trials, best))
     return SearchResult(result, best, goal.accepts(best), tuple(trials), goal, notes)
 
 
@@ -122,6 +126,17 @@ def _run(
         trials.append(trial)
     best = goal.best(trials)
     return trials, kept[1] if kept is not None and kept[0] is best else None, proposal is None
+
+
+def _with_trials(report: Report, trials: Sequence[Trial], best: Trial) -> Report:
+    """The report with all trials in its plot, by what they gain against the float model."""
+    unit = "agreement" if best.by_agreement else best.evaluation.scores[0].metric
+    points = (
+        PlotPoint(trial.proposal.name, trial.evaluation.bytes, -trial.drop, trial is best)
+        for trial in trials
+        if math.isfinite(trial.drop)
+    )
+    return replace(report, trials=tuple(points), quality_name=f"{unit}, less that of float")
 
 
 def _warnings(trials: Sequence[Trial], goal: Goal, complete: bool) -> Iterator[str]:

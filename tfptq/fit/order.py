@@ -66,7 +66,7 @@ def fit_kernels(
     """
     fitted = []
     for number, (kernel, plan) in enumerate(kernels):
-        stored = None if checkpoint is None else checkpoint.load(number)
+        stored = None if checkpoint is None else checkpoint.load(number, kernel.shape)
         if stored is not None:
             item = QuantizedKernel.of(kernel, plan, *stored)
         elif sequential is not None and plan.from_statistics:

@@ -6,6 +6,7 @@ import re
 import keras
 import numpy as np
 
+from tfptq.base.text import kind_of
 from tfptq.graph.flat_graph import FlatGraph
 
 #: What TensorFlow takes as the name of a scope, and so of a layer.
@@ -25,9 +26,9 @@ def check_backend() -> None:
 def check_model(model: keras.Model) -> None:
     """Refuse what is no Keras 3 model (a TypeError), or not built (a ValueError)."""
     if not isinstance(model, keras.Model):
-        module = type(model).__module__
-        hint = " (a Keras 2 model: load or rebuild it with Keras 3)" if module.startswith("tf_keras") else ""
-        raise TypeError(f"the model is a {module}.{type(model).__qualname__}{hint}; pass a keras.Model of Keras 3")
+        of_keras_2 = type(model).__module__.startswith("tf_keras")
+        hint = " of Keras 2 (tf_keras): load or rebuild it with Keras 3" if of_keras_2 else ""
+        raise TypeError(f"the model is {kind_of(model)}{hint}; pass a keras.Model of Keras 3, or the path of one")
     if not model.built:
         raise ValueError(
             f"the model {model.name!r} is not built: call model.build(input_shape) or give it a keras.Input first"

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from tfptq.config import QuantizationConfig, resolve_config
+from tfptq.config import QuantizationConfig, check_overrides, resolve_config
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers.quantize_config import DefaultQuantizeConfig, QuantizeConfig
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
@@ -57,7 +57,7 @@ def quantize_annotate_model(to_annotate: keras.Model, config: Scheme = None) -> 
     model = _copy(to_annotate)
     if config is not None:
         config = resolve_config(config)
-        config.check_overrides(_quantizable_names(model))
+        check_overrides(config, _quantizable_names(model))
 
     def annotate(layer):
         if not (isinstance(layer, keras.Layer) and supports(layer)):
@@ -80,7 +80,7 @@ def quantize_apply(model: keras.Model, scheme: Scheme = None) -> keras.Model:
         ValueError: no layer is annotated, the model has no known graph, or an override matches no layer.
     """
     model, config = _copy(model), resolve_config(scheme)
-    config.check_overrides([annotation.layer.name for annotation in _annotations(model)])
+    check_overrides(config, [annotation.layer.name for annotation in _annotations(model)])
     return _apply(model, config)
 
 

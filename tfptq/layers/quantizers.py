@@ -78,7 +78,7 @@ class WeightQuantizer(Quantizer):
         view: WeightView | None = None,
     ):
         # The config checks the values, and knows how to write a granularity down.
-        self.config = QuantizationConfig(granularity or PerTensor(), scaler, bits)
+        self.config = QuantizationConfig(granularity or PerTensor(), scaler, bits, weight_scale="max_abs")
         self.view = view
 
     @property

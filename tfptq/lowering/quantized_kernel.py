@@ -12,7 +12,7 @@ from tfptq.lowering.choose_layout import LayoutPlan
 from tfptq.tflite.layouts import Computes, Layout
 
 #: What a kernel gets that is the weight of no Keras layer. No field of the model's config reaches it.
-CONVERTER_KERNEL_CONFIG = QuantizationConfig(PerChannel())
+CONVERTER_KERNEL_CONFIG = QuantizationConfig(PerChannel(), weight_scale="max_abs", rounding="nearest", equalize=False)
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,15 @@ codes equal those of LiteRT's reference kernels bit for bit, which ``compare_wit
 """
 
 import os
-import re
 from dataclasses import dataclass
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from tfptq.base.quiet import quiet
 from tfptq.npu.convolution import convolution_sums, dense_sums, depthwise_sums, transposed_sums
 from tfptq.npu.layer import Layer, find_layers
 from tfptq.npu.requantization import Requantization, plan_requantization
+from tfptq.npu.stock import run_reference_kernels
 from tfptq.tflite.checks import VerificationError
-from tfptq.tflite.interface import InterfaceRow, read_interface
 from tfptq.tflite.metadata import load_bytes, metadata_of
 from tfptq.tflite.model_reader import read_model
 
@@ -100,68 +97,29 @@ def compare_with_stock(file: bytes | str | os.PathLike, inputs) -> list[LayerCom
     """
     file = load_bytes(file)
     executor = Executor(file)
-    arrays = _checked_inputs(inputs, [row for row in read_interface(read_model(file)) if row.end == "input"])
-    interpreter = _reference_interpreter(file)
-    _invoke(interpreter, arrays)
+    codes = _stock_codes(executor, file, inputs)
     comparisons = []
     for index, layer in enumerate(executor.layers):
-        run = executor.run_layer(index, interpreter.get_tensor(layer.input))
-        stock = interpreter.get_tensor(layer.output).astype(np.int32)
+        run = executor.run_layer(index, codes[layer.input])
+        stock = codes[layer.output].astype(np.int32)
         difference = np.abs(run.output.reshape(stock.shape) - stock)
         comparisons.append(LayerComparison(run, int((difference > 0).sum()), int(difference.max(initial=0))))
     return comparisons
 
 
-def _reference_interpreter(file: bytes) -> Interpreter:
-    try:
-        with quiet():
-            return Interpreter(
-                model_content=file,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-                experimental_preserve_all_tensors=True,
-            )
-    except ValueError as error:
-        missing = re.search(r"Didn't find op for builtin opcode '(\w+)'", str(error))
-        if missing is None:
-            raise
-        raise ValueError(
-            f"the stock runtime has no reference kernel for {missing[1]}, which the file holds, so that there is "
-            "nothing to compare its layers with. Executor(file).run_layer runs them without; to compare them, "
-            f"quantize the model with another operator in the place of {missing[1]}"
-        ) from error
+def stock_codes(file: bytes | str | os.PathLike, inputs) -> dict[int, np.ndarray]:
+    """Tensor -> int8 codes of the inputs and outputs of all layers, as the stock reference kernels compute them.
+
+    Arguments and errors are those of ``compare_with_stock``.
+    """
+    file = load_bytes(file)
+    return _stock_codes(Executor(file), file, inputs)
 
 
-def _checked_inputs(inputs, rows: list[InterfaceRow]) -> list[np.ndarray]:
-    names = [row.name for row in rows]
-    if isinstance(inputs, dict):
-        if set(inputs) != set(names):
-            raise ValueError(f"inputs are named {sorted(inputs)}; the file has {sorted(names)}")
-        inputs = [inputs[name] for name in names]
-    arrays = [np.asarray(array) for array in ([inputs] if isinstance(inputs, np.ndarray) else inputs)]
-    if len(arrays) != len(rows):
-        raise ValueError(f"there are {len(arrays)} inputs; the file has {len(rows)}: {', '.join(names)}")
-    for row, array in zip(rows, arrays, strict=True):
-        free = [True, *(size is None for size in row.shape[1:])]  # any number of samples
-        fits = array.ndim == len(row.shape) and all(
-            anything or found == size for anything, found, size in zip(free, array.shape, row.shape, strict=True)
-        )
-        if not fits or array.dtype != row.dtype:
-            raise ValueError(
-                f"input {row.name!r}: found {array.dtype} of shape {array.shape}; the file takes {row.dtype} of shape "
-                f"({', '.join(map(str, ('N', *row.shape[1:])))})"
-            )
-    return arrays
-
-
-def _invoke(interpreter: Interpreter, arrays: list[np.ndarray]) -> None:
-    details = interpreter.get_input_details()
-    for detail, values in zip(details, arrays, strict=True):
-        interpreter.resize_tensor_input(detail["index"], values.shape)
-    with quiet():
-        interpreter.allocate_tensors()
-    for detail, values in zip(details, arrays, strict=True):
-        interpreter.set_tensor(detail["index"], values)
-    interpreter.invoke()
+def _stock_codes(executor: Executor, file: bytes, inputs) -> dict[int, np.ndarray]:
+    interpreter = run_reference_kernels(file, inputs)
+    tensors = {tensor for layer in executor.layers for tensor in (layer.input, layer.output)}
+    return {tensor: interpreter.get_tensor(tensor) for tensor in sorted(tensors)}
 
 
 def _plan(layer: Layer) -> Requantization:

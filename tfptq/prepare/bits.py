@@ -4,14 +4,13 @@ The outcome is an ordinary config with one override for each layer, so that ever
 of mixed precision.
 """
 
-import glob
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 
-from tfptq.config import MixedPrecision, QuantizationConfig, override
+from tfptq.config import MixedPrecision, QuantizationConfig, exactly, override
 from tfptq.core.bit_assignment import assign_bits, cluster_bits, packed_bytes
 from tfptq.core.blocks import quantize_nearest
 from tfptq.core.budget import Option, choose_options, fewest_bytes
@@ -81,7 +80,7 @@ def choose_bits(
     else:
         bits = assign_bits(rates, sizes, settings.bits, average_bits=settings.average_bits, pinned=pinned)
     table = tuple(LayerBits(name, sizes[name], rates[name], bits[name], name in pinned) for name in rates)
-    chosen = tuple(override(glob.escape(row.layer), weight_bits=row.bits) for row in table if not row.pinned)
+    chosen = tuple(override(exactly(row.layer), weight_bits=row.bits) for row in table if not row.pinned)
     return config.replace(mixed_precision=None, overrides=(*chosen, *config.overrides)), table
 
 

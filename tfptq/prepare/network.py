@@ -17,8 +17,8 @@ import tensorflow as tf
 from tfptq.base.progress import Progress
 from tfptq.base.quiet import quiet
 from tfptq.base.text import counted
-from tfptq.config import QuantizationConfig
-from tfptq.data.calibration import CalibrationData, calibration_data
+from tfptq.config import QuantizationConfig, check_overrides, pin, pin_edges
+from tfptq.data.calibration import CalibrationData, calibration_data, random_data
 from tfptq.graph import (
     FloatEqualityError,
     canonicalise,
@@ -147,7 +147,9 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
     """The network before bits are chosen."""
     canonical = canonicalise(original)
     config = pinned_config(config, canonical)
-    data = calibration_data(canonical, dataset)
+    if dataset is None:
+        config.without_samples()  # or it is refused
+    data = random_data(canonical) if dataset is None else calibration_data(canonical, dataset)
     fixed_batch = canonical.inputs[0].shape[0]
     if fixed_batch is not None:
         data = data.in_full_batches(fixed_batch)
@@ -202,7 +204,7 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         tf.config.list_logical_devices()
     try:
         return _read_model(path)
-    except (OSError, TypeError, ValueError) as error:
+    except Exception as error:  # Keras raises all kinds on files that it does not understand
         unknown = unknown_class(error)
         if unknown in OPERATIONS:
             raise ValueError(
@@ -241,8 +243,8 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
     scales = [name for name in names if _scales_channels(model.get_layer(name))]
     edges = edge_layers(model, [name for name in names if name not in scales])
-    pinned = config.with_pinned_edges(_small(model, edges)).with_pinned(scales, 8)
-    pinned.check_overrides(names)
+    pinned = pin(pin_edges(config, _small(model, edges)), scales, 8)
+    check_overrides(pinned, names)
     return with_bits_of_target(with_blocks_of_target(pinned, model), model)
 
 

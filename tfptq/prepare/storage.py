@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 
-from tfptq.config import COMPUTES, QuantizationConfig
+from tfptq.config import COMPUTES, QuantizationConfig, pin
 from tfptq.core.budget import Option, fewest_bytes
 from tfptq.core.windows import Window
 from tfptq.layers import supports, weight_specs
@@ -42,11 +42,11 @@ def with_bits_of_target(config: QuantizationConfig, model: keras.Model) -> Quant
     options = {layer.name: layer_options(layer, config, narrow[layer.name]) for layer in layers if layer.name in narrow}
     if config.mixed_precision is not None and config.mixed_precision.by_real_bytes:  # it keeps the budget by itself
         wide = [name for name, each in options.items() if min(it.bits for it in each) == 8]
-        return config.with_pinned(wide, 8)
+        return pin(config, wide, 8)
     fixed = sum(latency(layer, config) for layer in layers if layer.name not in narrow)
     left = max(latency_budget(config, layers) - fixed, 0.0) + 1e-9
     chosen = fewest_bytes(list(options.values()), most_latency=left)
-    return config.with_pinned([name for name, it in zip(options, chosen, strict=True) if it.bits == 8], 8)
+    return pin(config, [name for name, it in zip(options, chosen, strict=True) if it.bits == 8], 8)
 
 
 def latency_budget(config: QuantizationConfig, layers: Iterable[keras.Layer]) -> float:

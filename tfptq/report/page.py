@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from tfptq.base.text import printable
 from tfptq.core.decibels import decibels
 from tfptq.report.charts import (
     bytes_chart,
@@ -40,6 +41,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tfptq.report"),
         autoescape=True,
+        finalize=_printable,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -50,6 +52,11 @@ def _environment() -> jinja2.Environment:
         ratio_kind=ratio_kind, columns_chart=columns_chart, histogram_chart=histogram_chart, gain=_gain
     )
     return environment
+
+
+def _printable(value: Any) -> Any:
+    """What a template shows, with control characters of names escaped."""
+    return printable(value) if type(value) is str else value
 
 
 def _context(report: ReportValues) -> dict[str, Any]:

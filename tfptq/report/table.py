@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tfptq.base.text import counted
+from tfptq.base.text import counted, printable
 from tfptq.report.units import format_bytes, format_decibels, format_difference, ratio_kind
 from tfptq.report.values import LayerReport, ReportValues
 
@@ -99,13 +99,13 @@ def print_report(report: ReportValues) -> None:
 def report_renderable(report: ReportValues, width: int) -> Group:
     """A report for consoles of rich."""
     blocks = [
-        Text(
+        _text(
             f"{report.model_name}: {counted(len(report.layers), 'layer')} quantized with {report.preset}, "
             f"{counted(report.samples, 'calibration sample')}, seed {report.seed}",
             style="bold",
         ),
         _banner(report),
-        Text("\n".join(_summary(report))),
+        Text("\n".join(map(printable, _summary(report)))),
         _layers(report.layers, width),
         _listing("left in float", [f"{item.name} ({item.type}): {item.reason}" for item in report.skipped]),
         _listing(
@@ -129,10 +129,10 @@ def _banner(report: ReportValues) -> RenderableType | None:
     """What is wrong, each finding with what to do about it."""
     if not report.findings:
         return None
-    parts: list[RenderableType] = [Text(f"! {counted(len(report.findings), 'warning')}", style="bold red")]
+    parts: list[RenderableType] = [_text(f"! {counted(len(report.findings), 'warning')}", style="bold red")]
     for finding in report.findings:
-        parts.append(Padding(Text(finding.problem, style="red"), (0, 0, 0, 2)))
-        parts.append(Padding(Text(finding.advice), (0, 0, 0, 4)))
+        parts.append(Padding(_text(finding.problem, style="red"), (0, 0, 0, 2)))
+        parts.append(Padding(_text(finding.advice), (0, 0, 0, 4)))
     return Group(*parts)
 
 
@@ -159,7 +159,9 @@ def _summary(report: ReportValues) -> list[str]:
 def _layers(layers: Sequence[LayerReport], width: int) -> RenderableType | None:
     if not layers:
         return None
-    cells = {column: [_shortened(column.cell(layer), _LONGEST_CELL) for layer in layers] for column in COLUMNS}
+    cells = {
+        column: [_shortened(printable(column.cell(layer)), _LONGEST_CELL) for layer in layers] for column in COLUMNS
+    }
     totals = _totals(layers)
     widths = {column: _width(column, [*cells[column], totals.get(column.title, "")]) for column in COLUMNS}
     shown, name_width = _fitting(widths, width)
@@ -168,11 +170,15 @@ def _layers(layers: Sequence[LayerReport], width: int) -> RenderableType | None:
         table.add_column(column.title, justify="left" if column.left else "right", no_wrap=True)
     for at, layer in enumerate(layers):
         table.add_row(*(_cell(column, layer, cells[column][at], name_width) for column in shown))
-    table.add_row(*(Text(totals.get(column.title, ""), style="bold") for column in shown))
+    table.add_row(*(_text(totals.get(column.title, ""), style="bold") for column in shown))
     hidden = [column.title for column in COLUMNS if column not in shown]
     if not hidden:
         return table
-    return Group(table, Text(f"wider terminals show {', '.join(hidden)}, too", style="dim"))
+    return Group(table, _text(f"wider terminals show {', '.join(hidden)}, too", style="dim"))
+
+
+def _short_cell(column: _Column, layer: LayerReport) -> str:
+    return _shortened(printable(column.cell(layer)), _LONGEST_CELL)
 
 
 def _width(column: _Column, cells: Sequence[str]) -> int:
@@ -194,8 +200,8 @@ def _fitting(widths: dict[_Column, int], width: int) -> tuple[list[_Column], int
 
 def _cell(column: _Column, layer: LayerReport, text: str, name_width: int) -> Text:
     if column is COLUMNS[0]:
-        return Text(_shortened(text, name_width))
-    return Text(text, style=column.style(layer))
+        return _text(_shortened(text, name_width))
+    return _text(text, style=column.style(layer))
 
 
 def _totals(layers: Sequence[LayerReport]) -> dict[str, str]:
@@ -208,11 +214,16 @@ def _totals(layers: Sequence[LayerReport]) -> dict[str, str]:
 
 
 def _listing(title: str, lines: Sequence[str]) -> RenderableType | None:
-    return Group(Text(f"{title}:"), *_indented(lines)) if lines else None
+    return Group(_text(f"{title}:"), *_indented(lines)) if lines else None
 
 
 def _indented(lines: Sequence[str]) -> Iterator[RenderableType]:
-    return (Padding(Text(line), (0, 0, 0, 2)) for line in lines)
+    return (Padding(_text(line), (0, 0, 0, 2)) for line in lines)
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text of which no name can move the cursor or change colours."""
+    return Text(printable(text), style=style)
 
 
 def _shortened(cell: str, longest: int) -> str:

@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from tfptq.base.json_object import read_object
 from tfptq.base.text import printable, shortened
 from tfptq.ops.table import spec_of
 from tfptq.tflite.interface import InterfaceRow, read_interface
@@ -13,6 +12,7 @@ from tfptq.tflite.metadata import BlockMetadata, load_bytes, metadata_of
 from tfptq.tflite.model_parts import Model, Operator, Subgraph
 from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.stored_codes import described_tensor
+from tfptq.tflite.stored_config import LEFT_OUT, whole_config
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Inspection:
         inputs_and_outputs: those of the model, with the scales of their codes.
         weights: quantized weights that the block metadata describes.
         operators: operators of all subgraphs by kind and type, most frequent first.
-        config: the quantization config without fields that have their defaults, as ``QuantizationConfig.from_json``
-            takes it; None when the file carries no block metadata.
+        config: the quantization config with all fields, as ``QuantizationConfig.from_json`` takes it; None when the
+            file carries no block metadata.
         seed: seed of the quantization, or None.
         versions: package -> version.
         schema_version: of the block metadata, or None.
@@ -94,10 +94,11 @@ class Inspection:
         if self.config is None:
             return "\n\n".join([*parts, "no block metadata (TFPTQ_BLOCKS)"])
         versions = printable(", ".join(f"{name} {version}" for name, version in sorted(self.versions.items())))
+        changed = {field: value for field, value in self.config.items() if value != LEFT_OUT.get(field)}
         parts += [
             _table(_WEIGHT_HEADER, [_weight_cells(row) for row in self.weights]),
             f"block metadata version {self.schema_version}, seed {self.seed}\nmade with {versions}",
-            printable("config " + json.dumps(self.config, sort_keys=True)),
+            printable("config " + json.dumps(changed, sort_keys=True)),
         ]
         return "\n\n".join(parts)
 
@@ -120,7 +121,7 @@ def inspect(file: bytes | str | os.PathLike) -> Inspection:
         inputs_and_outputs=read_interface(model),
         weights=() if metadata is None else tuple(_weights(model, metadata)),
         operators=tuple(OperatorRow(*key, count) for key, count in operators.most_common()),
-        config=None if metadata is None else read_object(metadata.config),
+        config=None if metadata is None else whole_config(metadata.config),
         seed=None if metadata is None else metadata.seed,
         versions={} if metadata is None else dict(metadata.versions),
         schema_version=None if metadata is None else metadata.schema_version,

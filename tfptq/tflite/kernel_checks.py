@@ -2,12 +2,12 @@
 
 import math
 
-from tfptq.ops.table import spec_of
+from tfptq.ops.table import FUSED_FUNCTIONS, spec_of
 from tfptq.tflite.checks import require
 from tfptq.tflite.kernel_uses import KernelUse
 from tfptq.tflite.kernel_window import kernel_window, transposed_size
 from tfptq.tflite.layouts import Computes
-from tfptq.tflite.model_parts import TYPE_BITS
+from tfptq.tflite.model_parts import TYPE_BITS, Tensor
 
 #: Type of the activations -> type of the bias.
 _BIAS_TYPES = {"INT8": "INT32", "INT16": "INT64", "FLOAT32": "FLOAT32"}
@@ -44,6 +44,12 @@ def _check_operator(use: KernelUse) -> None:
     require(source >= 0 and len(operator.outputs) == 1, codes, f"the {operator.kind} reads or writes nothing else")
     kind = graph.tensors[source].type
     require(kind in allowed, codes, f"the {operator.kind} reads it with activations of {kind}")
+    result = graph.tensors[operator.outputs[0]]
+    require(result.type == kind, codes, f"the {operator.kind} makes {result.type} of activations of {kind}")
+    fused = getattr(operator.options, "fused_activation_function", 0)
+    require(fused == 0 or fused in FUSED_FUNCTIONS, codes, f"the {operator.kind} has the fused function {fused}")
+    for end in (graph.tensors[source], result) if kind != "FLOAT32" else ():
+        _check_grid(end)
     weights_format = getattr(operator.options, "weights_format", 0)
     require(weights_format == 0, codes, f"the {operator.kind} reads it in the shuffled format {weights_format}")
     index = operator.input(places.bias)
@@ -53,3 +59,11 @@ def _check_operator(use: KernelUse) -> None:
     wanted = _BIAS_TYPES[kind]
     fits = bias.type == wanted and graph.is_fixed(index) and math.prod(bias.shape) == outputs
     require(fits, bias, f"the bias is {bias.type} {bias.shape}, expected a constant of {outputs} {wanted}")
+
+
+def _check_grid(tensor: Tensor) -> None:
+    """An activation on integers: one scale, and a zero point that is a code, or 0 in 16 bits."""
+    require(tensor.scale.size == 1, tensor, f"{tensor.scale.size} scales in an activation, expected one")
+    require(0 < tensor.scale[0] < math.inf, tensor, f"its scale is {tensor.scale[0]}")
+    low, high = (-128, 127) if tensor.type == "INT8" else (0, 0)
+    require(low <= tensor.zero_point[0] <= high, tensor, f"its zero point is {tensor.zero_point[0]}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tfptq.base.text import quoted, shortened
-from tfptq.ops.table import spec_of
+from tfptq.ops.table import OPERATORS, spec_of
 from tfptq.tflite.checks import VerificationError
 from tfptq.tflite.layouts import LAYOUTS
 from tfptq.tflite.model_parts import Model, Operator, Subgraph, Tensor
@@ -16,22 +16,8 @@ from tfptq.tflite.tensor_blocks import TensorBlocks
 
 #: Types of a kernel of codes.
 _CODE_TYPES = ("INT8", "INT4", "INT2", "UINT8", "UINT4", "INT16")
-#: Operators with weights that the block metadata cannot describe.
-_OTHERS_WITH_WEIGHTS = frozenset(
-    {
-        "BATCH_MATMUL",
-        "BIDIRECTIONAL_SEQUENCE_LSTM",
-        "BIDIRECTIONAL_SEQUENCE_RNN",
-        "CONV_3D",
-        "CONV_3D_TRANSPOSE",
-        "EMBEDDING_LOOKUP",
-        "LSTM",
-        "RNN",
-        "SVDF",
-        "UNIDIRECTIONAL_SEQUENCE_LSTM",
-        "UNIDIRECTIONAL_SEQUENCE_RNN",
-    }
-)
+#: An operator with a row in the table and without a kernel there that may have weights nevertheless.
+_PRODUCT = "BATCH_MATMUL"
 #: Weight tensor (subgraph, index) -> its description.
 _Described = Mapping[tuple[int, int], TensorBlocks]
 
@@ -145,11 +131,11 @@ def _description(graph: Subgraph, operator: Operator, number: int, described: _D
 
 
 def _weights(operator: Operator) -> tuple[int, ...]:
-    """Indexes of the inputs of an operator that may be weights."""
+    """Indexes of the inputs of an operator that may be weights: of those that are not known, all."""
     spec = spec_of(operator.kind)
     if spec.kernel is not None:
         return (operator.input(spec.weights.kernel),)
-    return operator.inputs if operator.kind in _OTHERS_WITH_WEIGHTS else ()
+    return operator.inputs if operator.kind == _PRODUCT or operator.kind not in OPERATORS else ()
 
 
 def _undescribed(graph: Subgraph, operator: Operator, sources: Mapping[int, int | None]) -> Iterator[Undescribed]:
@@ -158,7 +144,7 @@ def _undescribed(graph: Subgraph, operator: Operator, sources: Mapping[int, int 
         if index < 0:
             continue
         tensor, source = graph.tensors[index], sources.get(index, -1)
-        if source is None or (source == -1 and operator.kind in _OTHERS_WITH_WEIGHTS):
+        if source is None or (source == -1 and spec_of(operator.kind).kernel is None):
             continue  # float weights, or an activation
         name, kind = (tensor.name, tensor.type) if source == -1 else _name_and_type(graph, source)
         how = "computed at run time" if source == -1 else "constant"

@@ -7,11 +7,11 @@ buffer that ``Model.metadata`` names ``TFPTQ_BLOCKS``, with one record for each 
 
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as tflite
 
+from tfptq.base.files import read_whole
 from tfptq.base.json_object import read_object
 from tfptq.tflite import metadata_v1
 from tfptq.tflite.blocks_schema import blocks_schema
@@ -136,7 +136,7 @@ def attach(model: tflite.ModelT, metadata: BlockMetadata) -> None:
 
 def load_bytes(file: bytes | str | os.PathLike) -> bytes:
     """The bytes of a ``.tflite`` file given as bytes or as a path."""
-    return bytes(file) if isinstance(file, bytes | bytearray | memoryview) else Path(file).read_bytes()
+    return bytes(file) if isinstance(file, bytes | bytearray | memoryview) else read_whole(file)
 
 
 def read(file: bytes | str | os.PathLike) -> BlockMetadata | None:

@@ -2,8 +2,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 from layout_files import emitted
+from plain_config import plain_config
 
-from tfptq.config import PerBlock, QuantizationConfig
+from tfptq.config import PerBlock
 from tfptq.tflite.layouts import COMPOSITE
 from tfptq.tflite.model import TFLiteModel
 
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is depreca
 
 
 def test_composites_say_what_they_hold():
-    file, _, _ = emitted("conv", COMPOSITE, QuantizationConfig(PerBlock(2, 3), "integer", 3))
+    file, _, _ = emitted("conv", COMPOSITE, plain_config(PerBlock(2, 3), "integer", 3))
     model = TFLiteModel(file)
     (operator,) = [op for op in model.operators if model.operator_name(op) == "STABLEHLO_COMPOSITE"]
     options = operator.builtinOptions2

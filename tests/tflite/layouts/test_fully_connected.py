@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from keras import layers
 from layout_files import EVERYWHERE, PRODUCTS, STEP, WINDOWS, emitted, output, samples
+from plain_config import plain_config
 from stock_runtimes import in_one_partition, run
 
 import tfptq
-from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig, override
+from tfptq.config import PerBlock, PerChannel, PerTensor, override
 from tfptq.core.windows import Window
 from tfptq.npu import compare_with_stock
 from tfptq.tflite.layouts import (
@@ -51,7 +52,7 @@ def check(kind, layout, config):
 
 @pytest.mark.parametrize(("kind", "layout"), KINDS, ids=str)
 def test_it_equals_int8(kind, layout):
-    check(kind, layout, QuantizationConfig(PerChannel(), weight_bits=layout.width))
+    check(kind, layout, plain_config(PerChannel(), weight_bits=layout.width))
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,9 @@ def test_it_equals_int8(kind, layout):
 @pytest.mark.parametrize(
     "config",
     [
-        QuantizationConfig(PerTensor(), weight_bits=2),
-        QuantizationConfig(PerTensor(), "shift", 2),
-        QuantizationConfig(PerBlock(2, 64), "integer", 2),
+        plain_config(PerTensor(), weight_bits=2),
+        plain_config(PerTensor(), "shift", 2),
+        plain_config(PerBlock(2, 64), "integer", 2),
     ],
     ids=["tensor", "shift scaler", "one column"],
 )
@@ -151,7 +152,7 @@ def test_a_network_stays_in_one_partition():
         ]
     )
     x = np.random.default_rng(0).normal(0, 1, (32, 32, 32, 3)).astype(np.float32)
-    config = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, layout="int8")
+    config = plain_config(PerChannel(), weight_bits=4, edge_bits=None, layout="int8")
     names = {"wide": "im2col_int4"}
     names |= dict.fromkeys(("a_pointwise", "b_pointwise", "skip", "classes"), "fully_connected_int4")
     packed = config.replace(overrides=[override(name, layout=layout) for name, layout in names.items()])

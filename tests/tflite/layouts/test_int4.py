@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 from layout_files import EVERYWHERE, LAYERS, STEP, emitted, output, samples
+from plain_config import plain_config
 
 import tfptq
-from tfptq.config import PerBlock, PerChannel, PerTensor, QuantizationConfig
+from tfptq.config import PerBlock, PerChannel, PerTensor
 from tfptq.core.blocks import QuantizedWeight, float_scales
 from tfptq.tflite.layouts import INT4, INT8
 
@@ -19,10 +20,10 @@ INT4_CASES = [(kind, "channel") for kind in LAYERS if kind != "transposed"] + [
 @pytest.mark.parametrize(("kind", "config"), INT4_CASES)
 def test_int4_equals_int8(kind, config):
     config = {
-        "channel": QuantizationConfig(PerChannel(), weight_bits=4),
-        "tensor": QuantizationConfig(PerTensor(), weight_bits=4),
-        "shift scaler": QuantizationConfig(PerTensor(), "shift", 4),
-        "one column": QuantizationConfig(PerBlock(2, 64), "integer", 3),
+        "channel": plain_config(PerChannel(), weight_bits=4),
+        "tensor": plain_config(PerTensor(), weight_bits=4),
+        "shift scaler": plain_config(PerTensor(), "shift", 4),
+        "one column": plain_config(PerBlock(2, 64), "integer", 3),
     }[config]
     (int4, _, kernel), (int8, _, _) = emitted(kind, INT4, config), emitted(kind, INT8, config)
     assert tfptq.inspect(int4).weights[0].bytes == math.ceil(kernel.weight.codes.size / 2)

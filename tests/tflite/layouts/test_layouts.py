@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 from layout_files import EVERYWHERE, emitted, output
+from plain_config import plain_config
 
 import tfptq
 from tfptq.config import LAYOUTS as CONFIG_LAYOUTS
-from tfptq.config import PerBlock, PerChannel, QuantizationConfig
+from tfptq.config import PerBlock, PerChannel
 from tfptq.tflite.layouts import COMPOSITE, INLINE, INT4, LAYOUTS, NATIVE, WEIGHTS_ONLY, layout_named
 from tfptq.tflite.metadata import blocks_schema
 from tfptq.tflite.model import TFLiteModel
@@ -28,7 +29,7 @@ def test_every_layout_has_a_name_in_configs_and_in_the_format():
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_stored_bytes_are_those_of_the_file(layout):
-    config = QuantizationConfig(PerBlock(2, 32 if layout.scales_in_constant else 64), weight_bits=2)
+    config = plain_config(PerBlock(2, 32 if layout.scales_in_constant else 64), weight_bits=2)
     file, _, kernel = emitted("wide", layout, config)
     model = TFLiteModel(file)
     subgraph, index = model.places()[tfptq.inspect(file).weights[0].tensor]
@@ -51,7 +52,7 @@ def tampered(file, name, change):
 
 @pytest.mark.parametrize("layout", [NATIVE, INLINE, COMPOSITE], ids=str)
 def test_tampering_with_scales_is_found(layout):
-    file, _, _ = emitted("wide", layout, QuantizationConfig(PerBlock(2, 32), weight_bits=3))
+    file, _, _ = emitted("wide", layout, plain_config(PerBlock(2, 32), weight_bits=3))
     name = tfptq.inspect(file).weights[0].tensor
 
     def nudge(data):
@@ -72,7 +73,7 @@ def test_a_layer_used_twice(layout):
     layer = layers.Conv2D(4, 3, padding="same", name="twice")
     model = keras.Model(inputs, layer(layers.MaxPooling2D()(layer(inputs))))
     x = np.random.default_rng(0).normal(0, 1, (16, 8, 8, 4)).astype(np.float32)
-    config = QuantizationConfig(PerChannel(), weight_bits=4, edge_bits=None, layout=layout.name)
+    config = plain_config(PerChannel(), weight_bits=4, edge_bits=None, layout=layout.name)
     result = tfptq.quantize_keras_model(model, x, config, progress=False)
     assert len(tfptq.inspect(result.tflite).weights) == (2 if layout is COMPOSITE else 1)
     assert tfptq.verify(result.tflite).checks

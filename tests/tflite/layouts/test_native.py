@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 from layout_files import EVERYWHERE, emitted, output, samples
+from plain_config import plain_config
 from stock_runtimes import run
 
 import tfptq
-from tfptq.config import PerBlock, QuantizationConfig
+from tfptq.config import PerBlock
 from tfptq.core.blocks import float_scales
 from tfptq.tflite.layouts import NATIVE
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is depreca
 
 @pytest.mark.parametrize("blocks", [(1, 32), (4, 32), (2, 64)])
 def test_native_layout_inside_its_window(blocks):
-    config = QuantizationConfig(PerBlock(*blocks), weight_bits=4, layout="native")
+    config = plain_config(PerBlock(*blocks), weight_bits=4, layout="native")
     file, dequantized, kernel = emitted("wide", NATIVE, config)
     for resolver, runtime in EVERYWHERE:
         (found,) = run(file, samples("wide"), resolver, runtime).values()
