@@ -45,7 +45,7 @@ def vit() -> Trained:
     tokens = layers.Reshape((16, WIDTH))(layers.Conv2D(WIDTH, 2, strides=2, name="patches")(inputs))
     model = keras.Model(inputs, _head(_blocks(_with_positions(tokens, 16), 3), 10), name="vit")
     held_out = CALIBRATION + EVALUATION
-    return _trained(model, x[held_out:], labels[held_out:], x[:held_out], labels[:held_out], epochs=40)
+    return _trained(model, x[held_out:], labels[held_out:], x[:held_out], labels[:held_out], epochs=20)
 
 
 def text() -> Trained:
@@ -61,7 +61,7 @@ def text() -> Trained:
     inputs = keras.Input((WORDS,), dtype="int32", name="words")
     tokens = layers.Embedding(VOCABULARY, WIDTH, name="embedding")(inputs)
     model = keras.Model(inputs, _head(_blocks(_with_positions(tokens, WORDS), 2), len(texts)), name="text")
-    return _trained(model, x, labels, unseen, unseen_labels, epochs=8)
+    return _trained(model, x, labels, unseen, unseen_labels, epochs=4)
 
 
 MODELS: dict[str, Callable[[], Trained]] = {"vit": vit, "text": text}

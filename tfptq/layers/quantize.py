@@ -14,7 +14,7 @@ from tfptq.config import QuantizationConfig, check_overrides, resolve_config
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers.quantize_config import DefaultQuantizeConfig, QuantizeConfig
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
-from tfptq.layers.registry import is_weighted, supports
+from tfptq.layers.registry import is_weighted, looks_up, supports
 from tfptq.layers.wrapper import QuantizeAnnotate, QuantizeWrapper
 
 Scheme = QuantizationConfig | str | None
@@ -171,7 +171,7 @@ def _replace_layers(model: keras.Model, function: Callable) -> keras.Model:
 
 def _quantizable_names(model: keras.Model) -> list[str]:
     layers = [layer.layer if isinstance(layer, QuantizeAnnotate) else layer for layer in model.layers]
-    return [layer.name for layer in layers if supports(layer) and is_weighted(layer)]
+    return [layer.name for layer in layers if looks_up(layer) or (supports(layer) and is_weighted(layer))]
 
 
 def _set_initial_scales(wrapper: QuantizeWrapper) -> None:

@@ -13,6 +13,7 @@ from tfptq.lowering.float16 import store_float16
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.lowering.rewrite import KernelConstant, Lowering
+from tfptq.lowering.tables import QuantizedTable, shared_kernels, write_tables
 from tfptq.tflite.layouts import Computes, KernelSite, WrittenKernel
 from tfptq.tflite.model import TFLiteModel
 
@@ -39,6 +40,7 @@ def emit(
     input_type: str = "float32",
     output_type: str = "float32",
     float16: Iterable[int] = (),
+    tables: Iterable[QuantizedTable] = (),
 ) -> EmittedModel:
     """Write integers into a float model.
 
@@ -49,10 +51,13 @@ def emit(
         input_type: type of the model's inputs: ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int16"``.
         output_type: the same for the outputs.
         float16: constants to store as float16, as far as operators in float read them.
+        tables: what operators in float look up in.
     """
     model = TFLiteModel(float_file)
     model.shorten_names()
     writer = _KernelWriter(model)
+    lookups = {id(model.operators[at]): table for table in tables for at in table.lookups}
+    kernels = tuple(kernels)
     uses = [(kernel, use) for kernel in kernels for use in kernel.uses]
     in_float = {
         id(model.operators[use.operator]): (kernel, use)
@@ -83,6 +88,8 @@ def emit(
     )
     lowering.run(operators)
     model.operators[:] = [new for operator in model.operators for new in writer.in_float(operator, in_float)]
+    shared = {tensor: writer.written[at].tensor for tensor, at in shared_kernels(kernels).items()}
+    write_tables(model, lookups, shared)
     store_float16(model, float16)
     model.remove_unused()
     return EmittedModel(model, writer.written)

@@ -98,6 +98,7 @@ class OperatorSpec:
         clamp: bounds of an activation function that only clips; None in it for no bound.
         fusible: whether it is an activation function that other operators may have fused.
         moves: whether the one result consists of values of the first input.
+        picks: whether it picks rows of its first input, which may be a constant, by indices.
         views: whether it also keeps their number and order.
         arithmetic: whether integer kernels scale the inputs by ratios of grids.
         summing: whether variances are made of it.
@@ -125,6 +126,7 @@ class OperatorSpec:
     clamp: tuple[float | None, float | None] | None = None
     fusible: bool = False
     moves: bool = False
+    picks: bool = False
     views: bool = False
     arithmetic: bool = False
     summing: bool = False
@@ -202,6 +204,10 @@ class OperatorSpec:
         obstacle = self._first_obstacle(model, operator, bits)
         return None if obstacle is None else f"{self.name} {obstacle}"
 
+    def _picks_rows(self, model: ModelView, operator: Node) -> bool:
+        """Whether it picks rows of an embedding table by indices that are computed."""
+        return self.picks and not model.is_constant(operator.inputs[self.inputs.index(Input.PARAMETER)])
+
     def _first_obstacle(self, model: ModelView, operator: Node, bits: int) -> str | None:
         if self.output_grid is None:
             return "has no integer rule"
@@ -210,7 +216,7 @@ class OperatorSpec:
         read = [operator.inputs[at] for at in self.data_inputs(operator)]
         if not all(model.is_float(index) for index in (*read, *operator.outputs)):
             return "mixes float32 with other types"
-        if all(model.is_constant(index) for index in read):
+        if all(model.is_constant(index) for index in read) and not self._picks_rows(model, operator):
             return "reads values of constants only"
         if self.kernel is not None and not model.is_constant(operator.inputs[self.weights.kernel]):
             return "with a kernel that is computed"

@@ -12,7 +12,7 @@ from tfptq.fit.measure import Measurements, measure
 from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
 from tfptq.lowering.clipped_ranges import cut_ranges
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grids import Range, ranges_of_tables
 from tfptq.lowering.plan import Ends, IntegerPlan, plan_integers
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.job import Activations, Job
@@ -41,7 +41,8 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
     """
     bits = job.config.device_activation_bits
     measured = measurements.ranges(job.config.calibration, bits)
-    ranges = {**measured, **cut_ranges(job.float_file.model, measured), **(known or {})}
+    tables = ranges_of_tables(job.float_file.model)
+    ranges = {**measured, **tables, **cut_ranges(job.float_file.model, measured), **(known or {})}
     in_float = job.in_float
     ends = Ends(*(kind == "float32" for kind in job.config.interface_types))
     if ends.float_inputs:

@@ -30,6 +30,7 @@ from tfptq.lowering.float16 import float16_constants
 from tfptq.lowering.float_activations import operators_in_float
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
+from tfptq.lowering.tables import QuantizedTable, find_tables
 from tfptq.pipeline.job import Activations, Job
 from tfptq.prepare.network import FloatNetwork
 from tfptq.tflite.layouts import Computes
@@ -93,6 +94,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         batch=batch,
         weights=weights,
         plans=plans,
+        tables=find_tables(float_file, network.model, network.config),
         in_float={**skipped_operators(float_file, network.model, network.config), **in_float},
         differences=differences,
     )
@@ -189,13 +191,15 @@ def with_layouts(kernels: Iterable[QuantizedKernel]) -> tuple[QuantizedKernel, .
     )
 
 
-def write(job: Job, plan: IntegerPlan, kernels: Sequence[QuantizedKernel]) -> bytes:
+def write(
+    job: Job, plan: IntegerPlan, kernels: Sequence[QuantizedKernel], tables: Sequence[QuantizedTable] = ()
+) -> bytes:
     """The quantized file, with its metadata, unless the config does without."""
     with job.steps.step("emit"):
         input_type, output_type = job.config.interface_types
         halves = float16_constants(job.float_file, job.config, [kernel.id for kernel in kernels])
         ends = {"input_type": input_type, "output_type": output_type}
-        emitted = emit(job.float_file.data, plan, kernels, **ends, float16=halves)
+        emitted = emit(job.float_file.data, plan, kernels, **ends, float16=halves, tables=tables)
         if job.config.metadata == "full":
             attach(emitted.model.root, describe(emitted, kernels, job.config, job.seed))
         return emitted.model.to_bytes()

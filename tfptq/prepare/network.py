@@ -29,7 +29,7 @@ from tfptq.graph import (
 )
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import unknown_class
-from tfptq.layers import QuantizeAnnotate, supports, weight_specs, wrappers
+from tfptq.layers import QuantizeAnnotate, looks_up, supports, weight_specs, wrappers
 from tfptq.prepare.bits import choose_bits, distinct_ratios
 from tfptq.prepare.dynamic_blocks import with_blocks_of_target
 from tfptq.prepare.equalize import equalize_channels
@@ -244,7 +244,8 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     scales = [name for name in names if _scales_channels(model.get_layer(name))]
     edges = edge_layers(model, [name for name in names if name not in scales])
     pinned = pin(pin_edges(config, _small(model, edges)), scales, 8)
-    check_overrides(pinned, names)
+    tables = [layer.name for layer in model.layers if looks_up(layer)]
+    check_overrides(pinned, [*names, *tables])
     return with_bits_of_target(with_blocks_of_target(pinned, model), model)
 
 
