@@ -287,6 +287,17 @@ def test_the_model_is_a_flag_or_an_argument(files, tmp_path, capfd):
     assert "missing --model" in capfd.readouterr().err
 
 
+def test_float_activations_need_no_samples(files, digits, tmp_path, capfd):
+    output = tmp_path / "net.tflite"
+    flags = [f"--model={files / 'net.keras'}", f"--output={output}"]
+    assert program.main(["keras_to_tflite.py", *flags, "--preset=w8_dynamic"]) == 0
+    assert "made without samples" in capfd.readouterr().out
+    assert accuracy(output, digits) > 0.95
+    for static in ("--preset=w8a8_channel", "--set=weight_bits=4"):
+        assert program.main(["keras_to_tflite.py", *flags, static]) == 2
+        assert "missing --calibration_data: dataset=None goes with float activations" in capfd.readouterr().err
+
+
 def test_missing_flags(capfd):
     assert program.main(["keras_to_tflite.py", "--model=net.keras"]) == 2
     assert "missing --calibration_data, --output" in capfd.readouterr().err

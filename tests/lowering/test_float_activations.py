@@ -22,7 +22,8 @@ def made(network, preset):
     if (network, preset) not in _MADE:
         model = NETWORKS[network]()
         x = samples(model)
-        result = tfptq.quantize_keras_model(model, x, preset, progress=False)
+        config = QuantizationConfig.from_preset(preset).replace(rounding="coordinate")  # which is fast
+        result = tfptq.quantize_keras_model(model, x, config, progress=False)
         _MADE[network, preset] = result, x, model.predict(x, verbose=0)
     return _MADE[network, preset]
 
@@ -112,7 +113,7 @@ def test_learned_codes_are_nearer_than_nearest_ones():
 def test_fewer_bits(bits):
     model = encoder()
     x = samples(model)
-    config = QuantizationConfig.from_preset("w4_dynamic_channel").replace(weight_bits=bits)
+    config = QuantizationConfig.from_preset("w4_dynamic_channel").replace(weight_bits=bits, rounding="nearest")
     result = tfptq.quantize_keras_model(model, x, config, progress=False)
     assert layouts_of(result)["up"] == ("fully_connected_int2" if bits == 2 else "fully_connected_int4", bits)
     for resolver in RESOLVERS:

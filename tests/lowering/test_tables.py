@@ -76,7 +76,8 @@ def constants_of(tflite, kind):
     ],
 )
 def test_tables_of_float_activations(columns, changes, size):
-    result, x, expected = quantized(network(columns), DYNAMIC.replace(edge_bits=None, **changes))
+    fewer = override("table", weight_bits=changes.get("weight_bits", 8))
+    result, x, expected = quantized(network(columns), DYNAMIC.replace(edge_bits=None, overrides=(fewer,), **changes))
     assert "GATHER" not in operators(result.tflite)
     assert constants_of(result.tflite, "EMBEDDING_LOOKUP") == {((ROWS, columns), size)}
     (note,) = (line for line in result.report.notes if "embedding table" in line)
@@ -147,3 +148,8 @@ def test_tables_that_are_left_in_float():
     assert [(row.name, row.reason) for row in result.report.skipped] == [("table", "the config skips it")]
     half, _, _ = quantized(network(), DYNAMIC.replace(overrides=(override("table", activations="static"),)))
     assert "GATHER" in operators(half.tflite)
+
+
+def test_tables_have_8_bits_unless_an_override_names_fewer():
+    result, _, _ = quantized(network(), DYNAMIC.replace(weight_bits=4, edge_bits=None))
+    assert constants_of(result.tflite, "EMBEDDING_LOOKUP") == {((ROWS, 32), ROWS * 32)}

@@ -91,10 +91,17 @@ def find_tables(float_file: FloatFile, network: keras.Model, config: Quantizatio
     for tensor, positions in lookups.items():
         values = model.constant(tensor)
         layer = _layer_of(values, network)
-        own = config if layer is None else config.for_layer(layer)
+        own = _config_of(layer, config)
         if own.activations != "static" and not own.keeps_weights:
             found.append(Table(tensor, tuple(positions), layer, own, values))
     return tuple(found)
+
+
+def _config_of(layer: str | None, config: QuantizationConfig) -> QuantizationConfig:
+    """Config of a table: 8 bits, unless an override names fewer for the layer; nothing behind it mends its errors."""
+    own = config if layer is None else config.for_layer(layer)
+    named = layer is not None and config.overrides_field(layer, "weight_bits")
+    return own if named or own.keeps_weights else own.replace(weight_bits=8)
 
 
 def _is_lookup(model: TFLiteModel, operator: schema.OperatorT) -> bool:
