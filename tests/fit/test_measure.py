@@ -6,7 +6,8 @@ import pytest
 from keras import layers
 
 from tfptq.config import Calibration
-from tfptq.fit.measure import HEADROOM, measure
+from tfptq.fit.measure import measure
+from tfptq.fit.measurements import HEADROOM
 from tfptq.float_file.build import make_float_file
 from tfptq.pipeline.steps import kernel_views
 
@@ -59,20 +60,20 @@ def test_batches_make_no_difference(float_file, values):
     one, other = (measure(float_file, batches(values, size), CALIBRATION) for size in (12, 5))
     for index, expected in one.ranges(CALIBRATION, 8).items():
         np.testing.assert_allclose(other.ranges(CALIBRATION, 8)[index], expected, rtol=1e-5, atol=1e-6)
-    for at, mean in one.input_means.items():
-        np.testing.assert_allclose(other.input_means[at], mean, rtol=1e-5, atol=1e-6)
+    for use in float_file.uses:
+        np.testing.assert_allclose(other.mean_input(use), one.mean_input(use), rtol=1e-5, atol=1e-6)
 
 
 def test_mean_inputs_give_the_mean_outputs(network, float_file, values):
     """By linearity W E[x] is (biases are 0) the mean output of a kernel, padding, strides and groups included."""
-    means = measure(float_file, batches(values, 4), CALIBRATION).input_means
+    found = measure(float_file, batches(values, 4), CALIBRATION)
     probe = keras.Model(network.input, {layer.name: layer.output for layer in network.layers[1:]})
     expected = probe(values)
     for kernel in float_file.kernels:
-        mean = np.broadcast_to(means[kernel.uses[0].operator], kernel.shape)
-        found = (kernel.values.astype(np.float64) * mean).sum(axis=(1, 2))
+        mean = np.broadcast_to(found.mean_input(kernel.uses[0]), kernel.shape)
+        by_mean = (kernel.values.astype(np.float64) * mean).sum(axis=(1, 2))
         outputs = np.asarray(expected[kernel.id.layer], np.float64).mean(axis=(0, 1, 2))
-        np.testing.assert_allclose(found, outputs, rtol=1e-4, atol=1e-4, err_msg=kernel.id.label)
+        np.testing.assert_allclose(by_mean, outputs, rtol=1e-4, atol=1e-4, err_msg=kernel.id.label)
 
 
 def test_inputs_of_any_size():
@@ -82,7 +83,7 @@ def test_inputs_of_any_size():
     sizes = [(3, 4, 4, 2), (2, 6, 5, 2)]
     found = measure(float_file, [{"x": rng.normal(size=size).astype(np.float32)} for size in sizes], CALIBRATION)
     assert found.samples == 5
-    assert np.isfinite(found.input_means[float_file.kernel("conv").uses[0].operator]).all()
+    assert np.isfinite(found.mean_input(float_file.kernel("conv").uses[0])).all()
 
 
 def test_progress_counts_samples(float_file, values):

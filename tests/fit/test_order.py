@@ -13,7 +13,8 @@ import tfptq
 from tfptq.config import Calibration, PerChannel, PerTensor, Rounding
 from tfptq.core.affine import weight_code_limit
 from tfptq.fit.kernel import FEW_POSITIONS, asks_for_statistics
-from tfptq.fit.measure import Measurements, measure
+from tfptq.fit.measure import measure
+from tfptq.fit.measurements import Measurements
 from tfptq.fit.order import LARGEST_STEP, fit_kernels, plan_fit, ranges_for_kernels, with_bias_headroom
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import make_float_file
@@ -92,7 +93,7 @@ def test_bias_correction_keeps_the_mean_output(model, data):
     task = task_of(model, data)
     item = fit(task, plain_config(PerTensor(), weight_bits=3))["head", "kernel"]
     (use,) = item.uses
-    mean = task.measurements.input_means[use.operator]
+    mean = task.measurements.mean_input(use)
     moved = ((item.weight.dequantize() - kernel_views(model)["head", "kernel"]) * mean).sum(axis=(1, 2))
     np.testing.assert_allclose(item.bias_shift, -moved, rtol=1e-5, atol=1e-7)
     assert np.abs(moved).max() > 1e-3

@@ -24,7 +24,7 @@ from tfptq.fit.kernel import (
     rounding_method,
     weights_of_uses,
 )
-from tfptq.fit.measure import Measurements
+from tfptq.fit.measurements import Measurements
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.kernel import Kernel, KernelUse
 from tfptq.lowering.grids import Range
@@ -73,7 +73,7 @@ def fit_kernels(
             sums = sequential.statistics(kernel, weights_of_uses(kernel, grids))
             item = fit_from_statistics(kernel, plan, sums)
         else:
-            means = [measurements.input_means[use.operator] for use in kernel.uses]
+            means = [measurements.mean_input(use) for use in kernel.uses]
             item = fit_from_means(kernel, plan, means, weights_of_uses(kernel, grids))
         if stored is None and checkpoint is not None:
             checkpoint.save(number, item.weight, item.bias_shift)

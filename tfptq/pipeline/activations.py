@@ -8,7 +8,8 @@ operator with a kernel, which ``_replan`` asserts.
 from collections.abc import Mapping, Sequence
 
 from tfptq.core.affine import ActivationGrid, activation_grid
-from tfptq.fit.measure import Measurements, measure
+from tfptq.fit.measure import measure
+from tfptq.fit.measurements import Measurements
 from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
 from tfptq.lowering.clipped_ranges import cut_ranges
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float

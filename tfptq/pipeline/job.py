@@ -9,7 +9,7 @@ from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid
 from tfptq.data.calibration import CalibrationData
-from tfptq.fit.measure import Measurements
+from tfptq.fit.measurements import Measurements
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import KernelId
 from tfptq.lowering.grids import Range

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
-from tfptq.fit.measure import Measurements
+from tfptq.fit.measurements import Measurements
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
 from tfptq.graph.float_equality import model_outputs, relative_difference
