@@ -331,14 +331,20 @@ class QuantizationConfig:
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in lost}
         return dataclasses.replace(self, **{**changes, **defaults})
 
-    def scales_of(self, view: np.ndarray) -> BlockScales:
+    def scales_of(self, view: np.ndarray, symmetric: bool = False) -> BlockScales:
         """Scales of a weight ``[O, I, T]`` of the layer that this is the config of, from the weights alone.
 
         Scales by output error need statistics (``core.scale_search``); here they are those by weight error.
         """
         by_error = self.weight_scale != "max_abs"
         return fit_scales(
-            view, self.granularity, self.weight_bits, self.scaler, by_error=by_error, allowed=self.multipliers
+            view,
+            self.granularity,
+            self.weight_bits,
+            self.scaler,
+            by_error=by_error,
+            allowed=self.multipliers,
+            symmetric=symmetric,
         )
 
     def for_layer(self, layer_name: str) -> "QuantizationConfig":

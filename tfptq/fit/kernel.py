@@ -62,7 +62,7 @@ def fit_from_means(
         mean_inputs: for each use, the mean input under each weight, broadcastable to ``[O, I, T]``.
         weights: ``[uses]``, how much each use counts.
     """
-    scales = _storable(plan.config.scales_of(kernel.values), kernel, plan)
+    scales = _storable(plan.config.scales_of(kernel.values, plan.symmetric_codes), kernel, plan)
     weight = mirrored(quantize_nearest(kernel.values, scales, plan.config.weight_bits), kernel, plan)
     shift = np.zeros(len(kernel.values), np.float32)
     if plan.config.bias_correction:
@@ -122,7 +122,9 @@ def _searched_scales(view: np.ndarray, plan: KernelPlan, statistics: CentredStat
     config = plan.config
     layer_shift = config.scaler == "shift" and isinstance(config.granularity, PerTensor)
     if config.weight_scale != "output" or layer_shift:
-        return config.scales_of(view)  # WES has one base and shifts that follow from it: the weight error decides
+        return config.scales_of(
+            view, plan.symmetric_codes
+        )  # WES has one base and shifts that follow from it: the weight error decides
     outputs, inputs, _ = view.shape
     return search_scales(
         view,
@@ -132,6 +134,7 @@ def _searched_scales(view: np.ndarray, plan: KernelPlan, statistics: CentredStat
         config.scaler,
         cross=statistics.cross,
         allowed=config.multipliers,
+        symmetric=plan.symmetric_codes,
         thorough=plan.rounding == "nearest",  # learned codes are as good with any
     )
 

@@ -108,5 +108,4 @@ def rounding_problem(
     if largest < SMALL:
         exponent = -math.frexp(largest)[1]
         gram, cross = np.ldexp(gram, exponent), np.ldexp(cross, exponent)
-    low, high = weight_code_range(bits)
-    return RoundingProblem(weight, view.shape, scales, (-high if symmetric else low, high), gram, cross)
+    return RoundingProblem(weight, view.shape, scales, weight_code_range(bits, symmetric), gram, cross)
