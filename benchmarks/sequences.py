@@ -6,7 +6,6 @@ calibration saw. Records in ``benchmarks/results/sequences.json`` are kept; remo
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +16,6 @@ from benchmarks.sequence_models import MODELS, Trained
 from benchmarks.tables import met, table, write_tables
 from tfptq.core.decibels import signal_to_noise
 from tfptq.quantize import quantize_keras_model
-
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def main() -> int:
     records = Records("sequences")
     for model in () if arguments.tables_only else arguments.models:
         _measure(model, records)
-    write_tables(PAGE, {"sequences": _table(records.read())})
+    write_tables({"sequences": _table(records.read())})
     return 0
 
 
