@@ -42,7 +42,7 @@ def quantize_keras_model(
         dataset: a few hundred typical samples, without labels or with labels that are ignored: an array, a list or
             dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
             ``representative_dataset``. See ``tfptq.calibration_data``. None, for float activations: scales are then
-            those of least weight error, and codes the nearest ones.
+            from the weights alone, and codes the nearest ones.
         config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
         seed: seed of everything random. The same arguments give the same bytes.
         progress: show a progress bar on terminals and in notebooks.

@@ -44,14 +44,15 @@ def test_presets_of_float_activations_do_without_samples():
                 preset.without_samples()
             continue
         found = QuantizationConfig.from_preset(name).without_samples()
-        assert (found.weight_scale, found.rounding, found.bias_correction) == ("mse", Rounding(), False)
+        scale = "mse" if preset.weight_bits >= 8 else "max_abs"
+        assert (found.weight_scale, found.rounding, found.bias_correction) == (scale, Rounding(), False)
         assert found.weight_bits == preset.weight_bits and found.granularity == preset.granularity
 
 
 def test_overrides_do_without_samples_too():
     own = override("head", weight_scale="output", rounding=Rounding("attention"), weight_bits=4)
     (found,) = DYNAMIC.replace(overrides=(own,)).without_samples().overrides
-    assert dict(found.changes) == {"weight_scale": "mse", "rounding": Rounding(), "weight_bits": 4}
+    assert dict(found.changes) == {"weight_scale": "max_abs", "rounding": Rounding(), "weight_bits": 4}
     with pytest.raises(ValueError, match="dataset=None goes with float activations alone"):
         DYNAMIC.replace(overrides=(override("head", activations="static"),)).without_samples()
     with pytest.raises(ValueError, match="by='coding_length'"):

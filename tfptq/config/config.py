@@ -256,7 +256,10 @@ class QuantizationConfig:
             )
 
     def without_samples(self) -> "QuantizationConfig":
-        """The config as far as it needs no samples: scales by weight error, nearest codes, biases as they are.
+        """The config as far as it needs no samples: scales from the weights, nearest codes, biases as they are.
+
+        Weights of 8 bits have the scales of least squared error, narrower ones those that clip nothing: which weights
+        may be clipped is for the inputs to say (measured by ``benchmarks.sequences``).
 
         Raises:
             ValueError: activations on integers need ranges; bits by sensitivity need samples.
@@ -270,12 +273,18 @@ class QuantizationConfig:
             raise ValueError(
                 "dataset=None leaves mixed_precision by='sensitivity' without samples; take by='coding_length'"
             )
-        weights = {"weight_scale": "mse", "rounding": Rounding(), "bias_correction": False}
-        own = [
-            override(item.pattern, **{name: weights.get(name, value) for name, value in item.changes})
-            for item in self.overrides
-        ]
+        weights = {"weight_scale": self._scale_without_samples, "rounding": Rounding(), "bias_correction": False}
+        own = []
+        for item in self.overrides:
+            changes = {name: weights.get(name, value) for name, value in item.changes}
+            if "weight_bits" in changes:
+                changes["weight_scale"] = self._unchecked(dict(item.changes))._scale_without_samples
+            own.append(override(item.pattern, **changes))
         return self.replace(**weights, equalize=False, statistics_samples=None, overrides=own)
+
+    @property
+    def _scale_without_samples(self) -> str:
+        return "mse" if self.weight_bits >= 8 else "max_abs"
 
     @property
     def label(self) -> str:

@@ -20,7 +20,7 @@ def notes_on(outcome: Outcome) -> tuple[str, ...]:
 
 def _on_samples(outcome: Outcome) -> Iterator[str]:
     if not outcome.num_samples:
-        yield "made without samples: scales of least weight error and nearest codes; outputs were not compared"
+        yield "made without samples: scales from the weights alone and nearest codes; outputs were not compared"
 
 
 def _on_blocks(outcome: Outcome) -> Iterator[str]:
