@@ -80,7 +80,8 @@ def _input_name(content: bytes) -> str:
     return name
 
 
-def _signature_inputs(content: bytes, x: np.ndarray) -> list[dict[str, np.ndarray]]:
+def signature_inputs(content: bytes, x: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Samples one by one, by the name of the input."""
     name = _input_name(content)
     return [{name: sample[None]} for sample in x]
 
@@ -93,7 +94,7 @@ def validate(float_content: bytes, content: bytes, x: np.ndarray) -> dict[str, f
     """
     judge = quantizer.Quantizer(float_content, previous_quantized_model=content)
     metric = ValidationErrorMetric.SNR  # a ratio of powers
-    result = judge.validate({SIGNATURE: _signature_inputs(float_content, x)}, [metric], use_xnnpack=False)
+    result = judge.validate({SIGNATURE: signature_inputs(float_content, x)}, [metric], use_xnnpack=False)
     ratios = {name: value[metric.value] for name, value in result.get_all_tensor_results().items()}
     return {name: float(10 * np.log10(max(ratio, 1e-9))) for name, ratio in ratios.items()}
 

@@ -167,7 +167,7 @@ class FileBuilder:
         model.operators[-1:] = written.operators
         place = model.places()
         subgraph, tensor = place[written.codes]
-        scales = place[written.block_scales][1]
+        scales = None if written.block_scales is None else place[written.block_scales][1]
         where = {"tensor": tensor, "subgraph": subgraph, "tensor_name": written.codes, "scales_tensor": scales}
         self.blocks.append(TensorBlocks.from_quantized_weight(weight, view=view, layer=layer, layout=layout, **where))
         self.model, self.graph = with_texts(model.root), model.root.subgraphs[0]

@@ -80,15 +80,16 @@ def float_file(kind):
     return convert_float(keras.Sequential([keras.Input(shape, name="x"), layer()]))
 
 
-def emitted(kind, layout, config):
-    """(file in a layout, float file with the same weights, the kernel)."""
+def emitted(kind, layout, config, computes=None):
+    """(file in a layout, float file with the same weights, the kernel); ``computes`` is the usual of the layout."""
     model = TFLiteModel(float_file(kind))
     (found,) = kernels_of(model)
     (use,) = found.uses
     weight = quantize_nearest(found.values, config.scales_of(found.values), config.weight_bits)
     bias = np.linspace(-1, 1, len(weight.codes), dtype=np.float32)
-    kernel = QuantizedKernel.of(found, KernelPlan(config, LayoutPlan((layout,))), weight, bias)
-    skipped = {} if layout.computes is Computes.INTEGER else {use.operator: "in float"}
+    computes = layout.serves[0] if computes is None else computes
+    kernel = QuantizedKernel.of(found, KernelPlan(config, LayoutPlan((layout,), computes)), weight, bias)
+    skipped = {} if computes is Computes.INTEGER else {use.operator: "in float"}
     plan = plan_integers(model, dict.fromkeys(model.activations(), (-4.0, 4.0)), skipped=skipped)
     result = emit(float_file(kind), plan, [kernel])
     attach(result.model.root, describe(result, [kernel], config, 0))

@@ -100,7 +100,7 @@ def test_token_ids_beyond_the_vocabulary(config, first):
 
 def test_a_dataset_of_no_known_kind(model):
     refused(ValueError, "calibration dataset is an int; pass a numpy array", model, 3)
-    refused(ValueError, "calibration dataset is None; pass a numpy array", model, None)
+    refused(ValueError, "dataset=None goes with float activations alone", model, None)
 
 
 # Models.

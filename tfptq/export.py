@@ -118,7 +118,8 @@ def _notes(
     """Where the file is not what the simulation is."""
     turned = [
         f"{id.name!r} of layer {id.layer!r} has codes from {kernel.weight.codes.min()} on in the file, and from "
-        f"{stored.codes[id].codes.min()} on in the simulation: the converter turned the sign of a channel"
+        f"{stored.codes[id].codes.min()} on in the simulation: the converter turned the sign of a "
+        "channel, or kernels misread the least code"
         for id, kernel in own.items()
         if not np.array_equal(kernel.weight.codes, stored.codes[id].codes)
     ]
@@ -264,7 +265,7 @@ def _stored_kernels(job: Job, stored: StoredWeights) -> dict[KernelId, Quantized
     found = {}
     for kernel in job.float_file.kernels:
         if kernel.id in stored.codes:
-            weight = mirrored(stored.codes[kernel.id], kernel)
+            weight = mirrored(stored.codes[kernel.id], kernel, job.plans[kernel.id])
             shift = np.zeros(len(weight.codes), np.float32)
             found[kernel.id] = QuantizedKernel.of(kernel, job.plans[kernel.id], weight, shift)
     return found

@@ -49,7 +49,8 @@ def quantize(
             graph; else the report says that they were not, and why.
         dataset: a few hundred typical samples, without labels or with labels that are ignored: an array, a list or
             dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
-            ``representative_dataset``. See ``tfptq.calibration_data``.
+            ``representative_dataset``. See ``tfptq.calibration_data``. None, for float activations: scales are then
+            from the weights alone, and codes the nearest ones.
         config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
         signature: key of the signature to take from a SavedModel or ``.tflite`` file; the first by default.
         seed: seed of everything random. The same arguments give the same bytes.
@@ -83,7 +84,7 @@ def quantize(
 
 def quantize_keras_model(
     model: keras.Model | str | os.PathLike,
-    dataset,
+    dataset=None,
     config: QuantizationConfig | str | None = None,
     *,
     seed: int = 0,
@@ -118,6 +119,8 @@ def _quantize(
     seed = whole_number("seed", seed, 2**64 - 1)
     max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
     check_folder(checkpoint_dir)
+    if dataset is None:
+        config = config.without_samples()
     with Progress(progress, plan=planned_steps(config)) as steps:
         network = prepare(source, dataset, config, seed, steps, signature)
         job = convert(network, config, seed, steps)
@@ -148,7 +151,7 @@ def simulate(job: Job) -> keras.Model | None:
     own = [item for item in config.overrides if any(map(item.matches, names))]
     skipped = [override(exactly(name), skip=True) for name in job.layers_in_float]
     config = config.replace(overrides=[*own, *skipped], tail=())
-    if all(config.for_layer(name).skip for name in names):
+    if all(config.for_layer(name).keeps_weights for name in names):
         return build_model(read_graph(model))
     return quantize_model(model, config)
 

@@ -54,6 +54,7 @@ enum class Layout : uint8_t {
   FullyConnectedInt2 = 7,
   Im2colInt4 = 8,
   Im2colInt2 = 9,
+  WeightsOnly = 10,
 };
 
 // The name of a member.
@@ -68,6 +69,7 @@ inline const char* Name(Layout value) {
     case Layout::FullyConnectedInt2: return "FullyConnectedInt2";
     case Layout::Im2colInt4: return "Im2colInt4";
     case Layout::Im2colInt2: return "Im2colInt2";
+    case Layout::WeightsOnly: return "WeightsOnly";
   }
   throw FormatError("unknown Layout");
 }

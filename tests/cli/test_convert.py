@@ -221,7 +221,7 @@ def test_image_folder(files, tmp_path, digits, capfd):
         (("--target=mirco",), "did you mean 'micro'? (see"),
         (
             ("--set=weight_bits=5.5",),
-            "--set=weight_bits=5.5: weight_bits is 5.5; it must be one of 2, 3, 4, 5, 6, 8 (see",
+            "--set=weight_bits=5.5: weight_bits is 5.5; it must be one of 2, 3, 4, 5, 6, 8, 16 (see",
         ),
         (("--set=weight_bit=4", "--target=any"), "--set=weight_bit=4 --target=any: config field is 'weight_bit'"),
         (("--preprocessing=unit",), "--preprocessing=unit is for folders of images"),
@@ -302,6 +302,17 @@ def test_the_model_is_a_flag_or_an_argument(files, tmp_path, capfd):
     assert "name one model; there are a.keras, b.keras" in capfd.readouterr().err
     assert program.main(["tfptq convert", data, output]) == 2  # the argument of the first call is gone
     assert "missing --model" in capfd.readouterr().err
+
+
+def test_float_activations_need_no_samples(files, digits, tmp_path, capfd):
+    output = tmp_path / "net.tflite"
+    flags = [f"--model={files / 'net.keras'}", f"--output={output}"]
+    assert program.main(["keras_to_tflite.py", *flags, "--preset=w8_dynamic"]) == 0
+    assert "made without samples" in capfd.readouterr().out
+    assert accuracy(output, digits) > 0.95
+    for static in ("--preset=w8a8_channel", "--set=weight_bits=4"):
+        assert program.main(["keras_to_tflite.py", *flags, static]) == 2
+        assert "missing --calibration_data: dataset=None goes with float activations" in capfd.readouterr().err
 
 
 def test_missing_flags(capfd):

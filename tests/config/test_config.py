@@ -28,7 +28,7 @@ def test_type_checkers_see_all_fields():
     [
         ({"equalize": "no"}, "equalize is 'no'; it must be of the type bool"),
         ({"weight_bits": 4.0}, "weight_bits is 4.0; it must be of the type int"),
-        ({"weight_bits": 5.5}, "weight_bits is 5.5; it must be one of 2, 3, 4, 5, 6, 8$"),
+        ({"weight_bits": 5.5}, "weight_bits is 5.5; it must be one of 2, 3, 4, 5, 6, 8, 16$"),
         ({"target": "mirco"}, r"target is 'mirco'; it must be one of .*; did you mean 'micro'\?"),
         ({"weight_bit": 4}, r"config field is 'weight_bit'; .*; did you mean 'weight_bits'\?"),
         ({"statistics_samples": 12.5}, "statistics_samples is 12.5; it must be of the type int or None"),
@@ -89,7 +89,7 @@ def test_numbers_become_pythons_own_and_lists_tuples():
     assert again == config and hash(again) == hash(config)
     for wrong in (True, np.float64(8.0), "8"):
         with pytest.raises(
-            ValueError, match="weight_bits is .*; it must be (of the type int|one of 2, 3, 4, 5, 6, 8$)"
+            ValueError, match="weight_bits is .*; it must be (of the type int|one of 2, 3, 4, 5, 6, 8, 16$)"
         ):
             QuantizationConfig(weight_bits=wrong)
 

@@ -92,6 +92,7 @@ def test_compact_json_says_what_differs():
 #: What the metadata of files leaves out: one that changes changes what the files of earlier releases say.
 LEFT_OUT_SO_FAR = {
     "granularity": {"type": "PerTensor"}, "scaler": "float", "weight_bits": 8, "activation_bits": 8,
+    "activations": "static",
     "activation_aware": False, "weight_scale": "max_abs", "statistics_samples": None, "equalize": False,
     "rotate": False, "reorder": False, "mixed_precision": None, "edge_bits": 8, "layout": "size", "multipliers": None,
     "calibration": {"method": "mse", "percentile": 99.99, "bins": 2048}, "bias_correction": True, "skip": False,

@@ -29,6 +29,7 @@ from tfptq.tflite.layouts import (
     INT4,
     INT8,
     NATIVE,
+    WEIGHTS_ONLY,
     Computes,
 )
 from tfptq.tflite.metadata import metadata_of
@@ -58,7 +59,7 @@ def _layer(
     if layout is NATIVE:
         weight = half_scales(weight)
     builder, options = FileBuilder(input_shape), options | more
-    if layout.scales_in_constant:
+    if Computes.INTEGER not in layout.serves:
         return builder.float_layer(kind, weight, view, layout, name="net/layer_1", **options)
     reader = kind if layout.keeps_shape else "FULLY_CONNECTED"
     return builder.layer(reader, weight, view, layout=layout, name="net/layer_1", **options)
@@ -124,6 +125,7 @@ FILES: dict[str, Callable[[], FileBuilder]] = {
     "fully_connected_int2": lambda: _as_dense((4, 1, 1, 8), FULLY_CONNECTED_INT2, kind="float", bits=2),
     "im2col_int4": lambda: _as_dense((4, 2, 2, 3), IM2COL_INT4, kind="shift", bits=4),
     "im2col_int2": lambda: _as_dense((4, 1, 2, 4), IM2COL_INT2, kind="float", block=(2, 4), bits=2),
+    "weights_only": lambda: _layer("CONV_2D", (5, 1, 2, 6), (1, 4, 4, 6), WEIGHTS_ONLY, output_shape=(1, 4, 4, 5)),
     "int16_activations": _sixteen_bits,
 }
 
@@ -183,7 +185,7 @@ def _run(file: bytes, codes: np.ndarray | None) -> dict[str, Any] | None:
     shape = read_model(file).subgraphs[0].tensors[first.input].shape
     codes = np.random.default_rng(1).integers(-64, 64, shape).astype(np.int8) if codes is None else codes
     output = executor.run_layer(0, codes).output
-    in_stock = first.blocks.layout.computes is not Computes.DYNAMIC  # whose reference kernel computes zeros
+    in_stock = Computes.DYNAMIC is not first.blocks.layout.serves[0]  # whose reference kernel computes zeros
     difference = compare_with_stock(file, codes)[0].largest_difference if in_stock else None
     return {
         "layer": first.name,

@@ -83,3 +83,18 @@ def test_fit_scales_picks_by_granularity_and_kind():
 def test_weights_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="NaN"):
         fit_scales(np.full((1, 1, 1), np.nan), PerTensor(), 8)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**16), st.sampled_from([2, 3, 4]))
+def test_a_search_for_symmetric_codes_is_never_worse_there_than_max_abs(seed, bits):
+    view = np.random.default_rng(seed).normal(size=(6, 12, 1)).astype(np.float32)
+    limit = 2 ** (bits - 1) - 1
+
+    def errors(scales):
+        scale = scales.expand(6, 12)
+        return np.square(np.clip(np.rint(view / scale), -limit, limit) * scale - view).sum(axis=(1, 2))
+
+    found = errors(mse_scales(view, (1, 12), bits, symmetric=True))
+    assert (found <= errors(max_abs_scales(view, (1, 12), bits)) * (1 + 1e-5)).all()
+    assert found.sum() <= errors(mse_scales(view, (1, 12), bits)).sum() * (1 + 1e-5)

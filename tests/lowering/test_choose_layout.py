@@ -151,7 +151,12 @@ def test_a_weight_that_no_candidate_holds_is_refused_by_name():
         ("native", FLOAT4.replace(granularity=PerBlock(2, 16)), DENSE, "16 of 64 inputs"),
         ("native", INTEGER4, DENSE, "16 of 64 inputs.*; it can have 'int8', 'inline', 'composite'$"),
         ("native", INTEGER4.replace(scaler="shift"), DENSE, "; it can have 'int8', 'inline', 'composite'$"),
-        ("native", CHANNEL4, CONV, "; it can have 'int8', 'int4', 'inline', 'composite', 'im2col_int4'$"),
+        (
+            "native",
+            CHANNEL4,
+            CONV,
+            "; it can have 'int8', 'int4', 'inline', 'composite', 'im2col_int4', 'weights_only'$",
+        ),
         ("native", plain_config(PerTensor(), "shift", 4), DENSE, "shifts span more than the float16"),
     ],
 )

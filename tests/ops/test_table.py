@@ -67,7 +67,8 @@ def test_a_grid_is_shared_with_the_one_input(spec):
 
 @rows([spec for spec in SPECS if spec.output_grid is None and not spec.converts])
 def test_float_operators_have_no_versions_for_integers(spec):
-    assert (spec.int8, spec.int16, spec.int4, spec.fixed_grids) == (None, None, None, {})
+    packed = {"EMBEDDING_LOOKUP": 4}  # its table may be INT4, and what it gives is float
+    assert (spec.int8, spec.int16, spec.int4, spec.fixed_grids) == (None, None, packed.get(spec.name), {})
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])

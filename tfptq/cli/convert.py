@@ -6,7 +6,8 @@ The model is a .keras or .h5 file, the folder of a SavedModel, or a float .tflit
 
 Calibration data are a few hundred typical inputs, as the model takes them: a .npy array [samples, ...], a .npz file
 with one such array for each input under its name, or a folder of images (with --preprocessing). The report goes to
-standard output, and behind it what the file gives on --evaluation_data, if there are any.
+standard output, and behind it what the file gives on --evaluation_data, if there are any. Presets of float activations
+(w8_dynamic, float16) do without calibration data.
 
 --set changes one field of the preset or config and can be given several times: --set=layout=int8
 --set=multipliers=2,3,4,6 --set=rounding=nearest --set=granularity='{"type": "PerBlock", "input_blocks": 4}'
@@ -121,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _convert(arguments: list[str]) -> None:
     command_line.take_model(FLAGS, arguments)
-    command_line.require(FLAGS, "model", "calibration_data", "output")
+    default = not (FLAGS.preset or FLAGS.config or FLAGS.set)  # which needs samples; other configs may not
+    command_line.require(FLAGS, "model", *(("calibration_data",) if default else ()), "output")
     _check_report_path(FLAGS.report)
     read = ("model", "calibration_data", "config", "evaluation_data", "evaluation_labels", "class_names")
     command_line.keep_apart(FLAGS, ("output", "report"), read)
@@ -130,6 +132,8 @@ def _convert(arguments: list[str]) -> None:
         raise UsageError("--evaluation_labels needs --evaluation_data")
     config = _read_config()
     app_metadata = None if FLAGS.class_names is None else _app_metadata(FLAGS.class_names, FLAGS.preprocessing)
+    if FLAGS.calibration_data is None:
+        _check_without_samples(config)
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)
 
@@ -143,9 +147,11 @@ def _convert(arguments: list[str]) -> None:
 
     command_line.import_custom_objects(FLAGS.custom_objects)
     model = file_source(FLAGS.model, None, FLAGS.signature) or load_model(FLAGS.model)
-    samples = load_calibration_data(
-        FLAGS.calibration_data, known_inputs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
-    )
+    samples = None
+    if FLAGS.calibration_data is not None:
+        samples = load_calibration_data(
+            FLAGS.calibration_data, known_inputs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
+        )
     evaluation = _evaluation_data(known_inputs(model))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QuantizationWarning)  # the report begins with them
@@ -201,6 +207,14 @@ def _evaluation_data(inputs: "tuple[InputSpec, ...]") -> tuple[Any, Any] | None:
         return None
     labels = None if FLAGS.evaluation_labels is None else load_labels(FLAGS.evaluation_labels)
     return load_calibration_data(FLAGS.evaluation_data, inputs, 0, FLAGS.seed, FLAGS.preprocessing), labels
+
+
+def _check_without_samples(config: QuantizationConfig) -> None:
+    """Refuse a config that needs calibration data."""
+    try:
+        config.without_samples()
+    except ValueError as error:
+        raise UsageError(f"missing --calibration_data: {error}") from error
 
 
 def _refuse_for_simulations() -> None:

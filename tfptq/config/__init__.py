@@ -2,7 +2,9 @@
 
 from tfptq.config.config import (
     BASELINE,
+    COMPUTES,
     DEFAULT_PRESET,
+    FLOAT16,
     LAYOUTS,
     QuantizationConfig,
     resolve_config,
@@ -23,7 +25,9 @@ from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
 
 __all__ = [
     "BASELINE",
+    "COMPUTES",
     "DEFAULT_PRESET",
+    "FLOAT16",
     "LAYER_FIELDS",
     "LAYOUTS",
     "PRESETS",

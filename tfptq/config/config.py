@@ -17,7 +17,7 @@ import numpy as np
 from tfptq.base.arguments import between, check_types, one_of, plain
 from tfptq.base.text import kind_of
 from tfptq.config.effects import without_effect
-from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding
+from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding, override
 from tfptq.config.serialization import decode, encode, encode_changes, read_json
 from tfptq.config.target import TARGETS, Target
 from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
@@ -25,11 +25,15 @@ from tfptq.core.blocks import BlockScales
 from tfptq.core.granularity import Granularity, PerTensor
 from tfptq.core.weight_scales import fit_scales
 from tfptq.tflite.layouts import LAYOUTS as REGISTERED_LAYOUTS
-from tfptq.tflite.layouts import POLICIES
+from tfptq.tflite.layouts import POLICIES, Computes
 from tfptq.tflite.stored_config import LEFT_OUT
 
 #: How the codes of a kernel may lie in the file.
 LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
+#: What the activations of the file are -> what operators with a kernel compute on.
+COMPUTES = {"static": Computes.INTEGER, "dynamic": Computes.DYNAMIC, "float": Computes.FLOAT}
+#: Width of weights that are float16 numbers.
+FLOAT16 = 16
 #: What a file says of its own weights.
 METADATA = ("full", "none")
 #: The preset that a config without any argument is.
@@ -52,7 +56,10 @@ class QuantizationConfig:
             output channel (WES), with ``PerBlock``, a scale for each row of blocks and a shift for each block;
             ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, so far as
             its product with a code fits int8: up to 16 at 2 and 3 bits, 15 at 4, 8 at 5, 4 at 6, 1 at 8.
-        weight_bits: 2, 3, 4, 5, 6 or 8.
+        weight_bits: 2, 3, 4, 5, 6 or 8; 16 for float16 numbers, with ``activations="float"``.
+        activations: what they are in the file: ``"static"``: integers, on ranges of the samples; ``"dynamic"``: float,
+            and dense layers and convolutions quantize what they read to 8 bits at run time, which suits transformers;
+            ``"float"``: float, and only the weights are small.
         activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
             in Keras only, and 8 in the file.
         activation_aware: fit weights on activations that are rounded to ``activation_bits``, 8 or less, as well.
@@ -96,6 +103,7 @@ class QuantizationConfig:
     granularity: Granularity = PerTensor()
     scaler: str = "auto"
     weight_bits: int = 8
+    activations: str = "static"
     activation_bits: int = 8
     activation_aware: bool = False
     weight_scale: str = "mse"
@@ -128,6 +136,7 @@ class QuantizationConfig:
             granularity: Granularity = ...,
             scaler: str = ...,
             weight_bits: int = ...,
+            activations: str = ...,
             activation_bits: int = ...,
             activation_aware: bool = ...,
             weight_scale: str = ...,
@@ -214,7 +223,8 @@ class QuantizationConfig:
         one_of("layout", self.layout, LAYOUTS)
         one_of("metadata", self.metadata, METADATA)
         one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
-        one_of("weight_bits", self.weight_bits, WEIGHT_BITS)
+        one_of("activations", self.activations, COMPUTES)
+        one_of("weight_bits", self.weight_bits, (*WEIGHT_BITS, FLOAT16))
         one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
         check_types(self)
         one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output"))
@@ -230,6 +240,62 @@ class QuantizationConfig:
         if self.scaler == "integer":
             bits = self.weight_bits if self.mixed_precision is None else max(self.mixed_precision.bits)
             multipliers_of("integer", bits, self.multipliers)
+        if self.weight_bits == FLOAT16 and self.activations != "float":
+            raise ValueError(
+                f"weight_bits=16 are float16 numbers, which need activations='float', not {self.activations!r}"
+            )
+        if self.activations == "dynamic" and not self.target.dynamic:
+            able = ", ".join(repr(name) for name, target in TARGETS.items() if target.dynamic)
+            raise ValueError(
+                f"activations='dynamic' on target {self.target.name!r}, which has no kernels that quantize activations "
+                f"at run time; targets with such kernels: {able}"
+            )
+        if self.activations != "static":
+            self._check_float_activations()
+
+    def _check_float_activations(self) -> None:
+        """Refuse what goes with integers alone."""
+        if self.interface_types != ("float32", "float32"):
+            raise ValueError(
+                f"activations={self.activations!r} leaves inputs and outputs in float32, not {self.interface_types}; "
+                "take input_type='float32', output_type='float32' and a target with float ends, or activations='static'"
+            )
+        if self.activation_bits != 8:
+            raise ValueError(
+                f"activation_bits={self.activation_bits} has no effect with activations={self.activations!r}: kernels "
+                "that quantize float activations take 8 bits"
+            )
+
+    def without_samples(self) -> "QuantizationConfig":
+        """The config as far as it needs no samples: scales from the weights, nearest codes, biases as they are.
+
+        Weights of 8 bits have the scales of least squared error, narrower ones those that clip nothing: which weights
+        may be clipped is for the inputs to say (measured by ``benchmarks.sequences``).
+
+        Raises:
+            ValueError: activations on integers need ranges; bits by sensitivity need samples.
+        """
+        if any(item.activations == "static" and not item.keeps_weights for item in self._variants()):
+            raise ValueError(
+                "dataset=None goes with float activations alone: integers need the ranges of activations; give "
+                "samples, or take activations='dynamic', as the preset 'w8_dynamic' has it, or 'float'"
+            )
+        if self.mixed_precision is not None and self.mixed_precision.by == "sensitivity":
+            raise ValueError(
+                "dataset=None leaves mixed_precision by='sensitivity' without samples; take by='coding_length'"
+            )
+        weights = {"weight_scale": self._scale_without_samples, "rounding": Rounding(), "bias_correction": False}
+        own = []
+        for item in self.overrides:
+            changes = {name: weights.get(name, value) for name, value in item.changes}
+            if "weight_bits" in changes:
+                changes["weight_scale"] = self._unchecked(dict(item.changes))._scale_without_samples
+            own.append(override(item.pattern, **changes))
+        return self.replace(**weights, equalize=False, statistics_samples=None, overrides=own)
+
+    @property
+    def _scale_without_samples(self) -> str:
+        return "mse" if self.weight_bits >= 8 else "max_abs"
 
     @property
     def label(self) -> str:
@@ -243,6 +309,11 @@ class QuantizationConfig:
     def is_shift_scaler(self) -> bool:
         """Whether weights have one scale for the layer and a shift for each output channel (WES)."""
         return self.scaler == "shift" and isinstance(self.granularity, PerTensor)
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether weights stay float numbers, of 32 or of 16 bits, and nothing is fitted."""
+        return self.skip or self.weight_bits == FLOAT16
 
     @property
     def interface_types(self) -> tuple[str, str]:
@@ -280,14 +351,20 @@ class QuantizationConfig:
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in lost}
         return dataclasses.replace(self, **{**changes, **defaults})
 
-    def scales_of(self, view: np.ndarray) -> BlockScales:
+    def scales_of(self, view: np.ndarray, symmetric: bool = False) -> BlockScales:
         """Scales of a weight ``[O, I, T]`` of the layer that this is the config of, from the weights alone.
 
         Scales by output error need statistics (``core.scale_search``); here they are those by weight error.
         """
         by_error = self.weight_scale != "max_abs"
         return fit_scales(
-            view, self.granularity, self.weight_bits, self.scaler, by_error=by_error, allowed=self.multipliers
+            view,
+            self.granularity,
+            self.weight_bits,
+            self.scaler,
+            by_error=by_error,
+            allowed=self.multipliers,
+            symmetric=symmetric,
         )
 
     def for_layer(self, layer_name: str) -> "QuantizationConfig":
@@ -300,6 +377,8 @@ class QuantizationConfig:
         changes: dict[str, Any] = {field: value for field, (_, value) in found.items()}
         if "weight_bits" in changes:
             changes["mixed_precision"] = None  # it chooses the widths of the other layers
+        if changes.get("activations", "static") != "static":  # the ends of the model are none of the layer
+            changes.update(input_type="float32", output_type="float32", activation_bits=8)
         try:
             return self._changed({**changes, **self._without_ends(changes.items()), "overrides": ()}, keep=())
         except ValueError as error:

@@ -46,6 +46,11 @@ EFFECTS = (
         lambda variants: variants[0].activation_bits <= 8,
         "16-bit activations are as good as float ones for fitting weights; give activation_bits of 8 or less",
     ),
+    Effect(
+        "activation_aware",
+        lambda variants: variants[0].activations == "static",
+        "activations of the file are float, and have no grid; give activations='static'",
+    ),
     Effect("activation_aware", _statistics, _WITHOUT_STATISTICS),
     Effect("statistics_samples", _statistics, _WITHOUT_STATISTICS),
     Effect(

@@ -175,6 +175,7 @@ LAYER_FIELDS = (
     "multipliers",
     "weight_bits",
     "activation_bits",
+    "activations",
     "weight_scale",
     "rounding",
     "bias_correction",

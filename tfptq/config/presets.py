@@ -15,6 +15,17 @@ _LEARNED_4_BIT = QuantizationConfig(
 _BLOCKS_4_BIT = _LEARNED_4_BIT.replace(
     granularity=PerBlock(input_blocks=4), scaler="integer", reorder=True, target="npu"
 )
+#: Float activations, which kernels quantize row by row: what is learned has the exact inputs of the layer.
+_DYNAMIC_4_BIT = QuantizationConfig(
+    PerChannel(),
+    weight_bits=4,
+    activations="dynamic",
+    weight_scale="output",
+    rounding=Rounding("attention"),
+    statistics_samples=None,
+    equalize=False,
+    edge_bits=None,
+)
 PRESETS |= {
     # Only kernels of few inputs learn their rounding: at 8 bits the error of the small kernels of the first layers
     # weighs most, and costs least to learn.
@@ -32,5 +43,19 @@ PRESETS |= {
     "w4a8_block": _BLOCKS_4_BIT,
     "w4a8_fine_block": _BLOCKS_4_BIT.replace(granularity=PerBlock(1, 16)),
     "w4a8_mixed": _LEARNED_4_BIT.replace(mixed_precision=MixedPrecision((4, 8), "sensitivity", ratio=0.54)),
+    "w8_dynamic": QuantizationConfig(PerChannel(), activations="dynamic", equalize=False),
+    "w4_dynamic_channel": _DYNAMIC_4_BIT,
+    "w4_dynamic_block": _DYNAMIC_4_BIT.replace(granularity=PerBlock(1, 32), reorder=True),
+    "float16": QuantizationConfig(
+        PerChannel(),
+        activations="float",
+        weight_bits=16,
+        weight_scale="max_abs",
+        rounding="nearest",
+        statistics_samples=None,
+        equalize=False,
+        bias_correction=False,
+        edge_bits=None,
+    ),
     "w2_mixed": _LEARNED_4_BIT.replace(mixed_precision=MixedPrecision((2, 4, 8), "sensitivity", ratio=0.42)),
 }

@@ -11,7 +11,7 @@ from tfptq.base.arguments import check_types, one_of
 from tfptq.ops.micro import MICRO_METHODS
 from tfptq.ops.table import OPERATORS
 from tfptq.tflite.costs import shipped_costs
-from tfptq.tflite.layouts import LAYOUTS
+from tfptq.tflite.layouts import INT8, LAYOUTS, WEIGHTS_ONLY, Computes
 from tfptq.tflite.model_reader import OPERATOR_NAMES
 
 #: Types that the inputs and outputs of a file can have by themselves.
@@ -34,6 +34,8 @@ class Target:
         end_type: type of inputs and outputs where the config leaves it open, ``"float32"`` or ``"int8"``.
         missing: operators that its runtime has no kernel for.
         integers_only: has no float arithmetic: operators in float run on a processor beside it, or not at all.
+        dynamic: layouts of kernels that quantize float activations at run time, the preferred one first; none where the
+            runtime has no such kernels.
     """
 
     name: str
@@ -44,11 +46,15 @@ class Target:
     end_type: str = "float32"
     missing: tuple[str, ...] = ()
     integers_only: bool = False
+    dynamic: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if isinstance(self.missing, list):
-            object.__setattr__(self, "missing", tuple(self.missing))
+        for name in ("missing", "dynamic"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         check_types(self)
+        for name in self.dynamic:
+            one_of("target.dynamic", name, [layout.name for layout in LAYOUTS if Computes.DYNAMIC in layout.serves])
         one_of("target.end_type", self.end_type, END_TYPES)
         one_of("target.batch_size", self.batch_size, (None, 1))
         one_of("target.costs", self.costs, (None, *shipped_costs()))
@@ -66,8 +72,12 @@ class Target:
     def __hash__(self) -> int:
         return hash((self.name, tuple(sorted(self.layouts.items()))))
 
-    def layouts_for(self, operator: str) -> tuple[str, ...]:
+    def layouts_for(self, operator: str, computes: Computes = Computes.INTEGER) -> tuple[str, ...]:
         """Layouts of less than 8 bits for a kind of operator, the preferred one first."""
+        if computes is Computes.FLOAT:
+            return (WEIGHTS_ONLY.name,)
+        if computes is Computes.DYNAMIC:
+            return tuple(name for name in self.dynamic if name != INT8.name)
         return self.layouts.get(operator, ())
 
     def to_plain(self) -> str | dict[str, Any]:
@@ -76,7 +86,7 @@ class Target:
             return self.name
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         layouts = {kind: list(names) for kind, names in self.layouts.items()}
-        return {**plain, "layouts": layouts, "missing": list(self.missing)}
+        return {**plain, "layouts": layouts, "missing": list(self.missing), "dynamic": list(self.dynamic)}
 
     @classmethod
     def from_plain(cls, value: Any) -> Target:
@@ -107,10 +117,10 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         # XNNPACK has no INT4 convolution; its FULLY_CONNECTED reads INT4 and INT2 at the speed of INT8.
-        Target("cpu", layouts=_XNNPACK, costs="cpu"),
+        Target("cpu", layouts=_XNNPACK, costs="cpu", dynamic=(*_FULLY_CONNECTED, "native", "int8")),
         # LiteRT.js takes a fixed batch. In WebAssembly INT4 and INT2 take 10 to 38 times the time of INT8, and codes of
         # few bits in INT8 are as small as packed ones once the file is compressed for the download.
-        Target("web", narrow_int8=True, costs="web", batch_size=1),
+        Target("web", narrow_int8=True, costs="web", batch_size=1, dynamic=("int8",)),
         # TFLite Micro refuses FULLY_CONNECTED with INT4 weights and a scale per channel.
         Target(
             "micro",
@@ -121,6 +131,6 @@ TARGETS: dict[str, Target] = {
         ),
         # Vela and its like take INT8 and compress it.
         Target("npu", narrow_int8=True, batch_size=1, end_type="int8", integers_only=True),
-        Target("any", narrow_int8=True),
+        Target("any", narrow_int8=True, dynamic=("int8",)),
     )
 }

@@ -41,10 +41,10 @@ def weight_code_limit(bits: int) -> int:
     return 2 ** (bits - 1) - 1
 
 
-def weight_code_range(bits: int) -> tuple[int, int]:
-    """Smallest and largest ``bits``-bit weight code."""
+def weight_code_range(bits: int, symmetric: bool = False) -> tuple[int, int]:
+    """Smallest and largest ``bits``-bit weight code; if ``symmetric``, without the one that has no mirror image."""
     limit = weight_code_limit(bits)
-    return (-limit - 1 if bits <= _FULL_RANGE_BITS else -limit), limit
+    return (-limit - 1 if bits <= _FULL_RANGE_BITS and not symmetric else -limit), limit
 
 
 def nearest_codes(values: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:

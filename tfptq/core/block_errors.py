@@ -32,6 +32,7 @@ class BlockErrors:
         block_shape: tuple[int, int],
         bits: int,
         dtype: type = np.float32,
+        symmetric: bool = False,
     ):
         """Take a weight ``[O, I, T]``, A ``[G, K, K]``, and C ``[G, P, K]`` or None for ``W A``."""
         outputs, _, taps = view.shape
@@ -42,7 +43,7 @@ class BlockErrors:
         weight = (view.astype(np.float64) / self._unit).reshape(groups, outputs // groups, columns)
         self._weight: np.ndarray = weight.astype(dtype)
         self._gram: np.ndarray = (gram / power).astype(dtype)
-        self._code_range = weight_code_range(bits)
+        self._code_range = weight_code_range(bits, symmetric)
         self._rows, self._columns = block_shape[0], block_shape[1] * taps
         self._residual: np.ndarray | None = None  # C - W A
         if cross is not None:

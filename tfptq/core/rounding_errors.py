@@ -13,7 +13,9 @@ from tfptq.core.affine import weight_code_range
 _PIECE = 1 << 16
 
 
-def rounding_errors(units: np.ndarray, candidates: np.ndarray, shape: tuple[int, int], bits: int) -> np.ndarray:
+def rounding_errors(
+    units: np.ndarray, candidates: np.ndarray, shape: tuple[int, int], bits: int, symmetric: bool = False
+) -> np.ndarray:
     """Squared error of each block under each candidate, float64 ``[n, V, H]``.
 
     Args:
@@ -22,9 +24,10 @@ def rounding_errors(units: np.ndarray, candidates: np.ndarray, shape: tuple[int,
             blocks, or for all columns.
         shape: block shape ``(m, n)`` in channels.
         bits: width of the codes.
+        symmetric: leave the code out that has no mirror image.
     """
     outputs, inputs, taps = units.shape
-    (m, n), code_range = shape, weight_code_range(bits)
+    (m, n), code_range = shape, weight_code_range(bits, symmetric)
     candidates = np.asarray(candidates, np.float32)[:, :, :, None]
     errors = np.empty((len(candidates), -(-outputs // m), -(-inputs // n)))
     _, rows, columns = errors.shape

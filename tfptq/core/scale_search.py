@@ -44,6 +44,7 @@ def search_scales(
     cross: np.ndarray | None = None,
     allowed: Sequence[int] | None = None,
     thorough: bool = False,
+    symmetric: bool = False,
 ) -> BlockScales:
     """Block scales with the least layer output error under nearest rounding, no worse than max-abs and MSE ones.
 
@@ -58,15 +59,16 @@ def search_scales(
         allowed: the only multipliers of integer scales; None for all.
         thorough: search integer and shift scales for longer: worth it with nearest rounding, not where rounding is
             learned afterwards.
+        symmetric: search float scales for codes without the one that has no mirror image.
     """
     gram = gram[None] if gram.ndim == 2 else gram
     _check(view, gram, cross, kind)
     arguments = (view, gram, cross, block_shape, bits)
-    starts = start_scales(view, block_shape, bits, kind, allowed)
-    exact = BlockErrors(*arguments, dtype=np.float64)
+    starts = start_scales(view, block_shape, bits, kind, allowed, symmetric)
+    exact = BlockErrors(*arguments, dtype=np.float64, symmetric=symmetric)
     start = _rowwise_best(starts, exact)
     unrestricted = start if kind == "float" else _rowwise_best(start_scales(view, block_shape, bits, "float"), exact)
-    errors = BlockErrors(*arguments)
+    errors = BlockErrors(*arguments, symmetric=symmetric)
     errors.set_scales(unrestricted.values())
     largest = max_abs_scales(view, block_shape, bits).values()
     found = float_scales(_descend_float(errors, unrestricted.values(), largest), block_shape)

@@ -40,6 +40,7 @@ def fit_scales(
     *,
     by_error: bool = False,
     allowed: Sequence[int] | None = None,
+    symmetric: bool = False,
 ) -> BlockScales:
     """Scales of a weight.
 
@@ -50,6 +51,7 @@ def fit_scales(
         kind: ``"float"``, ``"integer"`` or ``"shift"``; one layer scale and shifts are the shift scaler (WES).
         by_error: search the scales with the least squared weight error, instead of max-abs ones.
         allowed: the only multipliers of integer scales; None for all.
+        symmetric: search float scales for codes without the one that has no mirror image.
 
     Raises:
         ValueError: the weights are not finite.
@@ -59,7 +61,11 @@ def fit_scales(
     if kind == "shift" and isinstance(granularity, PerTensor):
         return shift_scales(view, bits, search=by_error)
     shape = granularity.block_shape(view.shape[0], view.shape[1])
-    return (mse_scales if by_error else max_abs_scales)(view, shape, bits, kind, allowed)
+    return (
+        mse_scales(view, shape, bits, kind, allowed, symmetric)
+        if by_error
+        else max_abs_scales(view, shape, bits, kind, allowed)
+    )
 
 
 def max_abs_scales(
@@ -77,12 +83,17 @@ def max_abs_scales(
 
 
 def mse_scales(
-    view: np.ndarray, shape: tuple[int, int], bits: int, kind: str = "float", allowed: Sequence[int] | None = None
+    view: np.ndarray,
+    shape: tuple[int, int],
+    bits: int,
+    kind: str = "float",
+    allowed: Sequence[int] | None = None,
+    symmetric: bool = False,
 ) -> BlockScales:
     """Scales with the least squared weight error, never worse than max-abs ones of that kind, with its arguments."""
     start = max_abs_scales(view, shape, bits)
     units = (view / start.expand(*view.shape[:2])).astype(np.float32)  # weights in units of S0
-    errors = rounding_errors(units, CANDIDATES[:, None, None], shape, bits)
+    errors = rounding_errors(units, CANDIDATES[:, None, None], shape, bits, symmetric)
     wanted = float_scales(start.values() * CANDIDATES[errors.argmin(axis=0)], shape)
     if kind == "float":
         return wanted
@@ -92,10 +103,16 @@ def mse_scales(
 
 
 def start_scales(
-    view: np.ndarray, shape: tuple[int, int], bits: int, kind: str, allowed: Sequence[int] | None = None
+    view: np.ndarray,
+    shape: tuple[int, int],
+    bits: int,
+    kind: str,
+    allowed: Sequence[int] | None = None,
+    symmetric: bool = False,
 ) -> list[BlockScales]:
     """Max-abs and MSE scales of one kind, between which a search may choose its start."""
-    return [max_abs_scales(view, shape, bits, kind, allowed), mse_scales(view, shape, bits, kind, allowed)]
+    by_error = mse_scales(view, shape, bits, kind, allowed, symmetric)
+    return [max_abs_scales(view, shape, bits, kind, allowed), by_error]
 
 
 def mse_multiples(

@@ -43,6 +43,7 @@ from tfptq.data.checks import (
     lacks_last_axis,
     misfit,
 )
+from tfptq.data.random_samples import random_samples
 
 #: Input values in a batch, and samples in it, unless the caller says otherwise.
 VALUES_PER_BATCH = 1 << 20
@@ -60,6 +61,7 @@ class CalibrationData:
         batch_size: samples in a batch. The last one may be smaller, and so may one before a change of the sample shape.
         known_samples: number of samples, if the source tells it.
         fill: repeat samples in a smaller batch until it is full, for models with a fixed batch size.
+        made_up: whether they are random numbers, in place of samples that the user does not have.
 
     Raises:
         DataError: the dataset is empty, or its first element does not fit.
@@ -72,12 +74,14 @@ class CalibrationData:
         batch_size: int,
         known_samples: int | None = None,
         fill: bool = False,
+        made_up: bool = False,
     ):
         if batch_size < 1:
             raise DataError(f"batch_size is {batch_size}; it must be at least 1")
         self.inputs = inputs
         self.batch_size = batch_size
         self.fill = fill
+        self.made_up = made_up
         self._open_pass = open_pass
         self._num_samples = known_samples
         if next(iter(self), None) is None:
@@ -111,7 +115,7 @@ class CalibrationData:
 
     def in_full_batches(self, batch_size: int) -> "CalibrationData":
         """The same samples in batches of exactly ``batch_size``; some are repeated to fill the last."""
-        return CalibrationData(self.inputs, self._open_pass, batch_size, self._num_samples, fill=True)
+        return CalibrationData(self.inputs, self._open_pass, batch_size, self._num_samples, True, self.made_up)
 
     def spread(self, most_samples: int | None) -> "SpreadBatches":
         """Batches evenly spread over a pass, with about ``most_samples`` samples; None for all. May cost a pass."""
@@ -177,6 +181,11 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
 def calibration_data_for(specs: tuple[InputSpec, ...], dataset: Any, batch_size: int | None = None) -> CalibrationData:
     """``calibration_data`` for inputs that are known without a Keras model."""
     return CalibrationData(specs, *open_dataset(specs, dataset, batch_size))
+
+
+def random_data(specs: tuple[InputSpec, ...]) -> CalibrationData:
+    """A few random samples, in place of those that the user does not have."""
+    return CalibrationData(specs, *open_dataset(specs, random_samples(specs)), made_up=True)
 
 
 def open_dataset(

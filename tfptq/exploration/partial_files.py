@@ -72,7 +72,7 @@ class PartialFiles:
         integer = set(plan.operators)
         placed = []
         for kernel in kernels:
-            stored = kernel.layout.computes is not Computes.INTEGER
+            stored = kernel.computes is not Computes.INTEGER
             uses = kernel.uses if stored else tuple(use for use in kernel.uses if use.operator in integer)
             placed += [replace(kernel, uses=uses)] if uses else []
         return emit(job.float_file.data, plan, placed).model.to_bytes()

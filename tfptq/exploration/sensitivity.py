@@ -160,7 +160,7 @@ def _from_statistics(
 ) -> Iterator[LayerSensitivity]:
     # The config of the network has the bits of mixed precision.
     own = {layer.name: network.config.for_layer(layer.name) for layer in model.layers if supports(layer)}
-    own = {name: config for name, config in own.items() if not config.skip}
+    own = {name: config for name, config in own.items() if not config.keeps_weights}
     changes = {name: _rounding(model.get_layer(name), config) for name, config in own.items()}
     runs = _samples(network)
     with steps.step("sensitivity", total=SAMPLES) as advance:

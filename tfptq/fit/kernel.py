@@ -62,8 +62,8 @@ def fit_from_means(
         mean_inputs: for each use, the mean input under each weight, broadcastable to ``[O, I, T]``.
         weights: ``[uses]``, how much each use counts.
     """
-    scales = _storable(plan.config.scales_of(kernel.values), kernel, plan)
-    weight = mirrored(quantize_nearest(kernel.values, scales, plan.config.weight_bits), kernel)
+    scales = _storable(plan.config.scales_of(kernel.values, plan.symmetric_codes), kernel, plan)
+    weight = mirrored(quantize_nearest(kernel.values, scales, plan.config.weight_bits), kernel, plan)
     shift = np.zeros(len(kernel.values), np.float32)
     if plan.config.bias_correction:
         # A kernel used several times has one bias: it takes a mean of what its uses would want.
@@ -89,7 +89,7 @@ def fit_from_statistics(kernel: Kernel, plan: KernelPlan, sums: LayerStatistics)
         scarcity = max(1.0, FEW_POSITIONS * values.shape[1] * values.shape[2] / sums.count)
         damping = config.rounding.damping * scarcity
         scales = _storable(_searched_scales(values, plan, statistics.damped(values, damping)), kernel, plan)
-        weight = mirrored(_rounded(values, scales, plan, statistics, damping), kernel)
+        weight = mirrored(_rounded(values, scales, plan, statistics, damping), kernel, plan)
         return QuantizedKernel.of(kernel, plan, weight, _best_bias_shift(kernel, plan, weight, statistics))
 
 
@@ -101,9 +101,9 @@ def _storable(scales: BlockScales, kernel: Kernel, plan: KernelPlan) -> BlockSca
         raise ValueError(f"layer {kernel.id.owner!r}: {error}") from error
 
 
-def mirrored(weight: QuantizedWeight, kernel: Kernel) -> QuantizedWeight:
-    """A weight that every use can hold: where one flips signs, without the code that has no mirror image."""
-    if not kernel.flips_signs:
+def mirrored(weight: QuantizedWeight, kernel: Kernel, plan: KernelPlan) -> QuantizedWeight:
+    """A weight without the code that has no mirror image, where a use flips signs, or where kernels misread it."""
+    if not (kernel.flips_signs or plan.symmetric_codes):
         return weight
     return replace(weight, codes=np.maximum(weight.codes, -weight_code_limit(weight.bits)))
 
@@ -122,7 +122,9 @@ def _searched_scales(view: np.ndarray, plan: KernelPlan, statistics: CentredStat
     config = plan.config
     layer_shift = config.scaler == "shift" and isinstance(config.granularity, PerTensor)
     if config.weight_scale != "output" or layer_shift:
-        return config.scales_of(view)  # WES has one base and shifts that follow from it: the weight error decides
+        return config.scales_of(
+            view, plan.symmetric_codes
+        )  # WES has one base and shifts that follow from it: the weight error decides
     outputs, inputs, _ = view.shape
     return search_scales(
         view,
@@ -132,6 +134,7 @@ def _searched_scales(view: np.ndarray, plan: KernelPlan, statistics: CentredStat
         config.scaler,
         cross=statistics.cross,
         allowed=config.multipliers,
+        symmetric=plan.symmetric_codes,
         thorough=plan.rounding == "nearest",  # learned codes are as good with any
     )
 
@@ -152,5 +155,6 @@ def _rounded(
         config.rounding.options(),
         damping=damping,
         # Multiples of float16 scales, say, would be none.
+        symmetric=plan.symmetric_codes,
         gains=GAINS if small and plan.layouts.candidates[0].exact_scales else (),
     )

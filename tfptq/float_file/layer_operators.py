@@ -61,18 +61,21 @@ def skipped_operators(
                 else:
                     skipped.pop(at, None)
     for layer, positions in operators_of_layers(float_file, model).items():
-        if not config.for_layer(layer).skip:
+        own = config.for_layer(layer)
+        if not own.keeps_weights:
             continue
-        if not positions:
+        if not positions and config.activations == "static":
             raise ValueError(
                 f"the config skips layer {layer!r} ({type(model.get_layer(layer)).__name__}), but the converted file "
                 "has neither its weights nor an operator of its name, so that it cannot be left in float; drop the "
                 "override, or skip other layers"
             )
-        skipped.update(dict.fromkeys(positions, f"the config skips layer {layer!r}"))
+        reason = f"the config skips layer {layer!r}" if own.skip else f"layer {layer!r} has float16 weights"
+        skipped.update(dict.fromkeys(positions, reason))
     for kernel in float_file.kernels:
-        if config.for_layer(kernel.id.owner).skip:
-            reason = f"the config skips {kernel.id.owner!r}"
+        own = config.for_layer(kernel.id.owner)
+        if own.keeps_weights:
+            reason = f"the config skips {kernel.id.owner!r}" if own.skip else f"{kernel.id.owner!r} has float16 weights"
             skipped.update({use.operator: reason for use in kernel.uses if use.operator not in skipped})
     return skipped
 

@@ -14,7 +14,7 @@ from tfptq.config import QuantizationConfig, check_overrides, resolve_config
 from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.layers.quantize_config import DefaultQuantizeConfig, QuantizeConfig
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
-from tfptq.layers.registry import is_weighted, supports
+from tfptq.layers.registry import is_weighted, looks_up, supports
 from tfptq.layers.wrapper import QuantizeAnnotate, QuantizeWrapper
 
 Scheme = QuantizationConfig | str | None
@@ -65,7 +65,7 @@ def quantize_annotate_model(to_annotate: keras.Model, config: Scheme = None) -> 
         if config is None:
             return QuantizeAnnotate(layer)
         layer_config = config.for_layer(layer.name)
-        return layer if layer_config.skip else QuantizeAnnotate(layer, DefaultQuantizeConfig(layer_config))
+        return layer if layer_config.keeps_weights else QuantizeAnnotate(layer, DefaultQuantizeConfig(layer_config))
 
     return _replace_layers(model, annotate)
 
@@ -103,7 +103,7 @@ def _apply(model: keras.Model, config: QuantizationConfig) -> keras.Model:
         quantize_config = layer.quantize_config
         if quantize_config is None:
             layer_config = config.for_layer(layer.layer.name)
-            if layer_config.skip:
+            if layer_config.keeps_weights:
                 return layer.layer
             quantize_config = DefaultQuantizeConfig(layer_config)
         return QuantizeWrapper(layer.layer, quantize_config)
@@ -171,7 +171,7 @@ def _replace_layers(model: keras.Model, function: Callable) -> keras.Model:
 
 def _quantizable_names(model: keras.Model) -> list[str]:
     layers = [layer.layer if isinstance(layer, QuantizeAnnotate) else layer for layer in model.layers]
-    return [layer.name for layer in layers if supports(layer) and is_weighted(layer)]
+    return [layer.name for layer in layers if looks_up(layer) or (supports(layer) and is_weighted(layer))]
 
 
 def _set_initial_scales(wrapper: QuantizeWrapper) -> None:

@@ -3,8 +3,8 @@
 For every class the registry holds one function from a built layer to its ``WeightSpec``s. A subclass inherits the
 function of its nearest registered base. ``register`` adds classes of the user's own.
 
-``Embedding`` is left out: its table is looked up, not multiplied with, so block scales have no consumer to be folded
-into. ``Conv3D`` is left out: LiteRT has no integer kernel for it.
+``Embedding`` is left out: its table is looked up, not multiplied with, so that nothing is to be learned of it
+(``tfptq.lowering.tables``). ``Conv3D`` is left out: LiteRT has no integer kernel for it.
 """
 
 import dataclasses
@@ -61,6 +61,11 @@ def _find(layer: keras.Layer) -> SpecsFunction | None:
 def supports(layer: keras.Layer) -> bool:
     """Whether the class of a layer, or a base of it, is registered."""
     return _find(layer) is not None
+
+
+def looks_up(layer: keras.Layer) -> bool:
+    """Whether a layer picks rows of a table, which files may hold as codes (``tfptq.lowering.tables``)."""
+    return isinstance(layer, keras.layers.Embedding)
 
 
 def is_weighted(layer: keras.Layer) -> bool:

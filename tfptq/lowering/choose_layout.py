@@ -11,7 +11,7 @@ layer that could run on an integer device would become one that cannot.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tfptq.config import QuantizationConfig, Target
+from tfptq.config import COMPUTES, QuantizationConfig, Target
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.float_file.kernel import Kernel, KernelUse
 from tfptq.tflite.layouts import (
@@ -19,6 +19,7 @@ from tfptq.tflite.layouts import (
     INT8,
     LAYOUTS,
     POLICIES,
+    WEIGHTS_ONLY,
     Computes,
     Layout,
     LayoutError,
@@ -33,17 +34,14 @@ class LayoutPlan:
     """Layouts that a kernel may get.
 
     Attributes:
-        candidates: best first; all compute on the same. The first that holds the fitted weight is taken.
+        candidates: best first. The first that holds the fitted weight is taken.
+        computes: what the operator will compute on.
         alternatives: names of all layouts that the kernel could have whatever its codes will be, for messages.
     """
 
     candidates: tuple[Layout, ...]
+    computes: Computes = Computes.INTEGER
     alternatives: tuple[str, ...] = ()
-
-    @property
-    def computes(self) -> Computes:
-        """What the operator will compute on."""
-        return self.candidates[0].computes
 
 
 def plan_layout(layer: str, config: QuantizationConfig, requests: Sequence[LayoutRequest]) -> LayoutPlan:
@@ -57,14 +55,29 @@ def plan_layout(layer: str, config: QuantizationConfig, requests: Sequence[Layou
     Raises:
         LayoutError: the config names a layout that the layer cannot have.
     """
-    alternatives = tuple(layout.name for layout in LAYOUTS if all(_is_sure(layout, each) for each in requests))
+    wanted = requests[0].computes
+    sure = [layout for layout in LAYOUTS if all(_is_sure(layout, each) for each in requests)]
+    alternatives = tuple(layout.name for layout in sure if _computes(layout, wanted) is not None)
     if config.layout in POLICIES:
-        return LayoutPlan(_preferred(config.target, requests), alternatives)
+        candidates, computes = _preferred(config.target, requests)
+        return LayoutPlan(candidates, computes, alternatives)
     layout = layout_named(config.layout)
-    problem = _obstacle(layout, requests)
-    if problem:
-        raise _error(layer, layout, problem, alternatives)
-    return LayoutPlan((layout,), alternatives)
+    problem, found = _obstacle(layout, requests), _computes(layout, wanted)
+    if problem is None and found is None:
+        problem = f"its operators compute on integers alone, and activations={config.activations!r}"
+    if problem is not None or found is None:
+        raise _error(layer, layout, problem or "", alternatives)
+    return LayoutPlan((layout,), found, alternatives)
+
+
+def _computes(layout: Layout, wanted: Computes) -> Computes | None:
+    """What operators of a layout that is asked for by name compute on: what is wanted, else what they can but integers.
+
+    None where they compute on integers alone, which would need grids.
+    """
+    if wanted in layout.serves:
+        return wanted
+    return next((found for found in layout.serves if found is not Computes.INTEGER), None)
 
 
 def layout_requests(config: QuantizationConfig, model: TFLiteModel, kernel: Kernel) -> list[LayoutRequest]:
@@ -85,6 +98,7 @@ def layout_request(config: QuantizationConfig, model: TFLiteModel, use: KernelUs
         is_shift_scaler=config.is_shift_scaler,
         window=use.window,
         input_sizes=tuple(model.sizes(use.input)),
+        computes=COMPUTES[config.activations],
     )
 
 
@@ -113,13 +127,24 @@ def _is_sure(layout: Layout, request: LayoutRequest) -> bool:
     return layout.obstacle(request) is None and not layout.depends_on_codes(request)
 
 
-def _preferred(target: Target, requests: Sequence[LayoutRequest]) -> tuple[Layout, ...]:
-    """The layouts of a target, best first: the smallest for few bits, then INT8, then what computes in float."""
-    names = [target.layouts_for(request.operator) if request.weight_bits < 8 else () for request in requests]
-    narrow = [layout for layout in LAYOUTS if all(layout.name in each for each in names)]
+def _preferred(target: Target, requests: Sequence[LayoutRequest]) -> tuple[tuple[Layout, ...], Computes]:
+    """The layouts of a target, best first, and what they compute on.
+
+    The smallest for few bits, then INT8; then what computes in float, unpacked when the file is loaded or at run time.
+    """
+    wanted = requests[0].computes
+    names = [target.layouts_for(request.operator, wanted) if request.weight_bits < 8 else () for request in requests]
+    narrow = [layout_named(name) for name in names[0] if all(name in each for each in names)]
     narrow.sort(key=lambda layout: layout.code_bits(requests[0].weight_bits))
-    possible = [layout for layout in (*narrow, INT8, INLINE) if _obstacle(layout, requests) is None]
-    return tuple(layout for layout in possible if layout.computes is possible[0].computes)
+    in_order = [(layout, wanted) for layout in (*narrow, INT8) if wanted in layout.serves]
+    if wanted is not Computes.INTEGER:
+        in_order.append((WEIGHTS_ONLY, Computes.FLOAT))
+    in_order.append((INLINE, Computes.FLOAT))
+    possible = [
+        (layout, computes) for layout, computes in dict.fromkeys(in_order) if _obstacle(layout, requests) is None
+    ]
+    _, first = possible[0]
+    return tuple(layout for layout, computes in possible if computes is first), first
 
 
 def _error(layer: str, layout: Layout, problem: str, alternatives: tuple[str, ...]) -> LayoutError:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfptq.float_file.kernel import KernelUse
+from tfptq.lowering.float16 import store_float16
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.lowering.rewrite import KernelConstant, Lowering
+from tfptq.lowering.tables import QuantizedTable, shared_kernels, write_tables
 from tfptq.tflite.layouts import Computes, KernelSite, WrittenKernel
 from tfptq.tflite.model import TFLiteModel
 
@@ -37,6 +39,8 @@ def emit(
     *,
     input_type: str = "float32",
     output_type: str = "float32",
+    float16: Iterable[int] = (),
+    tables: Iterable[QuantizedTable] = (),
 ) -> EmittedModel:
     """Write integers into a float model.
 
@@ -46,21 +50,25 @@ def emit(
         kernels: the kernels of these operators, and of those whose layouts compute in float.
         input_type: type of the model's inputs: ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int16"``.
         output_type: the same for the outputs.
+        float16: constants to store as float16, as far as operators in float read them.
+        tables: what operators in float look up in.
     """
     model = TFLiteModel(float_file)
     model.shorten_names()
     writer = _KernelWriter(model)
+    lookups = {id(model.operators[at]): table for table in tables for at in table.lookups}
+    kernels = tuple(kernels)
     uses = [(kernel, use) for kernel in kernels for use in kernel.uses]
     in_float = {
         id(model.operators[use.operator]): (kernel, use)
         for kernel, use in uses
-        if kernel.layout.computes is not Computes.INTEGER
+        if kernel.computes is not Computes.INTEGER
     }
     placed = {id(operator): [operator] for operator in model.operators}
     constants: dict[int, KernelConstant] = {}
     grids = dict(plan.grids)
     for kernel, use in uses:
-        if kernel.layout.computes is Computes.INTEGER:
+        if kernel.computes is Computes.INTEGER:
             operator = model.operators[use.operator]
             written = writer.write(operator, kernel, use)
             placed[id(operator)] = written.operators
@@ -83,6 +91,9 @@ def emit(
     )
     lowering.run(operators)
     model.operators[:] = [new for operator in model.operators for new in writer.in_float(operator, in_float)]
+    shared = {tensor: writer.written[at].tensor for tensor, at in shared_kernels(kernels).items()}
+    write_tables(model, lookups, shared)
+    store_float16(model, float16)
     model.remove_unused()
     return EmittedModel(model, writer.written)
 
@@ -126,7 +137,11 @@ class _KernelWriter:
         operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
         name = f"{self._model.name(use.output)}/bias"
         operator.inputs[bias_at] = self._model.add_constant(name, use.shifted_bias(kernel.bias_shift))
-        return self.write(operator, kernel, use).operators
+        written = self.write(operator, kernel, use)
+        least = self._model.spec(written.reader).dynamic
+        if kernel.computes is Computes.DYNAMIC and least is not None:
+            self._model.raise_version(written.reader, least)
+        return written.operators
 
     def _name(self, tensor: int) -> str:
         """The name of the float kernel, which gives it up."""

@@ -97,6 +97,13 @@ def _least_ranges(model: TFLiteModel, operators: list[Node], ranges: Mapping[int
     return bounded
 
 
+def ranges_of_tables(model: TFLiteModel) -> dict[int, Range]:
+    """Ranges of the float constants that operators pick rows of: of all rows, whichever the samples asked for."""
+    tables = {operator.inputs[0] for operator in model.operators if model.spec(operator).picks}
+    constants = (index for index in sorted(tables) if model.is_constant(index) and model.is_float(index))
+    return {index: (float(model.constant(index).min()), float(model.constant(index).max())) for index in constants}
+
+
 def _is_bounded(spec: OperatorSpec) -> bool:
     return spec.clamp is not None and spec.clamp[1] is not None
 

@@ -9,7 +9,7 @@ from tfptq.config import QuantizationConfig
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.float_file.kernel import Kernel, KernelUse
 from tfptq.lowering.choose_layout import LayoutPlan
-from tfptq.tflite.layouts import Layout
+from tfptq.tflite.layouts import Computes, Layout
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class KernelPlan:
     from_statistics: bool = False
     reason: str | None = None
 
+    @property
+    def symmetric_codes(self) -> bool:
+        """Whether the operators misread the code that has no mirror image."""
+        return self.layouts.candidates[0].symmetric(self.config.weight_bits, self.layouts.computes)
+
 
 @dataclass(frozen=True, eq=False)
 class QuantizedKernel(Kernel):
@@ -46,6 +51,11 @@ class QuantizedKernel(Kernel):
     weight: QuantizedWeight
     bias_shift: np.ndarray
     layout: Layout
+
+    @property
+    def computes(self) -> Computes:
+        """What its operators compute on."""
+        return self.plan.layouts.computes
 
     @classmethod
     def of(cls, kernel: Kernel, plan: KernelPlan, weight: QuantizedWeight, bias_shift: np.ndarray) -> "QuantizedKernel":

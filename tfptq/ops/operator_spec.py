@@ -88,6 +88,8 @@ class OperatorSpec:
         int16: the same for int16, or None when there is no 16x8 kernel.
         int4: least version whose kernel (of DEQUANTIZE: whose input) may be INT4, or None.
         int2: the same for INT2.
+        dynamic: least version whose kernel may be INT8 with a scale per channel under float activations, which it
+            quantizes at run time; None where no stock kernel does, or it is slower than float.
         options: option of the schema -> least version that heeds it.
         any_number: whether there may be any number of inputs, all as the one in ``inputs``.
         kernel: layout of the kernel.
@@ -96,6 +98,7 @@ class OperatorSpec:
         clamp: bounds of an activation function that only clips; None in it for no bound.
         fusible: whether it is an activation function that other operators may have fused.
         moves: whether the one result consists of values of the first input.
+        picks: whether it picks rows of its first input, which may be a constant, by indices.
         views: whether it also keeps their number and order.
         arithmetic: whether integer kernels scale the inputs by ratios of grids.
         summing: whether variances are made of it.
@@ -117,6 +120,7 @@ class OperatorSpec:
     int16: int | None = None
     int4: int | None = None
     int2: int | None = None
+    dynamic: int | None = None
     options: Mapping[str, int] = field(default_factory=dict)
     any_number: bool = False
     kernel: KernelAxes | None = None
@@ -125,6 +129,7 @@ class OperatorSpec:
     clamp: tuple[float | None, float | None] | None = None
     fusible: bool = False
     moves: bool = False
+    picks: bool = False
     views: bool = False
     arithmetic: bool = False
     summing: bool = False
@@ -205,6 +210,10 @@ class OperatorSpec:
         obstacle = self._first_obstacle(model, operator, bits)
         return None if obstacle is None else f"{self.name} {obstacle}"
 
+    def _picks_rows(self, model: ModelView, operator: Node) -> bool:
+        """Whether it picks rows of an embedding table by indices that are computed."""
+        return self.picks and not model.is_constant(operator.inputs[self.inputs.index(Input.PARAMETER)])
+
     def _first_obstacle(self, model: ModelView, operator: Node, bits: int) -> str | None:
         if self.output_grid is None:
             return "has no integer rule"
@@ -214,7 +223,7 @@ class OperatorSpec:
         results = [index for at, index in enumerate(operator.outputs) if at not in self.plain_results]
         if not all(model.is_float(index) for index in (*read, *results)):
             return "mixes float32 with other types"
-        if all(model.is_constant(index) for index in read):
+        if all(model.is_constant(index) for index in read) and not self._picks_rows(model, operator):
             return "reads values of constants only"
         if self.kernel is not None and not model.is_constant(operator.inputs[self.weights.kernel]):
             return "with a kernel that is computed"

@@ -13,7 +13,7 @@ from tfptq.fit.measurements import Measurements
 from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
 from tfptq.lowering.clipped_ranges import cut_ranges
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grids import Range, ranges_of_tables
 from tfptq.lowering.plan import Ends, IntegerPlan, Wider, plan_integers
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.job import Activations, Job
@@ -41,10 +41,11 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
         known: tensor index -> range, in place of the measured one.
     """
     bits, model = job.config.device_activation_bits, job.float_file.model
+    tables = ranges_of_tables(model)
     ranges_at: dict[int, dict[int, Range]] = {}
     for width in {bits, *job.widths.values()}:
         measured = measurements.ranges(job.config.calibration, width)
-        ranges_at[width] = {**measured, **cut_ranges(model, measured), **(known or {})}
+        ranges_at[width] = {**measured, **tables, **cut_ranges(model, measured), **(known or {})}
     ranges = ranges_at[bits]
     in_float = job.in_float
     ends = Ends(*(kind == "float32" for kind in job.config.interface_types))
@@ -56,7 +57,7 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
 
 def calibrate_again(job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]) -> Activations:
     """Measure the network with its quantized weights: coarse ones move the activations."""
-    if all(kernel.weight.bits >= 8 for kernel in kernels):
+    if all(kernel.weight.bits >= 8 for kernel in kernels) or not activations.plan.operators:
         return activations
     with job.steps.step("calibrate again", total=job.data.known_samples) as advance:
         settled = with_layouts(kernels)

@@ -17,6 +17,7 @@ from tfptq.float_file.kernel import Kernel, KernelUse
 from tfptq.graph.edges import next_to
 from tfptq.lowering.choose_layout import layout_request
 from tfptq.prepare.bits import choose_bits_of_groups, rounding_error
+from tfptq.prepare.dynamic_blocks import with_blocks_of_target
 from tfptq.prepare.network import EDGE_SHARE
 from tfptq.prepare.storage import WeightGroup, with_bits_of_target
 from tfptq.tflite.runtime import TensorRunner
@@ -48,7 +49,7 @@ def config_with_file_kernels(
     found = config.replace(mixed_precision=wanted.mixed_precision)
     found = pin(pin_edges(found, edges), scales, 8)
     groups = [_group(float_file, kernel) for kernel in own]
-    found = with_bits_of_target(found, groups)
+    found = with_bits_of_target(with_blocks_of_target(found, groups), groups)
     found, _ = choose_bits_of_groups(found, groups, lambda widths: _sensitivities(float_file, own, widths, data))
     return found
 

@@ -15,6 +15,7 @@ from tfptq.float_file.kernel import KernelId
 from tfptq.lowering.grids import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan
+from tfptq.lowering.tables import Table
 from tfptq.prepare.network import FloatNetwork
 from tfptq.tflite.layouts import Computes
 
@@ -33,6 +34,7 @@ class Job:
         batch: its first batch.
         weights: float values ``[O, I, T]`` of the weights that can be quantized, in the file or not.
         plans: how each kernel is to be fitted and stored; without those that the config skips.
+        tables: embedding tables that get codes in files of float activations.
         in_float: position of an operator that computes in float because the config wants it -> the reason.
         differences: step -> largest relative difference of an output that it made.
         widths: position of an operator -> width of its activations, where overrides give it one.
@@ -47,6 +49,7 @@ class Job:
     batch: dict[str, np.ndarray]
     weights: dict[KernelId, np.ndarray]
     plans: dict[KernelId, KernelPlan]
+    tables: tuple[Table, ...]
     in_float: dict[int, str]
     differences: dict[str, float]
     widths: dict[int, int] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from tfptq.config import QuantizationConfig
 from tfptq.evaluation.evaluate import evaluate
 from tfptq.evaluation.result import Evaluation
 from tfptq.lowering.quantized_kernel import QuantizedKernel
+from tfptq.lowering.tables import quantize_tables
 from tfptq.pipeline import steps
 from tfptq.pipeline.job import Activations, Job
 from tfptq.report import QuantizationWarning, Report
@@ -104,7 +105,8 @@ def finish(
         notes: what single steps have to tell the user.
     """
     kernels = steps.with_layouts(kernels)
-    tflite = steps.write(job, activations.plan, kernels)
+    tables = quantize_tables(job.tables, kernels)
+    tflite = steps.write(job, activations.plan, kernels, tables)
     with job.steps.step("report"):
         outcome = Outcome(
             model=job.network.model,
@@ -114,14 +116,15 @@ def finish(
             weights=job.weights,
             kernels=kernels,
             tflite=tflite,
-            num_samples=job.data.num_samples,
+            num_samples=0 if job.data.made_up else job.data.num_samples,
             samples=_samples(job),
             batches=job.data.spread(RANGE_SAMPLES),
             statistics=activations.measurements.statistics,
             original=job.network.original,
             coarse_inputs=job.network.coarse_inputs,
             reordered={} if job.network.reordered is None else job.network.reordered.layers,
-            notes=(*notes, *notes_on_rounding(job.differences)),
+            tables=tables,
+            notes=(*notes, *(table.note for table in tables), *notes_on_rounding(job.differences)),
         )
         report = build_report(outcome, seed=job.seed, float_differences=job.differences)
     report = replace(report, seconds=dict(job.steps.seconds))  # that of the report itself among them

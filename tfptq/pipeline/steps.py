@@ -25,15 +25,14 @@ from tfptq.float_file.layer_operators import skipped_operators, widths_by_overri
 from tfptq.float_file.operator_names import OperatorNames
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
-from tfptq.lowering.choose_layout import (
-    layout_requests,
-    plan_layout,
-    settle_layout,
-)
+from tfptq.lowering.choose_layout import layout_requests, plan_layout, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
+from tfptq.lowering.float16 import float16_constants
+from tfptq.lowering.float_activations import operators_in_float
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
+from tfptq.lowering.tables import QuantizedTable, find_tables
 from tfptq.pipeline.file_kernels import config_with_file_kernels
 from tfptq.pipeline.job import Activations, Job
 from tfptq.prepare.network import FloatNetwork
@@ -65,7 +64,7 @@ def planned_steps(config: QuantizationConfig) -> dict[str, str]:
         "equalize": config.equalize,
         "rotate": config.rotate,
         "reorder": config.reorder,
-        "calibrate again": config.mixed_precision is not None or min(widths) < 8,
+        "calibrate again": config.activations == "static" and (config.mixed_precision is not None or min(widths) < 8),
     }
     return {step: title for step, title in STEPS.items() if asked_for.get(step, True)}
 
@@ -86,14 +85,10 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     check_patterns(config, network, float_file, names)
     network = replace(network, config=config_with_file_kernels(network.config, config, float_file, data))
     plans = plan_kernels(float_file, network.config)
-    in_float = {
-        use.operator: f"layout {plans[kernel.id].layouts.candidates[0]} computes in float"
-        for kernel in float_file.kernels
-        if kernel.id in plans and plans[kernel.id].layouts.computes is not Computes.INTEGER
-        for use in kernel.uses
-    }
+    in_float = operators_in_float(float_file, plans, network.config)
     skipped = skipped_operators(float_file, network.model, network.config, names)
-    if float_file.kernels and all(use.operator in skipped for use in float_file.uses):
+    all_skipped = bool(float_file.kernels) and all(use.operator in skipped for use in float_file.uses)
+    if config.activations == "static" and all_skipped:
         raise ValueError("the config leaves nothing to quantize: its overrides and its tail keep all kernels in float")
     return Job(
         config=config,
@@ -105,6 +100,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         batch=batch,
         weights=weights,
         plans=plans,
+        tables=find_tables(float_file, network.model, network.config),
         in_float={**skipped, **in_float},
         differences=differences,
         widths=widths_by_overrides(network.config, names),
@@ -151,7 +147,7 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
     plans = {}
     for kernel in float_file.kernels:
         own = config.for_layer(kernel.id.owner)
-        if not own.skip:
+        if not own.keeps_weights:
             layouts = plan_layout(kernel.id.owner, own, layout_requests(own, float_file.model, kernel))
             plans[kernel.id] = KernelPlan(own, layouts)
     return plans
@@ -225,11 +221,15 @@ def with_layouts(kernels: Iterable[QuantizedKernel]) -> tuple[QuantizedKernel, .
     )
 
 
-def write(job: Job, plan: IntegerPlan, kernels: Sequence[QuantizedKernel]) -> bytes:
+def write(
+    job: Job, plan: IntegerPlan, kernels: Sequence[QuantizedKernel], tables: Sequence[QuantizedTable] = ()
+) -> bytes:
     """The quantized file, with its metadata, unless the config does without."""
     with job.steps.step("emit"):
         input_type, output_type = job.config.interface_types
-        emitted = emit(job.float_file.data, plan, kernels, input_type=input_type, output_type=output_type)
+        halves = float16_constants(job.float_file, job.config, [kernel.id for kernel in kernels])
+        ends = {"input_type": input_type, "output_type": output_type}
+        emitted = emit(job.float_file.data, plan, kernels, **ends, float16=halves, tables=tables)
         if job.config.metadata == "full":
             attach(emitted.model.root, describe(emitted, kernels, job.config, job.seed))
         return emitted.model.to_bytes()

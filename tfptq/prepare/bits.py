@@ -147,7 +147,7 @@ def distinct_ratios(
 
 
 def _not_skipped(config: QuantizationConfig, groups: Iterable[WeightGroup]) -> list[WeightGroup]:
-    return [group for group in groups if not config.for_layer(group.name).skip]
+    return [group for group in groups if not config.for_layer(group.name).keeps_weights]
 
 
 def _pinned(config: QuantizationConfig, groups: Iterable[WeightGroup]) -> dict[str, int]:

@@ -75,7 +75,7 @@ def equalize_channels(model: keras.Model, config: QuantizationConfig, data: Cali
     """
     network = _Network.of(model, config)
     configs = {layer.name: config.for_layer(layer.name) for layer in model.layers if supports(layer)}
-    if any(item.weight_bits < 8 and not item.skip for item in configs.values()):
+    if any(item.weight_bits < 8 and not item.keeps_weights for item in configs.values()):
         batches = data.spread(SAMPLES_FOR_WEIGHTS)
         network = network.scaled(_factors_for_concatenations(network, batches))
         return network.scaled(_factors_for_weights(network, batches)).model
@@ -145,7 +145,7 @@ def _readers(model: keras.Model, config: QuantizationConfig, group: ChannelGroup
 def _has_scales(layer: keras.Layer, config: QuantizationConfig) -> bool:
     """Whether a layer is quantized, and with more than one scale."""
     one_scale = isinstance(config.granularity, PerTensor) and config.scaler != "shift"
-    return supports(layer) and not config.skip and not one_scale
+    return supports(layer) and not config.keeps_weights and not one_scale
 
 
 def _columns(side: Side, size: int) -> np.ndarray:

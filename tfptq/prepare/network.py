@@ -19,7 +19,8 @@ from tfptq.base.progress import Progress
 from tfptq.base.quiet import quiet
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig, check_overrides, pin, pin_edges
-from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for
+from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for, random_data
+from tfptq.data.checks import input_specs
 from tfptq.float_file.build import check_outputs
 from tfptq.float_file.file_model import FileModel
 from tfptq.float_file.file_rounding import file_tolerances
@@ -34,8 +35,9 @@ from tfptq.graph import (
 )
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
 from tfptq.graph.rebuild import UnknownGraphError, unknown_class
-from tfptq.layers import QuantizeAnnotate, is_weighted, supports, weight_specs, wrappers
+from tfptq.layers import QuantizeAnnotate, is_weighted, looks_up, supports, weight_specs, wrappers
 from tfptq.prepare.bits import choose_bits, distinct_ratios, sensitivity_of_layers
+from tfptq.prepare.dynamic_blocks import with_blocks_of_target
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
@@ -181,7 +183,9 @@ def _file_network(model: FileModel, dataset: Any, config: QuantizationConfig) ->
     if config.takes_single(model.float_file.batch_size):
         model = with_batch_of_one(model)
     float_file = model.float_file
-    data = calibration_data_for(model.specs, dataset)
+    if dataset is None:
+        config.without_samples()  # or it is refused
+    data = random_data(model.specs) if dataset is None else calibration_data_for(model.specs, dataset)
     if float_file.batch_size is not None:
         data = data.in_full_batches(float_file.batch_size)
     batch = next(iter(data))
@@ -210,7 +214,9 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
     """The network before bits are chosen."""
     canonical = canonicalise(original)
     config = pinned_config(config, canonical)
-    data = calibration_data(canonical, dataset)
+    if dataset is None:
+        config.without_samples()  # or it is refused
+    data = random_data(input_specs(canonical)) if dataset is None else calibration_data(canonical, dataset)
     fixed_batch = canonical.inputs[0].shape[0]
     if fixed_batch is not None:
         data = data.in_full_batches(fixed_batch)
@@ -308,8 +314,9 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     edges = edge_layers(model, [name for name in names if name not in scales])
     pinned = pin(pin_edges(config, _small(model, edges)), scales, 8)
     if _layers_have_all_kernels(model):  # else those of the file are needed
-        check_overrides(pinned, names, [item for item in pinned.overrides if item.is_for_operators])
-    return with_bits_of_target(pinned, groups_of(model))
+        tables = [layer.name for layer in model.layers if looks_up(layer)]
+        check_overrides(pinned, [*names, *tables], [item for item in pinned.overrides if item.is_for_operators])
+    return with_bits_of_target(with_blocks_of_target(pinned, groups_of(model)), groups_of(model))
 
 
 def _layers_have_all_kernels(model: keras.Model) -> bool:

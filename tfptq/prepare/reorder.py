@@ -90,7 +90,7 @@ def _blocked_layers(model: keras.Model, config: QuantizationConfig, groups: Chan
         if not supports(layer) or len(weight_specs(layer)) != 1:
             continue  # layers with several kernels (attention) are no part of channel groups
         layer_config = config.for_layer(layer.name)
-        if layer_config.skip or not layer_config.granularity.has_blocks:
+        if layer_config.keeps_weights or not layer_config.granularity.has_blocks:
             continue
         channels = groups.layers.get(layer.name, LayerChannels((), ()))
         layers[layer.name] = _blocked_layer(_view(model, layer.name), layer_config, channels)

@@ -58,7 +58,7 @@ def _kernels(model: keras.Model, config: QuantizationConfig, group: ChannelGroup
             continue
         (spec,), layer_config = weight_specs(layer), config.for_layer(side.layer)
         view = spec.values() if side.axis == "output" else _columns(spec.values(), side, group.size)
-        narrow = not layer_config.skip and layer_config.weight_bits < 8
+        narrow = not layer_config.keeps_weights and layer_config.weight_bits < 8
         importance = 1.0 / weight_code_limit(layer_config.weight_bits) ** 2 if narrow else 0.0
         found.append(RotatedKernel(view, side.axis, importance))
     return found

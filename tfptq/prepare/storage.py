@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from tfptq.config import QuantizationConfig, pin
+from tfptq.config import COMPUTES, QuantizationConfig, pin
 from tfptq.core.budget import Option, fewest_bytes
 from tfptq.core.windows import Window
 from tfptq.layers import supports, weight_specs
 from tfptq.layers.registry import WeightSpec
 from tfptq.tflite.costs import Costs, load_costs
-from tfptq.tflite.layouts import INT8, POLICIES, Layout, LayoutRequest, layout_named
+from tfptq.tflite.layouts import INT8, POLICIES, Computes, Layout, LayoutRequest, layout_named
 
 #: Bytes of an operator that moves values, with its result (measured on gathered 3x3 convolutions of ResNet-20).
 _OPERATOR_BYTES = 120
@@ -128,13 +128,16 @@ def _stored(
 
 
 def _time(layout: Layout, request: LayoutRequest, own: QuantizationConfig, costs: Costs) -> float:
-    """Latency of one call; whoever names a layout has it at the price of INT8."""
+    """Latency of one call; whoever names a layout, or wants float activations, has it at the price of INT8."""
+    if request.computes is not Computes.INTEGER:
+        return costs.microseconds(request)
     return costs.microseconds(request) * (costs.ratio(layout, request) if own.layout in POLICIES else 1.0)
 
 
 def _layout(requests: Sequence[LayoutRequest], own: QuantizationConfig) -> Layout | None:
     """The layout of a kernel of less than 8 bits: the one that its config names, or the smallest of the target."""
-    named = own.target.layouts_for(requests[0].operator) if own.layout in POLICIES else (own.layout,)
+    first = requests[0]
+    named = own.target.layouts_for(first.operator, first.computes) if own.layout in POLICIES else (own.layout,)
     possible = [layout for layout in map(layout_named, named) if all(_is_sure(layout, each) for each in requests)]
     return min(possible, key=lambda layout: layout.code_bits(requests[0].weight_bits), default=None)
 
@@ -154,7 +157,9 @@ def _follows_target(name: str, config: QuantizationConfig) -> bool:
     """Whether the target has its say on the bits of a layer."""
     own = config.for_layer(name)
     narrow = own.weight_bits < 8 or config.mixed_precision is not None
-    return narrow and own.layout in POLICIES and not own.skip and not config.overrides_field(name, "weight_bits")
+    return (
+        narrow and own.layout in POLICIES and not own.keeps_weights and not config.overrides_field(name, "weight_bits")
+    )
 
 
 def layer_requests(layer: keras.Layer, spec: WeightSpec, own: QuantizationConfig, bits: int) -> list[LayoutRequest]:
@@ -173,6 +178,7 @@ def layer_requests(layer: keras.Layer, spec: WeightSpec, own: QuantizationConfig
             bits,
             own.device_activation_bits,
             is_shift_scaler=own.is_shift_scaler,
+            computes=COMPUTES[own.activations],
             window=Window() if operator == "FULLY_CONNECTED" else _window(layer, operator, sizes),
             input_sizes=sizes,
         )

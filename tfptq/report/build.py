@@ -3,6 +3,7 @@
 from tfptq.core.blocks import BlockScales
 from tfptq.core.decibels import signal_to_noise
 from tfptq.float_file.kernel import KernelId
+from tfptq.lowering.float_activations import reason_of_config
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.report.compare import Comparison, compare_with_float
 from tfptq.report.diagnosis import diagnose
@@ -26,9 +27,12 @@ def build_report(outcome: Outcome, *, seed: int, float_differences: dict[str, fl
         seed: seed that was used.
         float_differences: step -> largest relative difference from the float model.
     """
-    comparison = compare_with_float(outcome.float_file, outcome.tflite, outcome.plan, outcome.samples)
+    comparison = Comparison({}, {})
+    if outcome.num_samples:  # random samples would tell nothing
+        comparison = compare_with_float(outcome.float_file, outcome.tflite, outcome.plan, outcome.samples)
     layers = tuple(_layer_report(outcome, kernel, comparison) for kernel in outcome.kernels)
     in_float, on_integers = unquantized_layers(outcome)
+    by_config = reason_of_config(outcome.config)  # of a whole file, which is no news of an operator
     outputs = comparison.outputs
     constant = tuple(name for name, output in outputs.items() if outcome.samples_differ and not output.varies)
     return Report(
@@ -41,7 +45,7 @@ def build_report(outcome: Outcome, *, seed: int, float_differences: dict[str, fl
         layers=layers,
         skipped=in_float,
         unfitted=on_integers,
-        float_operators=tuple(FloatOperator(*entry) for entry in outcome.plan.float_operators),
+        float_operators=tuple(FloatOperator(*entry) for entry in outcome.plan.float_operators if entry[2] != by_config),
         findings=diagnose(Evidence(outcome, comparison, layers)),
         notes=notes_on(outcome),
         float_differences=float_differences,

@@ -39,7 +39,12 @@ KINDS = (
 
 
 def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
-    """All findings, in the order of the rules; no effects where the range of the samples is a cause."""
+    """All findings, in the order of the rules; no effects where the range of the samples is a cause.
+
+    Without samples there is nothing but weights to look at.
+    """
+    if not evidence.outcome.num_samples:
+        return tuple(layers.findings_on_zeros(evidence))
     causes = [finding for rule in CAUSES for finding in rule(evidence)]
     wrong_range = any(finding.kind == samples.WRONG_RANGE for finding in causes)
     effects = [] if wrong_range else [finding for rule in EFFECTS for finding in rule(evidence)]

@@ -1,9 +1,11 @@
 """What to know about how a file was made that does not make its result a bad one."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
+from tfptq.lowering.choose_layout import layout_requests
 from tfptq.report.outcome import Outcome
-from tfptq.tflite.layouts import LAYOUTS
+from tfptq.tflite.layouts import LAYOUTS, NATIVE, POLICIES
 from tfptq.tflite.model import TFLiteModel
 
 #: A difference that a float step makes, relative to the range of an output: half a step of an 8-bit grid.
@@ -12,7 +14,29 @@ LARGE_DIFFERENCE = 2e-3
 
 def notes_on(outcome: Outcome) -> tuple[str, ...]:
     """All notes: of single steps, on types of inputs, roundings, layouts and the target."""
-    return (*_on_inputs(outcome), *outcome.notes, *_on_kernels(outcome), *_on_target(outcome))
+    parts = _on_samples(outcome), _on_inputs(outcome), outcome.notes, _on_kernels(outcome), _on_blocks(outcome)
+    return (*itertools.chain(*parts), *_on_target(outcome))
+
+
+def _on_samples(outcome: Outcome) -> Iterator[str]:
+    if not outcome.num_samples:
+        yield "made without samples: scales from the weights alone and nearest codes; outputs were not compared"
+
+
+def _on_blocks(outcome: Outcome) -> Iterator[str]:
+    """Layers that have other blocks than their config asks for, since stock kernels would compute theirs wrongly."""
+    named: dict[str, list[str]] = {}
+    for kernel in outcome.kernels:
+        if kernel.id.layer is None or kernel.layout is NATIVE:
+            continue
+        own = outcome.config.for_layer(kernel.id.layer)
+        if own.activations == "dynamic" and own.granularity.has_blocks and own.layout in POLICIES:
+            requests = layout_requests(own, outcome.float_file.model, kernel)
+            problem = next(filter(None, map(NATIVE.obstacle, requests)), None)
+            if problem is not None:
+                named.setdefault(problem, []).append(kernel.id.label)
+    for problem, labels in named.items():
+        yield f"no blocks, but a scale per channel: {', '.join(labels)}; {problem}"
 
 
 def _on_inputs(outcome: Outcome) -> Iterator[str]:

@@ -13,6 +13,7 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import KernelId
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
+from tfptq.lowering.tables import QuantizedTable
 from tfptq.prepare.reorder import ReorderedLayer
 from tfptq.report.compare import Comparison
 from tfptq.report.values import LayerReport
@@ -33,13 +34,14 @@ class Outcome:
         weights: float values ``[O, I, T]`` of the layers' weights, in the file or not.
         kernels: the quantized kernels.
         tflite: the quantized file.
-        num_samples: number of calibration samples.
+        num_samples: number of calibration samples; 0 where random ones stand in for them.
         samples: a few of them.
         batches: more of them, spread over all; can be read any number of times.
         statistics: tensor index in the float file -> what calibration saw of it.
         original: the model as the user gave it; None where a simulation was exported.
         coarse_inputs: inputs whose channels differ too much in size for the integers that they are read as.
         reordered: layer -> what reordering of channels did to it; empty without reordering.
+        tables: the quantized embedding tables.
         notes: what single steps have to tell the user.
     """
 
@@ -57,6 +59,7 @@ class Outcome:
     original: keras.Model | None = None
     coarse_inputs: tuple[str, ...] = ()
     reordered: Mapping[str, ReorderedLayer] = field(default_factory=dict)
+    tables: tuple[QuantizedTable, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -15,11 +15,12 @@ def unquantized_layers(outcome: Outcome) -> tuple[tuple[SkippedLayer, ...], tupl
     """Layers whose weights were not fitted by their config: those that compute in float, and those on integers."""
     operators = operators_of_layers(outcome.float_file, outcome.model)
     float_reasons = {tensor: reason for _, tensor, reason in outcome.plan.float_operators}
+    looked_up = {table.layer for table in outcome.tables}
     in_float: list[SkippedLayer] = []
     on_integers: list[SkippedLayer] = []
     for layer in outcome.model.layers:
         keys = [key for key in outcome.weights if key.layer == layer.name]
-        if not is_weighted(layer) or (keys and outcome.written.issuperset(keys)):
+        if layer.name in looked_up or not is_weighted(layer) or (keys and outcome.written.issuperset(keys)):
             continue
         results = _results_without_fitted_kernels(outcome, keys, operators[layer.name])
         if operators[layer.name] and not results:  # all its kernels were fitted, by names of their own
@@ -66,6 +67,8 @@ def _cause(
     """
     if outcome.config.for_layer(layer.name).skip:
         return "the config skips it"
+    if outcome.config.for_layer(layer.name).keeps_weights:
+        return "its weights are float16"
     if not supports(layer):
         return f"tfptq has no quantization for {type(layer).__name__}"
     found = {kernel.id for kernel in outcome.float_file.kernels}

@@ -39,7 +39,7 @@ def _check_operator(use: KernelUse) -> None:
     graph, operator, codes = use.graph, use.operator, use.codes
     places = spec_of(operator.kind).weights
     # Kernels of layouts on integers may also quantize float activations themselves.
-    allowed = tuple(_BIAS_TYPES) if use.blocks.layout.computes is Computes.INTEGER else ("FLOAT32",)
+    allowed = tuple(_BIAS_TYPES) if Computes.INTEGER in use.blocks.layout.serves else ("FLOAT32",)
     source = operator.input(places.input)
     require(source >= 0 and len(operator.outputs) == 1, codes, f"the {operator.kind} reads or writes nothing else")
     kind = graph.tensors[source].type

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tfptq.base.text import quoted, shortened
 from tfptq.ops.table import OPERATORS, spec_of
 from tfptq.tflite.checks import VerificationError
-from tfptq.tflite.layouts.unpacked import find_unpacking
+from tfptq.tflite.layouts import LAYOUTS
 from tfptq.tflite.model_parts import Model, Operator, Subgraph, Tensor
 from tfptq.tflite.tensor_blocks import TensorBlocks
 
@@ -122,12 +122,12 @@ def _description(graph: Subgraph, operator: Operator, number: int, described: _D
     if spec_of(operator.kind).kernel is None:
         return None
     (kernel,) = _weights(operator)
-    blocks = described.get((number, kernel))
-    if blocks is not None and not blocks.layout.unpacks:
-        return blocks
-    chain = find_unpacking(graph, kernel)
-    blocks = None if chain is None else described.get((number, chain.codes))
-    return blocks if blocks is not None and blocks.layout.unpacks else None
+    for layout in LAYOUTS:
+        codes = layout.codes_of(graph, kernel)
+        blocks = None if codes is None else described.get((number, codes))
+        if blocks is not None and blocks.layout is layout:
+            return blocks
+    return None
 
 
 def _weights(operator: Operator) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ LEFT_OUT: dict[str, Any] = {
     "granularity": {"type": "PerTensor"},
     "scaler": "float",
     "weight_bits": 8,
+    "activations": "static",
     "activation_bits": 8,
     "activation_aware": False,
     "weight_scale": "max_abs",

@@ -17,7 +17,7 @@ from tfptq.base.text import quoted
 from tfptq.core.affine import LARGEST_MULTIPLIER, LARGEST_SHIFT, SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.tflite.flatbuffer import FormatError
-from tfptq.tflite.layouts import Computes, Layout
+from tfptq.tflite.layouts import Layout
 
 GRANULARITIES = ("tensor", "channel", "block")
 #: Most axes that a kernel can have.
@@ -185,9 +185,8 @@ def _check(blocks: TensorBlocks) -> None:
     require(blocks.factors.shape == (rows, columns), f"factors {blocks.factors.shape}, expected {(rows, columns)}")
     require(blocks.base.shape in ((1,), (rows,)), f"base of shape {blocks.base.shape}, expected 1 or {rows} entries")
     _check_scales(blocks, require)
-    on_integers = blocks.layout.computes is Computes.INTEGER
     no_multiples = blocks.scale_kind == "float" and columns > 1
-    require(not (no_multiples and on_integers), f"float blocks cannot lie in {blocks.layout.name}")
+    require(not no_multiples or blocks.layout.scales_in_constant, f"float blocks cannot lie in {blocks.layout.name}")
 
 
 def _check_scales(blocks: TensorBlocks, require) -> None:

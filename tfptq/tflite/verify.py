@@ -127,7 +127,7 @@ def _check_biases(uses: tuple[KernelUse, ...]) -> list[str]:
     for use in uses:
         places = spec_of(use.operator.kind).weights
         index, source = use.operator.input(places.bias), graph.tensors[use.operator.input(places.input)]
-        if index < 0 or source.type == "FLOAT32" or use.blocks.layout.computes is not Computes.INTEGER:
+        if index < 0 or source.type == "FLOAT32" or Computes.INTEGER not in use.blocks.layout.serves:
             continue
         bias, key = graph.tensors[index], (index, source.scale.tobytes())
         if key not in seen:

@@ -1,5 +1,6 @@
 """Rounding methods: never worse than nearest, near the optimum where that can be known, exact invariances."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -45,6 +46,19 @@ def test_beats_nearest_clearly_on_correlated_inputs(method, bits):
     low, high = weight_code_range(bits)
     assert low <= learned.codes.min() and learned.codes.max() <= high
     assert error.sum() < 0.6 * nearest.sum()
+
+
+@pytest.mark.parametrize("method", [*LEARNED, "nearest"])
+def test_symmetric_codes(method):
+    """Learned for a grid without its least code, they are better than codes that are cut off afterwards."""
+    view, statistics = _correlated_layer(12, 24)
+    scales = _channel_scales(view, 3).scaled(np.full(12, 0.7))
+    found = round_weight(view, scales, 3, statistics, method, OPTIONS.get(method), symmetric=True)
+    free = round_weight(view, scales, 3, statistics, method, OPTIONS.get(method))
+    assert found.codes.min() == -3 and free.codes.min() == -4
+    cut = dataclasses.replace(free, codes=np.maximum(free.codes, -3))
+    errors = [statistics.output_error(each.dequantize()).sum() for each in (found, cut)]
+    assert errors[0] <= errors[1] * (1 if method == "nearest" else 0.9)
 
 
 def test_nearest_is_nearest():

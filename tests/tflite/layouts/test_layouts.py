@@ -10,7 +10,7 @@ from plain_config import plain_config
 import tfptq
 from tfptq.config import LAYOUTS as CONFIG_LAYOUTS
 from tfptq.config import PerBlock, PerChannel
-from tfptq.tflite.layouts import COMPOSITE, INLINE, INT4, LAYOUTS, NATIVE, Computes, layout_named
+from tfptq.tflite.layouts import COMPOSITE, INLINE, INT4, LAYOUTS, NATIVE, WEIGHTS_ONLY, layout_named
 from tfptq.tflite.metadata import blocks_schema
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.verify import VerificationError
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is depreca
 def test_every_layout_has_a_name_in_configs_and_in_the_format():
     integer, float_ = ("int8", "int4"), ("native", "inline", "composite")
     products = ("fully_connected_int4", "fully_connected_int2", "im2col_int4", "im2col_int2")
-    assert list(CONFIG_LAYOUTS) == ["size", "speed", *integer, *float_, *products]
+    assert list(CONFIG_LAYOUTS) == ["size", "speed", *integer, *float_, *products, "weights_only"]
     for layout in LAYOUTS:
         assert layout_named(layout.name) is layout and str(layout) == layout.name
     assert [layout.format_name for layout in LAYOUTS] == list(blocks_schema().enums["Layout"][1])
@@ -29,14 +29,14 @@ def test_every_layout_has_a_name_in_configs_and_in_the_format():
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_stored_bytes_are_those_of_the_file(layout):
-    config = plain_config(PerBlock(2, 64 if layout.computes is Computes.INTEGER else 32), weight_bits=2)
+    config = plain_config(PerBlock(2, 32 if layout.scales_in_constant else 64), weight_bits=2)
     file, _, kernel = emitted("wide", layout, config)
     model = TFLiteModel(file)
     subgraph, index = model.places()[tfptq.inspect(file).weights[0].tensor]
     tensors = model.root.subgraphs[subgraph].tensors
     scales = [tensor for tensor in tensors if tensor.name.endswith(b"/scales")]
     found = sum(len(model.root.buffers[tensor.buffer].data) for tensor in (tensors[index], *scales))
-    if layout.computes is Computes.INTEGER:
+    if not layout.scales_in_constant:
         found += 4 * len(tensors[index].quantization.scale)
     assert layout.stored_bytes(kernel.in_file(kernel.uses[0]), kernel.uses[0].view) == found
 
@@ -67,7 +67,7 @@ def test_tampering_with_scales_is_found(layout):
         tfptq.verify(tampered(file, name, lowest_code))
 
 
-@pytest.mark.parametrize("layout", [INT4, INLINE, COMPOSITE], ids=str)
+@pytest.mark.parametrize("layout", [INT4, INLINE, COMPOSITE, WEIGHTS_ONLY], ids=str)
 def test_a_layer_used_twice(layout):
     inputs = keras.Input((8, 8, 4), name="x")
     layer = layers.Conv2D(4, 3, padding="same", name="twice")

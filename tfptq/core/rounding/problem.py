@@ -81,7 +81,12 @@ class RoundingProblem:
 
 
 def rounding_problem(
-    view: np.ndarray, scales: BlockScales, bits: int, statistics: CentredStatistics, damping: float = 0.2
+    view: np.ndarray,
+    scales: BlockScales,
+    bits: int,
+    statistics: CentredStatistics,
+    damping: float = 0.2,
+    symmetric: bool = False,
 ) -> RoundingProblem:
     """Set up the quadratic of a layer; arguments are as of ``round_weight``."""
     if damping < 0.0:
@@ -105,4 +110,4 @@ def rounding_problem(
     if largest < SMALL:
         exponent = -math.frexp(largest)[1]
         gram, cross = np.ldexp(gram, exponent), np.ldexp(cross, exponent)
-    return RoundingProblem(weight, view.shape, scales, weight_code_range(bits), gram, cross)
+    return RoundingProblem(weight, view.shape, scales, weight_code_range(bits, symmetric), gram, cross)

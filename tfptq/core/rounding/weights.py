@@ -37,6 +37,7 @@ def round_weight(
     *,
     damping: float = 0.2,
     gains: Sequence[float] = (),
+    symmetric: bool = False,
 ) -> QuantizedWeight:
     """Round a weight so that the layer's output error is small.
 
@@ -49,6 +50,7 @@ def round_weight(
         options: an object of the options class of the method; None for its defaults.
         damping: pull towards the float weights, in units of the mean input power.
         gains: positive multiples of the scales to try, evenly spaced; not where the method does not learn.
+        symmetric: leave the code out that has no mirror image.
 
     Returns:
         Codes and scales whose damped objective is, for each row (with ``gains``, for the rows together that share a
@@ -59,7 +61,7 @@ def round_weight(
     options = chosen.checked(options)
     if len(gains) and min(gains) <= 0.0:
         raise ValueError(f"gains has {min(gains)}; multiples of scales must be positive")
-    problem = rounding_problem(view, scales, bits, statistics, damping)
+    problem = rounding_problem(view, scales, bits, statistics, damping, symmetric)
     codes = problem.nearest()
     if chosen.learns:
         if len(gains):

@@ -13,6 +13,7 @@ from tfptq.tflite.layouts.inline import INLINE
 from tfptq.tflite.layouts.int4 import INT4
 from tfptq.tflite.layouts.int8 import INT8
 from tfptq.tflite.layouts.native import NATIVE
+from tfptq.tflite.layouts.weights_only import WEIGHTS_ONLY
 
 __all__ = [
     "COMPOSITE",
@@ -26,6 +27,7 @@ __all__ = [
     "LAYOUTS",
     "NATIVE",
     "POLICIES",
+    "WEIGHTS_ONLY",
     "Computes",
     "KernelSite",
     "Layout",
@@ -38,7 +40,7 @@ __all__ = [
 #: Every layout, in the order in which messages and reports name them.
 LAYOUTS: tuple[Layout, ...] = (
     *(INT8, INT4, NATIVE, INLINE, COMPOSITE),
-    *(FULLY_CONNECTED_INT4, FULLY_CONNECTED_INT2, IM2COL_INT4, IM2COL_INT2),
+    *(FULLY_CONNECTED_INT4, FULLY_CONNECTED_INT2, IM2COL_INT4, IM2COL_INT2, WEIGHTS_ONLY),
 )
 _BY_NAME = {layout.name: layout for layout in LAYOUTS}
 

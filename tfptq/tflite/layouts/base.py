@@ -19,6 +19,7 @@ from tfptq.tflite.model_parts import Tensor
 
 if TYPE_CHECKING:
     from tfptq.tflite.kernel_uses import KernelUse
+    from tfptq.tflite.model_parts import Subgraph
     from tfptq.tflite.tensor_blocks import TensorBlocks
 
 #: What a config can ask for in place of a layout: the fewest bytes within a budget of latency, or nothing slower than
@@ -34,7 +35,7 @@ class LayoutError(ValueError):
 
 
 class Computes(Enum):
-    """What the operators of a layout compute on."""
+    """What an operator with a kernel computes on."""
 
     INTEGER = "integer"
     #: On activations that the kernel quantizes at run time; float in the graph.
@@ -56,6 +57,7 @@ class LayoutRequest:
         is_shift_scaler: whether it has WES scales, one for the layer and a shift for each output channel.
         window: geometry of the operator.
         input_sizes: shape of the activation that the kernel meets; -1 where open.
+        computes: what the config wants the operator to compute on.
     """
 
     operator: str
@@ -67,6 +69,7 @@ class LayoutRequest:
     is_shift_scaler: bool = False
     window: Window = _ONE_TAP
     input_sizes: tuple[int, ...] = ()
+    computes: Computes = Computes.INTEGER
 
     @property
     def has_row_blocks(self) -> bool:
@@ -129,11 +132,10 @@ class Layout(ABC):
 
     Attributes:
         name: as it stands in configs and reports.
-        computes: what the operator computes on.
+        serves: what operators that read the kernel can compute on, the usual first.
         format_name: member of the enumeration ``Layout`` in ``blocks.fbs``.
         tensor_types: types that the tensor of codes may have.
         keeps_shape: whether the tensor of codes has the shape of the kernel, or only as many elements.
-        unpacks: whether operators of the file turn the codes into the kernel that the operator reads.
         scales_in_constant: whether block scales are a constant of their own, in place of those of the rows in the
             quantization parameters.
         exact_scales: whether the file holds every float32 scale as it is; else ``stored_scales`` are final.
@@ -141,11 +143,10 @@ class Layout(ABC):
     """
 
     name: str
-    computes: Computes
+    serves: tuple[Computes, ...]
     format_name: str
     tensor_types: tuple[str, ...]
     keeps_shape: bool = True
-    unpacks: bool = False
     scales_in_constant: bool = False
     exact_scales: bool = True
     cost: str | None = None
@@ -171,6 +172,10 @@ class Layout(ABC):
         """Scales as the file holds them; raises ValueError for such that it cannot hold."""
         return scales
 
+    def symmetric(self, weight_bits: int, computes: Computes) -> bool:
+        """Whether operators misread the least code of a width, which has no mirror image."""
+        return False
+
     # Size.
 
     @abstractmethod
@@ -195,9 +200,9 @@ class Layout(ABC):
     def write(self, site: KernelSite, earlier: WrittenKernel | None = None) -> WrittenKernel:
         """Write a kernel and let its operator, or what takes the operator's place, read it.
 
-        Layouts on integers are written into the float graph, which is lowered to integers afterwards; the others into
-        the lowered graph. ``earlier`` is what was written for another operator that reads the same kernel, whose
-        constants may be shared.
+        Kernels of operators on integers are written into the float graph, which is lowered to integers afterwards; the
+        others into the lowered graph. ``earlier`` is what was written for another operator that reads the same kernel,
+        whose constants may be shared.
         """
 
     def read_codes(self, blocks: TensorBlocks, tensor: Tensor) -> np.ndarray:
@@ -229,6 +234,10 @@ class Layout(ABC):
             f"{operator} does not read a kernel of shape {view.shape} with the output axis {view.output_axes[0]} and "
             f"the input axes {view.input_axes}"
         )
+
+    def codes_of(self, graph: Subgraph, kernel: int) -> int | None:
+        """The tensor of codes of a kernel that an operator reads; layouts that unpack codes go back to them."""
+        return kernel
 
     def check_way(self, use: KernelUse) -> None:
         """Check that the operator reads the codes themselves; layouts that unpack them check how.

@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.blocks import WeightView
 from tfptq.core.windows import Window
-from tfptq.tflite.layouts.base import KernelSite, LayoutRequest, WrittenKernel
+from tfptq.tflite.layouts.base import Computes, KernelSite, LayoutRequest, WrittenKernel
 from tfptq.tflite.layouts.gather import Mover, gather, operators_to_gather
 from tfptq.tflite.layouts.int4 import Int4
 
@@ -28,6 +28,7 @@ class FullyConnectedInt4(Int4):
 
     name = "fully_connected_int4"
     format_name = "FullyConnectedInt4"
+    serves: tuple[Computes, ...] = (Computes.INTEGER, Computes.DYNAMIC)
     keeps_shape = False
     cost = None
     _gathers = False
@@ -46,6 +47,10 @@ class FullyConnectedInt4(Int4):
                 f"{in_byte} only"
             )
         return None
+
+    def symmetric(self, weight_bits: int, computes: Computes) -> bool:
+        """The built-in kernel of TF 2.21 and LiteRT 2.3 that quantizes activations computes garbage from INT4 -8."""
+        return computes is Computes.DYNAMIC and weight_bits == self.width == 4
 
     def operators_in_front(self, request: LayoutRequest) -> int:
         """Those that bring together what an output reads."""

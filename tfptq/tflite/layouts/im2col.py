@@ -5,13 +5,14 @@ FULLY_CONNECTED ``[O, taps * I]`` computes what the convolution would. The copie
 channels: the layout is for those who want the bytes.
 """
 
-from tfptq.tflite.layouts.base import LayoutRequest
+from tfptq.tflite.layouts.base import Computes, LayoutRequest
 from tfptq.tflite.layouts.fully_connected import FullyConnectedInt2, FullyConnectedInt4
 
 
 class Im2colInt4(FullyConnectedInt4):
     """Half a byte per code, ``[O, taps * I]``."""
 
+    serves = (Computes.INTEGER,)
     name = "im2col_int4"
     format_name = "Im2colInt4"
     _gathers = True
@@ -23,6 +24,7 @@ class Im2colInt4(FullyConnectedInt4):
 class Im2colInt2(FullyConnectedInt2):
     """A quarter of a byte per code, ``[O, taps * I]``."""
 
+    serves = (Computes.INTEGER,)
     name = "im2col_int2"
     format_name = "Im2colInt2"
     _gathers = True

@@ -18,17 +18,17 @@ from tfptq.tflite.model_parts import Tensor
 
 if TYPE_CHECKING:
     from tfptq.tflite.kernel_uses import KernelUse
+    from tfptq.tflite.model_parts import Subgraph
 
 
 class Inline(Layout):
     """Codes that operators of the file itself turn into float weights."""
 
     name = "inline"
-    computes = Computes.FLOAT
+    serves = (Computes.FLOAT,)
     format_name = "Inline"
     tensor_types = ("INT4", "INT8")
     keeps_shape = False
-    unpacks = True
     scales_in_constant = True
     cost = "have the layout inline: their operators compute in float, on kernels that are unpacked at run time"
 
@@ -72,6 +72,11 @@ class Inline(Layout):
     def fits_shape(self, stored: tuple[int, ...], shape: tuple[int, ...]) -> bool:
         """Only the elements and their order count; RESHAPE does the rest."""
         return stored != () and math.prod(stored) == math.prod(shape)
+
+    def codes_of(self, graph: Subgraph, kernel: int) -> int | None:
+        """What the DEQUANTIZE reads."""
+        chain = find_unpacking(graph, kernel)
+        return None if chain is None else chain.codes
 
     def check_way(self, use: KernelUse) -> None:
         """DEQUANTIZE, MUL and RESHAPE, and nothing else."""

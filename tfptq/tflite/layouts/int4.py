@@ -6,7 +6,7 @@ Stock CPU kernels for INT4 convolutions are 7 to 20 times slower than those for 
 from tfptq.core.affine import weight_code_range
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.ops.table import spec_of
-from tfptq.tflite.layouts.base import KernelSite, LayoutRequest, WrittenKernel
+from tfptq.tflite.layouts.base import Computes, KernelSite, LayoutRequest, WrittenKernel
 from tfptq.tflite.layouts.int8 import Int8
 
 
@@ -17,6 +17,7 @@ class Int4(Int8):
         width: bits of a code in the file.
     """
 
+    serves: tuple[Computes, ...] = (Computes.INTEGER,)
     width = 4
     name = "int4"
     format_name = "Int4"
@@ -41,10 +42,6 @@ class Int4(Int8):
         if request.activation_bits != 8:
             return f"INT{self.width} kernels read 8-bit activations only"
         return None
-
-    def _reader(self, operator: str) -> str:
-        """Kind of the operator that reads the kernel in the file."""
-        return operator
 
     def depends_on_codes(self, request: LayoutRequest) -> bool:
         """Codes of several blocks in a row are stored times their multipliers; most products do not fit."""

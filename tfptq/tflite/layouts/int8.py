@@ -13,6 +13,7 @@ import numpy as np
 
 from tfptq.base.text import counted, quoted
 from tfptq.core.blocks import QuantizedWeight, WeightView
+from tfptq.ops.table import spec_of
 from tfptq.tflite.checks import VerificationError, equal_to_metadata, float_bits, require
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.layouts.base import Computes, KernelSite, Layout, LayoutRequest, WrittenKernel
@@ -29,12 +30,15 @@ class Int8(Layout):
     """One byte per code."""
 
     name = "int8"
-    computes = Computes.INTEGER
+    serves: tuple[Computes, ...] = (Computes.INTEGER, Computes.DYNAMIC)
     format_name = "Int8"
     tensor_types: tuple[str, ...] = ("INT8",)
 
     def obstacle(self, request: LayoutRequest) -> str | None:
-        """Float scales inside a row are no multiples of one scale."""
+        """Float scales inside a row are no multiples of one scale; some operators do not quantize activations."""
+        quantizes = request.computes is Computes.DYNAMIC and Computes.DYNAMIC in self.serves
+        if quantizes and spec_of(self._reader(request.operator)).dynamic is None:
+            return f"stock kernels of {request.operator} that quantize activations at run time are slower than float"
         if request.has_row_blocks and request.scale_kind == "float":
             return (
                 f"it has float scales for every {request.block_shape[1]} of its {request.view_shape[1]} input "
@@ -60,6 +64,10 @@ class Int8(Layout):
         written = earlier or self._add(site)
         site.operator.inputs[site.kernel_at] = written.tensor
         return dataclasses.replace(written, operators=[site.operator], reader=site.operator)
+
+    def _reader(self, operator: str) -> str:
+        """Kind of the operator that reads the kernel in the file."""
+        return operator
 
     def _add(self, site: KernelSite) -> WrittenKernel:
         codes, scales = self._form(site.weight, repr(site.name))

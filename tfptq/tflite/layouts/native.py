@@ -33,7 +33,7 @@ class Native(Layout):
     """Two codes a byte and float16 scales ``[O, H]``."""
 
     name = "native"
-    computes = Computes.DYNAMIC
+    serves = (Computes.DYNAMIC,)
     format_name = "Native"
     tensor_types = ("INT4",)
     scales_in_constant = True

@@ -1,0 +1,127 @@
+"""Transformers with float activations beside litert-quantizer: ``python -m benchmarks.sequences [--models ...]``.
+
+Each file is judged by the distance of its logits from those of the float network, on samples that neither training nor
+calibration saw. Records in ``benchmarks/results/sequences.json`` are kept; remove the file to measure anew.
+"""
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks import measure, sequence_peers
+from benchmarks.converter import float_file
+from benchmarks.records import Record, Records
+from benchmarks.sequence_models import MODELS, Trained
+from benchmarks.tables import met, table, write_tables
+from tfptq.core.decibels import signal_to_noise
+from tfptq.quantization import quantize_keras_model
+
+
+@dataclass(frozen=True)
+class Case:
+    """A preset of ours, and what it is compared with.
+
+    Attributes:
+        preset: name of the preset.
+        bits: of the dense kernels.
+        granularity: key of ``sequence_peers.GRANULARITIES``.
+        algorithms: of litert-quantizer, of which the best on the calibration samples is taken.
+        gain: how many dB ours has to be above it.
+        samples: whether ours calibrates.
+    """
+
+    preset: str
+    bits: int
+    granularity: str
+    algorithms: tuple
+    gain: float = 0.0
+    samples: bool = True
+
+    @property
+    def name(self) -> str:
+        """For records and tables."""
+        return self.preset if self.samples else f"{self.preset}, no samples"
+
+
+_MIN_MAX = sequence_peers.WITHOUT_DATA[:1]
+CASES = (
+    Case("w8_dynamic", 8, "channel", sequence_peers.CHANNELS),
+    Case("w4_dynamic_channel", 4, "channel", sequence_peers.CHANNELS, gain=1.0),
+    Case("w4_dynamic_block", 4, "block", sequence_peers.BLOCKS, gain=1.0),
+    Case("w8_dynamic", 8, "channel", _MIN_MAX, samples=False),
+    Case("w4_dynamic_channel", 4, "channel", _MIN_MAX, samples=False),
+    Case("w4_dynamic_block", 4, "block", _MIN_MAX, samples=False),
+)
+
+
+def main() -> int:
+    """Measure what is missing, and write the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sequences", description=__doc__.split("\n")[0])
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS, metavar="MODEL")
+    parser.add_argument("--tables-only", action="store_true", help="only write the tables")
+    arguments = parser.parse_args()
+    records = Records("sequences")
+    for model in () if arguments.tables_only else arguments.models:
+        _measure(model, records)
+    write_tables({"sequences": _table(records.read())})
+    return 0
+
+
+def _measure(model: str, records: Records) -> None:
+    wanted = [case for case in CASES if f"{model}: {case.name}" not in records.read()]
+    if not wanted:
+        return
+    trained = MODELS[model]()
+    original = float_file(trained.model)
+    expected = measure.run(original, trained.evaluation)
+    records.keep(f"{model}: float", {"bytes": len(original), "accuracy": _accuracy(expected, trained)})
+    for case in wanted:
+        dataset = trained.calibration if case.samples else None
+        ours = quantize_keras_model(trained.model, dataset, case.preset, progress=False).tflite
+        algorithm, theirs = sequence_peers.best_file(
+            original, trained.calibration, case.bits, case.granularity, case.algorithms
+        )
+        found = {"ours": _judged(ours, expected, trained), "theirs": _judged(theirs, expected, trained)}
+        records.keep(f"{model}: {case.name}", {**found, "algorithm": algorithm})
+
+
+def _judged(content: bytes, expected: np.ndarray, trained: Trained) -> Record:
+    found = measure.run(content, trained.evaluation)
+    agreement = float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
+    return {
+        "decibels": signal_to_noise(expected, found),
+        "agreement": agreement,
+        "accuracy": _accuracy(found, trained),
+        "bytes": len(content),
+    }
+
+
+def _accuracy(outputs: np.ndarray, trained: Trained) -> float:
+    return float(np.mean(outputs.argmax(axis=1) == trained.labels))
+
+
+def _table(records: dict[str, Record]) -> str:
+    """One row for each file of ours and the one that it is compared with."""
+    rows = []
+    for model in MODELS:
+        for case in CASES:
+            record = records.get(f"{model}: {case.name}")
+            if record is None:
+                continue
+            ours, theirs = record["ours"], record["theirs"]
+            ratio = ours["bytes"] / theirs["bytes"]
+            good = ours["decibels"] - theirs["decibels"] >= case.gain and ratio <= 1.02
+            rows.append([model, f"`{case.preset}`" + case.name.removeprefix(case.preset), *_cells(ours), "", ""])
+            rows.append([model, f"litert-quantizer {record['algorithm']}", *_cells(theirs), f"{ratio:.2f}", met(good)])
+    columns = ["network", "file", "dB", "agreement, %", "accuracy, %", "bytes", "bytes of ours to theirs"]
+    return table([*columns, "ours as far above as wanted, at no more bytes"], rows)
+
+
+def _cells(record: Record) -> list[str]:
+    shares = [f"{100 * record[name]:.1f}" for name in ("agreement", "accuracy")]
+    return [f"{record['decibels']:.1f}", *shares, f"{record['bytes']:,}"]
+
+
+if __name__ == "__main__":
+    main()
