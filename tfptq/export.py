@@ -18,7 +18,6 @@ from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, exactly, ov
 from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
-from tfptq.fit.measure import measure
 from tfptq.fit.order import fit_kernels
 from tfptq.float_file.kernel import KernelId
 from tfptq.graph.rebuild import build_model, read_graph
@@ -35,7 +34,7 @@ from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import plan_activations, with_headroom
 from tfptq.pipeline.job import Activations, Job
-from tfptq.pipeline.result import QuantizationResult, finish
+from tfptq.pipeline.result import QuantizationResult, finish, told
 from tfptq.pipeline.steps import STEPS, convert, quantized_kernels
 from tfptq.prepare.network import FloatNetwork, load_model
 from tfptq.simulation.assign import Fusion, find_fusions, ranges_of_wrappers
@@ -106,7 +105,8 @@ def export_simulation(
         activations, kernels = with_headroom(job, activations, kernels)
         notes = _notes(stored, own, kernels)
         compared = replace(job, weights={**job.weights, **stored.float_weights})
-        return finish(compared, activations, kernels, simulation, notes)
+        result = finish(compared, activations, kernels, simulation, notes)
+    return told(result)
 
 
 def _notes(
@@ -265,8 +265,8 @@ def _calibrate(
     job: Job, simulation: keras.Model, own: Mapping[KernelId, QuantizedKernel], fusions: dict[int, Fusion]
 ) -> Activations:
     """Measure the network, and plan its activations on the grids of the wrappers where they have some."""
-    with job.steps.step("calibrate", total=job.data.known_samples) as advance:
-        measurements = measure(job.float_file, job.data, job.config.calibration, advance)
+    with job.steps.step("calibrate", total=job.known_samples) as advance:
+        measurements = job.measure(job.float_file, job.data, job.config.calibration, advance)
         known = ranges_of_wrappers(simulation, job.float_file, own, fusions)
         plan = plan_activations(job, measurements, known)
     return Activations(measurements, plan, plan.grids, known)

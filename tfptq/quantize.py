@@ -1,11 +1,12 @@
 """The facade: a Keras model and some samples in, a quantized ``.tflite`` out.
 
-``quantize_keras_model`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
+``quantize_network`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
 import numbers
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import keras
 from tfptq.base.files import check_path, check_takes_files
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, resolve_config
+from tfptq.fit.measure import measure
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.layers import is_weighted, quantize_annotate_model, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
-from tfptq.pipeline.job import Activations, Job
-from tfptq.pipeline.result import QuantizationResult, finish
+from tfptq.pipeline.job import Activations, Job, Measure
+from tfptq.pipeline.result import QuantizationResult, finish, told
 from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import FloatNetwork, prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
@@ -73,14 +75,29 @@ def quantize_keras_model(
     check_folder(checkpoint_dir)
     with Progress(progress, plan=planned_steps(config)) as steps:
         network = prepare(model, dataset, config, seed, steps)
-        simulation = simulate(network)
-        job = convert(network, config, seed, steps)
-        activations = calibrate(job)
-        kernels = fit(job, activations, checkpoint_dir, max_memory)
-        activations = calibrate_again(job, activations, kernels)
-        activations, kernels = with_headroom(job, activations, kernels)
-        notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
-        return finish(job, activations, kernels, simulation, notes)
+        result = quantize_network(network, config, seed, steps, checkpoint_dir, max_memory)
+    return told(result)
+
+
+def quantize_network(
+    network: FloatNetwork,
+    config: QuantizationConfig,
+    seed: int,
+    steps: Progress,
+    checkpoint_dir: str | os.PathLike | None = None,
+    max_memory: int = DEFAULT_MAX_MEMORY,
+    measure: Measure = measure,
+    measured_samples: int | None = None,
+) -> QuantizationResult:
+    """Quantize a network that is prepared; ``measure`` and ``measured_samples`` are those of the ``Job``."""
+    simulation = simulate(network)
+    job = replace(convert(network, config, seed, steps), measure=measure, measured_samples=measured_samples)
+    activations = calibrate(job)
+    kernels = fit(job, activations, checkpoint_dir, max_memory)
+    activations = calibrate_again(job, activations, kernels)
+    activations, kernels = with_headroom(job, activations, kernels)
+    notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
+    return finish(job, activations, kernels, simulation, notes)
 
 
 def simulate(network: FloatNetwork) -> keras.Model:

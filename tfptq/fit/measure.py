@@ -7,6 +7,7 @@ One stream over the data; memory does not grow with the number of samples.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,11 +17,32 @@ from tfptq.data.errors import blaming_samples
 from tfptq.fit.measurements import InputSum, Measurements
 from tfptq.float_file.float_file import FloatFile
 from tfptq.lowering.softmax_inputs import NO_LIMITS, Limits, SoftmaxInputs
+from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredFile:
+    """What measuring reads of a float file: its bytes and little more, which other processes can be sent.
+
+    Attributes:
+        data: the file.
+        inputs: Keras input name -> tensor index.
+        read: tensor indexes of what kernels read.
+    """
+
+    data: bytes
+    inputs: Mapping[str, int]
+    read: tuple[int, ...]
+
+    @classmethod
+    def of(cls, float_file: FloatFile) -> "MeasuredFile":
+        """Of a float file."""
+        return cls(float_file.data, float_file.inputs, tuple(dict.fromkeys(use.input for use in float_file.uses)))
+
+
 def measure(
-    float_file: FloatFile,
+    float_file: FloatFile | MeasuredFile,
     batches: Iterable[Mapping[str, np.ndarray]],
     calibration: Calibration,
     advance: Callable[[int], None] = lambda samples: None,
@@ -33,12 +55,15 @@ def measure(
         ValueError: a tensor becomes NaN or infinite; it is named.
         DataError: the file fails on a batch.
     """
-    measuring = _Measuring(float_file, calibration)
-    runner = TensorRunner(float_file.data, float_file.model.activations())
+    file = MeasuredFile.of(float_file) if isinstance(float_file, FloatFile) else float_file
+    model = TFLiteModel(file.data)
+    measuring = _Measuring(file, model, calibration)
+    runner = TensorRunner(model, model.activations())
     samples = 0
     for batch in batches:
         with blaming_samples():
-            runner.run(float_file.by_tensor_name(batch), measuring.observe)
+            by_tensor = {model.name(file.inputs[name]): values for name, values in batch.items()}
+            runner.run(by_tensor, measuring.observe)
         measuring.flush()
         size = len(next(iter(batch.values())))
         samples += size
@@ -49,13 +74,13 @@ def measure(
 class _Measuring:
     """What has been measured so far, while the data runs through a float file."""
 
-    def __init__(self, float_file: FloatFile, calibration: Calibration):
-        self._float_file = float_file
-        self._softmax_inputs = SoftmaxInputs(float_file.model)
-        measured = [*float_file.model.activations(), *self._softmax_inputs.constants]
+    def __init__(self, file: MeasuredFile, model: TFLiteModel, calibration: Calibration):
+        self._file, self._model = file, model
+        self._softmax_inputs = SoftmaxInputs(model)
+        measured = [*model.activations(), *self._softmax_inputs.constants]
         self._statistics = {index: TensorStatistics(calibration.bins) for index in measured}
         self._clipped: dict[int, Limits] = {}
-        self._sums: dict[int, dict[tuple[int, ...], InputSum]] = {use.input: {} for use in float_file.uses}
+        self._sums: dict[int, dict[tuple[int, ...], InputSum]] = {index: {} for index in file.read}
         #: this batch of what leads to softmaxes: its limits come from the last tensor before each
         self._waiting: dict[int, np.ndarray] = {}
 
@@ -80,9 +105,9 @@ class _Measuring:
     def result(self, samples: int) -> Measurements:
         """All measurements, of so many samples."""
         return Measurements(
-            float_file=hashlib.sha256(self._float_file.data).hexdigest(),
+            float_file=hashlib.sha256(self._file.data).hexdigest(),
             tensors=self._statistics,
-            inputs=frozenset(self._float_file.model.subgraph.inputs),
+            inputs=frozenset(self._model.subgraph.inputs),
             constants=frozenset(self._softmax_inputs.constants),
             clipped=self._clipped,
             sums=self._sums,
@@ -97,4 +122,4 @@ class _Measuring:
         try:
             self._statistics[index].update(values)
         except ValueError as error:
-            raise ValueError(f"calibration of tensor {self._float_file.model.name(index)!r}: {error}") from error
+            raise ValueError(f"calibration of tensor {self._model.name(index)!r}: {error}") from error

@@ -1,14 +1,15 @@
 """What the steps of a job hand on to each other, beside the kernels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tfptq.base.progress import Progress
-from tfptq.config import QuantizationConfig
+from tfptq.config import Calibration, QuantizationConfig
 from tfptq.core.affine import ActivationGrid
 from tfptq.data.calibration import CalibrationData
+from tfptq.fit.measure import measure
 from tfptq.fit.measurements import Measurements
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import KernelId
@@ -16,6 +17,9 @@ from tfptq.lowering.grids import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan
 from tfptq.prepare.network import FloatNetwork
+
+#: Float file, data, how ranges are chosen, and ``advance`` of the progress -> measurements, as ``measure`` has them.
+Measure = Callable[[FloatFile, CalibrationData, Calibration, Callable[[int], None]], Measurements]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,8 @@ class Job:
         plans: how each kernel is to be fitted and stored; without those that the config skips.
         in_float: position of an operator that computes in float because the config wants it -> the reason.
         differences: step -> largest relative difference of an output that it made.
+        measure: what runs a measuring pass. It may read more samples than ``data`` holds.
+        measured_samples: number of these, or None where they are those of ``data``.
     """
 
     config: QuantizationConfig
@@ -47,6 +53,18 @@ class Job:
     plans: dict[KernelId, KernelPlan]
     in_float: dict[int, str]
     differences: dict[str, float]
+    measure: Measure = measure
+    measured_samples: int | None = None
+
+    @property
+    def known_samples(self) -> int | None:
+        """Number of samples in a measuring pass, if it is known."""
+        return self.data.known_samples if self.measured_samples is None else self.measured_samples
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples in a measuring pass. Costs a pass when none was completed yet."""
+        return self.data.num_samples if self.measured_samples is None else self.measured_samples
 
     @property
     def fits_narrow_activations(self) -> bool:

@@ -94,7 +94,7 @@ def finish(
     simulation: keras.Model,
     notes: list[str],
 ) -> QuantizationResult:
-    """Write the file and the report, and warn of what is wrong with the result, in the name of the caller's caller.
+    """Write the file and the report.
 
     Args:
         job: the job.
@@ -114,7 +114,7 @@ def finish(
             weights=job.weights,
             kernels=kernels,
             tflite=tflite,
-            num_samples=job.data.num_samples,
+            num_samples=job.num_samples,
             samples=_samples(job),
             batches=job.data.spread(RANGE_SAMPLES),
             statistics=activations.measurements.statistics,
@@ -125,9 +125,14 @@ def finish(
         )
         report = build_report(outcome, seed=job.seed, float_differences=job.differences)
     report = replace(report, seconds=dict(job.steps.seconds))  # that of the report itself among them
-    for finding in report.findings:
-        warnings.warn(str(finding), QuantizationWarning, stacklevel=3)
     return QuantizationResult(tflite, simulation, report, job.config, job.float_file.data)
+
+
+def told(result: QuantizationResult) -> QuantizationResult:
+    """The result, after warnings of what is wrong with it, in the name of the caller's caller."""
+    for finding in result.report.findings:
+        warnings.warn(str(finding), QuantizationWarning, stacklevel=3)
+    return result
 
 
 def _samples(job: Job) -> dict[str, np.ndarray]:
