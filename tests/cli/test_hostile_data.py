@@ -12,8 +12,8 @@ import pytest
 from hand_made import VIEWS, FileBuilder, random_weight
 
 from tfptq.cli import convert, inspect, sweep, verify
-from tfptq.data.array_files import load_arrays
 from tfptq.cli.calibration_files import load_calibration_data
+from tfptq.data.array_files import load_arrays
 from tfptq.data.checks import InputSpec
 
 IMAGE = (InputSpec("image", (6, 4, 3), "float32"),)

@@ -71,6 +71,7 @@ class Count:
     specs: tuple[InputSpec, ...]
 
     def __call__(self, numbered: tuple[int, Shard]) -> ByShard:
+        """Under the number of the shard."""
         number, shard = numbered
         with naming_shard(shard):
             return ByShard({number: calibration_batches(shard, self.specs).num_samples})
@@ -83,6 +84,7 @@ class Take:
     specs: tuple[InputSpec, ...]
 
     def __call__(self, wanted: tuple[int, Shard, np.ndarray]) -> ByShard:
+        """Lists of an array ``[1, ...]`` for each input, under the number of the shard."""
         number, shard, positions = wanted
         found: list[list[np.ndarray]] = []
         first = 0

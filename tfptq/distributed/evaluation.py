@@ -102,9 +102,7 @@ class _Source:
     def batches(self, shard: Shard) -> LabelledData:
         """Those of a shard."""
         samples, labels = samples_and_labels(shard)
-        return LabelledData(
-            self.specs, self.outputs, samples, labels if self.outputs else None, in_order=self.in_order
-        )
+        return LabelledData(self.specs, self.outputs, samples, labels if self.outputs else None, in_order=self.in_order)
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,7 @@ class JudgeShard:
     metrics: Metric | Mapping[str, Metric] | None
 
     def __call__(self, shard: Shard) -> EvaluationSums:
+        """Raises a DataError that names the shard."""
         run = self.pair.runners()
         with naming_shard(shard), naming_evaluation():
             return reduce(add, (self._sums(*run(batch)) for batch in self.source.batches(shard)))
@@ -132,6 +131,7 @@ class FirstBatch:
     source: _Source
 
     def __call__(self, shard: Shard) -> ByShard:
+        """Input name -> values, under the number 0."""
         with naming_shard(shard):
             return ByShard({0: next(iter(replace(self.source, outputs=()).batches(shard))).inputs})
 

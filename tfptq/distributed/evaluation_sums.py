@@ -4,12 +4,10 @@ How an output of one column is read, as probabilities or as logits, depends on a
 (``tfptq.evaluation.classes.decisions``). So what depends on that is kept for each way to read it until all are known.
 """
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,17 +31,12 @@ class Moments:
     squares: float
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Self:
+    def of(cls, values: np.ndarray) -> "Moments":
         """Of values ``[samples]``."""
         return cls(len(values), float(values.sum()), float(np.square(values).sum()))
 
-    def __add__(self, other: Self) -> Self:
-        return dataclasses.replace(
-            self,
-            count=self.count + other.count,
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
-        )
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.count + other.count, self.total + other.total, self.squares + other.squares)
 
     @property
     def mean(self) -> float:
@@ -68,15 +61,16 @@ class ScoreSums:
     lost: Moments | None
 
     @classmethod
-    def of(cls, found: np.ndarray, expected: np.ndarray | None) -> Self:
+    def of(cls, found: np.ndarray, expected: np.ndarray | None) -> "ScoreSums":
         """Of numbers ``[samples]`` of the file and of the float model."""
         if expected is None:
             return cls(Moments.of(found), None, None)
         return cls(Moments.of(found), Moments.of(expected), Moments.of(expected - found))
 
-    def __add__(self, other: Self) -> Self:
-        pairs = ((getattr(self, it.name), getattr(other, it.name)) for it in dataclasses.fields(self))
-        return type(self)(*(None if one is None else one + another for one, another in pairs))
+    def __add__(self, other: "ScoreSums") -> "ScoreSums":
+        return ScoreSums(
+            self.file + other.file, _sum_of(self.reference, other.reference), _sum_of(self.lost, other.lost)
+        )
 
 
 @dataclass(frozen=True)
@@ -92,10 +86,10 @@ class OutputSums:
 
     probabilities: Reading
     powers: tuple[float, float] = (0.0, 0.0)
-    agreement: Mapping[Reading, Moments] = dataclasses.field(default_factory=dict)
+    agreement: Mapping[Reading, Moments] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, found: np.ndarray, expected: np.ndarray | None) -> Self:
+    def of(cls, name: str, found: np.ndarray, expected: np.ndarray | None) -> "OutputSums":
         """Of an output ``[samples, ...]`` of the file and of the float model."""
         own = _can_be_probabilities(found)
         if expected is None:
@@ -109,13 +103,13 @@ class OutputSums:
             agreement[reading] = Moments.of(same.reshape(len(found), -1).mean(axis=1))
         return cls(probabilities, (float(signal), float(noise)), agreement)
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "OutputSums") -> "OutputSums":
         one, another = (
             None if mine is None or its is None else mine and its
             for mine, its in zip(self.probabilities, other.probabilities, strict=True)
         )
         signal, noise = (mine + its for mine, its in zip(self.powers, other.powers, strict=True))
-        return type(self)((one, another), (signal, noise), _added(self.agreement, other.agreement))
+        return OutputSums((one, another), (signal, noise), _added(self.agreement, other.agreement))
 
     def fidelity(self, name: str) -> Fidelity | None:
         """The output against the float model; None without one."""
@@ -142,13 +136,13 @@ class EvaluationSums:
     outputs: Mapping[str, OutputSums]
     scores: Mapping[str, Mapping[Reading, ScoreSums]]
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "EvaluationSums") -> "EvaluationSums":
         """Raises a DataError where one of the two has labels and the other has none."""
         if set(self.scores) != set(other.scores):
             raise DataError("some of the samples for evaluation have labels, and others have none")
         outputs = _added(self.outputs, other.outputs)
         scores = {name: _added(known, other.scores[name]) for name, known in self.scores.items()}
-        return type(self)(self.samples + other.samples, outputs, scores)
+        return EvaluationSums(self.samples + other.samples, outputs, scores)
 
     def results(self, metrics: Mapping[str, Metric]) -> tuple[Score, ...]:
         """What metrics by the name of the output say."""
@@ -195,20 +189,24 @@ def readings(probabilities: Reading) -> list[Reading]:
 
 
 def _score_sums(metric: Metric, labels: Arrays, found: Arrays, expected: Arrays, reading: Reading) -> ScoreSums:
-    results = []
-    for outputs, probabilities in zip((found, expected), reading, strict=True):
-        if outputs is None:
-            results.append(None)
-            continue
-        how = {} if probabilities is None else {"probabilities": probabilities}
-        values = numbers_of(metric, metric.compute(labels, outputs, **how), outputs)
-        if not values.ndim:
-            raise ValueError(
-                f"the metric {metric.name!r} gives one number for all samples, which does not add up over shards; "
-                "let it return an array with a number for each sample"
-            )
-        results.append(values)
-    return ScoreSums.of(*results)
+    ours = _numbers(metric, labels, found, reading[0])
+    return ScoreSums.of(ours, None if expected is None else _numbers(metric, labels, expected, reading[1]))
+
+
+def _numbers(metric: Metric, labels: Arrays, outputs: Arrays, probabilities: bool | None) -> np.ndarray:
+    """What a metric says of each sample, float64 ``[samples]``."""
+    how = {} if probabilities is None else {"probabilities": probabilities}
+    values = numbers_of(metric, metric.compute(labels, outputs, **how), outputs)
+    if not values.ndim:
+        raise ValueError(
+            f"the metric {metric.name!r} gives one number for all samples, which does not add up over shards; "
+            "let it return an array with a number for each sample"
+        )
+    return values
+
+
+def _sum_of(one: Moments | None, another: Moments | None) -> Moments | None:
+    return None if one is None or another is None else one + another
 
 
 def _can_be_probabilities(values: np.ndarray) -> bool | None:

@@ -103,6 +103,7 @@ class MeasuringShards:
     def __call__(
         self, float_file: FloatFile, data: CalibrationData, calibration: Calibration, advance: Callable[[int], None]
     ) -> Measurements:
+        """Measurements of all shards."""
         function = MeasureShard(MeasuredFile.of(float_file), data.inputs, data.batch_size, data.fill, calibration)
         found = self.runner.sum(function, self.shards)
         advance(found.samples)
@@ -120,6 +121,7 @@ class MeasureShard:
     calibration: Calibration
 
     def __call__(self, shard: Shard) -> Measurements:
+        """Raises a DataError that names the shard."""
         with naming_shard(shard):
             batches = calibration_batches(shard, self.specs, self.batch_size, self.fill)
             return measure(self.file, batches, self.calibration)

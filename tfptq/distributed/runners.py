@@ -12,7 +12,7 @@ from functools import reduce
 from multiprocessing import get_context
 from operator import add
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tfptq.base import worker
 
@@ -60,7 +60,7 @@ class Processes:
         self.sent = self.received = 0
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Processes":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -88,8 +88,9 @@ class Processes:
     def _results(self, path: str, arguments: Sequence[bytes]) -> Iterator[Any]:
         """What the function gives of each argument, in order; a few are computed ahead, not all."""
         if self._pool is None:
-            start = {"initializer": worker.start, "initargs": (self.workers,)}
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"), **start)
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=get_context("spawn"), initializer=worker.start, initargs=(self.workers,)
+            )
         waiting: deque[Future[bytes]] = deque()
         try:
             for argument in arguments:

@@ -1,7 +1,7 @@
 """Shards of a dataset: what one worker reads at a time.
 
 A shard is the path of a ``.npy`` file with samples, or of a ``.npz`` file with an array for each input, or a function
-without arguments that returns an iterable of samples or of ``(inputs, labels)``, as ``representative_dataset`` in TFLite.
+without arguments that returns an iterable of samples or ``(inputs, labels)``, as TFLite's ``representative_dataset``.
 Labels in a ``.npz`` file are the array ``labels``, or ``labels:<output>`` for each of several outputs; calibration
 ignores them.
 """
@@ -27,7 +27,7 @@ _LABELS = "labels"
 
 
 def shards_of(source: Any) -> list[Shard]:
-    """The shards that a user names: a list of them, or a folder of ``.npy`` and ``.npz`` files, in order of their names.
+    """The shards that a user names: a list of them, or a folder of ``.npy`` and ``.npz`` files, by name.
 
     Raises:
         DataError: something else, or nothing in it.
@@ -41,7 +41,9 @@ def shards_of(source: Any) -> list[Shard]:
             raise DataError(f"the folder {str(source)!r} holds no shards, which are .npy or .npz files")
         return found
     if not isinstance(source, Sequence) or isinstance(source, bytes):
-        raise DataError(f"shards is {kind_of(source)}; give a folder, or a list of files or functions without arguments")
+        raise DataError(
+            f"shards is {kind_of(source)}; give a folder, or a list of files or functions without arguments"
+        )
     for shard in source:
         if not (callable(shard) or isinstance(shard, str | os.PathLike)):
             raise DataError(f"a shard is {kind_of(shard)}; it must be a file, or a function without arguments")
