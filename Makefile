@@ -14,7 +14,7 @@ INPUTS     ?= 100000
 SEED       ?= 0
 CPPFLAGS_FUZZ := -std=c++17 -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 
-.PHONY: help demo test lint format fuzz bench wheel web demo-web test-web firmware clean
+.PHONY: help demo test lint format docs docs-serve fuzz bench wheel web demo-web test-web firmware clean
 
 help:
 	@echo "make demo      train a small network, quantize it, compare, write out/digits.tflite"
@@ -22,7 +22,8 @@ help:
 	@echo "make lint      check style, types, and which room imports which"
 	@echo "make format    fix style where a program can"
 	@echo "make fuzz      feed the readers of Python and C++ with changed files; needs g++ and clang++"
-	@echo "make bench     run the benchmarks and write docs/benchmarks.md"
+	@echo "make docs      build the documentation site into build/site; docs-serve shows it while you write"
+	@echo "make bench     run the benchmarks and write their tables and plots into docs"
 	@echo "make wheel     build the source archive and the wheel into dist"
 	@echo "make demo-web  a page that classifies what you draw (needs npm)"
 	@echo "make test-web  test that page (needs npm and Chromium)"
@@ -45,6 +46,15 @@ format: $(VENV)/.test-ready
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 
+# A warning, such as a broken link, fails the build. MkDocs' notice on its version 2 is none of ours: 1 is pinned.
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.docs-ready
+	@$(PYTHON) -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+docs-serve: $(VENV)/.docs-ready
+	@$(PYTHON) -m mkdocs serve
+
 fuzz: $(VENV)/.test-ready
 	@mkdir -p out/fuzz/cpp
 	@$(CXX) $(CPPFLAGS_FUZZ) -O2 -o out/fuzz/accept_files cpp/accept_files.cc
@@ -58,6 +68,7 @@ fuzz: $(VENV)/.test-ready
 bench: export TF_CPP_MIN_LOG_LEVEL ?= 3
 bench: $(VENV)/.bench-ready
 	@$(PYTHON) -m benchmarks
+	@$(PYTHON) -m benchmarks.conclusions
 
 wheel: $(VENV)/.build-ready
 	@rm -rf build dist

@@ -1,4 +1,4 @@
-"""Packaging of tfptq. README.md names the versions of TensorFlow and numpy that were tried."""
+"""Packaging of tfptq. docs/targets.md names the versions of TensorFlow and numpy that were tried."""
 
 from pathlib import Path
 
@@ -17,12 +17,17 @@ def read_version() -> str:
 # TFMOT pins absl-py below 2, so that only those who want it have it.
 TFMOT_REQUIRES = ["tensorflow-model-optimization>=0.8", "tf_keras>=2.16"]
 
+# MkDocs 2 has no plugins, and Material for MkDocs is for 1.
+DOCS_REQUIRES = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0"]
+
 TEST_REQUIRES = [
     *TFMOT_REQUIRES,
     "hypothesis>=6.100",
     "import-linter>=2.10",
+    "ipykernel>=6.29",
     "matplotlib>=3.8",
     "mypy>=1.15",
+    "nbclient>=0.10",
     "pillow>=10",
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -82,6 +87,7 @@ setup(
         "plots": ["matplotlib>=3.8"],
         "tfmot": TFMOT_REQUIRES,
         "test": TEST_REQUIRES,
+        "docs": DOCS_REQUIRES,
         "bench": BENCH_REQUIRES,
         "web": WEB_REQUIRES,
     },

@@ -1,1 +1,1 @@
-"""Benchmarks on real networks: ``python -m benchmarks`` measures and writes ``docs/benchmarks.md``."""
+"""Benchmarks on real networks: ``python -m benchmarks`` measures and writes the tables of ``docs/benchmarks/``."""

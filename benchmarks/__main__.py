@@ -1,4 +1,4 @@
-"""Run the benchmarks and write ``docs/benchmarks.md``: ``python -m benchmarks [--models ...] [--methods ...]``.
+"""Run the benchmarks and write their tables: ``python -m benchmarks [--models ...] [--methods ...]``.
 
 Each (model, method) is measured in a process of its own, one after the other. Records that are there already are kept
 unless ``--again`` is given; so an interrupted run goes on where it stopped.
@@ -16,7 +16,6 @@ from benchmarks import tables
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "w8a8.json"
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 MODELS = ("ic01", "vww01", "kws01", "ad01", "resnet20", "resnet20_pad", "resnet56", "mobilenetv2", "mobilenetv2_bn")
 METHODS = ("float", "converter", "litert_w8a8", "litert_w4a8", "w8a8_layer", "w8a8_shift", "w8a8_channel")
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "litert-quantizer", "numpy")
@@ -36,7 +35,7 @@ def main() -> int:
         for method in arguments.methods:
             if arguments.again or method not in _results()["records"].get(model, {}):
                 failed += _measure(model, method, arguments.samples)
-    tables.write(PAGE, _results())
+    tables.write(_results())
     for line in failed:
         print("failed:", line, file=sys.stderr)
     return 1 if failed else 0

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import blocks_page, measure, worker, zoo
+from benchmarks.tables import PICTURES
 from tfptq import QuantizationConfig, quantize_keras_model
 from tfptq.base.files import write_atomically
 from tfptq.cli.sweep_cells import Cell, describe
@@ -30,7 +31,6 @@ from tfptq.config import PerBlock, PerChannel, PerTensor
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "blocks.json"
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 BASE = QuantizationConfig(
     PerTensor(),
     scaler="float",
@@ -140,9 +140,9 @@ def main() -> int:
                 continue
             for name, cell, config in cells_of(part, network)[: arguments.cells]:
                 _once(network, part, name, partial(measure_cell, model, config, cell))
-    blocks_page.write(PAGE, _results())
+    blocks_page.write(_results())
     for network in SMALL:
-        write_plot(RESULTS.parent / f"blocks_{network}.png", list(_results()[network]["grid"].values()))
+        write_plot(PICTURES / f"blocks_{network}.png", list(_results()[network]["grid"].values()))
     return 0
 
 

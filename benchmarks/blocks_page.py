@@ -1,9 +1,8 @@
-"""Turn the records of ``benchmarks.blocks`` into the tables of ``docs/benchmarks.md``.
+"""Turn the records of ``benchmarks.blocks`` into tables.
 
 Each stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; all else on the page is left alone.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,10 @@ import numpy as np
 from benchmarks.tables import met, table, write_tables
 
 
-def write(page: Path, results: dict[str, Any]) -> None:
+def write(results: dict[str, Any]) -> None:
     """Write all tables of the granularity study.
 
     Args:
-        page: the Markdown file.
         results: network -> part -> name -> record.
     """
     tables = {
@@ -25,7 +23,7 @@ def write(page: Path, results: dict[str, Any]) -> None:
         "blocks_kinds": kinds(results),
         "blocks_layouts": layouts(results),
     }
-    write_tables(page, tables)
+    write_tables(tables)
 
 
 def cells(results: dict[str, Any], part: str) -> str:

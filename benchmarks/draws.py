@@ -24,7 +24,6 @@ from tfptq import QuantizationConfig, quantize_keras_model
 from tfptq.base.files import write_atomically
 
 RESULTS = HERE / "results" / "draws.json"
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 DRAWS = 8
 #: Unit of a comparison -> field of the records, and factor.
 UNITS = {"points": ("accuracy", 100), "agreement": ("agreement", 100), "dB": ("snr_db", 1)}
@@ -55,7 +54,7 @@ def main() -> int:
             model = zoo.load(network, SAMPLES.get(network, 256), draw=draw)
             for way in list(ways.values())[: arguments.cells]:
                 _once(model, way)
-    write_tables(PAGE, {"draws": differences(read_results())})
+    write_tables({"draws": differences(read_results())})
     return 0
 
 

@@ -8,17 +8,17 @@ the latency of all files, once the machine is quiet. Finished points are kept in
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from benchmarks import targets
-from benchmarks.cells import HERE
 from benchmarks.records import Records
-from benchmarks.tables import table, write_tables
+from benchmarks.tables import PICTURES, table, write_tables
+from docs.draw.style import BLUE, GREEN, ORANGE, panels, write
 from tfptq import MixedPrecision, QuantizationConfig
 
 RESULTS = Records("frontier")
-PLOT = HERE.parent / "docs" / "frontier.png"
 LATENCY_BUDGETS = (1.0, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
 #: How bits are chosen, and from which -> shares of the bytes of INT8.
 MIXTURES = {
@@ -46,7 +46,7 @@ def points(network: str) -> Iterator[tuple[str, QuantizationConfig]]:
 
 
 def page(records: dict[str, dict[str, Any]]) -> str:
-    """The table of ``docs/benchmarks.md``."""
+    """The table."""
     rows = []
     for name, record in records.items():
         network, _, point = name.partition(": ")
@@ -59,33 +59,28 @@ def page(records: dict[str, dict[str, Any]]) -> str:
     return table(head, rows)
 
 
-def write_plot(path: Path, records: dict[str, dict[str, Any]]) -> None:
-    """Signal to noise over bytes, one panel for each network; points are labelled with their latency."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    networks = [network for network in NETWORKS if any(name.startswith(f"{network}:") for name in records)]
-    figure, panels = plt.subplots(1, len(networks), figsize=(4.6 * len(networks), 4), squeeze=False)
-    for network, panel in zip(networks, panels[0], strict=True):
-        curves: dict[str, list[dict[str, Any]]] = {}
+def plot() -> Figure:
+    """Signal to noise over bytes, one panel for each network; points are labelled with their latency, once measured."""
+    records = RESULTS.read()
+    figure, axes = panels(12, 4, len(NETWORKS))
+    for network, panel in zip(NETWORKS, axes, strict=True):
+        curves: dict[str, list[tuple[float, float, str]]] = {}
         for name, record in records.items():
-            if name.startswith(f"{network}:"):
-                curves.setdefault(name.partition(": ")[2].rpartition("=")[0], []).append(record)
-        for curve, found in curves.items():
-            ratios = [record["bytes"] / record["peer_bytes"] for record in found]
-            panel.plot(ratios, [record["snr_db"] for record in found], "o-", label=curve.removesuffix(" ratio"))
-            for ratio, record in zip(ratios, found, strict=True):
-                if len(curves) == 1 and "latency" in record:
-                    note = f"{record['latency']['1']:.2f} x"
-                    panel.annotate(
-                        note, (ratio, record["snr_db"]), textcoords="offset points", xytext=(4, 4), fontsize=8
-                    )
-        panel.set(title=network, xlabel="bytes, of the converter's int8 file", ylabel="signal to noise, dB")
-        panel.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+            if name.startswith(f"{network}: "):
+                note = f"{record['latency']['1']:.2f} x" if "latency" in record else ""
+                point = record["bytes"] / record["peer_bytes"], record["snr_db"], note
+                curves.setdefault(name.partition(": ")[2].rpartition("=")[0], []).append(point)
+        for (curve, found), colour in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
+            sizes, ratios, notes = zip(*found, strict=True)
+            panel.plot(sizes, ratios, "o-", color=colour, label=curve.removesuffix(" ratio"))
+            for size, ratio, note in zip(sizes, ratios, notes, strict=True):
+                panel.annotate(note, (size, ratio), (4, -11), textcoords="offset points", fontsize=8)
+        points = sorted(point for found in curves.values() for point in found)
+        (least, low, _), (most, high, _) = points[0], points[-1]
+        panel.set(xlabel="bytes, of the converter's int8 file", ylabel="outputs, dB")
+        panel.set_title(f"{network}: {least / most - 1:.0%} bytes, {low - high:.0f} dB")
+        panel.legend(loc="lower right", fontsize=9)
+    return figure
 
 
 def main() -> int:
@@ -104,8 +99,8 @@ def main() -> int:
                 RESULTS.keep(name, targets.measure_draw(network, config, 1, file))
             elif record is not None and arguments.latency and "latency" not in record:
                 RESULTS.keep(name, {**record, "latency": targets.measure_latency(network, file)})
-    write_tables(targets.PAGE, {"frontier": page(RESULTS.read())})
-    write_plot(PLOT, RESULTS.read())
+    write_tables({"frontier": page(RESULTS.read())})
+    write(plot, PICTURES / "frontier.svg")
     return 0
 
 

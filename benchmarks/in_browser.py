@@ -28,7 +28,6 @@ from tfptq.config import TARGETS
 
 HERE = Path(__file__).resolve().parent
 RESULTS = Records("in_browser")
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("kws01", "vww01", "resnet20", "mobilenetv2")
 #: Calibration samples: three quarters of what there is where there are few, 256 elsewhere.
 SAMPLES = {"vww01": 96, "kws01": 90}
@@ -85,7 +84,7 @@ def _steps(content: bytes, x: np.ndarray, litert_js: LiteRtJs) -> int:
 
 
 def page(records: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """The table of ``docs/benchmarks.md``."""
+    """The table."""
     head = ["network", "file", "bytes", "gzip", "brotli", "ms in the browser", "ratio", "ratio in LiteRT"]
     rows = [
         [network, way, *_cells(found[way])] for network in NETWORKS if (found := records.get(network)) for way in WAYS
@@ -109,7 +108,7 @@ def main() -> int:
         with open_litert_js() as litert_js:
             for network in arguments.networks:
                 RESULTS.keep(network, measure_network(network, litert_js))
-    write_tables(PAGE, {"in_browser": page(RESULTS.read())})
+    write_tables({"in_browser": page(RESULTS.read())})
     return 0
 
 

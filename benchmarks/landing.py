@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import converter, measure, peers, targets, zoo
-from benchmarks.cells import HERE
 from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from tfptq import QuantizationConfig, quantize_keras_model
 
 RESULTS = Records("landing")
-README = HERE.parent / "README.md"
 NETWORKS = {"mobilenetv2": "MobileNetV2, ImageNet", "vww01": "MobileNetV1 0.25, visual wake words"}
 Maker = Callable[[Any, np.ndarray], bytes]
 
@@ -89,7 +87,7 @@ def main() -> int:
             else:
                 continue
             RESULTS.keep(name, record)
-    write_tables(README, {"landing": page(RESULTS.read())})
+    write_tables({"landing": page(RESULTS.read())})
     return 0
 
 

@@ -14,10 +14,10 @@ import sys
 from benchmarks import mixed_page
 from benchmarks.cells import HERE, Cell, Records, parse_arguments
 from benchmarks.rounding_cells import BASE
+from benchmarks.tables import PICTURES
 from tfptq.config import MixedPrecision, Rounding
 
 RESULTS = HERE / "results" / "mixed.json"
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("resnet20", "mobilenetv2")
 PARTS = ("average", "budget")
 WIDTHS = ((2, 3, 4, 5, 6, 8), (3, 4, 5, 6))
@@ -66,7 +66,7 @@ def main() -> int:
         for first in records.found([uniform(network)]):
             parts = {part: records.found(cells_of(part, network, records)) for part in PARTS}
             studies.append(mixed_page.Study(network, first, parts))
-    mixed_page.write(PAGE, RESULTS.parent, studies)
+    mixed_page.write(PICTURES, studies)
     for line in failed:
         print("failed:", line, file=sys.stderr)
     return 1 if failed else 0

@@ -1,4 +1,4 @@
-"""Turn the records of ``benchmarks.mixed`` into the tables of ``docs/benchmarks.md``, and pictures of the decisions."""
+"""Turn the records of ``benchmarks.mixed`` into tables, and pictures of the decisions."""
 
 import io
 from collections.abc import Sequence
@@ -34,16 +34,15 @@ class Study:
         return [pair for pairs in self.parts.values() for pair in pairs]
 
 
-def write(page: Path, folder: Path, studies: Sequence[Study]) -> None:
+def write(folder: Path, studies: Sequence[Study]) -> None:
     """Write all tables and pictures.
 
     Args:
-        page: the Markdown file.
         folder: where the pictures go, ``mixed_NETWORK.png``.
         studies: one for each network.
     """
     tables = {"mixed_targets": targets(studies), "mixed_cells": cells(studies), "mixed_layers": layers(studies)}
-    write_tables(page, tables)
+    write_tables(tables)
     for study in studies:
         for _, record in study.parts["average"][:1]:
             write_plot(folder / f"mixed_{study.network}.png", record["layers"])

@@ -17,9 +17,9 @@ from benchmarks import rounding_page
 from benchmarks.cells import HERE, Records, parse_arguments
 from benchmarks.rounding_cells import NETWORKS, PARTS, cells_of
 from benchmarks.rounding_plot import write_bits_plot, write_samples_plot
+from benchmarks.tables import PICTURES
 
 RESULTS = HERE / "results" / "rounding.json"
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 
 def main() -> int:
@@ -30,10 +30,10 @@ def main() -> int:
         for network in arguments.networks:
             for cell in cells_of(part, network)[: arguments.cells]:
                 failed += records.measure(cell)
-    rounding_page.write(PAGE, records)
+    rounding_page.write(records)
     for network in ("resnet20", "mobilenetv2"):
-        write_bits_plot(RESULTS.parent / f"rounding_{network}.png", records.found(cells_of("methods", network)))
-        write_samples_plot(RESULTS.parent / f"samples_{network}.png", records.found(cells_of("samples", network)))
+        write_bits_plot(PICTURES / f"rounding_{network}.png", records.found(cells_of("methods", network)))
+        write_samples_plot(PICTURES / f"samples_{network}.png", records.found(cells_of("samples", network)))
     for line in failed:
         print("failed:", line, file=sys.stderr)
     return 1 if failed else 0

@@ -1,7 +1,6 @@
-"""Turn the records of ``benchmarks.rounding`` into the tables of ``docs/benchmarks.md``."""
+"""Turn the records of ``benchmarks.rounding`` into tables."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import Cell, Records
@@ -23,18 +22,17 @@ MOBILENETV2_LIMITS = (
 MOST_SECONDS, MOST_MIB = 600, 4096
 
 
-def write(page: Path, records: Records) -> None:
+def write(records: Records) -> None:
     """Write all tables of the study.
 
     Args:
-        page: the Markdown file.
         records: what was measured.
     """
     tables = {"rounding_targets": targets(records), "rounding_samples": samples(records)}
     for part in PARTS:
         if part != "samples":
             tables[f"rounding_{part}"] = quality(records, part)
-    write_tables(page, tables)
+    write_tables(tables)
 
 
 def quality(records: Records, part: str) -> str:

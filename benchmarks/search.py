@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks import zoo
-from benchmarks.cells import HERE
 from benchmarks.records import Records
 from benchmarks.tables import met, table, write_tables
 from tfptq import Evaluation, QuantizationConfig, QuantizationResult, evaluate, quantize_keras_model, search
@@ -23,7 +22,6 @@ from tfptq.exploration.goal import Goal
 from tfptq.exploration.trial import Proposal, Trial
 
 RESULTS = Records("search")
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("kws01", "vww01", "ic01", "resnet20")
 #: Target -> presets that are made for it.
 PRESETS = {
@@ -147,7 +145,7 @@ def main() -> int:
                 if name not in RESULTS.read():
                     record = measure_draw(network, target, seed)
                     RESULTS.keep(name, record)
-    write_tables(PAGE, {"search": page(RESULTS.read())})
+    write_tables({"search": page(RESULTS.read())})
     return 0
 
 

@@ -19,13 +19,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import converter, measure, zoo
-from benchmarks.cells import HERE
 from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from tfptq import QuantizationConfig, quantize_keras_model
 
 RESULTS = Records("targets")
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("kws01", "ic01", "vww01", "ad01", "resnet20", "resnet56", "mobilenetv2", "mobilenetv2_bn")
 WAYS = (
     ("w4a8_channel", "cpu"),
@@ -97,7 +95,7 @@ def converter_file(model: zoo.ZooModel, samples: np.ndarray) -> bytes:
 
 
 def page(records: dict[str, dict[str, Any]]) -> str:
-    """The table of ``docs/benchmarks.md``."""
+    """The table."""
     head = ["network", "preset", "target", "bytes", "of the converter's", "latency, 1 / 2 threads"]
     rows = []
     for network in NETWORKS:
@@ -159,7 +157,7 @@ def main() -> int:
                     continue
                 config = QuantizationConfig.from_preset(preset).replace(target=target)
                 RESULTS.keep(name, measure_draw(network, config, draw, name))
-    write_tables(PAGE, {"few_bits": page(RESULTS.read())})
+    write_tables({"few_bits": page(RESULTS.read())})
     return 0
 
 

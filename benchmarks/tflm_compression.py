@@ -17,13 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import HERE
 from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from benchmarks.targets import MICRO, kept_file, mean_with_error, measure_draw
 from tfptq import QuantizationConfig, compress_for_micro
 
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 RESULTS = Records("tflm_compression")
 #: Way to store the kernels -> (bits, target, whether tables follow).
 WAYS = {
@@ -83,7 +81,7 @@ def _arena(interpreter) -> int:
 
 
 def page(records: dict[str, dict[str, Any]]) -> str:
-    """The table of ``docs/benchmarks.md``."""
+    """The table."""
     head = ["network", "weights", "bytes", "with DECODE's code", "of INT4", "arena", "below float", "agreement", "dB"]
     rows = []
     for network in MICRO:
@@ -123,7 +121,7 @@ def main() -> int:
                 if name not in RESULTS.read():
                     record = measure(network, way, draw)
                     RESULTS.keep(name, record)
-    write_tables(PAGE, {"tflm_compression": page(RESULTS.read())})
+    write_tables({"tflm_compression": page(RESULTS.read())})
     return 0
 
 

@@ -27,7 +27,6 @@ from tfptq.config import PerChannel
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "vela.json"
-PAGE = HERE.parent / "docs" / "benchmarks.md"
 NETWORKS = ("resnet20", "mobilenetv2", "resnet56")
 #: Method -> what the table calls it. Methods with a config are made here, the others by ``benchmarks.methods``.
 TITLES = {
@@ -177,7 +176,7 @@ def main() -> int:
             results["records"].setdefault(network, {})[method] = record
             write_atomically(RESULTS, json.dumps(results, indent=1) + "\n")
             print(network, method, record, flush=True)
-    tables.write_tables(PAGE, {"vela": table(_results())})
+    tables.write_tables({"vela": table(_results())})
     return 0
 
 

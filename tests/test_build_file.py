@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("benchmarks", "converters", "cpp", "examples", "fuzz", "tests", "tfptq")
+FOLDERS = ("benchmarks", "converters", "cpp", "docs", "examples", "fuzz", "tests", "tfptq")
 RULES = ("py_binary", "py_library", "py_test")
 #: Import name -> name on PyPI, where they differ.
 DISTRIBUTIONS = {

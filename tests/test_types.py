@@ -13,13 +13,18 @@ ROOT = Path(__file__).parents[1]
 CONSUMER = ROOT / "tests" / "typed_consumer.py"
 
 
+def program_name(document: str) -> str:
+    """Of the program that the snippets of a document are."""
+    return document.removesuffix(".md").replace("/", "_")
+
+
 @pytest.fixture(scope="module")
 def complaints(tmp_path_factory):
     """Name of a program -> (line, text) of what mypy finds wrong in it."""
     folder = tmp_path_factory.mktemp("types")
     programs = [CONSUMER]
     for document in WITH_SNIPPETS:
-        programs.append(folder / f"{Path(document).stem}.py")
+        programs.append(folder / f"{program_name(document)}.py")
         programs[-1].write_text("\n".join(code for _, code in blocks(document, "python")))
     flags = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", f"--cache-dir={folder}"]
     with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +48,7 @@ def test_mistakes_are_found_and_nothing_else(complaints):
 
 @pytest.mark.parametrize("document", WITH_SNIPPETS)
 def test_documents_are_well_typed(complaints, document):
-    assert complaints[f"{Path(document).stem}.py"] == []
+    assert complaints[f"{program_name(document)}.py"] == []
 
 
 def test_type_checkers_see_the_table_of_contents():

@@ -83,7 +83,7 @@ def export_simulation(
         ValueError: the model holds no wrappers, or one that cannot be stored in a file; the layer is named.
         FileNotFoundError: no model at the path.
 
-    Example:
+    Examples:
         >>> result = tfptq.quantize_keras_model(model, images[:256], "w4a8_channel")
         >>> result.keras_model.compile("adam", "sparse_categorical_crossentropy")
         >>> result.keras_model.fit(images, labels)

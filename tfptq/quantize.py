@@ -64,7 +64,7 @@ def quantize_keras_model(
         FileNotFoundError: no model at the path.
         RuntimeError: Keras does not run on TensorFlow.
 
-    Example:
+    Examples:
         >>> result = tfptq.quantize_keras_model(model, images[:256])
         >>> result.save("model.tflite")
         >>> print(result.report)

@@ -100,7 +100,7 @@ class Target:
 
 _FULLY_CONNECTED = ("fully_connected_int2", "fully_connected_int4")
 _XNNPACK = {"FULLY_CONNECTED": _FULLY_CONNECTED, "CONV_2D": (*_FULLY_CONNECTED, "im2col_int4")}
-#: The shipped ones. ``docs/guide.md`` says what each was tried with.
+#: The shipped ones. ``docs/targets.md`` says what each was tried with.
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (

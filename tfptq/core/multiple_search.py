@@ -39,7 +39,7 @@ class Effort:
 #: Neighbouring candidates are 5 % apart.
 QUICK = Effort(np.geomspace(0.6, 2.5, 32), None, 4, (_BASE_STEPS,))
 #: Three times as dense: with nearest rounding, the error jumps from candidate to candidate, so that trying many pays.
-#: docs/benchmarks.md ("Kinds of block scale") says how near to float they come.
+#: docs/benchmarks/blocks.md ("Kinds of block scale") says how near to float they come.
 THOROUGH = Effort(np.geomspace(0.6, 2.5, 94), 48, 8, (_BASE_STEPS, _FINE_STEPS, _FINE_STEPS))
 
 

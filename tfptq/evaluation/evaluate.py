@@ -74,7 +74,7 @@ def evaluate(
         TypeError: an argument of the wrong type.
         OSError: a path cannot be read.
 
-    Example:
+    Examples:
         >>> result = tfptq.quantize_keras_model(model, images[:256])
         >>> print(tfptq.evaluate(result, (test_images, test_labels)))
     """

@@ -77,7 +77,7 @@ def search(
         ValueError: an argument cannot be used; the message says why.
         OSError: ``checkpoint_dir`` cannot be written.
 
-    Example:
+    Examples:
         >>> found = tfptq.search(model, images[:256], (test_images, test_labels), max_drop=0.01)
         >>> print(found)
         >>> found.best.save("net.tflite")

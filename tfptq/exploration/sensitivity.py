@@ -124,7 +124,7 @@ def layer_sensitivity(
     Raises:
         ValueError: the model, the data or the config cannot be used.
 
-    Example:
+    Examples:
         >>> print(tfptq.layer_sensitivity(model, images[:64], "w4a8_channel"))
     """
     steps = Progress(progress)

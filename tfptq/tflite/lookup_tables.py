@@ -46,7 +46,7 @@ def compress_for_micro(file: bytes | str | os.PathLike, *, largest_kernel: int |
         FormatError: the file is damaged.
         OSError: the path cannot be read.
 
-    Example:
+    Examples:
         >>> config = tfptq.QuantizationConfig.from_preset("w4a8_channel").replace(weight_bits=3, target="npu")
         >>> result = tfptq.quantize_keras_model(model, images[:256], config)
         >>> pathlib.Path("net.tflite").write_bytes(tfptq.compress_for_micro(result.tflite))

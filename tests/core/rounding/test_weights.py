@@ -14,7 +14,7 @@ from tfptq.core.rounding.methods.adaround import AdaRoundOptions
 from tfptq.core.rounding.methods.attention import AttentionRoundOptions, best_iterate
 from tfptq.core.rounding.methods.coordinate import coordinate_codes, descend, sequential_codes
 from tfptq.core.rounding.problem import rounding_problem
-from tfptq.core.statistics import convolution_statistics, dense_statistics
+from tfptq.core.statistics import CentredStatistics, convolution_statistics, dense_statistics
 from tfptq.core.windows import Window
 
 LEARNED = [name for name, method in ROUNDING_METHODS.items() if method.learns]
@@ -202,6 +202,17 @@ def test_almost_constant_inputs(wiggle):
         problem = rounding_problem(weight, _channel_scales(weight, 4), 4, sums.centred(), damping=0.0)
         assert (np.linalg.eigvalsh(problem.gram) > 0.0).all()
         assert np.isfinite(coordinate_codes(problem)).all()
+
+
+def test_constant_inputs_whose_sums_have_one_error():
+    """As at taps of a depthwise convolution that see the same value at all positions: no entry is far off alone."""
+    means = np.full((2, 9), 0.0224)
+    gram = np.full((2, 9, 9), -9.6e-10) + np.array([0.0, 1.0])[:, None, None] * np.eye(9)
+    statistics = CentredStatistics(gram, np.zeros((2, 1, 9)), means, np.zeros((2, 1)), np.zeros((2, 1)))
+    view = np.random.default_rng(12).normal(size=(2, 1, 9))
+    problem = rounding_problem(view, _channel_scales(view, 8), 8, statistics)
+    assert (np.linalg.eigvalsh(problem.gram) > 0.0).all()
+    assert np.isfinite(coordinate_codes(problem)).all()
 
 
 @pytest.mark.parametrize("method", ROUNDING_METHODS)

@@ -91,9 +91,11 @@ def rounding_problem(
     weight = statistics.group_view(np.asarray(view, np.float64))
     power = np.diagonal(statistics.gram, axis1=1, axis2=2).mean(axis=1)  # [G]
     # Sums of float32 products have errors; as a matrix, the largest eigenvalue may be this share of the trace of E xxᵀ.
-    variances = np.abs(np.diagonal(statistics.gram, axis1=1, axis2=2))
-    traces = (variances + np.square(statistics.mean_x)).sum(axis=1)  # [G]
-    floor = np.maximum(LEAST_DAMPING * power.mean(), ROUNDING_NOISE * traces)
+    variances = np.diagonal(statistics.gram, axis1=1, axis2=2)  # [G, K]
+    traces = (np.abs(variances) + np.square(statistics.mean_x)).sum(axis=1)  # [G]
+    # Constant inputs, such as taps that see nothing but padding, have the same error in every entry: it adds up.
+    negative = -2.0 * np.minimum(variances, 0.0).sum(axis=1)
+    floor = np.maximum.reduce([np.full_like(power, LEAST_DAMPING * power.mean()), ROUNDING_NOISE * traces, negative])
     floor[floor <= 0.0] = 1.0
     pull = np.maximum(max(damping, LEAST_DAMPING) * power, floor)[:, None, None]
     gram = statistics.gram + pull * np.eye(weight.shape[2])

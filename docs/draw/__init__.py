@@ -1,0 +1,1 @@
+"""Pictures of the documentation: ``python -m docs.draw`` writes them into ``docs/pictures``."""
