@@ -38,7 +38,6 @@ def sizes(model: keras.Model) -> dict[str, Any]:
     noise = np.random.default_rng(0).normal(size=(2, *spec.shape[1:])).astype(np.float32)
     found = measure(file, [{spec.name: noise}], Calibration())
     twice = measure(file, [{spec.name: noise}, {spec.name: noise}], Calibration())
-    totals = [part.total.size for parts in found.sums.values() for part in parts.values()]
     return {
         "float_file": len(file.data),
         "function": len(pickle.dumps(MeasureShard(file, (), 32, False, Calibration()))),
@@ -46,7 +45,7 @@ def sizes(model: keras.Model) -> dict[str, Any]:
         "of_more_samples": len(pickle.dumps(twice)),
         "tensors": len(found.tensors),
         "most_bins": 8 * sum(it.bins for it in found.tensors.values()),
-        "kernel_inputs": 8 * sum(totals),
+        "kernel_inputs": 8 * sum(it.total.size for it in found.sums.values()),
     }
 
 

@@ -7,14 +7,16 @@ One stream over the data; memory does not grow with the number of samples.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
 import numpy as np
 
 from tfptq.config import Calibration
 from tfptq.core.ranges import TensorStatistics
 from tfptq.data.errors import blaming_samples
-from tfptq.fit.measurements import InputSum, Measurements
+from tfptq.fit.measurements import Measurements, TapReader, TapSums
 from tfptq.float_file.float_file import FloatFile
 from tfptq.lowering.softmax_inputs import NO_LIMITS, Limits, SoftmaxInputs
 from tfptq.tflite.model import TFLiteModel
@@ -28,17 +30,17 @@ class MeasuredFile:
     Attributes:
         data: the file.
         inputs: Keras input name -> tensor index.
-        read: tensor indexes of what kernels read.
+        readers: the uses of kernels.
     """
 
     data: bytes
     inputs: Mapping[str, int]
-    read: tuple[int, ...]
+    readers: tuple[TapReader, ...]
 
     @classmethod
     def of(cls, float_file: FloatFile) -> "MeasuredFile":
         """Of a float file."""
-        return cls(float_file.data, float_file.inputs, tuple(dict.fromkeys(use.input for use in float_file.uses)))
+        return cls(float_file.data, float_file.inputs, tuple(map(TapReader.of, float_file.uses)))
 
 
 def measure(
@@ -71,6 +73,18 @@ def measure(
     return measuring.result(samples)
 
 
+@dataclass(eq=False)
+class _SampleSum:
+    """Samples of one shape, added up: ``total`` is float64 ``[...]``, as one sample is."""
+
+    count: int = 0
+    total: np.ndarray = field(default_factory=lambda: np.zeros(()))
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in some samples ``[samples, ...]``."""
+        self.count, self.total = self.count + len(values), self.total + values.sum(axis=0, dtype=np.float64)
+
+
 class _Measuring:
     """What has been measured so far, while the data runs through a float file."""
 
@@ -80,7 +94,8 @@ class _Measuring:
         measured = [*model.activations(), *self._softmax_inputs.constants]
         self._statistics = {index: TensorStatistics(calibration.bins) for index in measured}
         self._clipped: dict[int, Limits] = {}
-        self._sums: dict[int, dict[tuple[int, ...], InputSum]] = {index: {} for index in file.read}
+        #: tensor index of what kernels read -> shape of a sample -> samples of that shape
+        self._sums: dict[int, dict[tuple[int, ...], _SampleSum]] = {it.tensor: {} for it in file.readers}
         #: this batch of what leads to softmaxes: its limits come from the last tensor before each
         self._waiting: dict[int, np.ndarray] = {}
 
@@ -91,9 +106,7 @@ class _Measuring:
         else:
             self._take_in(index, values, NO_LIMITS)
         if index in self._sums:
-            found, known = InputSum(len(values), values.sum(axis=0, dtype=np.float64)), self._sums[index]
-            shape = values.shape[1:]
-            known[shape] = known[shape] + found if shape in known else found
+            self._sums[index].setdefault(values.shape[1:], _SampleSum()).add(values)
 
     def flush(self) -> None:
         """Take in what waits, at the end of a batch."""
@@ -110,9 +123,15 @@ class _Measuring:
             inputs=frozenset(self._model.subgraph.inputs),
             constants=frozenset(self._softmax_inputs.constants),
             clipped=self._clipped,
-            sums=self._sums,
+            sums={
+                reader.operator: self._tap_sums(reader) for reader in self._file.readers if self._sums[reader.tensor]
+            },
             samples=samples,
         )
+
+    def _tap_sums(self, reader: TapReader) -> TapSums:
+        """Of all samples, whatever their shapes are."""
+        return reduce(add, (reader.tap_sums(part.count, part.total) for part in self._sums[reader.tensor].values()))
 
     def _take_in(self, index: int, values: np.ndarray, limits: Limits) -> None:
         low, high = limits
