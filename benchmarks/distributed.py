@@ -18,7 +18,7 @@ from benchmarks.tables import table, write_tables
 from examples import digits
 from tfptq import Calibration, distributed
 from tfptq.config import resolve_config
-from tfptq.distributed.quantization import MeasureShard
+from tfptq.distributed.quantization import DRAWN_SAMPLES, MeasureShard
 from tfptq.fit.measure import MeasuredFile, measure
 from tfptq.float_file.build import make_float_file
 from tfptq.graph import canonicalise
@@ -113,7 +113,7 @@ def _runs_table(record: dict[str, Any]) -> str:
 
 
 def _estimate(record: dict[str, Any]) -> str:
-    drawn = resolve_config(PRESET).statistics_samples or 0
+    drawn = resolve_config(PRESET).statistics_samples or DRAWN_SAMPLES
     out, back = record["function"], record["most_bins"] + record["kernel_inputs"]
     rows = [
         ["samples, read by the workers from their storage", "read in each pass", SAMPLES * SAMPLE_BYTES, "samples"],
