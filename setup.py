@@ -40,10 +40,12 @@ TEST_REQUIRES = [
 BENCH_REQUIRES = [
     "brotli>=1.1",
     "ethos-u-vela>=5.0",
+    "keras-hub>=0.26",
     "litert-quantizer>=0.11",
     "matplotlib>=3.8",
     "pillow>=10",
     "scikit-learn>=1.4",
+    "tf_keras>=2.16",
     "tflite-micro",
     "websocket-client>=1.8",
 ]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
@@ -60,16 +61,47 @@ def test_no_layer_that_tfptq_knows(build, kernels):
     assert sum("keras_model computes in float" in line for line in result.report.notes) == 1
 
 
+def bits_of(model, config, count=32):
+    data = RNG.normal(size=(count, *model.input_shape[1:])).astype(np.float32)
+    result = tfptq.quantize_keras_model(model, data, config, progress=False)
+    return result, {layer.name: layer.bits for layer in result.report.layers}
+
+
 @pytest.mark.parametrize("preset", ["w4a8_channel", "w4a8_block", "w4a8_mixed"])
-def test_presets_that_have_nothing_to_equalize_or_to_choose_bits_for(preset):
-    model = with_a_custom_layer()
-    data = RNG.normal(size=(32, 12, 12, 3)).astype(np.float32)
-    report = tfptq.quantize_keras_model(model, data, preset, progress=False).report
-    assert [(layer.bits, layer.granularity) for layer in report.layers] == [(8, "channel")] * 2
-    assert sum("is quantized per channel at 8 bits" in line for line in report.notes) == 2
+def test_presets_reach_kernels_of_custom_layers(preset):
+    _, found = bits_of(with_a_custom_layer(), preset)
+    kernels = {name.partition("/")[0] for name in found}
+    assert kernels == {"own"} and len(found) == 2
+    # The dense layer at the end holds more of the weights than an edge may.
+    assert 4 in found.values()
 
 
-def test_overrides_have_no_layer_to_match():
-    config = tfptq.QuantizationConfig.from_preset("w8a8_channel").replace(overrides=[tfptq.override("own", skip=True)])
-    with pytest.raises(ValueError, match="'own' matches no weighted layer; there are: none that tfptq knows"):
+def beside_known_layers():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 12, 3), name="x")
+    x = layers.Conv2D(3, 3, padding="same", name="stem")(inputs)
+    return keras.Model(inputs, layers.Dense(5, name="head")(ConvThenDense(name="own")(x)))
+
+
+def test_overrides_reach_kernels_of_custom_layers_by_their_paths():
+    model = beside_known_layers()
+    (conv, dense) = (f"own/{layer.name}" for layer in (model.get_layer("own").conv, model.get_layer("own").dense))
+    config = plain_config(tfptq.PerChannel(), weight_bits=4, target="any", edge_bits=None)
+    result, found = bits_of(model, config)
+    assert found == {"stem": 4, conv: 4, dense: 4, "head": 4}
+    assert not result.report.unfitted
+    overrides = [tfptq.override("own", weight_bits=3), tfptq.override(dense, weight_bits=6, rounding="coordinate")]
+    result, found = bits_of(model, config.replace(overrides=overrides))
+    assert found == {"stem": 4, conv: 3, dense: 6, "head": 4}
+    assert {layer.name: layer.rounding for layer in result.report.layers}[dense] == "coordinate"
+    assert {row.layer: row.bits for row in tfptq.inspect(result.tflite).weights} == found
+    result, found = bits_of(model, config.replace(overrides=[tfptq.override(dense, skip=True)]))
+    assert found == {"stem": 4, conv: 4, "head": 4}
+    (left,) = result.report.float_operators
+    assert left.reason == f"the config skips {dense!r}"
+
+
+def test_overrides_that_match_no_kernel_are_refused():
+    config = tfptq.QuantizationConfig.from_preset("w8a8_channel").replace(overrides=[tfptq.override("no", skip=True)])
+    with pytest.raises(ValueError, match="'no' matches no weighted layer; there are: own/"):
         tfptq.quantize_keras_model(with_a_custom_layer(), np.zeros((4, 12, 12, 3)), config, progress=False)

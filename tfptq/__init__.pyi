@@ -24,8 +24,9 @@ from tfptq.exploration.sensitivity import layer_sensitivity
 from tfptq.export import export_simulation
 from tfptq.graph.float_equality import FloatEqualityError
 from tfptq.pipeline.result import QuantizationResult
-from tfptq.quantize import quantize_keras_model
+from tfptq.quantization import quantize, quantize_keras_model
 from tfptq.report import QuantizationWarning, Report
+from tfptq.tflite.app_metadata import AppMetadata, with_app_metadata
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.inspect import inspect
 from tfptq.tflite.layouts import LayoutError
@@ -36,6 +37,7 @@ from tfptq.version import __version__
 __all__ = [
     "PRESETS",
     "TARGETS",
+    "AppMetadata",
     "Calibration",
     "CalibrationData",
     "DataError",
@@ -64,7 +66,9 @@ __all__ = [
     "inspect",
     "layer_sensitivity",
     "override",
+    "quantize",
     "quantize_keras_model",
     "search",
     "verify",
+    "with_app_metadata",
 ]

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tfptq.base.progress import Progress
-from tfptq.config import LAYER_FIELDS, QuantizationConfig, Rounding, exactly, override, resolve_config
+from tfptq.config import LAYER_FIELDS, PerChannel, QuantizationConfig, Rounding, exactly, override, resolve_config
 from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
@@ -40,6 +40,8 @@ from tfptq.prepare.network import FloatNetwork, load_model
 from tfptq.simulation.assign import Fusion, find_fusions, ranges_of_wrappers
 
 _STEPS = ("canonicalise", "convert", "calibrate", "emit", "report")
+#: Fields that layers of a simulation have of their own; widths of activations are those of the file but for wider ones.
+_OF_LAYERS = tuple(field for field in LAYER_FIELDS if field != "activation_bits")
 #: Fields of a config for what is not done to weights that are taken as they are.
 _NOT_DONE = {
     "weight_scale": "max_abs",
@@ -222,12 +224,18 @@ def _layer_config(
 def _model_config(
     simulation: keras.Model, layer_configs: dict[str, QuantizationConfig], config: QuantizationConfig | None
 ) -> QuantizationConfig:
-    """One config from those of the layers."""
-    base = next(iter(layer_configs.values()))
+    """One config from those of the layers; kernels of no layer, which no training saw, have 8 bits."""
+    least = min(layer.activation_bits for layer in layer_configs.values())
+    base = next(iter(layer_configs.values())).replace(
+        granularity=PerChannel(), scaler="float", weight_bits=8, multipliers=None, activation_bits=least
+    )
     if config is not None:
-        whole = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in LAYER_FIELDS}
+        whole = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in _OF_LAYERS}
         base = base.replace(**{**whole, **_NOT_DONE})
     changes = {name: _differences(layer, base) for name, layer in layer_configs.items()}
+    for name, own in layer_configs.items():
+        if own.activation_bits > least:
+            changes[name] = {**changes[name], "activation_bits": own.activation_bits}
     for layer in simulation.layers:
         if not isinstance(layer, QuantizeWrapper) and supports(layer) and is_weighted(layer):
             changes[layer.name] = {"skip": True}
@@ -236,7 +244,7 @@ def _model_config(
 
 def _differences(layer: QuantizationConfig, base: QuantizationConfig) -> dict[str, Any]:
     """Fields of a layer's config that are not those of the model."""
-    return {field: getattr(layer, field) for field in LAYER_FIELDS if getattr(layer, field) != getattr(base, field)}
+    return {field: getattr(layer, field) for field in _OF_LAYERS if getattr(layer, field) != getattr(base, field)}
 
 
 def _network(stored: StoredWeights, dataset: Any) -> FloatNetwork:

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from plain_config import plain_config
 
-from tfptq import quantize
+import tfptq
+from tfptq import quantization
 from tfptq.cli import convert as program
 from tfptq.config import PerBlock, PerChannel, QuantizationConfig, Rounding, override
+from tfptq.float_file.convert import convert_float
 from tfptq.report import Report
 from tfptq.tflite.inspect import inspect
 
@@ -84,7 +87,7 @@ def test_config_file_and_text_report(files, tmp_path):
 def simulation(files, digits, digits_dense):
     """``simulation.keras`` among the files: 4-bit weights, and every output shifted."""
     config = plain_config(PerChannel(), weight_bits=4, edge_bits=None, output_type="int8", target="any")
-    result = quantize.quantize_keras_model(digits_dense, digits.x_train[:64], config, progress=False)
+    result = tfptq.quantize(digits_dense, digits.x_train[:64], config, progress=False)
     result.keras_model.save(files / "simulation.keras")
     return result
 
@@ -156,13 +159,27 @@ def test_checkpoint_dir_and_max_memory(files, tmp_path, capfd):
 
 def test_max_memory_reaches_the_library(files, tmp_path, monkeypatch):
     seen = {}
-    genuine = quantize.quantize_keras_model
-    monkeypatch.setattr(quantize, "quantize_keras_model", lambda *a, **k: seen.update(k) or genuine(*a, **k))
+    genuine = quantization.quantize
+    monkeypatch.setattr(quantization, "quantize", lambda *a, **k: seen.update(k) or genuine(*a, **k))
     assert convert(files, tmp_path / "net.tflite", "--max_memory=12345678") == 0
     assert seen["max_memory"] == 12345678
     seen.clear()
     assert convert(files, tmp_path / "net.tflite") == 0
     assert "max_memory" not in seen and seen["checkpoint_dir"] is None
+
+
+def test_any_kind_of_source_by_its_path(files, digits, digits_dense, tmp_path, capfd):
+    digits_dense.export(tmp_path / "saved", verbose=False)
+    (tmp_path / "float.tflite").write_bytes(convert_float(digits_dense))
+    for source in ("saved", "float.tflite"):
+        output = tmp_path / f"{source}.quantized.tflite"
+        data = f"--calibration_data={files / 'samples.npy'}"
+        assert program.main(["tfptq convert", str(tmp_path / source), data, f"--output={output}"]) == 0
+        assert accuracy(output, digits) > 0.95
+        assert "no Keras graph is known" in capfd.readouterr().out
+    arguments = [str(tmp_path / "float.tflite"), data, f"--output={output}", "--signature=other"]
+    assert program.main(["tfptq convert", *arguments]) == 1
+    assert "has no signature 'other'" in capfd.readouterr().err
 
 
 def test_html_report(files, tmp_path):
@@ -359,6 +376,34 @@ def test_errors_of_the_facade_are_one_line(files, tmp_path, capfd, monkeypatch, 
     def refuse(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("tfptq.quantize.quantize_keras_model", refuse)
+    monkeypatch.setattr("tfptq.quantization.quantize", refuse)
     assert convert(files, tmp_path / "net.tflite") == 1
     assert f"keras_to_tflite.py: {error} (--traceback shows where)\n" in capfd.readouterr().err
+
+
+def test_class_names_go_into_the_file(files, tmp_path, capfd):
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"digit {number}" for number in range(10)) + "\n")
+    assert convert(files, tmp_path / "net.tflite", f"--class_names={names}") == 0
+    with zipfile.ZipFile(tmp_path / "net.tflite") as archive:
+        assert archive.read("labels.txt").decode() == names.read_text()
+    assert inspect(tmp_path / "net.tflite").weights
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "code", "message"),
+    [
+        ("a\nb\n", (), 1, "2 labels do not fit the outputs [[None, 10]]"),
+        ("a\n\n", (), 1, "names.txt: label ''"),
+        ("a\n", ("--preprocessing=caffe",), 2, "--preprocessing=caffe reads BGR"),
+    ],
+)
+def test_class_names_that_do_not_fit(files, tmp_path, capfd, text, flags, code, message):
+    (tmp_path / "names.txt").write_text(text)
+    if flags:
+        (tmp_path / "photos").mkdir()
+        flags = (*flags, f"--calibration_data={tmp_path / 'photos'}")
+    flags = (f"--class_names={tmp_path / 'names.txt'}", *flags)
+    assert convert(files, tmp_path / "net.tflite", *flags) == code
+    assert message in capfd.readouterr().err
+    assert not (tmp_path / "net.tflite").exists()

@@ -75,5 +75,5 @@ def test_module_and_script(pytestconfig, arguments):
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=pytestconfig.rootpath, env=environment
     )
-    assert done.stdout.startswith("Quantize a trained Keras model") and "--calibration_data" in done.stdout
+    assert done.stdout.startswith("Quantize a trained model") and "--calibration_data" in done.stdout
     assert done.stderr == ""

@@ -40,9 +40,9 @@ def sweep(files, output, *flags):
 
 
 def test_interrupted_study_goes_on_and_ends_the_same(labelled, tmp_path, capsys, monkeypatch):
-    import tfptq.quantize
+    import tfptq.quantization
 
-    real, calls = tfptq.quantize.quantize_keras_model, []
+    real, calls = tfptq.quantization.quantize_keras_model, []
 
     def counting(model, samples, config, **options):
         if len(calls) == 2:
@@ -50,12 +50,12 @@ def test_interrupted_study_goes_on_and_ends_the_same(labelled, tmp_path, capsys,
         calls.append(config)
         return real(model, samples, config, **options)
 
-    monkeypatch.setattr(tfptq.quantize, "quantize_keras_model", counting)
+    monkeypatch.setattr(tfptq.quantization, "quantize_keras_model", counting)
     assert sweep(labelled, tmp_path / "a", *GRID) == 130
     assert len(json.loads((tmp_path / "a" / "cells.json").read_text())["cells"]) == 2
     first = list(calls)
     calls.clear()
-    monkeypatch.setattr(tfptq.quantize, "quantize_keras_model", lambda *a, **k: calls.append(a[2]) or real(*a, **k))
+    monkeypatch.setattr(tfptq.quantization, "quantize_keras_model", lambda *a, **k: calls.append(a[2]) or real(*a, **k))
     capsys.readouterr()
     assert sweep(labelled, tmp_path / "a", *GRID) == 0
     assert "3 cells, 2 of them finished before" in capsys.readouterr().out

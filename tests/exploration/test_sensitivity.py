@@ -50,6 +50,17 @@ def test_a_layer_that_no_gradient_reaches_is_measured():
     assert 5 < found["hidden"].alone_db < 40
 
 
+def test_kernels_of_a_file_are_measured():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dense(40, "relu")(inputs)))
+    samples = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
+    content = tfptq.quantize(model, samples, NEAREST, progress=False).float_tflite
+    found = tfptq.layer_sensitivity(content, samples, NEAREST, progress=False)
+    assert [row.weights for row in found] == [240, 120] and all(row.measured for row in found)
+    assert all(5 < row.alone_db < 40 and 5 < row.rest_db < 40 for row in found)
+
+
 def test_files_with_one_layer_and_with_all_but_one(digits, digits_convnet):
     network = prepare(digits_convnet, digits.x_train[:32], NEAREST, 0, Progress(False))
     files = PartialFiles.of(network, NEAREST, 0, Progress(False))

@@ -10,7 +10,7 @@ from plain_config import plain_config
 from stock_runtimes import run_decoded, signal_to_noise
 
 import tfptq
-from tfptq.config import Calibration, PerChannel, PerTensor, Rounding
+from tfptq.config import Calibration, PerChannel, PerTensor, Rounding, override
 from tfptq.core.affine import weight_code_limit
 from tfptq.fit.kernel import FEW_POSITIONS, asks_for_statistics
 from tfptq.fit.measure import measure
@@ -19,13 +19,15 @@ from tfptq.fit.order import LARGEST_STEP, fit_kernels, plan_fit, ranges_for_kern
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.float_file import FloatFile
-from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
+from tfptq.lowering.choose_layout import LayoutPlan
 from tfptq.lowering.plan import IntegerPlan, plan_integers
-from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan
+from tfptq.lowering.quantized_kernel import KernelPlan
 from tfptq.pipeline.steps import kernel_views, plan_kernels
+from tfptq.tflite.layouts import INT8
 
 CALIBRATION = Calibration("min_max")
 CONFIG = plain_config(PerChannel(), target="any")
+IN_INT8 = LayoutPlan((INT8,))
 
 
 class Task(NamedTuple):
@@ -79,11 +81,14 @@ def test_every_weight_is_fitted_once_by_its_layers_config(model, data):
         np.testing.assert_allclose(weight.dequantize(), view, atol=weight.scales.values().max())
 
 
-def test_kernels_of_nobody_are_quantized_per_channel(model, data):
-    fitted = fit(task_of(model, data, known=["head"]), CONFIG.replace(weight_bits=4))
+def test_kernels_of_nobody_are_quantized_by_their_names(model, data):
+    config = CONFIG.replace(
+        weight_bits=4, overrides=[override("head", weight_bits=8), override("shared", weight_bits=3)]
+    )
+    fitted = fit(task_of(model, data, known=["head"]), config)
     (stranger,) = (item for id, item in fitted.items() if id.layer is None)  # both uses read one constant
     assert len(stranger.uses) == 2
-    assert stranger.weight.bits == CONVERTER_KERNEL_CONFIG.weight_bits == 8
+    assert stranger.id == (None, "shared") and stranger.weight.bits == 3
     assert stranger.weight.scales.count == 3
 
 
@@ -216,13 +221,13 @@ class TooLittle:
 def test_the_plan_says_why_a_kernel_has_no_statistics(model, data):
     kernel, learned = (
         task_of(model, data).float_file.kernel("head"),
-        KernelPlan(CONFIG.replace(rounding=Rounding("coordinate")), CONVERTER_KERNEL_LAYOUTS),
+        KernelPlan(CONFIG.replace(rounding=Rounding("coordinate")), IN_INT8),
     )
     sequential = TooLittle()
     plan = plan_fit(kernel, learned, sequential)
     assert (plan.rounding, plan.from_statistics, plan.reason) == ("nearest", False, "for a reason")
-    part = KernelPlan(learned.config.replace(statistics_samples=4), CONVERTER_KERNEL_LAYOUTS)
+    part = KernelPlan(learned.config.replace(statistics_samples=4), IN_INT8)
     plan_fit(kernel, part, sequential)
     assert sequential.fewest == [0, FEW_POSITIONS]
-    plain = KernelPlan(CONFIG, CONVERTER_KERNEL_LAYOUTS)
+    plain = KernelPlan(CONFIG, IN_INT8)
     assert plan_fit(kernel, plain, sequential) is plain and plan_fit(kernel, learned, None) is learned

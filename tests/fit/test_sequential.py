@@ -5,15 +5,17 @@ import numpy as np
 import pytest
 from keras import layers
 
+from tfptq.config import PerChannel, QuantizationConfig
 from tfptq.core.affine import activation_grid
 from tfptq.core.blocks import QuantizedWeight, float_scales
 from tfptq.fit.activation_rounding import simulate_activations
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.convert import convert_float
-from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
-from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
+from tfptq.lowering.choose_layout import LayoutPlan
+from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.pipeline.steps import kernel_views
+from tfptq.tflite.layouts import INT8
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 from tfptq.tflite.segments import crossing, extract_segment, unfuse_activations
@@ -238,7 +240,7 @@ def _quantized(kernel, codes, step):
     """A kernel with codes ``[O, I, T]`` of one scale for all, and its bias as it was."""
     weight = QuantizedWeight(codes, float_scales(np.full((1, 1), step), kernel.shape[:2]), 8)
     shift = np.zeros(len(codes), np.float32)
-    return QuantizedKernel.of(kernel, KernelPlan(CONVERTER_KERNEL_CONFIG, CONVERTER_KERNEL_LAYOUTS), weight, shift)
+    return QuantizedKernel.of(kernel, KernelPlan(QuantizationConfig(PerChannel()), LayoutPlan((INT8,))), weight, shift)
 
 
 def _halved(kernel):

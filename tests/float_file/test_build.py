@@ -158,7 +158,7 @@ def test_an_equal_file_is_accepted(float_file, network, batch):
 def test_a_file_that_computes_something_else_is_refused(float_file, network, batch):
     changed = keras.models.clone_model(network)
     changed.set_weights([weight * 1.01 for weight in network.get_weights()])
-    with pytest.raises(FloatEqualityError, match="'network' differs from the Keras model by"):
+    with pytest.raises(FloatEqualityError, match="'network' differs from the model by"):
         check_float_file(float_file, changed, batch)
 
 
@@ -174,7 +174,7 @@ def test_nan_that_only_the_file_gives_is_explained():
     keras.utils.set_random_seed(0)
     x = layers.UnitNormalization()(layers.Dense(4, activation="relu", name="before")(inputs))
     model = keras.Model(inputs, layers.Dense(2)(x))
-    with pytest.raises(FloatEqualityError, match="gives NaN where the Keras model gives numbers.*UnitNormalization"):
+    with pytest.raises(FloatEqualityError, match="gives NaN where the model gives numbers.*UnitNormalization"):
         check_float_file(float_file_of(model), model, {"x": np.zeros((2, 4), np.float32)})
 
 

@@ -11,6 +11,7 @@ import tfptq
 from tfptq import override
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.layer_operators import skipped_operators
+from tfptq.float_file.operator_names import OperatorNames
 from tfptq.tflite.model import TFLiteModel
 
 RNG = np.random.default_rng(0)
@@ -129,8 +130,8 @@ def test_a_layer_whose_kernel_is_not_found_is_skipped_by_its_name(skipped):
     result = quantize(model, IMAGES, override(skipped, skip=True))
     report, other = result.report, {"std": "std_1", "std_1": "std"}[skipped]
     assert [(item.name, item.reason) for item in report.skipped] == [(skipped, "the config skips it")]
-    assert [item.name for item in report.unfitted] == [other]
-    assert "beyond recognition" in report.unfitted[0].reason and "integers" in report.unfitted[0].reason
+    assert not report.unfitted  # its kernel goes by the path in the file
+    assert {item.name: item.type for item in report.layers}[other] == "kernel of the file"
     (left,) = report.float_operators
     assert left.reason == f"the config skips layer {skipped!r}"
     check_agreement(model, result, IMAGES, 25)
@@ -140,11 +141,12 @@ def test_a_skip_that_cannot_be_applied_is_refused():
     model = standardised()
     float_file = make_float_file(model, {})
     config = plain_config(overrides=(override("std", skip=True),))
-    assert list(skipped_operators(float_file, model, config)) == [0]
+    names = OperatorNames(float_file, [layer.name for layer in model.layers])
+    assert list(skipped_operators(float_file, model, config, names)) == [0]
     for tensor in float_file.model.tensors:
         tensor.name = b"nameless"
     with pytest.raises(ValueError, match=r"skips layer 'std' \(Standardised\), but the converted file has neither"):
-        skipped_operators(float_file, model, config)
+        skipped_operators(float_file, model, config, OperatorNames(float_file, ["std"]))
 
 
 def test_layers_that_compute_on_integers_are_not_left_in_float():
@@ -156,7 +158,8 @@ def test_layers_that_compute_on_integers_are_not_left_in_float():
     model = keras.Model(inputs, layers.Dense(3, name="head")(layers.GlobalAveragePooling2D()(x)))
     report = quantize(model, np.stack([IMAGES, IMAGES[::-1]], axis=1)).report
     assert not report.float_operators and not report.skipped
-    assert [(item.name, item.type) for item in report.unfitted] == [("unknown", "TimeDistributed"), ("slope", "PReLU")]
+    assert [(item.name, item.type) for item in report.unfitted] == [("slope", "PReLU")]
+    assert report.layers[0].name.startswith("unknown")
     assert "left in float" not in report.render()
     assert "slope (PReLU): tfptq has no quantization for PReLU; its constants are integers" in report.render()
 

@@ -11,7 +11,7 @@ from tfptq.ops.table import OPERATORS
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(5, 3, 2, 4)).astype(np.float32)  # [O, kh, kw, I]
 VIEW = OPERATORS["CONV_2D"].kernel_view(KERNEL.shape).to_view(KERNEL)  # [O, I, T]
-CONV, NOBODYS = KernelId("conv", "kernel"), KernelId(None, "conv/kernel")
+CONV, NOBODYS = KernelId("conv", "kernel"), KernelId(None, "conv")
 
 
 def found(constant, weights):

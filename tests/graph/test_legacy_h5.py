@@ -120,3 +120,16 @@ def test_a_small_mobilenet_is_quantized(tmp_path):
     samples = np.random.default_rng(0).normal(size=(16, *IMAGE)).astype(np.float32)
     report = tfptq.quantize_keras_model(tmp_path / "net.h5", samples, progress=False).report
     assert [layer.name for layer in report.layers] == ["stem", "depthwise", "head"]
+
+
+def test_attention_of_keras_2_is_read(tmp_path):
+    """Its calls name tensors, its build is for one shape, and its fields are those of calls."""
+    tf_keras = pytest.importorskip("tf_keras")
+    tf_keras.utils.set_random_seed(0)
+    inputs = tf_keras.Input((6, 8), name="x")
+    attended = tf_keras.layers.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(3)(tf_keras.layers.Add()([attended, inputs])))
+    model.save(tmp_path / "net.h5")
+    samples = np.random.default_rng(0).normal(size=(16, 6, 8)).astype(np.float32)
+    found = load_model(tmp_path / "net.h5").predict(samples, verbose=0)
+    np.testing.assert_allclose(found, model.predict(samples, verbose=0), atol=1e-5)

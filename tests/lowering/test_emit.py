@@ -6,13 +6,15 @@ from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel, convolution, kernels_of
 from stock_runtimes import RESOLVERS, details, run, run_decoded, signal_to_noise
 
+from tfptq.config import PerChannel, QuantizationConfig
 from tfptq.core.blocks import QuantizedWeight, float_scales, quantize_nearest
 from tfptq.core.weight_scales import max_abs_scales
 from tfptq.float_file.kernel import KernelId
-from tfptq.lowering.choose_layout import CONVERTER_KERNEL_LAYOUTS
+from tfptq.lowering.choose_layout import LayoutPlan
 from tfptq.lowering.emit import emit
 from tfptq.lowering.plan import Ends, plan_integers
-from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
+from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
+from tfptq.tflite.layouts import INT8
 from tfptq.tflite.runtime import TensorRunner
 
 RNG = np.random.default_rng(0)
@@ -33,7 +35,7 @@ def measured(model, values=None):
 def with_codes(kernel, weight):
     """A kernel with codes for the layout INT8."""
     shift = np.zeros(len(weight.codes), np.float32)
-    return QuantizedKernel.of(kernel, KernelPlan(CONVERTER_KERNEL_CONFIG, CONVERTER_KERNEL_LAYOUTS), weight, shift)
+    return QuantizedKernel.of(kernel, KernelPlan(QuantizationConfig(PerChannel()), LayoutPlan((INT8,))), weight, shift)
 
 
 def quantized(model, bits=8, skipped=None, values=None, **types):
@@ -171,7 +173,7 @@ def test_skipped_operators_stay_float_with_the_given_reason():
 def test_light_operators_after_float_ones_stay_float(kind):
     graph = FloatModel()
     x = graph.input("x", SHAPE)
-    y = graph.add("ABS", [x], SHAPE, "abs")
+    y = graph.add("SQUARE", [x], SHAPE, "square")
     y = graph.add("ADD", [y, graph.constant("one", np.float32(1.0))], SHAPE, "add", schema.AddOptionsT())
     model = graph.finish(graph.add(kind, [y], SHAPE, "z"))
     plan, emitted = quantized(model)

@@ -65,6 +65,7 @@ def activation(name, *integer, **options):
 ON_B = ("hard_sigmoid", "softplus", "mish")
 NO_RULE = "no integer rule"
 IN_FLOAT = "continues a computation in float"
+BETWEEN = "is all that lies between float values"
 VARIANCE = "gives a variance to a computation in float"
 SAME = {"padding": "same"}
 
@@ -123,8 +124,8 @@ MODELS: dict[str, dict[str, Case]] = {
         "maximum": one(lambda a, b: layers.Maximum()([a, b]), "MAXIMUM"),
         "maximum_constant": one(lambda a, b: ops.maximum(a, 0.1), "MAXIMUM"),
         "minimum": one(lambda a, b: layers.Minimum()([a, b]), "MINIMUM"),
-        "divide": one(lambda a, b: b / (1.0 + ops.abs(a)), floats={"ABS": NO_RULE, "ADD": IN_FLOAT, "DIV": NO_RULE}),
-        "absolute": one(lambda a, b: ops.abs(a) * b, "MUL", floats={"ABS": NO_RULE}),
+        "divide": one(lambda a, b: b / (1.0 + ops.abs(a)), floats={"ABS": BETWEEN, "ADD": BETWEEN, "DIV": NO_RULE}),
+        "absolute": one(lambda a, b: ops.abs(b) * a, "ABS", "MUL"),
     },
     "activations": {
         "conv": one(lambda a, b: layers.Conv2D(2, 1)(a), "CONV_2D"),
@@ -168,10 +169,9 @@ MODELS: dict[str, dict[str, Case]] = {
         "batch": one(lambda a, b: layers.BatchNormalization()(a), "DEPTHWISE_CONV_2D"),
         "selu": activation(
             "selu",
-            floats={
-                **dict.fromkeys(("GREATER", "EXP", "SELECT_V2"), NO_RULE),
-                **dict.fromkeys(("SUB", "MUL"), IN_FLOAT),
-            },
+            "GREATER",
+            "SELECT_V2",
+            floats={"EXP": NO_RULE, **dict.fromkeys(("SUB", "MUL"), IN_FLOAT)},
         ),
         "mish": activation("mish", "MUL", floats={"EXP": NO_RULE, "LOG": NO_RULE, "ADD": IN_FLOAT, "TANH": IN_FLOAT}),
     },
@@ -183,6 +183,40 @@ MODELS: dict[str, dict[str, Case]] = {
     "rows": {
         "conv": one(lambda a, b: layers.Conv2D(2, 1)(a), "CONV_2D"),
         "batch": one(lambda a, b: layers.BatchNormalization()(layers.Reshape((8, 32))(a)), "MUL", "ADD"),
+    },
+    "choices": {
+        "conv": one(lambda a, b: layers.Conv2D(2, 1)(a), "CONV_2D"),
+        # At the border both choices are alike, so that it matters little on which side of it a code is.
+        "where": one(lambda a, b: ops.where(a > b, a, b) * b[..., :1], "GREATER", "SELECT_V2"),
+        "where_v1": one(
+            lambda a, b: tensorflow(lambda x: tf.raw_ops.Select(condition=x[0] >= x[1], x=x[0], y=x[1]))([a, b]),
+            "GREATER_EQUAL",
+            "SELECT",
+        ),
+        "less": one(lambda a, b: ops.where(a < 0.3, a, 0.3), "LESS", "SELECT_V2"),
+        "less_equal": one(lambda a, b: ops.where(a <= b[..., :1], b[..., :1], a), "LESS_EQUAL", "SELECT_V2"),
+        "equal": one(
+            lambda a, b: ops.where(ops.equal(a, ops.max(a, axis=-1, keepdims=True)), a, 0.9 * a), "EQUAL", snr=25.0
+        ),
+        "not_equal": one(
+            lambda a, b: ops.where(ops.not_equal(a, ops.min(a, axis=-1, keepdims=True)), a, 0.9 * a),
+            "NOT_EQUAL",
+            snr=25.0,
+        ),
+        # Where two are equal on the grid, another one may be the largest.
+        "largest": one(
+            lambda a, b: tensorflow(lambda x: tf.cast(tf.argmax(x, axis=-1), tf.float32))(a) * b[..., 0],
+            "ARG_MAX",
+            floats={"CAST": NO_RULE},
+            snr=15.0,
+        ),
+        "least": one(
+            lambda a, b: tensorflow(lambda x: tf.cast(tf.argmin(x, axis=-1), tf.float32))(a) * b[..., 0],
+            "ARG_MIN",
+            floats={"CAST": NO_RULE},
+            snr=15.0,
+        ),
+        "top": one(lambda a, b: tensorflow(lambda x: tf.math.top_k(x, 2).values)(a), "TOPK_V2"),
     },
     "positions": {
         "conv": one(lambda a, b: layers.Conv2D(2, 1)(a), "CONV_2D"),
@@ -203,6 +237,8 @@ MODELS: dict[str, dict[str, Case]] = {
         "unstack": one(lambda a, b: layers.Add()(ops.unstack(a, axis=3)[:2]), "UNPACK"),
         "reshape": one(lambda a, b: layers.Reshape((16, 16))(a), "RESHAPE"),
         "squeeze": one(lambda a, b: ops.squeeze(a[:, :1], axis=1), "RESHAPE"),
+        "reverse": one(lambda a, b: ops.flip(a, axis=1), "REVERSE_V2"),
+        "broadcast": one(lambda a, b: tensorflow(lambda x: tf.broadcast_to(x[:, :1], tf.shape(x)))(a), "BROADCAST_TO"),
         "expand": one(lambda a, b: ops.expand_dims(a, 1), "EXPAND_DIMS"),
         "transpose": one(lambda a, b: layers.Permute((3, 1, 2))(a), "TRANSPOSE"),
         "pad": one(lambda a, b: layers.ZeroPadding2D(1)(a), "PAD"),

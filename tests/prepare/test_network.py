@@ -90,7 +90,7 @@ def test_another_block_size_for_all_leaves_no_edge_in_float():
 @pytest.mark.parametrize(
     "item, message",
     [
-        (override("aa", skip=True), "'aa' matches no weighted layer; there are: a, b, c, d"),
+        (override("aa", weight_bits=4), "'aa' matches no weighted layer; there are: a, b, c, d"),
         (
             override("b", scaler="shift", granularity=PerChannel()),
             "layer 'b' gets .* \\('b'\\): scaler='shift' needs PerT",

@@ -14,7 +14,15 @@ from tfptq.float_file.kernel import KernelId
 from tfptq.graph import canonicalise
 from tfptq.layers import supports, weight_specs
 from tfptq.lowering.choose_layout import layout_requests, plan_layout
-from tfptq.prepare.storage import latency, latency_budget, layer_options, layer_requests, with_bits_of_target
+from tfptq.prepare.storage import (
+    group_of,
+    group_options,
+    groups_of,
+    latency,
+    latency_budget,
+    layer_requests,
+    with_bits_of_target,
+)
 
 CHANNEL4 = plain_config(PerChannel(), weight_bits=4, edge_bits=None, latency_budget=1000.0)
 ALL = ("stem", "deep", "point", "up", "odd", "dense")
@@ -32,7 +40,7 @@ def model():
 
 
 def bits(config, model):
-    found = with_bits_of_target(config, model)
+    found = with_bits_of_target(config, groups_of(model))
     return {layer.name: found.for_layer(layer.name).weight_bits for layer in model.layers if supports(layer)}
 
 
@@ -77,13 +85,13 @@ def test_a_budget_of_latency_is_spent_on_the_most_bytes():
     narrow = []
     for budget in (1.0, 1.25, 1.5, 3.0, 100.0):
         config = CHANNEL4.replace(latency_budget=budget)
-        found = with_bits_of_target(config, model)
+        found = with_bits_of_target(config, groups_of(model))
         chosen = {layer.name: found.for_layer(layer.name).weight_bits for layer in model.layers[1:]}
         used = sum(
-            next(it.latency for it in layer_options(layer, config, {4, 8}) if it.bits == chosen[layer.name])
+            next(it.latency for it in group_options(group_of(layer), config, {4, 8}) if it.bits == chosen[layer.name])
             for layer in model.layers[1:]
         )
-        assert used <= latency_budget(config, model.layers[1:]) * (1 + 1e-6)
+        assert used <= latency_budget(config, groups_of(model)) * (1 + 1e-6)
         narrow.append([name for name, width in chosen.items() if width == 4])
     assert narrow[0] == [] and len(narrow[-1]) == 3
     assert [len(names) for names in narrow] == sorted(len(names) for names in narrow)
@@ -108,14 +116,14 @@ def test_widths_that_lie_in_int8_become_8(model, width):
 
 def test_few_bits_lie_in_the_smallest_layout(model):
     dense = model.get_layer("dense")
-    found = {it.bits: it.bytes - 40 for it in layer_options(dense, CHANNEL4, {2, 3, 4, 6, 8})}
+    found = {it.bits: it.bytes - 40 for it in group_options(group_of(dense), CHANNEL4, {2, 3, 4, 6, 8})}
     assert found == {2: 10, 3: 20, 4: 20, 8: 40}
 
 
 def test_blocks_that_no_packed_layout_is_sure_to_hold_become_8_bits_per_channel(model):
     for scaler in ("float", "integer"):
         config = CHANNEL4.replace(granularity=PerBlock(2, 2), scaler=scaler)
-        found = with_bits_of_target(config, model)
+        found = with_bits_of_target(config, groups_of(model))
         dense = found.for_layer("dense")
         assert (dense.weight_bits, dense.granularity) == (8, PerChannel())
 
@@ -126,12 +134,12 @@ def test_16_bit_activations_take_int8_only(model):
 
 def test_a_model_of_8_bits_and_one_without_narrow_layers_stay(model):
     config = plain_config(PerChannel())
-    assert with_bits_of_target(config, model) == config
+    assert with_bits_of_target(config, groups_of(model)) == config
     inputs = keras.Input((8, 8, 4))
     only = keras.Model(inputs, layers.DepthwiseConv2D(3, name="deep")(inputs))
     assert bits(CHANNEL4, only) == {"deep": 8}
     none = keras.Model(inputs, layers.ReLU()(inputs))
-    assert with_bits_of_target(CHANNEL4, none) == CHANNEL4
+    assert with_bits_of_target(CHANNEL4, groups_of(none)) == CHANNEL4
 
 
 @pytest.mark.parametrize("settings", [{}, {"average_bits": 4.0}, {"ratio": 0.6}])
@@ -139,7 +147,7 @@ def test_mixed_precision_chooses_among_layers_that_can_be_packed(model, settings
     config = plain_config(
         PerChannel(), edge_bits=None, mixed_precision=MixedPrecision(bits=(2, 4, 8), **settings), layout="speed"
     )
-    found = with_bits_of_target(config, model)
+    found = with_bits_of_target(config, groups_of(model))
     pinned = {name for name in ALL if found.overrides_field(name, "weight_bits")}
     # With real bytes, the solver keeps the budget of latency; without them, what is too slow is pinned before.
     assert {"deep", "up", "odd"} <= pinned and "dense" not in pinned
@@ -202,7 +210,7 @@ def test_the_operator_is_the_one_that_the_converter_makes(kind):
         for target in ("cpu", "micro"):
             config = CHANNEL4.replace(target=target)
             plan = plan_layout(found.name, config, made)
-            packed = [it.bytes for it in layer_options(found, config, {4})]
+            packed = [it.bytes for it in group_options(group_of(found), config, {4})]
             assert bool(packed) == (plan.candidates[0].code_bits(4) == 4)
 
 
@@ -215,8 +223,8 @@ def test_every_call_of_a_layer_counts():
     assert set(predicted) == set(made) and len(predicted) == 2
     inputs = keras.Input((8, 8, 4), name="x")
     once = keras.Model(inputs, layers.Conv2D(4, 3, padding="same", name="shared")(inputs)).get_layer("shared")
-    assert latency(layer, CHANNEL4) > latency(once, CHANNEL4)
-    (both,), (one,) = (layer_options(each, CHANNEL4, {4}) for each in (layer, once))
+    assert latency(group_of(layer), CHANNEL4) > latency(group_of(once), CHANNEL4)
+    (both,), (one,) = (group_options(group_of(each), CHANNEL4, {4}) for each in (layer, once))
     assert one.bytes < both.bytes < 2 * one.bytes  # one kernel, gathered for twice
 
 
@@ -229,5 +237,5 @@ def test_projections_of_attention_are_products():
     for _, (predicted,), (made,) in rows:
         assert (predicted.operator, predicted.view_shape) == (made.operator, made.view_shape)
     (layer,) = {row[0] for row in rows}
-    (option,) = layer_options(layer, CHANNEL4, {4})
+    (option,) = group_options(group_of(layer), CHANNEL4, {4})
     assert option.bytes == 4 * (16 * 16 / 2 + 4 * 16) and np.isfinite(option.latency)

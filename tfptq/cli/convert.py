@@ -1,6 +1,8 @@
-"""Quantize a trained Keras model into a .tflite file.
+"""Quantize a trained model into a .tflite file.
 
     tfptq-keras-to-tflite net.keras --calibration_data=samples.npy --output=net.tflite
+
+The model is a .keras or .h5 file, the folder of a SavedModel, or a float .tflite file; --model=net.keras is the same.
 
 Calibration data are a few hundred typical inputs, as the model takes them: a .npy array [samples, ...], a .npz file
 with one such array for each input under its name, or a folder of images (with --preprocessing). The report goes to
@@ -13,6 +15,7 @@ A part of a field goes by its name behind a dot, and the other parts stay: --set
 
 import ast
 import contextlib
+import dataclasses
 import json
 import warnings
 from collections.abc import Sequence
@@ -31,6 +34,7 @@ from tfptq.config import DEFAULT_PRESET, PRESETS, TARGETS, QuantizationConfig
 from tfptq.report import QuantizationWarning
 from tfptq.report.report import FORMS
 from tfptq.report.table import print_report
+from tfptq.tflite.app_metadata import AppMetadata, with_app_metadata
 
 if TYPE_CHECKING:  # the flags need not wait for TensorFlow
     from tfptq.data.checks import InputSpec
@@ -39,7 +43,9 @@ if TYPE_CHECKING:  # the flags need not wait for TensorFlow
 _KEY_OF_A_WORD = {"calibration": "method", "granularity": "type", "rounding": "method"}
 
 FLAGS = command_line.new_flags()
-flags.DEFINE_string("model", None, "the trained model, .keras or .h5; the argument that is no flag", flag_values=FLAGS)
+_MODEL_HELP = "the trained model: .keras, .h5, SavedModel, float .tflite; the argument that is no flag"
+flags.DEFINE_string("model", None, _MODEL_HELP, flag_values=FLAGS)
+flags.DEFINE_string("signature", None, "of a SavedModel or .tflite file; the first by default", flag_values=FLAGS)
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "the .tflite file to write", flag_values=FLAGS)
 flags.DEFINE_enum("preset", None, list(PRESETS), f"how to quantize; {DEFAULT_PRESET} unless given", flag_values=FLAGS)
@@ -76,6 +82,13 @@ for _end in ("input", "output"):
         f"type of the {_end}s of the file, in place of the one in the config; int16 goes with 16-bit activations",
         flag_values=FLAGS,
     )
+flags.DEFINE_string(
+    "class_names",
+    None,
+    "text file with the name of a class on each line: goes into the file for apps, with the normalization of "
+    "--preprocessing (TFLite Metadata)",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string("report", None, f"also write the report, to a {', '.join(FORMS)} file", flag_values=FLAGS)
 flags.DEFINE_string(
     "checkpoint_dir",
@@ -110,45 +123,50 @@ def _convert(arguments: list[str]) -> None:
     command_line.take_model(FLAGS, arguments)
     command_line.require(FLAGS, "model", "calibration_data", "output")
     _check_report_path(FLAGS.report)
-    read = ("model", "calibration_data", "config", "evaluation_data", "evaluation_labels")
+    read = ("model", "calibration_data", "config", "evaluation_data", "evaluation_labels", "class_names")
     command_line.keep_apart(FLAGS, ("output", "report"), read)
     check_preprocessing(FLAGS.preprocessing, *filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)))
     if FLAGS.evaluation_labels and not FLAGS.evaluation_data:
         raise UsageError("--evaluation_labels needs --evaluation_data")
     config = _read_config()
+    app_metadata = None if FLAGS.class_names is None else _app_metadata(FLAGS.class_names, FLAGS.preprocessing)
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)
 
     with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
-        from tfptq.data.checks import input_specs
         from tfptq.export import export_simulation, read_simulation
+        from tfptq.float_file.file_model import FileModel
         from tfptq.layers import wrappers
         from tfptq.prepare.network import load_model
-        from tfptq.quantize import quantize_keras_model
+        from tfptq.prepare.sources import file_source, known_inputs
+        from tfptq.quantization import quantize
 
     command_line.import_custom_objects(FLAGS.custom_objects)
-    model = load_model(FLAGS.model)
+    model = file_source(FLAGS.model, None, FLAGS.signature) or load_model(FLAGS.model)
     samples = load_calibration_data(
-        FLAGS.calibration_data, input_specs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
+        FLAGS.calibration_data, known_inputs(model), FLAGS.samples, FLAGS.seed, FLAGS.preprocessing
     )
-    evaluation = _evaluation_data(input_specs(model))
+    evaluation = _evaluation_data(known_inputs(model))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QuantizationWarning)  # the report begins with them
         try:
-            if wrappers(model):
+            if not isinstance(model, FileModel) and wrappers(model):
                 _refuse_for_simulations()
                 if not (FLAGS.preset or FLAGS.config):
                     config = _changed(read_simulation(model).config)
                 result = export_simulation(model, samples, config, progress=FLAGS.progress)
+                if app_metadata is not None:
+                    result = dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
             else:
                 limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
-                result = quantize_keras_model(
+                result = quantize(
                     model,
                     samples,
                     config,
                     seed=FLAGS.seed,
                     progress=FLAGS.progress,
                     checkpoint_dir=FLAGS.checkpoint_dir,
+                    app_metadata=app_metadata,
                     **limits,
                 )
         except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
@@ -161,6 +179,20 @@ def _convert(arguments: list[str]) -> None:
     print(f"\nwrote {FLAGS.output}{found}")
     if evaluation is not None:
         print(f"\n{result.evaluate(*evaluation, progress=FLAGS.progress)}")
+
+
+def _app_metadata(path: str, preprocessing: str | None) -> AppMetadata:
+    """What is in a file of names, and how apps have to normalize pictures."""
+    names = Path(path).read_text(encoding="utf-8").splitlines()
+    found = None if preprocessing is None else PREPROCESSING[preprocessing]
+    if found is not None and found.bgr:
+        raise UsageError(f"--class_names tells apps of pictures in RGB; --preprocessing={preprocessing} reads BGR")
+    with command_line.naming(f"--class_names={path}"):
+        if found is None:
+            return AppMetadata(names)
+        channels = max(len(found.offset), len(found.divisor))
+        mean, std = (values * (channels // len(values)) for values in (found.offset, found.divisor))
+        return AppMetadata(names, mean, std)
 
 
 def _evaluation_data(inputs: "tuple[InputSpec, ...]") -> tuple[Any, Any] | None:

@@ -1,4 +1,4 @@
-"""Post-training quantization of Keras 3 models into .tflite files: one command for all programs.
+"""Post-training quantization of models into .tflite files: one command for all programs.
 
 tfptq convert net.keras --calibration_data=samples.npy --output=net.tflite
 tfptq inspect net.tflite
@@ -13,7 +13,7 @@ from tfptq.version import __version__
 
 #: Subcommand -> what it does. The program is the module of that name in ``tfptq.cli``, with ``_`` for ``-``.
 PROGRAMS = {
-    "convert": "quantize a Keras model into a .tflite file",
+    "convert": "quantize a Keras model, SavedModel or float .tflite file",
     "evaluate": "accuracy, agreement, signal to noise and latency of a .tflite file on labelled samples",
     "inspect": "show what is in a quantized .tflite file",
     "verify": "check a quantized .tflite file against its block metadata",

@@ -150,7 +150,7 @@ def _measure(cells: list[Cell], records: Records) -> None:
         from tfptq.evaluation.evaluate import evaluate
         from tfptq.evaluation.files import float_reference
         from tfptq.prepare.network import load_model
-        from tfptq.quantize import quantize_keras_model
+        from tfptq.quantization import quantize_keras_model
 
     model = load_model(FLAGS.model)
     if len(model.outputs) != 1:

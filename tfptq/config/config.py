@@ -82,7 +82,9 @@ class QuantizationConfig:
         calibration: how activation ranges are found; the name of a method stands for its defaults.
         bias_correction: take the mean shift that weight rounding causes out of the bias.
         skip: leave the layer in float.
-        overrides: other values for single layers; later ones win.
+        overrides: other values for single layers, kernels and operators of the file; later ones win.
+        tail: patterns as in overrides, of layers or tensors of the float file: all that computes on their results, up
+            to the outputs, stays in float.
         input_type: type of the model's inputs in the file: ``"float32"``, ``"int8"`` or ``"uint8"``; ``"float32"`` or
             ``"int16"`` with 16-bit activations. None for that of the target.
         output_type: the same for the outputs.
@@ -113,6 +115,7 @@ class QuantizationConfig:
     bias_correction: bool = True
     skip: bool = False
     overrides: tuple[LayerOverride, ...] = ()
+    tail: tuple[str, ...] = ()
     input_type: str | None = None
     output_type: str | None = None
     metadata: str = "full"
@@ -144,6 +147,7 @@ class QuantizationConfig:
             bias_correction: bool = ...,
             skip: bool = ...,
             overrides: Sequence[LayerOverride] = ...,
+            tail: Sequence[str] | str = ...,
             input_type: str | None = ...,
             output_type: str | None = ...,
             metadata: str = ...,
@@ -167,9 +171,14 @@ class QuantizationConfig:
         if not isinstance(item, LayerOverride):
             raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
         try:
-            return self._unchecked(dict(item.changes))
+            return self._unchecked({**dict(item.changes), **self._without_ends(item.changes)})
         except ValueError as error:
             raise ValueError(f"the override for {item.pattern!r}: {error}") from error
+
+    @staticmethod
+    def _without_ends(fields: Iterable[Any]) -> dict[str, None]:
+        """Types of inputs and outputs, which are those of the model, where a layer has activations of its own."""
+        return {"input_type": None, "output_type": None} if "activation_bits" in dict(fields) else {}
 
     def _unchecked(self, changes: dict[str, Any]) -> "QuantizationConfig":
         """Copy with other values, each checked by itself only."""
@@ -182,6 +191,8 @@ class QuantizationConfig:
         for field, part in {"rounding": Rounding, "calibration": Calibration}.items():
             if isinstance(getattr(self, field), str):
                 object.__setattr__(self, field, part(getattr(self, field)))
+        if isinstance(self.tail, str | list):
+            object.__setattr__(self, "tail", (self.tail,) if isinstance(self.tail, str) else tuple(self.tail))
         if isinstance(self.overrides, Iterable):
             object.__setattr__(self, "overrides", tuple(self.overrides))
         if not isinstance(self.granularity, Granularity):
@@ -290,7 +301,7 @@ class QuantizationConfig:
         if "weight_bits" in changes:
             changes["mixed_precision"] = None  # it chooses the widths of the other layers
         try:
-            return self._changed({**changes, "overrides": ()}, keep=())
+            return self._changed({**changes, **self._without_ends(changes.items()), "overrides": ()}, keep=())
         except ValueError as error:
             given = ", ".join(f"{field}={value!r} ({item.pattern!r})" for field, (item, value) in found.items())
             raise ValueError(

@@ -174,6 +174,7 @@ LAYER_FIELDS = (
     "scaler",
     "multipliers",
     "weight_bits",
+    "activation_bits",
     "weight_scale",
     "rounding",
     "bias_correction",
@@ -189,6 +190,10 @@ _REGULAR = "re:"
 @dataclass(frozen=True)
 class LayerOverride:
     """Other values for the layers whose name matches a pattern.
+
+    Kernels inside of a layer that tfptq does not know go by their path, ``"block/dense"``; a pattern for ``"block"``
+    covers them, too. Operators without a kernel go by the paths and names of their results: ``skip=True`` leaves them
+    in float, and ``activation_bits=16`` gives them finer activations.
 
     Attributes:
         pattern: shell-style, such as ``"block_3_*"``; or a regular expression for the whole name behind ``re:``, such
@@ -213,10 +218,19 @@ class LayerOverride:
             one_of(f"field of the override for {self.pattern!r}", name, LAYER_FIELDS)
 
     def matches(self, layer_name: str) -> bool:
-        """Whether the pattern covers a layer."""
+        """Whether the pattern covers a layer, or one that it is inside of."""
+        parts = layer_name.split("/")
+        return any(self._matches("/".join(parts[:end])) for end in range(1, len(parts) + 1))
+
+    def _matches(self, name: str) -> bool:
         if self.pattern.startswith(_REGULAR):
-            return re.fullmatch(self.pattern.removeprefix(_REGULAR), layer_name) is not None
-        return fnmatch.fnmatchcase(layer_name, self.pattern)
+            return re.fullmatch(self.pattern.removeprefix(_REGULAR), name) is not None
+        return fnmatch.fnmatchcase(name, self.pattern)
+
+    @property
+    def is_for_operators(self) -> bool:
+        """Whether it sets what operators without a kernel have, too."""
+        return not {"skip", "activation_bits"}.isdisjoint(dict(self.changes))
 
     def names(self, layer_name: str) -> bool:
         """Whether the pattern is the name of this very layer."""

@@ -1,11 +1,11 @@
 """What single layers of a model make of a config: widths that are pinned, and overrides that have to fit."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from tfptq.base.arguments import did_you_mean
 from tfptq.config.config import QuantizationConfig
-from tfptq.config.parts import exactly, override
+from tfptq.config.parts import LayerOverride, exactly, override
 from tfptq.core.granularity import PerChannel
 from tfptq.tflite.layouts import INT8, POLICIES
 
@@ -47,10 +47,15 @@ def _pin(config: QuantizationConfig, layer_name: str, bits: int) -> dict[str, An
     return changes
 
 
-def check_overrides(config: QuantizationConfig, layer_names: list[str]) -> None:
-    """Refuse overrides that match no layer, or do not fit a layer, and to skip all layers."""
+def check_overrides(
+    config: QuantizationConfig, layer_names: list[str], matched: Collection[LayerOverride] = ()
+) -> None:
+    """Refuse overrides that match no layer, or do not fit a layer, and to skip all layers.
+
+    ``matched`` are those that need not match a layer: they have an operator of the file, or may have one.
+    """
     for item in config.overrides:
-        if not any(map(item.matches, layer_names)):
+        if item not in matched and not any(map(item.matches, layer_names)):
             halves = list(filter(item.matches_whole_of, layer_names))
             raise ValueError(
                 f"the override pattern {item.pattern!r} matches no weighted layer; "

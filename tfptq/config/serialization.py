@@ -128,5 +128,6 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "calibration": _part(Calibration),
     "mixed_precision": _part(MixedPrecision),
     "overrides": _overrides,
+    "tail": lambda name, value: tuple(value) if isinstance(value, list) else value,
     "target": lambda name, value: Target.from_plain(value),
 }

@@ -171,7 +171,11 @@ def calibration_data(model: keras.Model, dataset: Any, batch_size: int | None = 
         DataError: the dataset is empty, of an unknown kind, can be read only once or never ends, or its first
             batch does not fit the model. Later batches are checked when they are read.
     """
-    specs = input_specs(model)
+    return calibration_data_for(input_specs(model), dataset, batch_size)
+
+
+def calibration_data_for(specs: tuple[InputSpec, ...], dataset: Any, batch_size: int | None = None) -> CalibrationData:
+    """``calibration_data`` for inputs that are known without a Keras model."""
     return CalibrationData(specs, *open_dataset(specs, dataset, batch_size))
 
 
@@ -198,6 +202,19 @@ def open_dataset(
     if batch_size is None:
         batch_size = _usual_batch_size(_sample_shapes(specs, open_pass))
     return open_pass, batch_size, None
+
+
+def first_element(dataset: Any) -> Any:
+    """The inputs of the first element of a dataset: an array, or a list or dict of arrays, samples first.
+
+    Raises:
+        DataError: the dataset is empty, of an unknown kind, can be read only once or never ends.
+    """
+    if is_array(dataset) or isinstance(dataset, (list, tuple, dict)):
+        return dataset
+    for element in _stream(dataset)():
+        return element[0] if isinstance(element, tuple) else element
+    raise DataError("the calibration dataset is empty; give at least one sample, better a few hundred")
 
 
 def _usual_batch_size(shapes: Iterable[tuple[int, ...]]) -> int:

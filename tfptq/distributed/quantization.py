@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -19,9 +19,9 @@ from tfptq.fit.measurements import Measurements
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.float_file.float_file import FloatFile
 from tfptq.pipeline.result import QuantizationResult, told
-from tfptq.pipeline.steps import planned_steps
+from tfptq.pipeline.steps import convert, planned_steps
 from tfptq.prepare.network import load_model, prepare
-from tfptq.quantize import quantize_network, whole_number
+from tfptq.quantization import quantize_job, whole_number
 
 #: Samples that are drawn where the config has no ``statistics_samples``.
 DRAWN_SAMPLES = 512
@@ -81,15 +81,9 @@ def quantize(
             most = config.statistics_samples or DRAWN_SAMPLES
             drawn = draw(runner, shards, input_specs(model), most)
         network = prepare(model, lambda: drawn.samples, config, seed, steps)
-        result = quantize_network(
-            network,
-            config,
-            seed,
-            steps,
-            max_memory=max_memory,
-            measure=MeasuringShards(runner, shards),
-            measured_samples=drawn.population,
-        )
+        job = convert(network, config, seed, steps)
+        job = replace(job, measure=MeasuringShards(runner, shards), measured_samples=drawn.population)
+        result = quantize_job(job, max_memory=max_memory)
     return told(result)
 
 

@@ -23,7 +23,7 @@ SAMPLES_TO_CHECK = 8
 
 @runtime_checkable
 class WithFile(Protocol):
-    """A file, the float file that it was made of and a Keras model of it: a ``QuantizationResult``."""
+    """A file, the float file that it was made of and, perhaps, a Keras model of it: a ``QuantizationResult``."""
 
     @property
     def tflite(self) -> bytes:
@@ -34,8 +34,8 @@ class WithFile(Protocol):
         """The float file."""
 
     @property
-    def keras_model(self) -> keras.Model:
-        """A Keras model with the same inputs."""
+    def keras_model(self) -> keras.Model | None:
+        """A Keras model with the same inputs, or None."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from tfptq.data.checks import Batch
 from tfptq.evaluation.files import keras_specs
 from tfptq.evaluation.runner import FileRunner, file_ends
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
+from tfptq.float_file.file_model import FileModel
 from tfptq.lowering.emit import emit
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, plan_activations, with_headroom
@@ -77,10 +78,13 @@ class PartialFiles:
         return emit(job.float_file.data, plan, placed).model.to_bytes()
 
     def outputs(self, content: bytes, batches: Iterable[Batch]) -> list[list[np.ndarray]]:
-        """For each batch of samples, by Keras input name, the outputs of a file."""
+        """For each batch of samples, by input name, the outputs of a file."""
         ends = file_ends(content)
         model = self.job.network.model
-        ordered = zip(keras_specs(model, ends.specs), model.inputs, strict=True)
-        names = {spec.name: tensor.name for spec, tensor in ordered}
+        if isinstance(model, FileModel):
+            names = dict(zip((row.name for row in ends.inputs), self.job.float_file.inputs, strict=True))
+        else:
+            ordered = zip(keras_specs(model, ends.specs), model.inputs, strict=True)
+            names = {spec.name: tensor.name for spec, tensor in ordered}
         runner = FileRunner.of(content, ends)
         return [runner.run([batch[names[row.name]] for row in ends.inputs]) for batch in batches]

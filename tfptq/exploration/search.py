@@ -22,7 +22,7 @@ from tfptq.exploration.trial_folder import TrialFolder
 from tfptq.exploration.workbench import Workbench
 from tfptq.pipeline.result import QuantizationResult
 from tfptq.prepare.network import load_model
-from tfptq.quantize import check_folder, whole_number
+from tfptq.quantization import check_folder, whole_number
 from tfptq.report import Report
 from tfptq.report.values import Trial as PlotPoint
 

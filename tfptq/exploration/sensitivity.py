@@ -1,6 +1,5 @@
 """How much the outputs lose when single layers are quantized."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from tfptq.core.blocks import quantize_nearest
 from tfptq.core.decibels import decibels
 from tfptq.data.checks import Batch
 from tfptq.exploration.partial_files import PartialFiles
+from tfptq.float_file.file_model import FileModel
 from tfptq.graph.float_equality import model_outputs
 from tfptq.layers import supports, weight_specs
 from tfptq.prepare.network import FloatNetwork, prepare
@@ -92,7 +92,7 @@ class Sensitivities:
 
 
 def layer_sensitivity(
-    model: keras.Model | str | os.PathLike,
+    model: Any,
     dataset: Any,
     config: QuantizationConfig | str | None = None,
     *,
@@ -111,10 +111,11 @@ def layer_sensitivity(
 
     With ``measured``, the model is quantized as the config says, once, and two files are run for each layer: one in
     which this layer alone computes on integers, with its learned rounding and the grids of its activations, and one in
-    which it alone does not. That costs a quantization, and two files of 32 samples for each layer.
+    which it alone does not. That costs a quantization, and two files of 32 samples for each layer. Kernels of models
+    without a known Keras graph are measured in any case.
 
     Args:
-        model: Keras model or the path of one.
+        model: what ``quantize`` takes.
         dataset: samples as for ``quantize_keras_model``.
         config: how to quantize, or the name of a preset; None for the default.
         measured: measure files instead.
@@ -130,7 +131,10 @@ def layer_sensitivity(
     steps = Progress(progress)
     config = resolve_config(config)
     network = prepare(model, dataset, config, seed, steps)
-    rows = (_from_files if measured else _from_statistics)(network, config, seed, steps)
+    if measured or isinstance(network.model, FileModel):
+        rows = _from_files(network, config, seed, steps)
+    else:
+        rows = _from_statistics(network, network.model, seed, steps)
     return Sensitivities(network.model.name, tuple(rows))
 
 
@@ -152,18 +156,18 @@ def _from_files(
 
 
 def _from_statistics(
-    network: FloatNetwork, config: QuantizationConfig, seed: int, steps: Progress
+    network: FloatNetwork, model: keras.Model, seed: int, steps: Progress
 ) -> Iterator[LayerSensitivity]:
-    del config  # that of the network has the bits of mixed precision
-    own = {layer.name: network.config.for_layer(layer.name) for layer in network.model.layers if supports(layer)}
+    # The config of the network has the bits of mixed precision.
+    own = {layer.name: network.config.for_layer(layer.name) for layer in model.layers if supports(layer)}
     own = {name: config for name, config in own.items() if not config.skip}
-    changes = {name: _rounding(network.model.get_layer(name), config) for name, config in own.items()}
+    changes = {name: _rounding(model.get_layer(name), config) for name, config in own.items()}
     runs = _samples(network)
     with steps.step("sensitivity", total=SAMPLES) as advance:
-        errors = output_errors(network.model, runs, changes, seed=seed, advance=advance)
+        errors = output_errors(model, runs, changes, seed=seed, advance=advance)
     for name, change in changes.items():
         reached = errors[name] > 0 or not any(values.any() for _, values in change)
-        noise = errors[name] if reached else _measured_error(network.model, runs, change)
+        noise = errors[name] if reached else _measured_error(model, runs, change)
         size = sum(values.size for _, values in change)
         yield LayerSensitivity(name, own[name].weight_bits, size, decibels(1.0, noise), measured=not reached)
 

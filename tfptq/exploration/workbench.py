@@ -23,7 +23,7 @@ from tfptq.exploration.trial import Proposal, Trial
 from tfptq.exploration.trial_folder import TrialFolder
 from tfptq.pipeline.result import QuantizationResult
 from tfptq.prepare.network import distinct_ratios_of
-from tfptq.quantize import quantize_keras_model
+from tfptq.quantization import quantize_keras_model
 from tfptq.version import __version__
 
 #: Time for the latency of one file.

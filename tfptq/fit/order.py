@@ -112,14 +112,14 @@ def ranges_for_kernels(kernels: Iterable[QuantizedKernel], plan: IntegerPlan) ->
     Where one step of the products (of input and weight) is as much as the whole result, that is lost in the rounding of
     the input: the layer takes the difference of large numbers, or channels differ too much. The file shall load still.
     """
-    found, integer = {}, set(plan.operators) if plan.bits == 8 else set()
+    found, integer = {}, {at for at in plan.operators if plan.bits_of(at) == 8}
     for kernel in kernels:
-        form = kernel.weight.int8_form()
+        form, grids = kernel.weight.int8_form(), plan.grids_for(use.operator for use in kernel.uses)
         for use in kernel.uses:
             if use.operator not in integer or form is None:
                 continue
             low, high = plan.grids[use.output].real_range
-            step = float((form[1] * use.magnitudes).max()) * plan.grids[use.input].scale
+            step = float((form[1] * use.magnitudes).max()) * grids[use.input].scale
             growth = step / (LARGEST_STEP * plan.grids[use.output].scale)
             if growth > 1.0:
                 found[use.output] = growth * low, growth * high

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -86,7 +86,7 @@ def _convert(
     views = {**weights, **perturbed}
     finder = WeightFinder(views)
     separate_input_factors(editable, finder, {key: view for key, view in views.items() if key in unfolded})
-    kernels = find_kernels(editable, finder, weights)
+    kernels = find_kernels(editable, finder, weights, [layer.name for layer in model.layers])
     restore(editable, kernels, keys)
     inputs = _input_tensors(editable, [tensor.name for tensor in model.inputs])
     return FloatFile(editable.to_bytes(), editable, kernels, inputs, tuple(editable.subgraph.outputs))
@@ -152,29 +152,53 @@ def check_float_file(
         FloatEqualityError: the outputs differ.
         ValueError: the runtime cannot run the float file.
     """
-    expected = model_outputs(model, batch)
-    found = _run(float_file, model, batch)
+
+    def limits(differences: Sequence[tuple[int, float]]) -> list[float]:
+        return tolerances(model, batch, [value for _, value in differences], tolerance)
+
+    return check_outputs(float_file, model.name, model_outputs(model, batch), batch, limits)
+
+
+def check_outputs(
+    float_file: FloatFile,
+    name: str,
+    expected: Sequence[np.ndarray],
+    batch: Mapping[str, np.ndarray],
+    limits: Callable[[Sequence[tuple[int, float]]], Sequence[float]],
+) -> float:
+    """``check_float_file`` against outputs of any origin.
+
+    Args:
+        float_file: the file.
+        name: name of what it was made of.
+        expected: its outputs for the batch.
+        batch: input name -> samples.
+        limits: for each expected output, which one of the file it is and by how much it differs -> the differences
+            that pass.
+    """
+    found = _run(float_file, name, batch)
     # The converter may order the outputs in its own way: each expected output must be one of those found.
     # (numpy's minimum and maximum keep NaN, so that it is refused.)
-    differences = [float(np.min([_difference(value, other) for other in found.values()])) for value in expected]
+    table = np.array([[_difference(value, other) for other in found.values()] for value in expected])
+    indexes, differences = list(found), table.min(axis=1).tolist()
     largest = float(np.max(differences))
     if np.isnan(largest) and all(np.isfinite(values).all() for values in expected):
         raise FloatEqualityError(
-            f"the float .tflite of {model.name!r} gives NaN where the Keras model gives numbers: a layer divides by 0 "
+            f"the float .tflite of {name!r} gives NaN where the model gives numbers: a layer divides by 0 "
             "after conversion, as UnitNormalization does for a vector of zeros. Add a small number to what it reads"
         )
-    limits = tolerances(model, batch, differences, tolerance)
-    broken = [(value, limit) for value, limit in zip(differences, limits, strict=True) if not value <= limit]
+    matched = [(indexes[place], value) for place, value in zip(table.argmin(axis=1), differences, strict=True)]
+    broken = [(value, limit) for value, limit in zip(differences, limits(matched), strict=True) if not value <= limit]
     if broken:
         value, limit = max(broken)  # the worst
         raise FloatEqualityError(
-            f"the float .tflite of {model.name!r} differs from the Keras model by {value:.3g} of the output's range "
-            f"(tolerance {limit:.3g}); a layer computes something else after conversion. {ADVICE}"
+            f"the float .tflite of {name!r} differs from the model by {value:.3g} of the output's range (tolerance "
+            f"{limit:.3g}); a layer computes something else after conversion. {ADVICE}"
         )
     return largest
 
 
-def _run(float_file: FloatFile, model: keras.Model, batch: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+def _run(float_file: FloatFile, name: str, batch: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
     """The float file's outputs; for the arguments and errors see ``check_float_file``."""
     try:
         runner = TensorRunner(float_file.data, float_file.outputs)
@@ -182,7 +206,7 @@ def _run(float_file: FloatFile, model: keras.Model, batch: Mapping[str, np.ndarr
     except RuntimeError as error:  # the converter wrote sizes down that a layer has for one batch only, or wrong ones
         reason = str(error).removeprefix("./").strip().rstrip(".")
         raise ValueError(
-            f"LiteRT cannot run the file that the TFLite converter makes of the model {model.name!r}: {reason}. "
+            f"LiteRT cannot run the file that the TFLite converter makes of the model {name!r}: {reason}. "
             "Replace the layer with this operation by others, or try fixed sizes: keras.Input(shape, batch_size=1)"
         ) from error
 

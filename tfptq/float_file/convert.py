@@ -89,6 +89,27 @@ def _convert(model: keras.Model) -> bytes:
             ) from error
 
 
+def convert_saved_model(folder: str, name: str, signature: str = "serving_default") -> bytes:
+    """Convert a signature of a SavedModel to a float ``.tflite``, quietly.
+
+    Args:
+        folder: the SavedModel.
+        name: of the model, for messages.
+        signature: key of the signature.
+
+    Raises:
+        ValueError: the converter refuses the model; its own words are in the message.
+    """
+    with _quiet():
+        try:
+            return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature]).convert()
+        except (AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
+            raise ValueError(
+                f"the TFLite converter cannot convert the model {name!r}: {_reason(error)}. Replace the layers it "
+                "names, or set their computation outside of the model"
+            ) from error
+
+
 def _reason(error: Exception) -> str:
     """The converter's words, without its notes on where the graph was called from, and without the graph."""
     lines = str(error).partition(GRAPH_FOLLOWS)[0].splitlines()

@@ -13,8 +13,9 @@ class KernelId(NamedTuple):
     """What a kernel goes by, whatever its place in a file.
 
     Attributes:
-        layer: name of the Keras layer whose weight it is; None for a kernel that the converter made or changed.
-        name: name of the weight in its layer, or of the tensor where there is no layer.
+        layer: name of the Keras layer whose weight it is; None for a kernel that is in the file alone: of a layer that
+            tfptq does not know, of no Keras layer, or made or changed by the converter.
+        name: name of the weight in its layer; where there is none, a path such as ``"encoder/dense"``.
     """
 
     layer: str | None
@@ -22,7 +23,7 @@ class KernelId(NamedTuple):
 
     @property
     def owner(self) -> str:
-        """Name of the layer, or of the tensor where there is none; for messages."""
+        """Name of the layer, or the path where there is none: what configs and messages call it."""
         return self.name if self.layer is None else self.layer
 
     @property

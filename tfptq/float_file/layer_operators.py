@@ -6,9 +6,10 @@ may be one that tfptq does not know; then they are those whose results are named
 
 import keras
 
-from tfptq.config import QuantizationConfig
+from tfptq.config import QuantizationConfig, override
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.matching import layers_in_names
+from tfptq.float_file.operator_names import OperatorNames
 from tfptq.layers import is_weighted
 from tfptq.tflite.model import TFLiteModel
 
@@ -41,13 +42,24 @@ def reads_weights(file: TFLiteModel, at: int) -> bool:
     return any(file.is_float(index) and len(file.shape(index)) >= 2 for index in constants)
 
 
-def skipped_operators(float_file: FloatFile, model: keras.Model, config: QuantizationConfig) -> dict[int, str]:
+def skipped_operators(
+    float_file: FloatFile, model: keras.Model, config: QuantizationConfig, names: OperatorNames
+) -> dict[int, str]:
     """Operators that the config leaves in float, with the reason.
 
     Raises:
-        ValueError: the operators of a layer that the config skips cannot be told from others.
+        ValueError: the operators of a layer that the config skips cannot be told from others; or a pattern of ``tail``
+            covers no tensor.
     """
-    skipped = {}
+    skipped = _behind_tail(config, names)
+    for item in config.overrides:
+        skip = dict(item.changes).get("skip")
+        if skip is not None:
+            for at in names.operators(item):
+                if skip:
+                    skipped.setdefault(at, f"the config skips {item.pattern!r}")
+                else:
+                    skipped.pop(at, None)
     for layer, positions in operators_of_layers(float_file, model).items():
         if not config.for_layer(layer).skip:
             continue
@@ -58,7 +70,32 @@ def skipped_operators(float_file: FloatFile, model: keras.Model, config: Quantiz
                 "override, or skip other layers"
             )
         skipped.update(dict.fromkeys(positions, f"the config skips layer {layer!r}"))
+    for kernel in float_file.kernels:
+        if config.for_layer(kernel.id.owner).skip:
+            reason = f"the config skips {kernel.id.owner!r}"
+            skipped.update({use.operator: reason for use in kernel.uses if use.operator not in skipped})
     return skipped
+
+
+def widths_by_overrides(config: QuantizationConfig, names: OperatorNames) -> dict[int, int]:
+    """Positions of the operators that overrides give a width of activations -> that width, 8 or 16."""
+    found: dict[int, int] = {}
+    for item in config.overrides:
+        bits = dict(item.changes).get("activation_bits")
+        if bits is not None:
+            found.update(dict.fromkeys(names.operators(item), max(bits, 8)))
+    return found
+
+
+def _behind_tail(config: QuantizationConfig, names: OperatorNames) -> dict[int, str]:
+    """The operators behind the tensors that ``tail`` names, with the reason to leave them in float."""
+    found: dict[int, str] = {}
+    for item in map(override, config.tail):
+        if not names.tensors(item):
+            listed = ", ".join(map(repr, names.examples()))
+            raise ValueError(f"tail={item.pattern!r} covers no tensor of the float file; there are: {listed}, ...")
+        found.update(dict.fromkeys(names.behind(item), f"lies behind {item.pattern!r}, the tail that stays in float"))
+    return found
 
 
 def _layers_of_operators(float_file: FloatFile, model: keras.Model) -> list[frozenset[str]]:

@@ -17,6 +17,7 @@ import numpy as np
 from tfptq.core.blocks import WeightView
 from tfptq.core.windows import Window
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
+from tfptq.float_file.kernel_names import names_of_kernels
 from tfptq.tflite.model import TFLiteModel
 
 #: Largest relative difference between a weight and a per-channel multiple of another.
@@ -24,33 +25,39 @@ FACTOR_TOLERANCE = 1e-5
 
 
 def find_kernels(
-    model: TFLiteModel, finder: "WeightFinder", weights: Mapping[KernelId, np.ndarray]
+    model: TFLiteModel,
+    finder: "WeightFinder",
+    weights: Mapping[KernelId, np.ndarray],
+    layers: Collection[str] = (),
 ) -> tuple[Kernel, ...]:
     """Find every constant float kernel in a model, and the Keras weight that it came from.
 
-    Kernels come in the order of their first use. One that is no Keras weight goes by the name of its tensor.
+    Kernels come in the order of their first use. One that is no Keras weight goes by the path that the converter kept
+    (``tfptq.float_file.kernel_names``).
 
     Args:
         finder: knows the values by which weights are found.
         weights: the values ``[O, I, T]`` that kernels shall have, by weight.
+        layers: names of all layers of the Keras model.
     """
     names = [model.name(operator.outputs[0]) for operator in model.operators]
     named = layers_in_names(names, {id.layer for id in weights if id.layer is not None})
+    reading = _operators_with_kernels(model)
+    first: dict[int, int] = {}
+    for at, tensor in reading.items():
+        first.setdefault(tensor, at)
+    paths = names_of_kernels(model, first, layers)
     uses: dict[KernelId, list[KernelUse]] = {}
     values: dict[KernelId, np.ndarray] = {}
-    for at, operator in enumerate(model.operators):
+    for at, tensor in reading.items():
+        operator = model.operators[at]
         spec = model.spec(operator)
-        if spec.kernel is None:
-            continue
-        kernel_at, bias_at, input_at = spec.weights
-        tensor = operator.inputs[kernel_at]
-        if not (model.is_constant(tensor) and model.is_float(tensor)):
-            continue
+        _, bias_at, input_at = spec.weights
         bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
         constant = model.constant(tensor)
         view, id, factors = finder.find(constant, spec.kernel_view(constant.shape), named[at])
         if id is None:
-            id = KernelId(None, model.name(tensor))
+            id = KernelId(None, paths[tensor])
             values.setdefault(id, view.to_view(constant))
         else:
             values[id] = np.asarray(weights[id], np.float32)
@@ -66,6 +73,18 @@ def find_kernels(
         )
         uses.setdefault(id, []).append(use)
     return tuple(Kernel(id, values[id], tuple(found)) for id, found in uses.items())
+
+
+def _operators_with_kernels(model: TFLiteModel) -> dict[int, int]:
+    """Position of each operator with a constant float kernel -> index of the constant, in execution order."""
+    found = {}
+    for at, operator in enumerate(model.operators):
+        spec = model.spec(operator)
+        if spec.kernel is not None:
+            tensor = operator.inputs[spec.weights.kernel]
+            if model.is_constant(tensor) and model.is_float(tensor):
+                found[at] = tensor
+    return found
 
 
 def operator_window(model: TFLiteModel, operator) -> Window:

@@ -7,14 +7,15 @@ starts at an input would put a layer of each block at the edge. An input without
 layer that it reaches at all. Outputs are the same backwards.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
+from typing import Any
 
 import keras
 
-from tfptq.graph.flat_graph import Value, values_in
+from tfptq.graph.flat_graph import values_in
 from tfptq.graph.rebuild import read_graph
 
-_Step = tuple[str, Iterable[Value], Iterable[Value]]
+_Step = tuple[str, Iterable[Any], Iterable[Any]]
 
 
 def edge_layers(model: keras.Model, names: Collection[str]) -> list[str]:
@@ -25,16 +26,16 @@ def edge_layers(model: keras.Model, names: Collection[str]) -> list[str]:
     graph = read_graph(model)
     forward = [(call.unit.name, call.inputs, call.outputs) for call in graph.calls]
     backward = [(call.unit.name, call.outputs, call.inputs) for call in reversed(graph.calls)]
-    found = _next_to(values_in(graph.inputs), forward, names) | _next_to(values_in(graph.outputs), backward, names)
+    found = next_to(values_in(graph.inputs), forward, names) | next_to(values_in(graph.outputs), backward, names)
     return [name for name in names if name in found]
 
 
-def _next_to(roots: Iterable[Value], steps: Iterable[_Step], names: Collection[str]) -> set[str]:
+def next_to(roots: Iterable[Hashable], steps: Iterable[_Step], names: Collection[str]) -> set[str]:
     """The layers next to ``roots``; ``steps`` are (name, values on the side of the roots, values on the far side)."""
-    reached_from: dict[Value, set[Value]] = {value: {value} for value in roots}  # without passing a layer
-    beyond: set[Value] = set()  # values that are, on one path at least, on the far side of a layer
+    reached_from: dict[Hashable, set[Hashable]] = {value: {value} for value in roots}  # without passing a layer
+    beyond: set[Hashable] = set()  # values that are, on one path at least, on the far side of a layer
     direct: set[str] = set()
-    candidates: dict[Value, list[str]] = {value: [] for value in roots}
+    candidates: dict[Hashable, list[str]] = {value: [] for value in roots}
     for name, near, far in steps:
         taken = [value for value in near if value in reached_from or value in beyond]
         origins = set().union(*(reached_from.get(value, ()) for value in taken))

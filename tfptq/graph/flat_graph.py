@@ -43,6 +43,7 @@ class Unit:
         config: what ``kind.from_config`` takes; empty for operations that are not layers.
         weights: (variable name, array) in the order of ``layer.weights``.
         operation: for ``keras.ops`` operations, which have no weights, the operation itself; None for layers.
+        inner: names of the layers inside of the layer; those without a name of their own would be numbered anew.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Unit:
     config: Mapping[str, Any]
     weights: tuple[tuple[str, np.ndarray], ...] = ()
     operation: keras.Operation | None = None
+    inner: tuple[str, ...] = ()
 
     def weight(self, name: str) -> np.ndarray | None:
         """The first weight called ``name``, in the layout of the layer, or None."""

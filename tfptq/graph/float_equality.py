@@ -13,7 +13,7 @@ of how far rounding alone moves it (``float_noise``).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,7 +29,7 @@ from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 #: what float32 rounding makes of it in most networks, and a twentieth of half a step of an 8-bit grid.
 TOLERANCE = 1e-4
 #: A difference may be so many times the largest that rounding made in so many draws.
-_NOISE_FACTOR, _NOISE_DRAWS = 8.0, 4
+_NOISE_FACTOR, NOISE_DRAWS = 8.0, 4
 #: Samples on which the steps after the first are checked: one that changes what a network computes seldom spares any.
 _FEW_SAMPLES = 8
 #: Steps of float32 at the largest value of an output that count as none.
@@ -131,11 +131,19 @@ def tolerances(
     """
     if all(value <= tolerance for value in differences):
         return [tolerance] * len(differences)
+    products = max((math.prod(weight.shape[:-1]) for weight in model.weights if len(weight.shape) >= 2), default=1)
+    return limits_of_noise(rounding_noise(model, batch), products, tolerance)
+
+
+def limits_of_noise(noise: Iterable[float], products: int, tolerance: float) -> list[float]:
+    """Largest difference that passes, for each output that rounding moves by ``noise``.
+
+    ``products`` is the largest number of them that a kernel adds up.
+    """
     # Kernels may add up one product after the other: errors then grow with the root of their number, while values that
     # are rounded otherwise before they are added up make errors as large as one of them.
-    products = max((math.prod(weight.shape[:-1]) for weight in model.weights if len(weight.shape) >= 2), default=1)
     factor = max(_NOISE_FACTOR, 2.0 * math.sqrt(products))
-    return [max(tolerance, factor * noise) for noise in rounding_noise(model, batch)]
+    return [max(tolerance, factor * each) for each in noise]
 
 
 def rounding_noise(model: keras.Model, batch: Any) -> list[float]:
@@ -149,7 +157,7 @@ def rounding_noise(model: keras.Model, batch: Any) -> list[float]:
     if any(relative_difference(*pair) > TOLERANCE for pair in zip(expected, again, strict=True)):
         return noise.tolist()
     moving = rounding_otherwise(model)
-    for _ in range(_NOISE_DRAWS):
+    for _ in range(NOISE_DRAWS):
         found = model_outputs(moving, batch)
         # A value that rounding moves out of a domain, such as that of arccos, says nothing: fmax leaves out NaN.
         noise = np.fmax(noise, [relative_difference(*pair) for pair in zip(expected, found, strict=True)])

@@ -36,8 +36,12 @@ _NEUTRAL: dict[str, _Fields] = {
     **dict.fromkeys(
         ("RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomContrast"), _NO_GENERATOR
     ),
+    # Keras 3 learns the shapes from calls, and is robust against masks of whole rows in any case.
+    "MultiHeadAttention": dict.fromkeys(("query_shape", "key_shape", "value_shape", "softmax_robust_masking")),
     "Attention": {"score_mode": ("dot",)},  # Keras 3 reads the name of its default as that of a function
 }
+#: Classes that Keras 2 built for one shape, and Keras 3 for several.
+_BUILT_BY_CALLS = ("MultiHeadAttention",)
 
 
 def load_legacy_h5(path: Path) -> keras.Model | None:
@@ -70,10 +74,32 @@ def _without_neutral_fields(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     value = {key: _without_neutral_fields(item) for key, item in value.items()}
+    if value.get("class_name") in _BUILT_BY_CALLS:
+        value.pop("build_config", None)
+        value["inbound_nodes"] = list(map(_node_with_tensors, value.get("inbound_nodes", [])))
     fields, neutral = value.get("config"), _NEUTRAL.get(value.get("class_name", ""), {})
     if isinstance(fields, dict):
         value["config"] = {key: item for key, item in fields.items() if key not in neutral or _acts(item, neutral[key])}
     return value
+
+
+def _node_with_tensors(node: Any) -> Any:
+    """A call with tensors among its named arguments, ``attention(x, value=x)``, as Keras 3 stores it.
+
+    Keras 3 reads those of Keras 2, ``[[layer, call, output, arguments]]``, as plain lists.
+    """
+    if not (isinstance(node, list) and len(node) == 1 and len(node[0]) == 4):
+        return node
+    *first, named = node[0]
+    return {"args": [_tensor(first)], "kwargs": {key: _tensor(item) for key, item in named.items()}}
+
+
+def _tensor(item: Any) -> Any:
+    """A reference to a tensor, ``[layer, call, output]``, in the form of Keras 3; anything else as it is."""
+    if not (isinstance(item, list) and len(item) >= 3 and isinstance(item[0], str)):
+        return item
+    config = {"shape": [None], "dtype": "float32", "keras_history": item[:3]}
+    return {"class_name": "__keras_tensor__", "config": config}
 
 
 def _acts(item: Any, neutral: tuple | None) -> bool:

@@ -30,8 +30,12 @@ _FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
 _FLOAT_POLICIES = (*_FLOAT_TYPES, "mixed_float16", "mixed_bfloat16")
 
 
+class UnknownGraphError(ValueError):
+    """A model whose graph is not known, or whose layers cannot be made anew."""
+
+
 def graph_of(model: keras.Model) -> keras.Function:
-    """The recorded graph of a model; a ValueError if it is no model, subclassed, or not built yet."""
+    """The recorded graph of a model; an ``UnknownGraphError`` if it is subclassed, or not built yet."""
     function = _inner_graph(model)
     if function is None:
         raise ValueError(f"{model!r} is not a Keras model")
@@ -42,7 +46,7 @@ def _inner_graph(operation: keras.Operation) -> keras.Function | None:
     """The recorded graph inside a model; None for plain layers and operations."""
     if isinstance(operation, keras.Sequential):
         if operation._functional is None:
-            raise ValueError(
+            raise UnknownGraphError(
                 f"the Sequential model {operation.name!r} has no graph yet: give it a keras.Input as first layer, or "
                 "call build(input_shape); layers that only run eagerly are not supported"
             )
@@ -52,7 +56,7 @@ def _inner_graph(operation: keras.Operation) -> keras.Function | None:
             return operation
     elif not isinstance(operation, keras.Model):
         return None
-    raise ValueError(
+    raise UnknownGraphError(
         f"{operation.name!r} ({type(operation).__name__}) is a subclassed model with its own call(); its graph is not "
         "known. Rebuild it with the functional API, keras.Model(inputs, outputs)"
     )
@@ -68,7 +72,7 @@ def input_names(model: keras.Model) -> list[str]:
 
 
 def read_graph(model: keras.Model) -> FlatGraph:
-    """Read a built model into a flat graph; a ValueError names what has no known graph or no config."""
+    """Read a built model into a flat graph; an ``UnknownGraphError`` names what has no known graph or no config."""
     function = graph_of(model)
     reader = _Reader(function)
     inputs = [Value(tuple(tensor.shape), _float32_name(tensor.dtype)) for tensor in function.inputs]
@@ -169,14 +173,22 @@ def _read_unit(operation: keras.Operation, name: str) -> Unit:
     try:
         config = {**_float32_config(operation.get_config()), "name": name}
     except NotImplementedError as error:
-        raise ValueError(
+        raise UnknownGraphError(
             f"layer {name!r} ({type(operation).__name__}) has no config; give it get_config() so that it can be copied"
+        ) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnknownGraphError(
+            f"layer {name!r} ({type(operation).__name__}) has a get_config() that fails: {error}"
         ) from error
     if isinstance(operation, keras.layers.Lambda):
         # Serialised functions lose the names around them; the live ones do not.
         config.update(function=operation.function, output_shape=operation._output_shape, mask=operation.mask)
     weights = tuple((weight.name, _float32_array(weight)) for weight in operation.weights)
-    return Unit(name, type(operation), config, weights)
+    return Unit(name, type(operation), config, weights, inner=tuple(layer.name for layer in _layers_inside(operation)))
+
+
+def _layers_inside(layer: keras.Layer) -> list[keras.Layer]:
+    return [inner for inner in layer._flatten_layers(include_self=False) if isinstance(inner, keras.Layer)]
 
 
 def _float32_name(dtype: str) -> str:
@@ -230,7 +242,7 @@ def build_model(graph: FlatGraph) -> keras.Model:
     for call in graph.calls:
         arguments = map_values(tensors.__getitem__, (call.args, dict(call.kwargs)))
         args, kwargs = densifier.arguments(operations[call.unit], arguments)
-        results = keras.tree.flatten(operations[call.unit](*args, **kwargs))
+        results = keras.tree.flatten(_called(call.unit, operations[call.unit], args, kwargs))
         tensors.update(zip(call.outputs, results, strict=True))
     for unit, operation in operations.items():
         _set_weights(unit, operation)
@@ -265,8 +277,25 @@ class _Densifier:
         return self._dense[id(leaf)]
 
 
+def _called(unit: Unit, operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """What a fresh layer returns; an ``UnknownGraphError`` if a custom one needs more than its config gave it."""
+    try:
+        return operation(*args, **kwargs)
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        if unit.kind.__module__.startswith("keras."):
+            raise
+        raise UnknownGraphError(
+            f"layer {unit.name!r} ({unit.kind.__name__}) does not run when it is made from its config: {error}; its "
+            "get_config() must return all arguments of its __init__()"
+        ) from error
+
+
 def instantiate(unit: Unit) -> keras.Operation:
-    """A fresh layer or operation, not yet called and without its weights; a ValueError if its config is not enough."""
+    """A fresh layer or operation, not yet called and without its weights.
+
+    Raises:
+        UnknownGraphError: its config is not enough.
+    """
     if unit.operation is not None:
         operation = copy.copy(unit.operation)  # Stateless, so only its name and its records of calls are renewed.
         operation.name, operation._inbound_nodes, operation._outbound_nodes = unit.name, [], []
@@ -275,15 +304,18 @@ def instantiate(unit: Unit) -> keras.Operation:
         return unit.kind(**unit.config)
     try:
         return unit.kind.from_config(_without_initializers(unit))
-    except (TypeError, NotImplementedError) as error:
+    except (TypeError, NotImplementedError, ValueError) as error:
+        of_keras = unit.kind.__module__.startswith("keras.")
+        if isinstance(error, ValueError) and of_keras and unit.kind is not keras.layers.TFSMLayer:
+            raise
         unknown = unknown_class(error)
         if unknown:
-            raise ValueError(
+            raise UnknownGraphError(
                 f"layer {unit.name!r} ({unit.kind.__name__}) holds the custom class or function {unknown!r}, which "
                 "Keras does not know and so cannot copy; register it with keras.saving.register_keras_serializable, or "
                 f"work inside of `with tfptq.layers.quantize_scope({{{unknown!r}: ...}}):`"
             ) from error
-        raise ValueError(
+        raise UnknownGraphError(
             f"layer {unit.name!r} ({unit.kind.__name__}) cannot be made from its config: {error}; its get_config() "
             "must return all arguments of its __init__()"
         ) from error
@@ -306,6 +338,16 @@ def unknown_class(error: Exception) -> str | None:
 def _set_weights(unit: Unit, operation: keras.Operation) -> None:
     if not unit.weights:
         return
-    operation.set_weights([array for _, array in unit.weights])
+    inside = _layers_inside(operation)
+    if len(inside) == len(unit.inner):
+        for layer, name in zip(inside, unit.inner, strict=True):
+            layer.name = name
+    try:
+        operation.set_weights([array for _, array in unit.weights])
+    except ValueError as error:
+        raise UnknownGraphError(
+            f"layer {unit.name!r} ({unit.kind.__name__}) has other weights when it is made from its config: {error}; "
+            "its get_config() must return all arguments of its __init__()"
+        ) from error
     if isinstance(operation, (keras.layers.Normalization, keras.layers.Discretization)):
         operation.finalize_state()  # They compute with constants that they derive from their weights.

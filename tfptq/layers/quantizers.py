@@ -201,7 +201,12 @@ class ActivationQuantizer(Quantizer):
         return fake_quantize(inputs, scale, zero_point, *ActivationGrid(1.0, 0, self.bits).code_range)
 
     def assign(self, grid: ActivationGrid, weights: Variables) -> None:
-        """Store a grid of the quantizer's bits, with a positive scale."""
+        """Store a grid of the quantizer's bits, with a positive scale.
+
+        Of 8 and 16 bits it takes either: a layer may read what one of another width writes.
+        """
+        if {grid.bits, self.bits} == {8, 16}:
+            self.bits = grid.bits
         if grid.bits != self.bits or not grid.scale > 0.0:
             raise ValueError(f"{grid} does not fit an activation of {self.bits} bits with a positive scale")
         weights["scale"].assign(grid.scale)

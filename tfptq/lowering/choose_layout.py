@@ -46,10 +46,6 @@ class LayoutPlan:
         return self.candidates[0].computes
 
 
-#: For a kernel that is the weight of no layer.
-CONVERTER_KERNEL_LAYOUTS = LayoutPlan((INT8,))
-
-
 def plan_layout(layer: str, config: QuantizationConfig, requests: Sequence[LayoutRequest]) -> LayoutPlan:
     """Layouts of a layer as far as they are known before its weights are fitted.
 

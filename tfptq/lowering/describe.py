@@ -38,7 +38,7 @@ def describe(
             view=written.view,
             tensor=index,
             tensor_name=name,
-            layer=kernel.id.layer or name,
+            layer=kernel.id.owner,
             layout=kernel.layout,
             subgraph=subgraph,
             scales_tensor=None if written.block_scales is None else place_of[written.block_scales][1],

@@ -68,6 +68,7 @@ def emit(
             bias = use.shifted_bias(kernel.bias_shift)
             constants[id(written.reader)] = KernelConstant(written.tensor, _required(written.scales), bias)
     operators = [new for at in plan.operators for new in placed[id(model.operators[at])]]
+    wider = {id(new): width for at, width in plan.wider.items() for new in placed[id(model.operators[at])]}
     model.operators[:] = [new for operator in model.operators for new in placed[id(operator)]]
     lowering = Lowering(
         model=model,
@@ -77,6 +78,8 @@ def emit(
         input_type=input_type,
         output_type=output_type,
         clipped=plan.clipped,
+        wider=wider,
+        converted=plan.converted,
     )
     lowering.run(operators)
     model.operators[:] = [new for operator in model.operators for new in writer.in_float(operator, in_float)]

@@ -46,7 +46,8 @@ def _between(model: TFLiteModel, in_float: Mapping[int, str]) -> set[int]:
     for at, operator in reversed(list(enumerate(model.operators))):
         read_by = [to for index in operator.outputs for to in readers.get(index, [])]
         returned = set(operator.outputs) & set(model.subgraph.outputs)
-        light = at not in in_float and model.spec(operator).light
+        spec = model.spec(operator)
+        light = at not in in_float and spec.light and not spec.plain_results
         if light and read_by and not returned and all(to in in_float or to in leading for to in read_by):
             leading.add(at)
     producers = model.producers()

@@ -8,6 +8,8 @@ that grid.
 from collections.abc import Mapping
 
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
+from tfptq.lowering.float_neighbours import activations_of
+from tfptq.lowering.widths import ActivationWidths
 from tfptq.ops.operator_spec import Node, OperatorSpec, OutputGrid
 from tfptq.ops.table import FUSED_FUNCTIONS
 from tfptq.tflite.model import TFLiteModel
@@ -23,7 +25,11 @@ Range = tuple[float, float]
 
 
 def assign_grids(
-    model: TFLiteModel, integer_operators: list[Node], ranges: Mapping[int, Range], bits: int
+    model: TFLiteModel,
+    integer_operators: list[Node],
+    ranges: Mapping[int, Range],
+    bits: int,
+    widths: ActivationWidths | None = None,
 ) -> dict[int, ActivationGrid]:
     """Grids of all activation tensors that operators on integers read or write.
 
@@ -33,6 +39,7 @@ def assign_grids(
         ranges: measured ``(minimum, maximum)`` of every float activation tensor, and of constants that shall get
             another range than that of their values.
         bits: width, 8 or 16.
+        widths: those of single operators and tensors, where they differ.
 
     Returns:
         Tensor index -> grid; the model's inputs and outputs are among them, as they may be integers in any case, and
@@ -40,20 +47,24 @@ def assign_grids(
         one. An input of one with ``OutputGrid.JOINT`` may have another grid than its output, and then needs a
         requantization; so may an input that needs the zero point 0, when its grid is fixed.
     """
+    widths = widths or ActivationWidths(bits)
     groups = _Groups({**ranges, **_least_ranges(model, integer_operators, ranges)})
     specs = [(operator, model.spec(operator)) for operator in integer_operators]
     for operator, spec in specs:
         if spec.fixed_grids:
-            groups.fix(operator.outputs[0], spec.fixed_grids[bits])
+            groups.fix(operator.outputs[0], spec.fixed_grids[widths.of(operator)])
     for operator, spec in specs:
         if spec.output_grid is OutputGrid.SAME:
             source = operator.inputs[spec.data_inputs(operator)[0]]
-            for output in operator.outputs:
-                groups.join(source, output)
+            for output in filter(model.is_float, operator.outputs):
+                if widths.of_tensor(source) == widths.of_tensor(output):
+                    groups.join(source, output)
     readers = model.consumers()
     for operator, spec in specs:
-        if spec.output_grid is OutputGrid.JOINT:
-            _join(model, operator, groups, readers)
+        if spec.chooses:
+            _take_chosen(model, operator, groups, readers, widths)
+        elif spec.output_grid is OutputGrid.JOINT:
+            _join(model, operator, groups, readers, widths)
     for operator, spec in specs:
         for at in spec.symmetric_inputs:
             if not model.is_constant(operator.inputs[at]):
@@ -63,10 +74,13 @@ def assign_grids(
     touched = {
         index
         for operator, spec in specs
-        for index in (*operator.outputs, *(operator.inputs[at] for at in spec.data_inputs(operator)))
+        for index in (
+            *filter(model.is_float, operator.outputs),
+            *(operator.inputs[at] for at in spec.data_inputs(operator)),
+        )
         if not model.is_constant(index)
     }
-    return {index: groups.grid(index, bits) for index in sorted(interface | constants | touched)}
+    return {index: groups.grid(index, widths.of_tensor(index)) for index in sorted(interface | constants | touched)}
 
 
 def _least_ranges(model: TFLiteModel, operators: list[Node], ranges: Mapping[int, Range]) -> dict[int, Range]:
@@ -87,11 +101,18 @@ def _is_bounded(spec: OperatorSpec) -> bool:
     return spec.clamp is not None and spec.clamp[1] is not None
 
 
-def _join(model: TFLiteModel, operator: Node, groups: "_Groups", readers: Mapping[int, list[int]]) -> None:
+def _join(
+    model: TFLiteModel,
+    operator: Node,
+    groups: "_Groups",
+    readers: Mapping[int, list[int]],
+    widths: ActivationWidths,
+) -> None:
     """Put the inputs of a concatenation and its like on the output's grid, where that does not hurt them."""
     output = operator.outputs[0]
     inputs = [operator.inputs[at] for at in model.spec(operator).data_inputs(operator)]
-    inputs = [index for index in inputs if not model.is_constant(index)]
+    own = widths.of(operator)
+    inputs = [index for index in inputs if not model.is_constant(index) and widths.of_tensor(index) == own]
     fixed = {groups.fixed(index) for index in inputs}
     low = min(groups.range(index)[0] for index in (*inputs, output))
     high = max(groups.range(index)[1] for index in (*inputs, output))
@@ -99,6 +120,22 @@ def _join(model: TFLiteModel, operator: Node, groups: "_Groups", readers: Mappin
         own_low, own_high = groups.range(index)
         alike = own_high - own_low >= JOIN_SHARE * (high - low)
         if len(fixed) == 1 and (alike or not _read_elsewhere(model, index, operator, groups, readers)):
+            groups.join(index, output)
+
+
+def _take_chosen(
+    model: TFLiteModel,
+    operator: Node,
+    groups: "_Groups",
+    readers: Mapping[int, list[int]],
+    widths: ActivationWidths,
+) -> None:
+    """Put what an operator chooses from on the grid of its result: what is not chosen may saturate."""
+    output, at = operator.outputs[0], model.operators.index(operator)
+    for index in activations_of(model, operator):
+        free = groups.members(index) == {index} and groups.fixed(index) is None and index not in model.subgraph.inputs
+        if free and readers[index] == [at] and widths.of_tensor(index) == widths.of(operator):
+            groups.narrow(index, groups.range(output))
             groups.join(index, output)
 
 
@@ -137,6 +174,9 @@ class _Groups:
         self._ranges[a] = (min(low_a, low_b), max(high_a, high_b))
         if b in self._fixed:
             self._fixed.setdefault(a, self._fixed[b])
+
+    def narrow(self, index: int, limits: Range) -> None:
+        self._ranges[self._root(index)] = limits
 
     def members(self, index: int) -> set[int]:
         """All tensors on the grid of one."""

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfptq.config import PerChannel, QuantizationConfig
+from tfptq.config import QuantizationConfig
 from tfptq.core.blocks import QuantizedWeight
 from tfptq.float_file.kernel import Kernel, KernelUse
 from tfptq.lowering.choose_layout import LayoutPlan
 from tfptq.tflite.layouts import Layout
-
-#: What a kernel gets that is the weight of no Keras layer. No field of the model's config reaches it.
-CONVERTER_KERNEL_CONFIG = QuantizationConfig(PerChannel(), weight_scale="max_abs", rounding="nearest", equalize=False)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,9 @@ class Lowering:
         model: model to rewrite, in place.
         grids: grid of each activation tensor that integer operators touch.
         kernels: operator (by identity) -> its integer kernel.
-        bits: width of the activations, 8 or 16.
+        bits: width of the activations of most operators, 8 or 16.
+        wider: operator (by identity) -> another width.
+        converted: (tensor index, width) -> grid of a tensor for operators of another width than its own.
         input_type: ``"float32"``, ``"int8"``, ``"uint8"`` or ``"int16"``.
         output_type: the same for the outputs.
         clipped: tensor index -> (least, largest) value that counts, for tensors with values far beyond their grids.
@@ -58,6 +60,8 @@ class Lowering:
     input_type: str = "float32"
     output_type: str = "float32"
     clipped: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    wider: Mapping[int, int] = field(default_factory=dict)
+    converted: Mapping[tuple[int, int], ActivationGrid] = field(default_factory=dict)
     _operators: list = field(default_factory=list)
     _integer: dict[int, int] = field(default_factory=dict)
     _float: dict[int, int] = field(default_factory=dict)
@@ -114,7 +118,7 @@ class Lowering:
             elif wanted == "float32" and index in self._float:
                 outer = self._float[index]
             elif wanted in ("int8", "int16"):
-                outer = self._as_integer(index)
+                outer = self._as_integer(index, self._grid_at(index, self.bits))
             else:
                 outer = converted[index] = self._converted_output(index, wanted)
             self.model.subgraph.outputs[position] = outer
@@ -122,8 +126,9 @@ class Lowering:
 
     def _converted_output(self, index: int, wanted: str) -> int:
         """An output of another type than the tensor inside; it takes over the tensor's name."""
-        source, name, grid = self._as_integer(index), self.model.name(index), self.grids[index]
-        self.model.tensors[index].name = self.model.unique_name(f"{name}_int{self.bits}")
+        grid = self._grid_at(index, self.bits if wanted == "uint8" else self.grids[index].bits)
+        source, name = self._as_integer(index, grid), self.model.name(index)
+        self.model.tensors[index].name = self.model.unique_name(f"{name}_int{self.grids[index].bits}")
         if wanted == "uint8":
             outer = self._add_tensor(index, name, schema.TensorType.UINT8, grid.scale, grid.zero_point + 128)
             self._convert("QUANTIZE", source, outer)
@@ -156,23 +161,30 @@ class Lowering:
                 self._float[index] = index
 
     def _lower(self, operator) -> None:
-        spec = self.model.spec(operator)
-        joint = self.grids[operator.outputs[0]] if spec.output_grid is OutputGrid.JOINT else None
+        spec, bits = self.model.spec(operator), self.wider.get(id(operator), self.bits)
+        result = self.grids[operator.outputs[0]] if spec.output_grid is not OutputGrid.OWN else None
+        joint = result if spec.output_grid is OutputGrid.JOINT else None
         for at in spec.data_inputs(operator):
             index = operator.inputs[at]
             symmetric = at in spec.symmetric_inputs
             if self.model.is_constant(index):
-                operator.inputs[at] = self._constant(index, joint, symmetric)
-            else:
-                operator.inputs[at] = self._as_integer(index, self._symmetric(index) if symmetric else joint)
+                grid = self._grid_of_other(operator, index, bits) if spec.compares else joint
+                operator.inputs[at] = self._constant(index, grid, symmetric, bits)
+                continue
+            wanted = joint
+            if symmetric:
+                wanted = self._symmetric(index, bits)
+            elif joint is None and self.grids[index].bits != bits:
+                wanted = result or self._grid_at(index, bits)
+            operator.inputs[at] = self._as_integer(index, wanted)
         if spec.kernel is not None:
-            self._place_kernel(operator, spec.weights)
-        self.model.raise_version(operator, spec.version(self.bits))
+            self._place_kernel(operator, spec.weights, bits)
+        self.model.raise_version(operator, spec.version(bits))
         self._operators.append(operator)
-        for index in operator.outputs:
+        for index in filter(self.model.is_float, operator.outputs):
             self._become_integer(index)
 
-    def _place_kernel(self, operator, positions: WeightedInputs) -> None:
+    def _place_kernel(self, operator, positions: WeightedInputs, bits: int) -> None:
         kernel_at, bias_at, input_at = positions
         constant = self.kernels[id(operator)]
         operator.inputs[kernel_at] = constant.tensor
@@ -180,7 +192,7 @@ class Lowering:
             return
         scales = constant.scales.astype(np.float64) * self._scale(operator.inputs[input_at])
         try:
-            codes = quantize_bias(constant.bias, scales, _BIAS_TYPE[self.bits])
+            codes = quantize_bias(constant.bias, scales, _BIAS_TYPE[bits])
         except ValueError as error:
             raise ValueError(f"tensor {self.model.name(operator.outputs[0])!r}: {error}") from error
         scales = scales[: len(self.model.tensors[constant.tensor].quantization.scale)]  # one where the kernel has one
@@ -203,7 +215,7 @@ class Lowering:
 
     def _become_integer(self, index: int) -> None:
         grid, tensor = self.grids[index], self.model.tensors[index]
-        tensor.type = _INTEGER_TYPE[self.bits]
+        tensor.type = _INTEGER_TYPE[grid.bits]
         tensor.quantization = quantization_parameters([grid.scale], [grid.zero_point])
         self._integer[index] = index
 
@@ -211,8 +223,8 @@ class Lowering:
         """The integer form of an activation, on its own grid or on another."""
         if index not in self._integer:
             own = self.grids[index]
-            name = f"{self.model.name(index)}_int{self.bits}"
-            new = self._add_tensor(index, name, _INTEGER_TYPE[self.bits], own.scale, own.zero_point)
+            name = f"{self.model.name(index)}_int{own.bits}"
+            new = self._add_tensor(index, name, _INTEGER_TYPE[own.bits], own.scale, own.zero_point)
             self._convert("QUANTIZE", self._within_grid(index), new)
             self._integer[index] = new
         if grid is None or grid == self.grids[index]:
@@ -220,7 +232,7 @@ class Lowering:
         key = (index, grid)
         if key not in self._requantized:
             name = f"{self.model.name(index)}_requantized"
-            new = self._add_tensor(index, name, _INTEGER_TYPE[self.bits], grid.scale, grid.zero_point)
+            new = self._add_tensor(index, name, _INTEGER_TYPE[grid.bits], grid.scale, grid.zero_point)
             self._convert("QUANTIZE", self._integer[index], new)
             self._requantized[key] = new
         return self._requantized[key]
@@ -252,21 +264,32 @@ class Lowering:
             self._float[index] = new
         return self._float[index]
 
-    def _symmetric(self, index: int) -> ActivationGrid:
-        """The grid of an activation, or one that covers it with the zero point 0."""
-        grid = self.grids[index]
-        return activation_grid(*symmetric_range(*grid.real_range), self.bits) if grid.zero_point else grid
+    def _grid_at(self, index: int, bits: int) -> ActivationGrid:
+        """The grid of an activation for operators of a width."""
+        own = self.grids[index]
+        return own if own.bits == bits else self.converted[index, bits]
 
-    def _constant(self, index: int, grid: ActivationGrid | None, symmetric: bool) -> int:
+    def _grid_of_other(self, operator, index: int, bits: int) -> ActivationGrid:
+        """The grid of what a constant is compared with: equal grids are compared exactly."""
+        return self._grid_at(next(other for other in operator.inputs if other != index), bits)
+
+    def _symmetric(self, index: int, bits: int) -> ActivationGrid:
+        """The grid of an activation, or one that covers it with the zero point 0."""
+        grid = self._grid_at(index, bits)
+        return activation_grid(*symmetric_range(*grid.real_range), bits) if grid.zero_point else grid
+
+    def _constant(self, index: int, grid: ActivationGrid | None, symmetric: bool, bits: int) -> int:
         """An integer copy of a float constant that stands where an activation could."""
         values = self.model.constant(index)
         if grid is None and index in self.grids:
             grid = self.grids[index]  # on which values saturate that nothing can tell from its ends
         elif grid is None:
             low, high = float(values.min()), float(values.max())
-            grid = activation_grid(*(symmetric_range(low, high) if symmetric else (low, high)), self.bits)
+            grid = activation_grid(*(symmetric_range(low, high) if symmetric else (low, high)), bits)
         quantization = quantization_parameters([grid.scale], [grid.zero_point])
-        return self.model.add_constant(f"{self.model.name(index)}_int{self.bits}", grid.quantize(values), quantization)
+        return self.model.add_constant(f"{self.model.name(index)}_int{bits}", grid.quantize(values), quantization)
 
     def _convert(self, name: str, source: int, target: int) -> None:
-        self._operators.append(self.model.new_operator(name, [source], [target], spec_of(name).version(self.bits)))
+        types = {self.model.tensors[index].type for index in (source, target)}
+        version = spec_of(name).version(16 if _INTEGER_TYPE[16] in types else 8)
+        self._operators.append(self.model.new_operator(name, [source], [target], version))

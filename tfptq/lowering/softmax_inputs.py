@@ -10,7 +10,7 @@ may what they are made of, without a change of the clipped result:
 * ``x * c`` with a constant ``c`` and no results above 0: ``c`` need not be larger than ``|f| / min |x|``, over the
   ``x`` other than 0.
 * ``t * c`` with a smaller constant that is one number, ``c > 0``: ``t`` has the floor ``f / c``.
-* Operators that only move values hand the floor on.
+* Operators that only move values, or choose between them (``where(mask, scores, -1e9)``), hand the floor on.
 
 Ceilings are the mirror image.
 """
@@ -71,7 +71,7 @@ class SoftmaxInputs:
         self.constants = {
             index: model.constant(index)
             for index in sorted(self._limited - self.tensors)
-            if all(model.spec(model.operators[at]).arithmetic for at in readers[index])
+            if all(_reads_as_constant(model.spec(model.operators[at])) for at in readers[index])
         }
         self._all_constants = {index: model.constant(index) for index in touched - self.tensors}
 
@@ -102,7 +102,12 @@ def _passes_limits(spec: OperatorSpec, operator: Node) -> bool:
     if spec.name == "SOFTMAX":
         return getattr(operator.builtinOptions, "beta", 1.0) == 1.0
     fused = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
-    return (spec.moves or spec.arithmetic) and not fused
+    return (spec.moves or spec.arithmetic or spec.chooses) and not fused
+
+
+def _reads_as_constant(spec: OperatorSpec) -> bool:
+    """Whether a constant operand keeps its own values until the operator reads it."""
+    return spec.arithmetic or spec.chooses
 
 
 def _given(
@@ -111,8 +116,8 @@ def _given(
     """Limits of the operands of an operator whose result has limits."""
     if spec.name == "SOFTMAX":
         return [(_floor(operands[0]), math.inf)]
-    if spec.moves:
-        return [limits]
+    if spec.moves or spec.chooses:
+        return [limits] * len(operands)
     low, high = limits
     first, second = operands
     if spec.name == "MUL":

@@ -101,6 +101,9 @@ class OperatorSpec:
         summing: whether variances are made of it.
         proportional: whether small results come from small inputs; said of those that do not tell it by other fields.
         exact_near_zero: positions of the inputs whose error counts relative to their values.
+        chooses: whether the result consists of values of its data inputs, at the same places.
+        compares: whether it compares two operands; kernels abort where a step of one is 1 or more.
+        plain_results: positions of the results that are no activations: indices, truth values.
         reads_shape: whether it looks at the shape of a tensor only, and so reads whichever form of it there is.
         converts: whether it only changes the type of values.
         twin: the same in TensorFlow: ``tf.`` and its name where it takes the inputs and nothing else, or the name of
@@ -127,6 +130,9 @@ class OperatorSpec:
     summing: bool = False
     proportional: bool = False
     exact_near_zero: tuple[int, ...] = ()
+    chooses: bool = False
+    compares: bool = False
+    plain_results: tuple[int, ...] = ()
     reads_shape: bool = False
     converts: bool = False
     twin: str | None = None
@@ -205,7 +211,8 @@ class OperatorSpec:
         if bits == 16 and self.int16 is None:
             return "has no kernel for 16-bit activations"
         read = [operator.inputs[at] for at in self.data_inputs(operator)]
-        if not all(model.is_float(index) for index in (*read, *operator.outputs)):
+        results = [index for at, index in enumerate(operator.outputs) if at not in self.plain_results]
+        if not all(model.is_float(index) for index in (*read, *results)):
             return "mixes float32 with other types"
         if all(model.is_constant(index) for index in read):
             return "reads values of constants only"

@@ -74,6 +74,17 @@ _ROWS = (
     ),
     _op("MAXIMUM", (DATA, DATA), JOINT, int8=2, int16=3, summing=True, twin="tf.maximum"),
     _op("MINIMUM", (DATA, DATA), JOINT, int8=2, int16=3, twin="tf.minimum"),
+    _op("ABS", (DATA,), OWN, int8=2, int16=2, proportional=True, twin="tf.abs"),
+    _op("SELECT", (PARAMETER, DATA, DATA), JOINT, int8=1, int16=1, chooses=True),
+    _op("SELECT_V2", (PARAMETER, DATA, DATA), JOINT, int8=1, int16=1, chooses=True),
+    # Truth values, indices. CUMSUM has no integer kernel in LiteRT.
+    *(
+        _op(name, (DATA, DATA), OWN, int8=2, compares=True, plain_results=(0,))
+        for name in ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
+    ),
+    _op("ARG_MAX", (DATA, PARAMETER), OWN, int8=2, plain_results=(0,)),
+    _op("ARG_MIN", (DATA, PARAMETER), OWN, int8=2, plain_results=(0,)),
+    _op("TOPK_V2", (DATA, PARAMETER), SAME, int8=2, plain_results=(1,)),
     _op("RELU", (DATA,), OWN, int8=2, int16=3, clamp=(0.0, None), fusible=True, twin="tf.nn.relu"),
     _op("RELU6", (DATA,), OWN, int8=2, int16=3, clamp=(0.0, 6.0), fusible=True, twin="tf.nn.relu6"),
     _op("RELU_N1_TO_1", (DATA,), OWN, int8=1, clamp=(-1.0, 1.0), fusible=True, twin="relu_n1_to_1"),
@@ -99,15 +110,12 @@ _ROWS = (
     # Element by element, in float.
     _op("DIV", (DATA, DATA), proportional=True, exact_near_zero=(1,), twin="tf.divide"),
     _op("POW", (DATA, DATA), exact_near_zero=(0,), twin="tf.pow"),
-    _op("ABS", (DATA,), proportional=True, twin="tf.abs"),
     _op("NEG", (DATA,), proportional=True, twin="tf.negative"),
     _op("EXP", (DATA,), twin="tf.exp"),
     _op("LOG", (DATA,), exact_near_zero=(0,)),
     _op("SQRT", (DATA,), proportional=True, exact_near_zero=(0,), twin="tf.sqrt"),
     _op("RSQRT", (DATA,), exact_near_zero=(0,), twin="tf.math.rsqrt"),
     _op("SQUARE", (DATA,), proportional=True, twin="tf.square"),
-    _op("SELECT", (PARAMETER, DATA, DATA), proportional=True),
-    _op("SELECT_V2", (PARAMETER, DATA, DATA), proportional=True),
     _op("FAKE_QUANT", (DATA,), twin="fake_quantization"),
     # Over positions. The reference int8 kernel of SUM is wrong where grids differ (``tfptq.float_file.simplify``).
     _op("AVERAGE_POOL_2D", (DATA,), SAME, int8=2, int16=3, twin="average_pool"),
@@ -127,7 +135,8 @@ _ROWS = (
     _op("SQUEEZE", (DATA,), SAME, int8=1, int16=2, moves=True, views=True, twin="squeeze"),
     _op("EXPAND_DIMS", (DATA, PARAMETER), SAME, int8=1, int16=1, moves=True, views=True, twin="expand_dims"),
     _op("TRANSPOSE", (DATA, PARAMETER), SAME, int8=2, int16=5, moves=True, twin="tf.transpose"),
-    _op("BROADCAST_TO", (DATA, PARAMETER), moves=True),
+    _op("BROADCAST_TO", (DATA, PARAMETER), SAME, int8=2, int16=2, moves=True),
+    _op("REVERSE_V2", (DATA, PARAMETER), SAME, int8=1, int16=1, moves=True),
     _op("TILE", (DATA, PARAMETER), SAME, int8=2, moves=True, twin="tf.tile"),
     _op("SLICE", (DATA, PARAMETER, PARAMETER), SAME, int8=2, int16=4, moves=True),
     _op("STRIDED_SLICE", (DATA, *[PARAMETER] * 3), SAME, int8=2, int16=4, moves=True, twin="strided_slice"),

@@ -13,7 +13,7 @@ from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
 from tfptq.lowering.clipped_ranges import cut_ranges
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grids import Range
-from tfptq.lowering.plan import Ends, IntegerPlan, plan_integers
+from tfptq.lowering.plan import Ends, IntegerPlan, Wider, plan_integers
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.steps import quantized_kernels, with_layouts
@@ -39,14 +39,18 @@ def plan_activations(job: Job, measurements: Measurements, known: Mapping[int, R
         measurements: what calibration measured.
         known: tensor index -> range, in place of the measured one.
     """
-    bits = job.config.device_activation_bits
-    measured = measurements.ranges(job.config.calibration, bits)
-    ranges = {**measured, **cut_ranges(job.float_file.model, measured), **(known or {})}
+    bits, model = job.config.device_activation_bits, job.float_file.model
+    ranges_at: dict[int, dict[int, Range]] = {}
+    for width in {bits, *job.widths.values()}:
+        measured = measurements.ranges(job.config.calibration, width)
+        ranges_at[width] = {**measured, **cut_ranges(model, measured), **(known or {})}
+    ranges = ranges_at[bits]
     in_float = job.in_float
     ends = Ends(*(kind == "float32" for kind in job.config.interface_types))
     if ends.float_inputs:
-        in_float = {**inputs_to_scale_in_float(job.float_file.model, ranges), **in_float}
-    return plan_integers(job.float_file.model, ranges, bits, in_float, measurements.clipped, ends)
+        in_float = {**inputs_to_scale_in_float(model, ranges), **in_float}
+    wider = Wider(job.widths, ranges_at)
+    return plan_integers(model, ranges, bits, in_float, measurements.clipped, ends, wider)
 
 
 def calibrate_again(job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]) -> Activations:
@@ -74,7 +78,7 @@ def with_headroom(
     """
     wider: dict[int, Range] = {}
     for _ in range(MOST_WIDENINGS):
-        kernels = tuple(with_bias_headroom(kernel, activations.plan.grids) for kernel in kernels)
+        kernels = tuple(with_bias_headroom(kernel, _read_by(kernel, activations.plan)) for kernel in kernels)
         wider = ranges_for_kernels(kernels, activations.plan)
         known = {**activations.known, **wider}
         plan = _replan(job, activations.measurements, kernels, known) if wider else activations.plan
@@ -86,6 +90,11 @@ def with_headroom(
         f"weights are too large for 8-bit activations in {', '.join(map(repr, sorted(named)))}: one step of the input "
         "is more than the whole result; leave the layer in float with skip=True by an override"
     )
+
+
+def _read_by(kernel: QuantizedKernel, plan: IntegerPlan) -> Mapping[int, ActivationGrid]:
+    """The grids of activations, as the operators with a kernel read them."""
+    return plan.grids_for(use.operator for use in kernel.uses)
 
 
 def _replan(

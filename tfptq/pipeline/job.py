@@ -17,6 +17,7 @@ from tfptq.lowering.grids import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan
 from tfptq.prepare.network import FloatNetwork
+from tfptq.tflite.layouts import Computes
 
 #: Float file, data, how ranges are chosen, and ``advance`` of the progress -> measurements, as ``measure`` has them.
 Measure = Callable[[FloatFile, CalibrationData, Calibration, Callable[[int], None]], Measurements]
@@ -38,6 +39,7 @@ class Job:
         plans: how each kernel is to be fitted and stored; without those that the config skips.
         in_float: position of an operator that computes in float because the config wants it -> the reason.
         differences: step -> largest relative difference of an output that it made.
+        widths: position of an operator -> width of its activations, where overrides give it one.
         measure: what runs a measuring pass. It may read more samples than ``data`` holds.
         measured_samples: number of these, or None where they are those of ``data``.
     """
@@ -53,6 +55,7 @@ class Job:
     plans: dict[KernelId, KernelPlan]
     in_float: dict[int, str]
     differences: dict[str, float]
+    widths: dict[int, int] = field(default_factory=dict)
     measure: Measure = measure
     measured_samples: int | None = None
 
@@ -65,6 +68,17 @@ class Job:
     def num_samples(self) -> int:
         """Number of samples in a measuring pass. Costs a pass when none was completed yet."""
         return self.data.num_samples if self.measured_samples is None else self.measured_samples
+
+    @property
+    def layers_in_float(self) -> list[str]:
+        """Layers of the Keras model all of whose kernels the config leaves in float."""
+        found: dict[str, bool] = {}
+        for kernel in self.float_file.kernels:
+            if kernel.id.layer is not None:
+                alone = all(use.operator in self.in_float for use in kernel.uses)
+                stored = kernel.id in self.plans and self.plans[kernel.id].layouts.computes is not Computes.INTEGER
+                found[kernel.id.layer] = found.get(kernel.id.layer, True) and alone and not stored
+        return [name for name, in_float in found.items() if in_float]
 
     @property
     def fits_narrow_activations(self) -> bool:

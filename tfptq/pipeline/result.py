@@ -31,19 +31,19 @@ RANGE_SAMPLES = 64
 
 @dataclass(frozen=True, eq=False)
 class QuantizationResult:
-    """What ``quantize_keras_model`` and ``export_simulation`` return.
+    """What ``quantize`` and ``export_simulation`` return.
 
     Attributes:
         tflite: bytes of the quantized ``.tflite`` file.
         keras_model: simulation of the quantized model in Keras; ``predict`` and ``fit`` work, ``.keras`` saves it, and
-            ``export_simulation`` writes the file of what training made of it.
+            ``export_simulation`` writes the file of what training made of it. None where no Keras graph is known.
         report: what was done to each layer.
         config: config that was used.
         float_tflite: bytes of the float file that the network was converted to, to compare with.
     """
 
     tflite: bytes
-    keras_model: keras.Model
+    keras_model: Any
     report: Report
     config: QuantizationConfig
     float_tflite: bytes
@@ -91,7 +91,7 @@ def finish(
     job: Job,
     activations: Activations,
     kernels: Sequence[QuantizedKernel],
-    simulation: keras.Model,
+    simulation: keras.Model | None,
     notes: list[str],
 ) -> QuantizationResult:
     """Write the file and the report.
@@ -100,7 +100,7 @@ def finish(
         job: the job.
         activations: grids of the file.
         kernels: fitted kernels, all of whose biases fit into their type.
-        simulation: Keras model that computes what the file does.
+        simulation: Keras model that computes what the file does, if there is one.
         notes: what single steps have to tell the user.
     """
     kernels = steps.with_layouts(kernels)

@@ -11,20 +11,21 @@ import keras
 import numpy as np
 
 from tfptq.base.progress import Progress
-from tfptq.config import QuantizationConfig
+from tfptq.config import QuantizationConfig, check_overrides
 from tfptq.data.errors import DataError
 from tfptq.fit.checkpoint import Checkpoint, fingerprint
 from tfptq.fit.kernel import asks_for_statistics
 from tfptq.fit.order import fit_kernels, plan_fit
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.build import check_float_file, make_float_file
+from tfptq.float_file.file_model import FileModel
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId
-from tfptq.float_file.layer_operators import skipped_operators
+from tfptq.float_file.layer_operators import skipped_operators, widths_by_overrides
+from tfptq.float_file.operator_names import OperatorNames
 from tfptq.graph import few_samples
 from tfptq.layers import supports, weight_specs
 from tfptq.lowering.choose_layout import (
-    CONVERTER_KERNEL_LAYOUTS,
     layout_requests,
     plan_layout,
     settle_layout,
@@ -32,7 +33,8 @@ from tfptq.lowering.choose_layout import (
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
 from tfptq.lowering.plan import IntegerPlan
-from tfptq.lowering.quantized_kernel import CONVERTER_KERNEL_CONFIG, KernelPlan, QuantizedKernel
+from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
+from tfptq.pipeline.file_kernels import config_with_file_kernels
 from tfptq.pipeline.job import Activations, Job
 from tfptq.prepare.network import FloatNetwork
 from tfptq.tflite.layouts import Computes
@@ -77,13 +79,12 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     """
     weights, data, batch = kernel_views(network.model), network.data, network.batch
     with steps.step("convert"):
-        # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
-        narrow = [key for key in weights if _config_of(network.config, key).weight_bits < 8]
-        float_file = make_float_file(network.model, weights, narrow, config.takes_single(network.batch_size))
+        float_file, differences = _float_file(network, weights, config.takes_single(network.batch_size))
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
-        few = few_samples(batch, network.batch_size)
-        differences = {**network.differences, "convert": check_float_file(float_file, network.model, few)}
+    names = operator_names(network.model, float_file)
+    check_patterns(config, network, float_file, names)
+    network = replace(network, config=config_with_file_kernels(network.config, config, float_file, data))
     plans = plan_kernels(float_file, network.config)
     in_float = {
         use.operator: f"layout {plans[kernel.id].layouts.candidates[0]} computes in float"
@@ -91,6 +92,9 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         if kernel.id in plans and plans[kernel.id].layouts.computes is not Computes.INTEGER
         for use in kernel.uses
     }
+    skipped = skipped_operators(float_file, network.model, network.config, names)
+    if float_file.kernels and all(use.operator in skipped for use in float_file.uses):
+        raise ValueError("the config leaves nothing to quantize: its overrides and its tail keep all kernels in float")
     return Job(
         config=config,
         seed=seed,
@@ -101,14 +105,41 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         batch=batch,
         weights=weights,
         plans=plans,
-        in_float={**skipped_operators(float_file, network.model, network.config), **in_float},
+        in_float={**skipped, **in_float},
         differences=differences,
+        widths=widths_by_overrides(network.config, names),
     )
 
 
-def _config_of(config: QuantizationConfig, id: KernelId) -> QuantizationConfig:
-    """Config of a kernel: that of its layer."""
-    return CONVERTER_KERNEL_CONFIG if id.layer is None else config.for_layer(id.layer)
+def _float_file(
+    network: FloatNetwork, weights: dict[KernelId, np.ndarray], single: bool
+) -> tuple[FloatFile, dict[str, float]]:
+    """The float file of a network, and what each step changed in the outputs."""
+    if isinstance(network.model, FileModel):
+        return network.model.float_file, network.differences
+    # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
+    narrow = [key for key in weights if network.config.for_layer(key.owner).weight_bits < 8]
+    float_file = make_float_file(network.model, weights, narrow, single)
+    few = few_samples(network.batch, network.batch_size)
+    return float_file, {**network.differences, "convert": check_float_file(float_file, network.model, few)}
+
+
+def operator_names(model: keras.Model | FileModel, float_file: FloatFile) -> OperatorNames:
+    """What operators and tensors of the float file of a network go by."""
+    if isinstance(model, FileModel):
+        return OperatorNames(float_file)
+    outputs = [tensor._keras_history.operation.name for tensor in model.outputs]
+    return OperatorNames(float_file, [layer.name for layer in model.layers], outputs)
+
+
+def check_patterns(
+    config: QuantizationConfig, network: FloatNetwork, float_file: FloatFile, names: OperatorNames
+) -> None:
+    """Refuse overrides that match no kernel, neither of a layer nor of the file alone, and no operator (ValueError)."""
+    layers = [layer.name for layer in network.model.layers if supports(layer)]
+    own = [kernel.id.owner for kernel in float_file.kernels if kernel.id.layer is None]
+    matched = [item for item in config.overrides if item.is_for_operators and names.operators(item)]
+    check_overrides(config, [*layers, *own], matched)
 
 
 def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[KernelId, KernelPlan]:
@@ -119,17 +150,14 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
     """
     plans = {}
     for kernel in float_file.kernels:
-        own = _config_of(config, kernel.id)
-        if own.skip:
-            continue
-        layouts = CONVERTER_KERNEL_LAYOUTS
-        if kernel.id.layer is not None:
-            layouts = plan_layout(kernel.id.layer, own, layout_requests(own, float_file.model, kernel))
-        plans[kernel.id] = KernelPlan(own, layouts)
+        own = config.for_layer(kernel.id.owner)
+        if not own.skip:
+            layouts = plan_layout(kernel.id.owner, own, layout_requests(own, float_file.model, kernel))
+            plans[kernel.id] = KernelPlan(own, layouts)
     return plans
 
 
-def kernel_views(model: keras.Model) -> dict[KernelId, np.ndarray]:
+def kernel_views(model: keras.Model | FileModel) -> dict[KernelId, np.ndarray]:
     """Float canonical view ``[O, I, T]`` of every weight that can be quantized."""
     return {
         KernelId(layer.name, spec.name): spec.values()

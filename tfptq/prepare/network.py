@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ from tfptq.base.progress import Progress
 from tfptq.base.quiet import quiet
 from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig, check_overrides, pin, pin_edges
-from tfptq.data.calibration import CalibrationData, calibration_data
+from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for
+from tfptq.float_file.build import check_outputs
+from tfptq.float_file.file_model import FileModel
+from tfptq.float_file.file_rounding import file_tolerances
+from tfptq.float_file.fixed_batch import with_batch_of_one
 from tfptq.graph import (
     FloatEqualityError,
     canonicalise,
@@ -28,19 +33,27 @@ from tfptq.graph import (
     input_normalizations_to_keep,
 )
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
-from tfptq.graph.rebuild import unknown_class
-from tfptq.layers import QuantizeAnnotate, supports, weight_specs, wrappers
-from tfptq.prepare.bits import choose_bits, distinct_ratios
+from tfptq.graph.rebuild import UnknownGraphError, unknown_class
+from tfptq.layers import QuantizeAnnotate, is_weighted, supports, weight_specs, wrappers
+from tfptq.prepare.bits import choose_bits, distinct_ratios, sensitivity_of_layers
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
 from tfptq.prepare.sensitivity import SAMPLES as SENSITIVITY_SAMPLES
-from tfptq.prepare.storage import with_bits_of_target
+from tfptq.prepare.sources import file_source, keras_file_model
+from tfptq.prepare.storage import groups_of, with_bits_of_target
 
 #: Samples that tell the sizes of the channels of inputs.
 SAMPLES_OF_INPUTS = 1024
 #: A layer at an edge that holds more of the weights is treated as all others: there 8 bits cost more than they bring.
 EDGE_SHARE = 0.1
+#: Classes of Keras that may hold constants which become kernels.
+_WITH_KERNELS = frozenset(
+    (
+        *("Lambda", "TFSMLayer", "MelSpectrogram", "STFTSpectrogram"),
+        *("Conv", "DepthwiseConv", "ConvTranspose", "SeparableConv", "Matmul", "Dot", "Einsum", "Tensordot"),
+    )
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +61,7 @@ class FloatNetwork:
     """A float network that is ready to be converted and quantized.
 
     Attributes:
-        model: canonical Keras model.
+        model: canonical Keras model, or the float file where no Keras graph is known.
         data: the calibration data; in full batches if the model has a fixed batch size.
         batch: its first batch.
         config: the config with the layers at the edges pinned and, once they are, the bits of mixed precision chosen.
@@ -59,7 +72,7 @@ class FloatNetwork:
         notes: what to tell the user.
     """
 
-    model: keras.Model
+    model: keras.Model | FileModel
     data: CalibrationData
     batch: dict[str, np.ndarray]
     config: QuantizationConfig
@@ -90,26 +103,27 @@ class FloatNetwork:
 
 
 def prepare(
-    model: keras.Model | str | os.PathLike, dataset: Any, config: QuantizationConfig, seed: int, steps: Progress
+    source: Any, dataset: Any, config: QuantizationConfig, seed: int, steps: Progress, signature: str | None = None
 ) -> FloatNetwork:
-    """Fold BatchNorms, choose bits, equalize, rotate and reorder channels, as the config asks.
+    """Fold BatchNorms, choose bits, equalize, rotate and reorder channels, as the config asks and the source allows.
 
     Args:
-        model: Keras model or the path of one.
+        source: what ``tfptq.quantize`` takes.
         dataset: what ``tfptq.calibration_data`` takes.
         config: how to quantize.
         seed: seed of everything random.
         steps: the job's progress.
+        signature: signature of a file or SavedModel.
 
     Raises:
         ValueError: the model or the data cannot be used, an override fits no layer, or folding changed what the
             network computes.
         FileNotFoundError: no model at the path.
     """
-    original = load_model(model)
-    _refuse_simulations(original)
     with steps.step("canonicalise"):
-        network = _canonical_network(original, dataset, config)
+        network = _open(source, dataset, config, signature)
+    if isinstance(network.model, FileModel):
+        return network
     config = network.config
     if config.mixed_precision is not None:
         with steps.step("bits") as advance:
@@ -134,12 +148,62 @@ def prepare(
     return network
 
 
+def _open(source: Any, dataset: Any, config: QuantizationConfig, signature: str | None) -> FloatNetwork:
+    """The canonical network of a source, or its float file, with the data for it, before bits are chosen."""
+    found = source if isinstance(source, FileModel) else file_source(source, dataset, signature)
+    if found is not None:
+        return _file_network(found, dataset, config)
+    original = load_model(source)
+    _refuse_simulations(original)
+    try:
+        return _canonical_network(original, dataset, config)
+    except (UnknownGraphError, FloatEqualityError) as error:
+        if not (isinstance(original, keras.Model) and original.built):
+            raise
+        if isinstance(error, FloatEqualityError) and not _has_custom_layers(original):
+            raise
+        reason = str(error) if isinstance(error, UnknownGraphError) else "its layers differ when they are made anew"
+        try:
+            return _file_network(keras_file_model(original, dataset, reason), dataset, config)
+        except ValueError:
+            if isinstance(error, FloatEqualityError):  # it is not that layers are made anew
+                raise error from None
+            raise
+
+
+def _has_custom_layers(model: keras.Model) -> bool:
+    """Whether a model holds layers that Keras does not have; their configs may say less than they need."""
+    return any(not type(layer).__module__.startswith("keras.") for layer in model._flatten_layers(include_self=False))
+
+
+def _file_network(model: FileModel, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
+    """A float file with the data for it, checked against what it was made of."""
+    if config.takes_single(model.float_file.batch_size):
+        model = with_batch_of_one(model)
+    float_file = model.float_file
+    data = calibration_data_for(model.specs, dataset)
+    if float_file.batch_size is not None:
+        data = data.in_full_batches(float_file.batch_size)
+    batch = next(iter(data))
+    few = few_samples(batch, float_file.batch_size)
+    difference = check_outputs(float_file, model.name, model.run(few), few, partial(file_tolerances, float_file, few))
+    steps = [name for name in ("equalize", "rotate", "reorder") if getattr(config, name)]
+    left = f"; the config's {', '.join(steps)} had nothing to work on" if steps else ""
+    note = (
+        f"taken as a float file: its channels were not prepared, and there is no Keras simulation{left}, because no "
+        f"Keras graph is known: {model.reason}"
+    )
+    return FloatNetwork(model, data, batch, config, {"convert": difference}, notes=(note,))
+
+
 def distinct_ratios_of(
     model: keras.Model, dataset: Any, config: QuantizationConfig, ratios: Iterable[float], seed: int
 ) -> tuple[float, ...]:
     """Of some ratios of mixed precision, the least one that leads to each choice of widths; see ``prepare``."""
     network = _canonical_network(model, dataset, config)
-    return distinct_ratios(network.config, network.model, network.data.spread(SENSITIVITY_SAMPLES), ratios, seed)
+    batches = network.data.spread(SENSITIVITY_SAMPLES)
+    sensitivity = sensitivity_of_layers(network.config, network.model, batches, seed)
+    return distinct_ratios(network.config, groups_of(network.model), sensitivity, ratios)
 
 
 def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
@@ -232,7 +296,9 @@ def _read_model(path: Path) -> keras.Model:
 
 
 def pinned_config(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:
-    """The config with ``edge_bits`` applied to the layers at the edges of a canonical model, its overrides checked.
+    """The config with ``edge_bits`` applied to the layers at the edges of a canonical model.
+
+    Its overrides are checked where no kernel can be but those of its layers.
 
     Depthwise convolutions of one tap have a weight for each channel (a BatchNormalization is made one): they keep 8
     bits, and the layers behind them are at the edges.
@@ -241,8 +307,19 @@ def pinned_config(config: QuantizationConfig, model: keras.Model) -> Quantizatio
     scales = [name for name in names if _scales_channels(model.get_layer(name))]
     edges = edge_layers(model, [name for name in names if name not in scales])
     pinned = pin(pin_edges(config, _small(model, edges)), scales, 8)
-    check_overrides(pinned, names)
-    return with_bits_of_target(pinned, model)
+    if _layers_have_all_kernels(model):  # else those of the file are needed
+        check_overrides(pinned, names, [item for item in pinned.overrides if item.is_for_operators])
+    return with_bits_of_target(pinned, groups_of(model))
+
+
+def _layers_have_all_kernels(model: keras.Model) -> bool:
+    """Whether a model holds nothing but layers of Keras that tfptq knows, and operations without kernels."""
+    return not any(
+        type(operation).__name__ in _WITH_KERNELS
+        or not (type(operation).__module__.startswith("keras.") or supports(operation))
+        or (isinstance(operation, keras.Layer) and is_weighted(operation) and not supports(operation))
+        for operation in model.operations
+    )
 
 
 def _small(model: keras.Model, edges: Collection[str]) -> list[str]:

@@ -1,12 +1,16 @@
-"""What the kernels of a Keras network take in the file: for each width the layout of the target, bytes and latency.
+"""What kernels take in the file: for each width the layout of the target, bytes and latency.
 
-Bits are chosen before the network is converted, so the operator of a layer is predicted from its class. Where the
-converter makes another one, the kernel gets the layout that this one can have.
+Bits of a Keras network are chosen before it is converted, so the operator of a layer is predicted from its class. Where
+the converter makes another one, the kernel gets the layout that this one can have. Kernels of no layer that tfptq knows
+come later, with the operators that they have (``tfptq.pipeline.file_kernels``).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from tfptq.config import QuantizationConfig, pin
 from tfptq.core.budget import Option, fewest_bytes
@@ -28,48 +32,82 @@ _OPERATORS: dict[type, str] = {
 }
 
 
-def with_bits_of_target(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:
-    """Give 8 bits to the layers that the target would store in INT8 anyway, or that the budget of latency excludes.
+@dataclass(frozen=True, eq=False)
+class WeightGroup:
+    """Weights that one name in the config stands for: those of a layer, or a kernel of the file.
+
+    Attributes:
+        name: what overrides match.
+        views: the weights, float32 ``[O, I, T]``.
+        requests: config of the name and a width -> what a layout has to know of each weight, for each of its calls.
+    """
+
+    name: str
+    views: tuple[np.ndarray, ...]
+    requests: Callable[[QuantizationConfig, int], list[list[LayoutRequest]]]
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return sum(view.size for view in self.views)
+
+
+def group_of(layer: keras.Layer) -> WeightGroup:
+    """The weights of a layer of a canonical model."""
+    specs = weight_specs(layer)
+    return WeightGroup(
+        layer.name,
+        tuple(spec.values() for spec in specs),
+        lambda own, bits: [layer_requests(layer, spec, own, bits) for spec in specs],
+    )
+
+
+def groups_of(model: keras.Model) -> list[WeightGroup]:
+    """The weights of all layers of a canonical model that tfptq knows."""
+    return [group_of(layer) for layer in model.layers if supports(layer)]
+
+
+def with_bits_of_target(config: QuantizationConfig, groups: Sequence[WeightGroup]) -> QuantizationConfig:
+    """Give 8 bits to what the target would store in INT8 anyway, or what the budget of latency excludes.
 
     Args:
         config: config with pinned edges.
-        model: canonical Keras model.
+        groups: the weights that the budget is for.
     """
     if config.target.narrow_int8:
         return config
-    layers = [layer for layer in model.layers if supports(layer)]
-    narrow = {layer.name: _widths(layer, config) for layer in layers if _follows_target(layer.name, config)}
-    options = {layer.name: layer_options(layer, config, narrow[layer.name]) for layer in layers if layer.name in narrow}
+    narrow = {group.name: _widths(group, config) for group in groups if _follows_target(group.name, config)}
+    options = {group.name: group_options(group, config, narrow[group.name]) for group in groups if group.name in narrow}
     if config.mixed_precision is not None and config.mixed_precision.by_real_bytes:  # it keeps the budget by itself
         wide = [name for name, each in options.items() if min(it.bits for it in each) == 8]
         return pin(config, wide, 8)
-    fixed = sum(latency(layer, config) for layer in layers if layer.name not in narrow)
-    left = max(latency_budget(config, layers) - fixed, 0.0) + 1e-9
+    fixed = sum(latency(group, config) for group in groups if group.name not in narrow)
+    left = max(latency_budget(config, groups) - fixed, 0.0) + 1e-9
     chosen = fewest_bytes(list(options.values()), most_latency=left)
     return pin(config, [name for name, it in zip(options, chosen, strict=True) if it.bits == 8], 8)
 
 
-def latency_budget(config: QuantizationConfig, layers: Iterable[keras.Layer]) -> float:
-    """What all kernels together may take, in the unit of ``layer_options``."""
+def latency_budget(config: QuantizationConfig, groups: Iterable[WeightGroup]) -> float:
+    """What all kernels together may take, in the unit of ``group_options``."""
     factor = 1.0 if config.layout == "speed" else config.latency_budget
-    return factor * sum(latency(layer, config) for layer in layers)
+    return factor * sum(latency(group, config) for group in groups)
 
 
-def latency(layer: keras.Layer, config: QuantizationConfig) -> float:
-    """What the kernels of a layer take in INT8."""
-    (option,) = layer_options(layer, config, {8})
+def latency(group: WeightGroup, config: QuantizationConfig) -> float:
+    """What kernels take in INT8."""
+    (option,) = group_options(group, config, {8})
     return option.latency
 
 
-def layer_options(layer: keras.Layer, config: QuantizationConfig, widths: Iterable[int]) -> list[Option]:
-    """How a layer can be stored, for each of some widths; widths that the target stores in INT8 are left out.
+def group_options(group: WeightGroup, config: QuantizationConfig, widths: Iterable[int]) -> list[Option]:
+    """How weights can be stored, for each of some widths; widths that the target stores in INT8 are left out.
 
     Latency is in microseconds where the target has measured costs, else 1 for everything.
     """
     costs = None if config.target.costs is None else load_costs(config.target.costs)
-    own, found = config.for_layer(layer.name), []
+    own, found = config.for_layer(group.name), []
     for bits in sorted(widths):
-        stored = [_stored(layer, spec, own, bits, costs) for spec in weight_specs(layer)]
+        stored = [_stored(requests, own, bits, costs) for requests in group.requests(own, bits)]
         parts = [it for it in stored if it is not None]
         if len(parts) == len(stored):
             found.append(Option(bits, sum(size for size, _ in parts), sum(time for _, time in parts), error=0.0))
@@ -77,18 +115,13 @@ def layer_options(layer: keras.Layer, config: QuantizationConfig, widths: Iterab
 
 
 def _stored(
-    layer: keras.Layer,
-    spec: WeightSpec,
-    own: QuantizationConfig,
-    bits: int,
-    costs: Costs | None,
+    requests: Sequence[LayoutRequest], own: QuantizationConfig, bits: int, costs: Costs | None
 ) -> tuple[float, float] | None:
     """Bytes and latency of one weight, or None where no layout of the target is for so few bits."""
-    requests = layer_requests(layer, spec, own, bits)
     layout = INT8 if bits == 8 else _layout(requests, own)
     if layout is None:
         return None
-    codes = -(-spec.values().size * layout.code_bits(bits) // 8)
+    codes = -(-math.prod(requests[0].view_shape) * layout.code_bits(bits) // 8)
     times = (1.0 if costs is None else _time(layout, each, own, costs) for each in requests)
     structure = _OPERATOR_BYTES * sum(map(layout.operators_in_front, requests))
     return codes + 4.0 * requests[0].view_shape[0] + structure, sum(times)
@@ -111,10 +144,10 @@ def _is_sure(layout: Layout, request: LayoutRequest) -> bool:
     return layout.obstacle(request) is None and not layout.depends_on_codes(request)
 
 
-def _widths(layer: keras.Layer, config: QuantizationConfig) -> set[int]:
-    """What the bits of a layer are chosen from; 8 is among them."""
+def _widths(group: WeightGroup, config: QuantizationConfig) -> set[int]:
+    """What bits are chosen from; 8 is among them."""
     mixed = config.mixed_precision
-    return {8, *((config.for_layer(layer.name).weight_bits,) if mixed is None else mixed.bits)}
+    return {8, *((config.for_layer(group.name).weight_bits,) if mixed is None else mixed.bits)}
 
 
 def _follows_target(name: str, config: QuantizationConfig) -> bool:

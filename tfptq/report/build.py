@@ -98,4 +98,4 @@ def _layer_report(outcome: Outcome, kernel: QuantizedKernel, comparison: Compari
 
 
 def _layer_type(outcome: Outcome, id: KernelId) -> str:
-    return "constant of the converter" if id.layer is None else type(outcome.model.get_layer(id.layer)).__name__
+    return "kernel of the file" if id.layer is None else type(outcome.model.get_layer(id.layer)).__name__

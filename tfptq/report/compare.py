@@ -141,7 +141,7 @@ def _kernel_outputs(float_file: FloatFile, quantized: TFLiteModel, plan: Integer
     pairs, names_of = {}, float_file.model.short_names()
     for use in float_file.uses:
         name = names_of[float_file.model.name(use.output)]
-        inner = index_of.get(f"{name}_int{plan.bits}", index_of.get(name))
+        inner = index_of.get(f"{name}_int{plan.bits_of(use.operator)}", index_of.get(name))
         if inner is not None and (use.output in plan.grids or quantized.is_float(inner)):
             pairs[inner] = use.output
     return pairs

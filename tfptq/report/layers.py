@@ -23,9 +23,7 @@ def findings_on_zeros(evidence: Evidence) -> Iterator[Finding]:
     """Layers without weights, in the model or in the file."""
     outcome = evidence.outcome
     for kernel in outcome.kernels:
-        if kernel.id.layer is None:
-            continue
-        if not outcome.weights[kernel.id].any():
+        if not outcome.weights.get(kernel.id, kernel.values).any():
             yield Finding("dead-layer", f"all weights of layer {kernel.id.label!r} are 0", "Was the model trained?")
         elif not kernel.weight.codes.any():
             yield Finding(

@@ -62,16 +62,13 @@ def _on_kernels(outcome: Outcome) -> Iterator[str]:
         count = sum(len(kernel.uses) for kernel in outcome.kernels if kernel.layout is layout)
         if count and layout.cost is not None and layout.name not in expected:
             yield f"{count} of {uses} kernels {layout.cost}"
-    for kernel in outcome.kernels:
-        if kernel.id.layer is None:
-            yield f"kernel {kernel.id.name!r} is no weight of a Keras layer; it is quantized per channel at 8 bits"
 
 
 def _on_target(outcome: Outcome) -> Iterator[str]:
     """What the target makes of the widths that the config asks for, and operators that it lacks."""
     config = outcome.config
     widths = (config.weight_bits,) if config.mixed_precision is None else config.mixed_precision.bits
-    wide = [kernel.id.label for kernel in outcome.kernels if kernel.weight.bits == 8 and kernel.id.layer is not None]
+    wide = [kernel.id.label for kernel in outcome.kernels if kernel.weight.bits == 8]
     if min(widths) < 8 and wide and not config.target.narrow_int8 and len(wide) < len(outcome.kernels):
         yield (
             f"{len(wide)} of {len(outcome.kernels)} kernels have 8 bits: target {config.target.name!r} stores them in "
@@ -92,7 +89,7 @@ def _on_target(outcome: Outcome) -> Iterator[str]:
 
 
 def _stored_ratio(outcome: Outcome) -> float:
-    """Bytes of codes and scales of all layers, as a share of what they would take in INT8."""
-    own = [kernel for kernel in outcome.kernels if kernel.id.layer is not None]
+    """Bytes of codes and scales of all kernels, as a share of what they would take in INT8."""
+    own = outcome.kernels
     stored = sum(kernel.layout.stored_bytes(kernel.in_file(kernel.uses[0]), kernel.uses[0].view) for kernel in own)
     return stored / max(sum(kernel.values.size + 4 * len(kernel.values) for kernel in own), 1)

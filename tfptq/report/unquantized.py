@@ -22,6 +22,8 @@ def unquantized_layers(outcome: Outcome) -> tuple[tuple[SkippedLayer, ...], tupl
         if not is_weighted(layer) or (keys and outcome.written.issuperset(keys)):
             continue
         results = _results_without_fitted_kernels(outcome, keys, operators[layer.name])
+        if operators[layer.name] and not results:  # all its kernels were fitted, by names of their own
+            continue
         reasons = [float_reasons[result] for result in results if result in float_reasons]
         cause = _cause(outcome, layer, keys, reasons) + _where_computed(len(results), len(reasons))
         is_float = bool(reasons) if results else _unknown_operators_are_likely_float(outcome)
@@ -40,7 +42,9 @@ def _results_without_fitted_kernels(
         positions: positions of its operators.
     """
     model = outcome.float_file.model
-    fitted = {use.operator for kernel in outcome.kernels if kernel.id in keys for use in kernel.uses}
+    fitted = {
+        use.operator for kernel in outcome.kernels if kernel.id in keys or not kernel.id.layer for use in kernel.uses
+    }
     others = [position for position in positions if position not in fitted]
     with_weights = [position for position in others if reads_weights(model, position)]
     return tuple(model.name(model.operators[position].outputs[0]) for position in with_weights or others)

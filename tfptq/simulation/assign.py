@@ -215,6 +215,8 @@ def assign_grids_to_wrappers(
             if not rounded or quantized.tensor is None:
                 continue
             grid = grids[quantized.tensor] if quantized.holds_value else None
+            if grid is not None and not quantized.writes:
+                grid = plan.converted.get((quantized.tensor, plan.bits_of(quantized.operator)), grid)
             found.setdefault(id(quantized.slot), []).append(grid)
             if grid is None:
                 left_out.setdefault(wrapper.layer.name, {})["writes" if quantized.writes else "reads"] = None

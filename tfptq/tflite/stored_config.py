@@ -36,6 +36,7 @@ LEFT_OUT: dict[str, Any] = {
     "bias_correction": True,
     "skip": False,
     "overrides": [],
+    "tail": [],
     "input_type": None,
     "output_type": None,
     "metadata": "full",

@@ -1,12 +1,12 @@
-"""The facade: a Keras model and some samples in, a quantized ``.tflite`` out.
+"""The facade: a model and some samples in, a quantized ``.tflite`` out.
 
-``quantize_network`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
+``_quantize`` and ``quantize_job`` read top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
+import dataclasses
 import numbers
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,71 @@ import keras
 
 from tfptq.base.files import check_path, check_takes_files
 from tfptq.base.progress import Progress
-from tfptq.config import QuantizationConfig, resolve_config
-from tfptq.fit.measure import measure
+from tfptq.config import QuantizationConfig, exactly, override, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
-from tfptq.layers import is_weighted, quantize_annotate_model, quantize_model, supports
+from tfptq.float_file.file_model import FileModel
+from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.layers import is_weighted, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
-from tfptq.pipeline.job import Activations, Job, Measure
+from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.result import QuantizationResult, finish, told
 from tfptq.pipeline.steps import convert, fit, planned_steps
-from tfptq.prepare.network import FloatNetwork, prepare
+from tfptq.prepare.network import prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
+from tfptq.tflite.app_metadata import AppMetadata, check_app_metadata, with_app_metadata
+
+
+def quantize(
+    source: Any,
+    dataset,
+    config: QuantizationConfig | str | None = None,
+    *,
+    signature: str | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    checkpoint_dir: str | os.PathLike | None = None,
+    max_memory: int = DEFAULT_MAX_MEMORY,
+    app_metadata: AppMetadata | None = None,
+) -> QuantizationResult:
+    """Quantize a trained model into a ``.tflite`` file.
+
+    Args:
+        source: Keras 3 model of any kind, or the path of a ``.keras`` or ``.h5`` file; a tf_keras model; the folder of
+            a SavedModel; a float ``.tflite`` file, as a path or bytes. Channels are prepared where Keras knows the
+            graph; else the report says that they were not, and why.
+        dataset: a few hundred typical samples, without labels or with labels that are ignored: an array, a list or
+            dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
+            ``representative_dataset``. See ``tfptq.calibration_data``.
+        config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
+        signature: key of the signature to take from a SavedModel or ``.tflite`` file; the first by default.
+        seed: seed of everything random. The same arguments give the same bytes.
+        progress: show a progress bar on terminals and in notebooks.
+        checkpoint_dir: folder that keeps each finished weight. A run that was killed goes on from there when it is
+            started again with the same arguments, and ends with the same bytes.
+        max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
+            costs time.
+        app_metadata: labels and normalization that apps read from the file (``tfptq.AppMetadata``).
+
+    Returns:
+        The file, the Keras simulation (None where no Keras graph is known), the report and the config.
+
+    Raises:
+        ValueError: the model, the data or the config cannot be used; the message names the layer, the input or the
+            field, and says what to do.
+        TypeError: an argument of the wrong type.
+        NotADirectoryError: ``checkpoint_dir`` is a file.
+        OSError: nothing can be written there.
+        FileNotFoundError: no model at the path.
+        RuntimeError: Keras does not run on TensorFlow.
+
+    Example:
+        >>> result = tfptq.quantize("net_float.tflite", images[:256])
+        >>> result.save("net.tflite")
+        >>> print(result.report)
+    """
+    limits = seed, max_memory, checkpoint_dir
+    return told(_quantize(source, dataset, config, signature, progress, *limits, app_metadata))
 
 
 def quantize_keras_model(
@@ -36,83 +90,83 @@ def quantize_keras_model(
     progress: bool = True,
     checkpoint_dir: str | os.PathLike | None = None,
     max_memory: int = DEFAULT_MAX_MEMORY,
+    app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
-    """Quantize a trained Keras model into a ``.tflite`` file.
-
-    Args:
-        model: Keras 3 Sequential or Functional model, or the path of a ``.keras`` or ``.h5`` file.
-        dataset: a few hundred typical samples, without labels or with labels that are ignored: an array, a list or
-            dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
-            ``representative_dataset``. See ``tfptq.calibration_data``.
-        config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
-        seed: seed of everything random. The same arguments give the same bytes.
-        progress: show a progress bar on terminals and in notebooks.
-        checkpoint_dir: folder that keeps each finished weight. A run that was killed goes on from there when it is
-            started again with the same arguments, and ends with the same bytes.
-        max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
-            costs time.
-
-    Returns:
-        The file, the Keras simulation, the report and the config.
-
-    Raises:
-        ValueError: the model, the data or the config cannot be used; the message names the layer, the input or the
-            field, and says what to do.
-        TypeError: an argument of the wrong type.
-        NotADirectoryError: ``checkpoint_dir`` is a file.
-        OSError: nothing can be written there.
-        FileNotFoundError: no model at the path.
-        RuntimeError: Keras does not run on TensorFlow.
+    """``quantize`` under the name for Keras models; for arguments and errors see there.
 
     Examples:
         >>> result = tfptq.quantize_keras_model(model, images[:256])
         >>> result.save("model.tflite")
         >>> print(result.report)
     """
+    limits = seed, max_memory, checkpoint_dir
+    return told(_quantize(model, dataset, config, None, progress, *limits, app_metadata))
+
+
+def _quantize(
+    source: Any,
+    dataset: Any,
+    config: QuantizationConfig | str | None,
+    signature: str | None,
+    progress: bool,
+    seed: int,
+    max_memory: int,
+    checkpoint_dir: str | os.PathLike | None,
+    app_metadata: AppMetadata | None,
+) -> QuantizationResult:
     config = resolve_config(config)
     seed = whole_number("seed", seed, 2**64 - 1)
     max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
     check_folder(checkpoint_dir)
     with Progress(progress, plan=planned_steps(config)) as steps:
-        network = prepare(model, dataset, config, seed, steps)
-        result = quantize_network(network, config, seed, steps, checkpoint_dir, max_memory)
-    return told(result)
+        network = prepare(source, dataset, config, seed, steps, signature)
+        job = convert(network, config, seed, steps)
+        if app_metadata is not None:
+            check_app_metadata(app_metadata, job.float_file.input_sizes, job.float_file.output_sizes)
+        result = quantize_job(job, checkpoint_dir, max_memory)
+    if app_metadata is None:
+        return result
+    return dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
 
 
-def quantize_network(
-    network: FloatNetwork,
-    config: QuantizationConfig,
-    seed: int,
-    steps: Progress,
-    checkpoint_dir: str | os.PathLike | None = None,
-    max_memory: int = DEFAULT_MAX_MEMORY,
-    measure: Measure = measure,
-    measured_samples: int | None = None,
+def quantize_job(
+    job: Job, checkpoint_dir: str | os.PathLike | None = None, max_memory: int = DEFAULT_MAX_MEMORY
 ) -> QuantizationResult:
-    """Quantize a network that is prepared; ``measure`` and ``measured_samples`` are those of the ``Job``."""
-    simulation = simulate(network)
-    job = replace(convert(network, config, seed, steps), measure=measure, measured_samples=measured_samples)
+    """The steps of a job once its float file is there; for the arguments see ``quantize``."""
+    simulation = simulate(job)
     activations = calibrate(job)
     kernels = fit(job, activations, checkpoint_dir, max_memory)
     activations = calibrate_again(job, activations, kernels)
     activations, kernels = with_headroom(job, activations, kernels)
-    notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
+    notes = [*job.network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
     return finish(job, activations, kernels, simulation, notes)
 
 
-def simulate(network: FloatNetwork) -> keras.Model:
-    """The Keras simulation, without the codes and grids of the file; a float copy if tfptq knows none of the layers."""
-    known = any(map(supports, network.model.layers))
-    return (quantize_model if known else quantize_annotate_model)(network.model, network.config)
+def simulate(job: Job) -> keras.Model | None:
+    """The Keras simulation, without the codes and grids of the file; a float copy if no layer of it is quantized.
+
+    None where no Keras graph is known.
+    """
+    model, config = job.network.model, job.network.config
+    if isinstance(model, FileModel):
+        return None
+    names = [layer.name for layer in model.layers if supports(layer)]
+    # Other overrides are for kernels and operators that the file alone has.
+    own = [item for item in config.overrides if any(map(item.matches, names))]
+    skipped = [override(exactly(name), skip=True) for name in job.layers_in_float]
+    config = config.replace(overrides=[*own, *skipped], tail=())
+    if all(config.for_layer(name).skip for name in names):
+        return build_model(read_graph(model))
+    return quantize_model(model, config)
 
 
 def assign_to_simulation(
-    simulation: keras.Model, job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]
+    simulation: keras.Model | None, job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]
 ) -> list[str]:
     """Give the Keras simulation the weights and grids of the file.
 
     Args:
-        simulation: what ``simulate`` returned; its variables are assigned.
+        simulation: what ``simulate`` returned; its variables are assigned, if there is one.
         job: the job.
         activations: grids of the file and of the simulation.
         kernels: fitted kernels.
@@ -120,6 +174,8 @@ def assign_to_simulation(
     Returns:
         Notes on what it leaves out.
     """
+    if simulation is None:
+        return []
     if not job.weights:
         if not job.float_file.kernels:
             return [_without_kernels(job.network.model)]
