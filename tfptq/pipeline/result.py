@@ -116,7 +116,7 @@ def finish(
             weights=job.weights,
             kernels=kernels,
             tflite=tflite,
-            num_samples=0 if job.data.made_up else job.data.num_samples,
+            num_samples=0 if job.data.made_up else job.num_samples,
             samples=_samples(job),
             batches=job.data.spread(RANGE_SAMPLES),
             statistics=activations.measurements.statistics,
