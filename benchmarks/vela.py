@@ -9,7 +9,6 @@ import argparse
 import csv
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from importlib import metadata
@@ -20,11 +19,14 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 from benchmarks import blocks, measure, tables, worker, zoo
+from benchmarks.tools import Tool
 from tfptq import quantize_keras_model
 from tfptq.base.files import write_atomically
 from tfptq.cli.sweep_cells import Cell
 from tfptq.config import PerChannel
+from tfptq.tflite.model_reader import read_model
 
+VELA = Tool("vela", "TFPTQ_VELA")
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "vela.json"
 NETWORKS = ("resnet20", "mobilenetv2", "resnet56")
@@ -61,30 +63,32 @@ def compile_file(content: bytes, accelerator: str) -> dict[str, Any]:
 
     Returns:
         ``cpu_operators``, ``npu_operators``, names of those on the CPU, ``flash_bytes`` that the compiled file's
-        constants take, bytes of ``weights`` before and after encoding, bytes of the compiled file, SRAM and time.
+        constants take, bytes of ``weights`` before and after encoding, bytes of the compiled file, SRAM, time, cycles,
+        and the number of ``partitions`` that run on the NPU.
 
     Raises:
-        RuntimeError: the compiler failed, or its summary cannot be read; with the end of its output.
+        ToolError: the compiler is missing or failed.
+        RuntimeError: its summary cannot be read; with the end of its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "network.tflite"
         source.write_bytes(without_float_ends(content))
         options = ["--accelerator-config", accelerator, "--optimise", "Size", "--show-cpu-operations"]
-        command = [Path(sys.executable).with_name("vela"), *options, "--output-dir", folder, source]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        summaries = list(Path(folder).glob("*_summary_*.csv"))
-        if done.returncode or len(summaries) != 1:
-            raise RuntimeError(f"vela ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-        with open(summaries[0], newline="", encoding="utf-8") as file:
+        printed = VELA.run(*options, "--output-dir", folder, source)
+        (path,) = Path(folder).glob("*_summary_*.csv")
+        with open(path, newline="", encoding="utf-8") as file:
             (summary,) = csv.DictReader(file)
-        compiled = (Path(folder) / "network_vela.tflite").stat().st_size
-    return read_output(done.stdout) | {
+        compiled = (Path(folder) / "network_vela.tflite").read_bytes()
+    operators = read_model(compiled).subgraphs[0].operators
+    return read_output(printed) | {
         "flash_bytes": round(1024 * float(summary["off_chip_flash_memory_used"])),
         "weights": int(summary["total_original_weights"]),
         "encoded_weights": int(summary["total_npu_encoded_weights"]),
-        "compiled_bytes": compiled,
+        "compiled_bytes": len(compiled),
         "sram_bytes": round(1024 * float(summary["sram_memory_used"])),
         "milliseconds": 1000 * float(summary["inference_time"]),
+        "cycles": int(summary["cycles_total"]),
+        "partitions": sum(operator.kind == "CUSTOM ethos-u" for operator in operators),
     }
 
 

@@ -95,7 +95,7 @@ def test_the_model_optimization_toolkit_is_not_imported():
 
 
 #: Folders that programs of the repository fill.
-MADE = {"__pycache__", "node_modules", "models"}
+MADE = {"__pycache__", "assets", "models", "node_modules"}
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ _CONTENTS = {
     "tfptq.quantization": ("quantize", "quantize_keras_model"),
     "tfptq.report": ("QuantizationWarning", "Report"),
     "tfptq.pipeline.result": ("QuantizationResult",),
+    "tfptq.tflite.app_metadata": ("AppMetadata", "with_app_metadata"),
     "tfptq.tflite.flatbuffer": ("FormatError",),
     "tfptq.tflite.inspect": ("inspect",),
     "tfptq.tflite.layouts": ("LayoutError",),

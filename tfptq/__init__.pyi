@@ -26,6 +26,7 @@ from tfptq.graph.float_equality import FloatEqualityError
 from tfptq.pipeline.result import QuantizationResult
 from tfptq.quantization import quantize, quantize_keras_model
 from tfptq.report import QuantizationWarning, Report
+from tfptq.tflite.app_metadata import AppMetadata, with_app_metadata
 from tfptq.tflite.flatbuffer import FormatError
 from tfptq.tflite.inspect import inspect
 from tfptq.tflite.layouts import LayoutError
@@ -36,6 +37,7 @@ from tfptq.version import __version__
 __all__ = [
     "PRESETS",
     "TARGETS",
+    "AppMetadata",
     "Calibration",
     "CalibrationData",
     "DataError",
@@ -68,4 +70,5 @@ __all__ = [
     "quantize_keras_model",
     "search",
     "verify",
+    "with_app_metadata",
 ]

@@ -3,6 +3,7 @@
 ``_quantize`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
+import dataclasses
 import numbers
 import os
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from tfptq.pipeline.result import QuantizationResult, finish, told
 from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
+from tfptq.tflite.app_metadata import AppMetadata, check_app_metadata, with_app_metadata
 
 
 def quantize(
@@ -37,6 +39,7 @@ def quantize(
     progress: bool = True,
     checkpoint_dir: str | os.PathLike | None = None,
     max_memory: int = DEFAULT_MAX_MEMORY,
+    app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
     """Quantize a trained model into a ``.tflite`` file.
 
@@ -55,6 +58,7 @@ def quantize(
             started again with the same arguments, and ends with the same bytes.
         max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
             costs time.
+        app_metadata: labels and normalization that apps read from the file (``tfptq.AppMetadata``).
 
     Returns:
         The file, the Keras simulation (None where no Keras graph is known), the report and the config.
@@ -74,7 +78,7 @@ def quantize(
         >>> print(result.report)
     """
     limits = seed, max_memory, checkpoint_dir
-    return told(_quantize(source, dataset, config, signature, progress, *limits))
+    return told(_quantize(source, dataset, config, signature, progress, *limits, app_metadata))
 
 
 def quantize_keras_model(
@@ -86,6 +90,7 @@ def quantize_keras_model(
     progress: bool = True,
     checkpoint_dir: str | os.PathLike | None = None,
     max_memory: int = DEFAULT_MAX_MEMORY,
+    app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
     """``quantize`` under the name for Keras models; for arguments and errors see there.
 
@@ -95,7 +100,7 @@ def quantize_keras_model(
         >>> print(result.report)
     """
     limits = seed, max_memory, checkpoint_dir
-    return told(_quantize(model, dataset, config, None, progress, *limits))
+    return told(_quantize(model, dataset, config, None, progress, *limits, app_metadata))
 
 
 def _quantize(
@@ -107,6 +112,7 @@ def _quantize(
     seed: int,
     max_memory: int,
     checkpoint_dir: str | os.PathLike | None,
+    app_metadata: AppMetadata | None,
 ) -> QuantizationResult:
     config = resolve_config(config)
     seed = whole_number("seed", seed, 2**64 - 1)
@@ -115,13 +121,18 @@ def _quantize(
     with Progress(progress, plan=planned_steps(config)) as steps:
         network = prepare(source, dataset, config, seed, steps, signature)
         job = convert(network, config, seed, steps)
+        if app_metadata is not None:
+            check_app_metadata(app_metadata, job.float_file.input_sizes, job.float_file.output_sizes)
         simulation = simulate(job)
         activations = calibrate(job)
         kernels = fit(job, activations, checkpoint_dir, max_memory)
         activations = calibrate_again(job, activations, kernels)
         activations, kernels = with_headroom(job, activations, kernels)
         notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
-        return finish(job, activations, kernels, simulation, notes)
+        result = finish(job, activations, kernels, simulation, notes)
+    if app_metadata is None:
+        return result
+    return dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
 
 
 def simulate(job: Job) -> keras.Model | None:

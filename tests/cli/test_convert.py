@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -378,3 +379,31 @@ def test_errors_of_the_facade_are_one_line(files, tmp_path, capfd, monkeypatch, 
     monkeypatch.setattr("tfptq.quantization.quantize", refuse)
     assert convert(files, tmp_path / "net.tflite") == 1
     assert f"keras_to_tflite.py: {error} (--traceback shows where)\n" in capfd.readouterr().err
+
+
+def test_class_names_go_into_the_file(files, tmp_path, capfd):
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"digit {number}" for number in range(10)) + "\n")
+    assert convert(files, tmp_path / "net.tflite", f"--class_names={names}") == 0
+    with zipfile.ZipFile(tmp_path / "net.tflite") as archive:
+        assert archive.read("labels.txt").decode() == names.read_text()
+    assert inspect(tmp_path / "net.tflite").weights
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "code", "message"),
+    [
+        ("a\nb\n", (), 1, "2 labels do not fit the outputs [[None, 10]]"),
+        ("a\n\n", (), 1, "names.txt: label ''"),
+        ("a\n", ("--preprocessing=caffe",), 2, "--preprocessing=caffe reads BGR"),
+    ],
+)
+def test_class_names_that_do_not_fit(files, tmp_path, capfd, text, flags, code, message):
+    (tmp_path / "names.txt").write_text(text)
+    if flags:
+        (tmp_path / "photos").mkdir()
+        flags = (*flags, f"--calibration_data={tmp_path / 'photos'}")
+    flags = (f"--class_names={tmp_path / 'names.txt'}", *flags)
+    assert convert(files, tmp_path / "net.tflite", *flags) == code
+    assert message in capfd.readouterr().err
+    assert not (tmp_path / "net.tflite").exists()

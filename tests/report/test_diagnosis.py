@@ -124,3 +124,40 @@ def test_effects_of_a_wrong_range_are_not_told_on_top():
     model = keras.Model(inputs, layers.Rescaling(1.0, 50.0)(layers.Conv2D(2, 3)(x)))
     _, found = quantized(model, IMAGES)
     assert list(found) == ["input-range"]
+
+
+@pytest.mark.parametrize(
+    ("activation", "bits", "problem", "advice"),
+    [
+        (
+            "hard_swish",
+            16,
+            "2 operators in float (HARD_SWISH, MEAN): target 'npu' leaves them to a CPU, or refuses the file: "
+            "HARD_SWISH has no kernel for 16-bit activations",
+            "activation_bits=8 has integer kernels",
+        ),
+        ("mish", 8, "in float (", "Replace the layers that they are made of"),
+    ],
+)
+def test_operators_that_an_npu_leaves_to_the_cpu(activation, bits, problem, advice):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation=activation)(inputs))
+    model = keras.Model(inputs, layers.Dense(4)(x))
+    config = tfptq.QuantizationConfig(tfptq.PerChannel(), target="npu", activation_bits=bits)
+    _, found = quantized(model, config=config)
+    assert list(found) == ["float-operators"]
+    assert problem in found["float-operators"].problem and advice in found["float-operators"].advice
+    _, found = quantized(model, config=config.replace(target="any"))
+    assert not found
+
+
+@pytest.mark.parametrize("activation", ["gelu", "hard_swish"])
+def test_an_npu_has_integer_kernels_of_8_bits(activation):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation=activation)(inputs))
+    _, found = quantized(
+        keras.Model(inputs, layers.Dense(4)(x)), config=tfptq.QuantizationConfig(tfptq.PerChannel(), target="npu")
+    )
+    assert not found

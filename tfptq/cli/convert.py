@@ -15,6 +15,7 @@ A part of a field goes by its name behind a dot, and the other parts stay: --set
 
 import ast
 import contextlib
+import dataclasses
 import json
 import warnings
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from tfptq.config import DEFAULT_PRESET, PRESETS, TARGETS, QuantizationConfig
 from tfptq.report import QuantizationWarning
 from tfptq.report.report import FORMS
 from tfptq.report.table import print_report
+from tfptq.tflite.app_metadata import AppMetadata, with_app_metadata
 
 if TYPE_CHECKING:  # the flags need not wait for TensorFlow
     from tfptq.data.checks import InputSpec
@@ -80,6 +82,13 @@ for _end in ("input", "output"):
         f"type of the {_end}s of the file, in place of the one in the config; int16 goes with 16-bit activations",
         flag_values=FLAGS,
     )
+flags.DEFINE_string(
+    "class_names",
+    None,
+    "text file with the name of a class on each line: goes into the file for apps, with the normalization of "
+    "--preprocessing (TFLite Metadata)",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string("report", None, f"also write the report, to a {', '.join(FORMS)} file", flag_values=FLAGS)
 flags.DEFINE_string(
     "checkpoint_dir",
@@ -114,12 +123,13 @@ def _convert(arguments: list[str]) -> None:
     command_line.take_model(FLAGS, arguments)
     command_line.require(FLAGS, "model", "calibration_data", "output")
     _check_report_path(FLAGS.report)
-    read = ("model", "calibration_data", "config", "evaluation_data", "evaluation_labels")
+    read = ("model", "calibration_data", "config", "evaluation_data", "evaluation_labels", "class_names")
     command_line.keep_apart(FLAGS, ("output", "report"), read)
     check_preprocessing(FLAGS.preprocessing, *filter(None, (FLAGS.calibration_data, FLAGS.evaluation_data)))
     if FLAGS.evaluation_labels and not FLAGS.evaluation_data:
         raise UsageError("--evaluation_labels needs --evaluation_data")
     config = _read_config()
+    app_metadata = None if FLAGS.class_names is None else _app_metadata(FLAGS.class_names, FLAGS.preprocessing)
     for path in filter(None, (FLAGS.output, FLAGS.report)):
         check_writable(path)
 
@@ -145,6 +155,8 @@ def _convert(arguments: list[str]) -> None:
                 if not (FLAGS.preset or FLAGS.config):
                     config = _changed(read_simulation(model).config)
                 result = export_simulation(model, samples, config, progress=FLAGS.progress)
+                if app_metadata is not None:
+                    result = dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
             else:
                 limits = {} if FLAGS.max_memory is None else {"max_memory": FLAGS.max_memory}
                 result = quantize(
@@ -154,6 +166,7 @@ def _convert(arguments: list[str]) -> None:
                     seed=FLAGS.seed,
                     progress=FLAGS.progress,
                     checkpoint_dir=FLAGS.checkpoint_dir,
+                    app_metadata=app_metadata,
                     **limits,
                 )
         except (TypeError, RuntimeError) as error:  # the facade documents both; ValueError is one line anyway
@@ -166,6 +179,20 @@ def _convert(arguments: list[str]) -> None:
     print(f"\nwrote {FLAGS.output}{found}")
     if evaluation is not None:
         print(f"\n{result.evaluate(*evaluation, progress=FLAGS.progress)}")
+
+
+def _app_metadata(path: str, preprocessing: str | None) -> AppMetadata:
+    """What is in a file of names, and how apps have to normalize pictures."""
+    names = Path(path).read_text(encoding="utf-8").splitlines()
+    found = None if preprocessing is None else PREPROCESSING[preprocessing]
+    if found is not None and found.bgr:
+        raise UsageError(f"--class_names tells apps of pictures in RGB; --preprocessing={preprocessing} reads BGR")
+    with command_line.naming(f"--class_names={path}"):
+        if found is None:
+            return AppMetadata(names)
+        channels = max(len(found.offset), len(found.divisor))
+        mean, std = (values * (channels // len(values)) for values in (found.offset, found.divisor))
+        return AppMetadata(names, mean, std)
 
 
 def _evaluation_data(inputs: "tuple[InputSpec, ...]") -> tuple[Any, Any] | None:

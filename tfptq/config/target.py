@@ -33,6 +33,7 @@ class Target:
         batch_size: 1 for files that take one sample at once; None for any number.
         end_type: type of inputs and outputs where the config leaves it open, ``"float32"`` or ``"int8"``.
         missing: operators that its runtime has no kernel for.
+        integers_only: has no float arithmetic: operators in float run on a processor beside it, or not at all.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Target:
     batch_size: int | None = None
     end_type: str = "float32"
     missing: tuple[str, ...] = ()
+    integers_only: bool = False
 
     def __post_init__(self):
         if isinstance(self.missing, list):
@@ -118,7 +120,7 @@ TARGETS: dict[str, Target] = {
             missing=tuple(sorted({*OPERATOR_NAMES.values()} - MICRO_METHODS.keys())),
         ),
         # Vela and its like take INT8 and compress it.
-        Target("npu", narrow_int8=True, batch_size=1, end_type="int8"),
+        Target("npu", narrow_int8=True, batch_size=1, end_type="int8", integers_only=True),
         Target("any", narrow_int8=True),
     )
 }

@@ -43,6 +43,19 @@ class FloatFile:
         return None
 
     @property
+    def input_sizes(self) -> list[tuple[int | None, ...]]:
+        """Shapes of the inputs, None for open sizes."""
+        return [self._sizes(index) for index in self.inputs.values()]
+
+    @property
+    def output_sizes(self) -> list[tuple[int | None, ...]]:
+        """Shapes of the outputs, None for open sizes."""
+        return [self._sizes(index) for index in self.outputs]
+
+    def _sizes(self, index: int) -> tuple[int | None, ...]:
+        return tuple(None if size < 0 else int(size) for size in self.model.sizes(index))
+
+    @property
     def uses(self) -> Iterator[KernelUse]:
         """The uses of all kernels."""
         return (use for kernel in self.kernels for use in kernel.uses)

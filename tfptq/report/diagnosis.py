@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from tfptq.report import layers, outputs, samples
+from tfptq.report import devices, layers, outputs, samples
 from tfptq.report.outcome import Evidence
 from tfptq.report.values import Finding
 
@@ -16,6 +16,7 @@ CAUSES: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     layers.findings_on_dead_layers,
     outputs.findings_on_parts,
     outputs.findings_on_columns,
+    devices.findings_on_float_operators,
 )
 #: Rules on what the file lost, whose advice would mislead where the samples are of a wrong range.
 EFFECTS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
@@ -25,7 +26,16 @@ EFFECTS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     layers.findings_on_noise,
 )
 #: Kinds of findings.
-KINDS = ("samples", samples.WRONG_RANGE, "constant-output", "noisy-output", "lost-column", "dead-layer", "noisy-layers")
+KINDS = (
+    "samples",
+    samples.WRONG_RANGE,
+    "constant-output",
+    "noisy-output",
+    "lost-column",
+    "dead-layer",
+    "noisy-layers",
+    devices.FLOAT_OPERATORS,
+)
 
 
 def diagnose(evidence: Evidence) -> tuple[Finding, ...]:

@@ -15,8 +15,9 @@ def write_message(values: Mapping[str, Any], schema: Schema) -> bytes:
 
     Args:
         values: field -> value of the root table: a number, a string, numbers or an array for a vector of scalars, a
-            list for other vectors, such a mapping for a table. What is left out or None is absent in the message.
-        schema: what the message has to look like; without unions.
+            list for other vectors, such a mapping for a table, the name of a table and its mapping for a union. What is
+            left out or None is absent in the message.
+        schema: what the message has to look like.
     """
     builder = flatbuffers.Builder(1024)
     builder.Finish(_table(builder, schema, schema.root, values), file_identifier=schema.identifier)
@@ -36,6 +37,9 @@ def _table(builder: flatbuffers.Builder, schema: Schema, name: str, values: Mapp
     }
     builder.StartObject(1 + max((field.slot for field in schema.tables[name]), default=-1))
     for field in fields:
+        if field.type in schema.unions:
+            numbers = {table: number for number, table in schema.unions[field.type].items()}
+            builder.PrependUint8Slot(field.slot - 1, numbers[values[field.name][0]], 0)
         if field.name in targets:
             builder.PrependUOffsetTRelativeSlot(field.slot, targets[field.name], 0)
         else:
@@ -49,6 +53,8 @@ def _target(builder: flatbuffers.Builder, schema: Schema, field: Field, value: A
     scalar = schema.scalar(field.type)
     if field.is_vector and scalar is not None:
         return builder.CreateNumpyVector(np.asarray(value, scalar))
+    if field.type in schema.unions:
+        return _element(builder, schema, *value)
     if not field.is_vector:
         return _element(builder, schema, field.type, value)
     offsets = [_element(builder, schema, field.type, entry) for entry in value]
