@@ -38,10 +38,21 @@ def application(name: str) -> Case:
 
     def make(folder: Path) -> tuple[Any, Any]:
         del folder
-        constructor = getattr(keras.applications, name)
-        return constructor(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3), pooling="avg"), _images(255.0)
+        keras.utils.set_random_seed(0)
+        constructor, images = getattr(keras.applications, name), _images(255.0)
+        model = constructor(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3), pooling="avg")
+        return _normalized(model, images), images
 
     return make
+
+
+def _normalized(model: keras.Model, images: np.ndarray) -> keras.Model:
+    """The network with the statistics of some images, without which the values of a deep one vanish."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(images, training=True)
+    return model
 
 
 def _images(largest: float = 1.0) -> np.ndarray:

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
-from tfptq import PerChannel, QuantizationConfig, override
+from tfptq import PerChannel, override
 from tfptq.float_file.convert import convert_float
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(32, 8, 8, 3)).astype(np.float32)
-PLAIN = QuantizationConfig(PerChannel(), rounding="coordinate", weight_bits=4, target="any")
+PLAIN = plain_config(PerChannel(), rounding="coordinate", weight_bits=4, target="any")
 
 
 def convolutions():
@@ -248,7 +249,7 @@ def test_a_tf_keras_model():
 
 def test_a_saved_model_inside_of_a_keras_model(network, tmp_path):
     network.export(tmp_path / "inner", verbose=False)
-    inputs = keras.Input(IMAGES.shape[1:], name="x")
+    inputs = keras.Input(IMAGES.shape[1:], name="pixels")
     found = layers.TFSMLayer(tmp_path / "inner", call_endpoint="serve")(inputs)
     model = keras.Model(inputs, layers.Dense(3, name="more")(found))
     result = quantize(model)

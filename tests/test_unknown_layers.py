@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from plain_config import plain_config
 from stock_runtimes import RESOLVERS, run_decoded, signal_to_noise
 
 import tfptq
@@ -85,7 +86,7 @@ def beside_known_layers():
 def test_overrides_reach_kernels_of_custom_layers_by_their_paths():
     model = beside_known_layers()
     (conv, dense) = (f"own/{layer.name}" for layer in (model.get_layer("own").conv, model.get_layer("own").dense))
-    config = tfptq.QuantizationConfig(tfptq.PerChannel(), weight_bits=4, target="any", edge_bits=None)
+    config = plain_config(tfptq.PerChannel(), weight_bits=4, target="any", edge_bits=None)
     result, found = bits_of(model, config)
     assert found == {"stem": 4, conv: 4, dense: 4, "head": 4}
     assert not result.report.unfitted

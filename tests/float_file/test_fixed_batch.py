@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
@@ -21,8 +22,8 @@ def network():
     inputs = keras.Input((6, 8), name="x")
     x = layers.MultiHeadAttention(2, 4)(inputs, inputs)
     x = layers.Conv1D(4, 3)(x)
-    ones = keras.ops.ones((keras.ops.shape(x)[0], 1, 4))
-    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(keras.ops.concatenate([x, ones], axis=1))))
+    x = layers.Lambda(lambda x: tf.concat([x, tf.ones((tf.shape(x)[0], 1, 4))], axis=1))(x)
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
 
 
 SAMPLES = np.random.default_rng(0).normal(size=(32, 6, 8)).astype(np.float32)

@@ -11,6 +11,7 @@ import tfptq
 from tfptq import override
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.layer_operators import skipped_operators
+from tfptq.float_file.operator_names import OperatorNames
 from tfptq.tflite.model import TFLiteModel
 
 RNG = np.random.default_rng(0)
@@ -140,11 +141,12 @@ def test_a_skip_that_cannot_be_applied_is_refused():
     model = standardised()
     float_file = make_float_file(model, {})
     config = plain_config(overrides=(override("std", skip=True),))
-    assert list(skipped_operators(float_file, model, config)) == [0]
+    names = OperatorNames(float_file, [layer.name for layer in model.layers])
+    assert list(skipped_operators(float_file, model, config, names)) == [0]
     for tensor in float_file.model.tensors:
         tensor.name = b"nameless"
     with pytest.raises(ValueError, match=r"skips layer 'std' \(Standardised\), but the converted file has neither"):
-        skipped_operators(float_file, model, config)
+        skipped_operators(float_file, model, config, OperatorNames(float_file, ["std"]))
 
 
 def test_layers_that_compute_on_integers_are_not_left_in_float():

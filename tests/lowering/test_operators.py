@@ -65,7 +65,7 @@ def activation(name, *integer, **options):
 ON_B = ("hard_sigmoid", "softplus", "mish")
 NO_RULE = "no integer rule"
 IN_FLOAT = "continues a computation in float"
-NEAR_0 = "must be exact near 0"
+BETWEEN = "is all that lies between float values"
 VARIANCE = "gives a variance to a computation in float"
 SAME = {"padding": "same"}
 
@@ -124,7 +124,7 @@ MODELS: dict[str, dict[str, Case]] = {
         "maximum": one(lambda a, b: layers.Maximum()([a, b]), "MAXIMUM"),
         "maximum_constant": one(lambda a, b: ops.maximum(a, 0.1), "MAXIMUM"),
         "minimum": one(lambda a, b: layers.Minimum()([a, b]), "MINIMUM"),
-        "divide": one(lambda a, b: b / (1.0 + ops.abs(a)), floats={"ABS": NEAR_0, "ADD": NEAR_0, "DIV": NO_RULE}),
+        "divide": one(lambda a, b: b / (1.0 + ops.abs(a)), floats={"ABS": BETWEEN, "ADD": BETWEEN, "DIV": NO_RULE}),
         "absolute": one(lambda a, b: ops.abs(b) * a, "ABS", "MUL"),
     },
     "activations": {

@@ -30,20 +30,29 @@ class OperatorNames:
         results = [index for operator in model.operators for index in operator.outputs]
         owners = {use.output: kernel.id.owner for kernel in float_file.kernels for use in kernel.uses}
         named = layers_in_names([model.name(index) for index in results], layers)
-        self._file = float_file
+        self._file, self._layers = float_file, layers
         self._names: dict[int, frozenset[str]] = {index: frozenset({name}) for index, name in inputs.items()}
+        #: The layers that a tensor is of.
+        self._owners: dict[int, frozenset[str]] = dict(self._names)
         for index, known in zip(results, named, strict=True):
             own = {*known, *((owners[index],) if index in owners else ())}
             self._names[index] = frozenset({*_paths(model.name(index)), *own})
+            self._owners[index] = frozenset(own)
         signature = next(iter(model.root.signatureDefs or []), None)
         of_layers = {f"output_{number}": name for number, name in enumerate(outputs)}
         for entry in () if signature is None else signature.outputs:  # the file calls them by no layer
             index, name = entry.tensorIndex, entry.name.decode()
-            self._names[index] = self._names.get(index, frozenset()) | {name, of_layers.get(name, name)}
+            given = {name, of_layers.get(name, name)}
+            self._names[index] = self._names.get(index, frozenset()) | given
+            self._owners[index] = self._owners.get(index, frozenset()) | given
 
     def tensors(self, item: LayerOverride) -> set[int]:
-        """The inputs and results that a pattern covers."""
-        return {index for index, names in self._names.items() if any(map(item.matches, names))}
+        """The inputs and results that a pattern covers; those of the layer, where it is the name of one.
+
+        The converter may number scopes so that they look like another layer: ``conv_1`` of the first ``conv``.
+        """
+        known = self._owners if any(map(item.names, self._layers)) else self._names
+        return {index for index, names in known.items() if any(map(item.matches, names))}
 
     def operators(self, item: LayerOverride) -> set[int]:
         """Positions of the operators with a result that a pattern covers."""

@@ -8,6 +8,7 @@ that grid.
 from collections.abc import Mapping
 
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
+from tfptq.lowering.float_neighbours import activations_of
 from tfptq.lowering.widths import ActivationWidths
 from tfptq.ops.operator_spec import Node, OperatorSpec, OutputGrid
 from tfptq.ops.table import FUSED_FUNCTIONS
@@ -60,7 +61,9 @@ def assign_grids(
                     groups.join(source, output)
     readers = model.consumers()
     for operator, spec in specs:
-        if spec.output_grid is OutputGrid.JOINT:
+        if spec.chooses:
+            _take_chosen(model, operator, groups, readers, widths)
+        elif spec.output_grid is OutputGrid.JOINT:
             _join(model, operator, groups, readers, widths)
     for operator, spec in specs:
         for at in spec.symmetric_inputs:
@@ -120,6 +123,22 @@ def _join(
             groups.join(index, output)
 
 
+def _take_chosen(
+    model: TFLiteModel,
+    operator: Node,
+    groups: "_Groups",
+    readers: Mapping[int, list[int]],
+    widths: ActivationWidths,
+) -> None:
+    """Put what an operator chooses from on the grid of its result: what is not chosen may saturate."""
+    output, at = operator.outputs[0], model.operators.index(operator)
+    for index in activations_of(model, operator):
+        free = groups.members(index) == {index} and groups.fixed(index) is None and index not in model.subgraph.inputs
+        if free and readers[index] == [at] and widths.of_tensor(index) == widths.of(operator):
+            groups.narrow(index, groups.range(output))
+            groups.join(index, output)
+
+
 def _read_elsewhere(
     model: TFLiteModel, index: int, operator: Node, groups: "_Groups", readers: Mapping[int, list[int]]
 ) -> bool:
@@ -155,6 +174,9 @@ class _Groups:
         self._ranges[a] = (min(low_a, low_b), max(high_a, high_b))
         if b in self._fixed:
             self._fixed.setdefault(a, self._fixed[b])
+
+    def narrow(self, index: int, limits: Range) -> None:
+        self._ranges[self._root(index)] = limits
 
     def members(self, index: int) -> set[int]:
         """All tensors on the grid of one."""
