@@ -14,11 +14,12 @@ INPUTS     ?= 100000
 SEED       ?= 0
 CPPFLAGS_FUZZ := -std=c++17 -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 
-.PHONY: help demo test lint format docs docs-serve fuzz bench wheel web demo-web test-web firmware clean
+.PHONY: help demo test test-beam lint format docs docs-serve fuzz bench wheel web demo-web test-web firmware clean
 
 help:
 	@echo "make demo      train a small network, quantize it, compare, write out/digits.tflite"
 	@echo "make test      run the tests"
+	@echo "make test-beam test tfptq.distributed with Apache Beam, which takes .venv's protobuf back to 6"
 	@echo "make lint      check style, types, and which room imports which"
 	@echo "make format    fix style where a program can"
 	@echo "make fuzz      feed the readers of Python and C++ with changed files; needs g++ and clang++"
@@ -35,6 +36,10 @@ demo: $(VENV)/.test-ready
 
 test: $(VENV)/.test-ready
 	@$(PYTHON) -m pytest -n $(JOBS) -q
+
+# Beam wants an older protobuf than TensorFlow would take, so that it is not part of what all tests need.
+test-beam: $(VENV)/.test-ready $(VENV)/.beam-ready
+	@$(PYTHON) -m pytest -n 0 -q tests/distributed/test_beam.py
 
 lint: $(VENV)/.test-ready
 	@$(PYTHON) -m ruff check .

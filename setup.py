@@ -83,6 +83,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "beam": ["apache-beam>=2.60"],
         "images": ["pillow>=10"],
         "micro": ["tflite-micro"],
         "plots": ["matplotlib>=3.8"],

@@ -15,9 +15,9 @@ from unittest import mock
 import numpy as np
 
 from tfptq.base.json_object import read_object
-from tfptq.cli.array_files import load_arrays
 from tfptq.config import PRESETS, QuantizationConfig
 from tfptq.core.blocks import BlockScales, QuantizedWeight
+from tfptq.data.array_files import load_arrays
 from tfptq.fit.checkpoint import Checkpoint, unpack_weight
 from tfptq.npu import Executor
 from tfptq.tflite.flatbuffer import FormatError

@@ -18,7 +18,6 @@ from tfptq.config import LAYER_FIELDS, PerChannel, QuantizationConfig, Rounding,
 from tfptq.core.blocks import QuantizedWeight, WeightView
 from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
-from tfptq.fit.measure import measure
 from tfptq.fit.order import fit_kernels
 from tfptq.float_file.kernel import KernelId
 from tfptq.graph.rebuild import build_model, read_graph
@@ -274,8 +273,8 @@ def _calibrate(
     job: Job, simulation: keras.Model, own: Mapping[KernelId, QuantizedKernel], fusions: dict[int, Fusion]
 ) -> Activations:
     """Measure the network, and plan its activations on the grids of the wrappers where they have some."""
-    with job.steps.step("calibrate", total=job.data.known_samples) as advance:
-        measurements = measure(job.float_file, job.data, job.config.calibration, advance)
+    with job.steps.step("calibrate", total=job.known_samples) as advance:
+        measurements = job.measure(job.float_file, job.data, job.config.calibration, advance)
         known = ranges_of_wrappers(simulation, job.float_file, own, fusions)
         plan = plan_activations(job, measurements, known)
     return Activations(measurements, plan, plan.grids, known)

@@ -1,6 +1,6 @@
 """The facade: a model and some samples in, a quantized ``.tflite`` out.
 
-``_quantize`` reads top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
+``_quantize`` and ``quantize_job`` read top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
 """
 
 import dataclasses
@@ -123,16 +123,23 @@ def _quantize(
         job = convert(network, config, seed, steps)
         if app_metadata is not None:
             check_app_metadata(app_metadata, job.float_file.input_sizes, job.float_file.output_sizes)
-        simulation = simulate(job)
-        activations = calibrate(job)
-        kernels = fit(job, activations, checkpoint_dir, max_memory)
-        activations = calibrate_again(job, activations, kernels)
-        activations, kernels = with_headroom(job, activations, kernels)
-        notes = [*network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
-        result = finish(job, activations, kernels, simulation, notes)
+        result = quantize_job(job, checkpoint_dir, max_memory)
     if app_metadata is None:
         return result
     return dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
+
+
+def quantize_job(
+    job: Job, checkpoint_dir: str | os.PathLike | None = None, max_memory: int = DEFAULT_MAX_MEMORY
+) -> QuantizationResult:
+    """The steps of a job once its float file is there; for the arguments see ``quantize``."""
+    simulation = simulate(job)
+    activations = calibrate(job)
+    kernels = fit(job, activations, checkpoint_dir, max_memory)
+    activations = calibrate_again(job, activations, kernels)
+    activations, kernels = with_headroom(job, activations, kernels)
+    notes = [*job.network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
+    return finish(job, activations, kernels, simulation, notes)
 
 
 def simulate(job: Job) -> keras.Model | None:

@@ -12,8 +12,8 @@ import pytest
 from hand_made import VIEWS, FileBuilder, random_weight
 
 from tfptq.cli import convert, inspect, sweep, verify
-from tfptq.cli.array_files import load_arrays
 from tfptq.cli.calibration_files import load_calibration_data
+from tfptq.data.array_files import load_arrays
 from tfptq.data.checks import InputSpec
 
 IMAGE = (InputSpec("image", (6, 4, 3), "float32"),)
@@ -94,7 +94,7 @@ def test_archives_that_say_to_be_larger_than_their_bytes(tmp_path):
 def test_archives_larger_than_the_memory(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "data.npz", x=np.zeros(10**6))
     assert load_arrays(tmp_path / "data.npz", "data")["x"].size == 10**6
-    monkeypatch.setattr("tfptq.cli.array_files.physical_memory", lambda: 10**6)
+    monkeypatch.setattr("tfptq.data.array_files.physical_memory", lambda: 10**6)
     with pytest.raises(ValueError, match="more than the memory of this machine"):
         load_arrays(tmp_path / "data.npz", "data")
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfptq.cli.array_files import load_arrays
 from tfptq.cli.command_line import UsageError
+from tfptq.data.array_files import load_arrays
 
 if TYPE_CHECKING:  # the flags need not wait for TensorFlow, and arrays need no Pillow
     from PIL import Image

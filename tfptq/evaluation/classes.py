@@ -5,18 +5,19 @@ import numpy as np
 from tfptq.data.errors import DataError
 
 
-def accuracy(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def accuracy(labels: np.ndarray, outputs: np.ndarray, probabilities: bool | None = None) -> np.ndarray:
     """Share of right decisions in each sample, float64 ``[samples]``.
 
     Args:
         labels: classes ``[samples, ...]``, or one-hot in the shape of the outputs.
         outputs: scores ``[samples, ..., classes]``; one column of probabilities or logits for two classes; or
             integers, which are decisions.
+        probabilities: see ``decisions``.
 
     Raises:
         DataError: labels of another shape, or of classes that there are not.
     """
-    decided = decisions(outputs)
+    decided = decisions(outputs, probabilities)
     several = decided.shape != outputs.shape and outputs.shape[-1] > 1
     if several and labels.shape == outputs.shape:
         true = labels.argmax(axis=-1)
@@ -34,16 +35,19 @@ def accuracy(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     return (decided == true).reshape(len(decided), -1).mean(axis=1)
 
 
-def decisions(outputs: np.ndarray) -> np.ndarray:
+def decisions(outputs: np.ndarray, probabilities: bool | None = None) -> np.ndarray:
     """The class of each position, int ``[samples, ...]``.
 
-    One column holds probabilities of the second of two classes, or logits where some value is below 0 or above 1.
+    One column holds probabilities of the second of two classes, or logits where some value is below 0 or above 1;
+    ``probabilities`` says which, if the outputs are not all that there are.
     """
     if outputs.dtype.kind != "f":
         return outputs
     if outputs.ndim > 1 and outputs.shape[-1] > 1:
         return outputs.argmax(axis=-1)
-    threshold = 0.5 if are_probabilities(outputs) else 0.0
+    if probabilities is None:
+        probabilities = are_probabilities(outputs)
+    threshold = 0.5 if probabilities else 0.0
     return (outputs > threshold).astype(np.int64)
 
 

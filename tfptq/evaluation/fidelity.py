@@ -33,14 +33,19 @@ def fidelity(output: str, expected: np.ndarray, found: np.ndarray) -> Fidelity:
     Raises:
         ValueError: they have different shapes.
     """
-    if expected.shape != found.shape:
-        raise ValueError(
-            f"the output {output!r} of the file has the shape {list(found.shape)}, and that of the float model "
-            f"{list(expected.shape)}: it is another model"
-        )
+    check_shapes(output, expected, found)
     ratio = signal_to_noise(expected.astype(np.float64), found.astype(np.float64))
     columns = expected.shape[-1] if expected.ndim > 1 else 1
     if expected.dtype.kind == "f" and columns == 1 and not are_probabilities(expected):
         return Fidelity(output, ratio)
     same = (decisions(expected) == decisions(found)).reshape(len(found), -1).mean(axis=1)
     return Fidelity(output, ratio, float(same.mean()), standard_error(same))
+
+
+def check_shapes(output: str, expected: np.ndarray, found: np.ndarray) -> None:
+    """Raise a ValueError if an output of the float model and that of a file have different shapes."""
+    if expected.shape != found.shape:
+        raise ValueError(
+            f"the output {output!r} of the file has the shape {list(found.shape)}, and that of the float model "
+            f"{list(expected.shape)}: it is another model"
+        )

@@ -7,7 +7,7 @@ has none: nobody knows what it would make of a part of the samples.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,10 +150,10 @@ def score(metric: Metric, output: str, labels: Arrays, found: Arrays, expected: 
         DataError: the labels do not fit.
         ValueError: the metric gives no number.
     """
-    ours = _checked(metric, metric.compute(labels, found), found)
+    ours = numbers_of(metric, metric.compute(labels, found), found)
     if expected is None:
         return Score(metric.name, output, float(ours.mean()), lower_is_better=metric.lower_is_better)
-    theirs = _checked(metric, metric.compute(labels, expected), found)
+    theirs = numbers_of(metric, metric.compute(labels, expected), found)
     error = None
     if ours.ndim:
         error = standard_error(theirs - ours)
@@ -167,7 +167,7 @@ def standard_error(values: np.ndarray) -> float | None:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
-def _checked(metric: Metric, result: Any, outputs: Arrays) -> np.ndarray:
+def numbers_of(metric: Metric, result: Any, outputs: Arrays) -> np.ndarray:
     """The result of a metric as a number, or as one for each sample; float64 ``[]`` or ``[samples]``."""
     count = len(next(iter(outputs.values())) if isinstance(outputs, Mapping) else outputs)
     try:
@@ -213,16 +213,38 @@ def scores(
     Raises:
         DataError: a metric needs labels that there are not, or they do not fit.
     """
-    if isinstance(metrics, Metric) and metrics.is_function and len(found) > 1:
-        return (score(metrics, "", labels or None, found, expected or None),)
+    return tuple(
+        score(metric, name, *(of_output(name, values) for values in (labels, found, expected)))
+        for name, metric in assigned(metrics, labels, found).items()
+    )
+
+
+def assigned(
+    metrics: Metric | Mapping[str, Metric], labels: Collection[str], outputs: Collection[str]
+) -> dict[str, Metric]:
+    """Output name -> what judges it; under the name ``""`` a function that judges all of several outputs at once.
+
+    Args:
+        metrics: the metric, or output name -> metric.
+        labels: names of the outputs with labels.
+        outputs: names of all outputs.
+
+    Raises:
+        DataError: a metric needs labels that there are not.
+    """
+    if isinstance(metrics, Metric) and metrics.is_function and len(outputs) > 1:
+        return {"": metrics}
     if isinstance(metrics, Metric):
-        judged = labels if labels or not (metrics.is_function or metrics.needs_labels) else found
+        judged = labels if labels or not (metrics.is_function or metrics.needs_labels) else outputs
         metrics = dict.fromkeys(judged, metrics)
     missing = [name for name, metric in metrics.items() if metric.needs_labels and name not in labels]
     if missing:
         raise DataError(
             f"the metric {metrics[missing[0]].name!r} of output {missing[0]!r} needs labels; give (samples, labels)"
         )
-    return tuple(
-        score(metric, name, labels.get(name), found[name], expected.get(name)) for name, metric in metrics.items()
-    )
+    return dict(metrics)
+
+
+def of_output(name: str, arrays: Mapping[str, np.ndarray]) -> Arrays | None:
+    """The array of an output, those of all for the name ``""``; None if there are none."""
+    return arrays.get(name) if name else arrays or None

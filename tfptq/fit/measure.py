@@ -7,20 +7,44 @@ One stream over the data; memory does not grow with the number of samples.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
 import numpy as np
 
 from tfptq.config import Calibration
 from tfptq.core.ranges import TensorStatistics
 from tfptq.data.errors import blaming_samples
-from tfptq.fit.measurements import InputSum, Measurements
+from tfptq.fit.measurements import Measurements, TapReader, TapSums
 from tfptq.float_file.float_file import FloatFile
 from tfptq.lowering.softmax_inputs import NO_LIMITS, Limits, SoftmaxInputs
+from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredFile:
+    """What measuring reads of a float file: its bytes and little more, which other processes can be sent.
+
+    Attributes:
+        data: the file.
+        inputs: Keras input name -> tensor index.
+        readers: the uses of kernels.
+    """
+
+    data: bytes
+    inputs: Mapping[str, int]
+    readers: tuple[TapReader, ...]
+
+    @classmethod
+    def of(cls, float_file: FloatFile) -> "MeasuredFile":
+        """Of a float file."""
+        return cls(float_file.data, float_file.inputs, tuple(map(TapReader.of, float_file.uses)))
+
+
 def measure(
-    float_file: FloatFile,
+    float_file: FloatFile | MeasuredFile,
     batches: Iterable[Mapping[str, np.ndarray]],
     calibration: Calibration,
     advance: Callable[[int], None] = lambda samples: None,
@@ -33,12 +57,15 @@ def measure(
         ValueError: a tensor becomes NaN or infinite; it is named.
         DataError: the file fails on a batch.
     """
-    measuring = _Measuring(float_file, calibration)
-    runner = TensorRunner(float_file.data, float_file.model.activations())
+    file = MeasuredFile.of(float_file) if isinstance(float_file, FloatFile) else float_file
+    model = TFLiteModel(file.data)
+    measuring = _Measuring(file, model, calibration)
+    runner = TensorRunner(model, model.activations())
     samples = 0
     for batch in batches:
         with blaming_samples():
-            runner.run(float_file.by_tensor_name(batch), measuring.observe)
+            by_tensor = {model.name(file.inputs[name]): values for name, values in batch.items()}
+            runner.run(by_tensor, measuring.observe)
         measuring.flush()
         size = len(next(iter(batch.values())))
         samples += size
@@ -46,16 +73,29 @@ def measure(
     return measuring.result(samples)
 
 
+@dataclass(eq=False)
+class _SampleSum:
+    """Samples of one shape, added up: ``total`` is float64 ``[...]``, as one sample is."""
+
+    count: int = 0
+    total: np.ndarray = field(default_factory=lambda: np.zeros(()))
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in some samples ``[samples, ...]``."""
+        self.count, self.total = self.count + len(values), self.total + values.sum(axis=0, dtype=np.float64)
+
+
 class _Measuring:
     """What has been measured so far, while the data runs through a float file."""
 
-    def __init__(self, float_file: FloatFile, calibration: Calibration):
-        self._float_file = float_file
-        self._softmax_inputs = SoftmaxInputs(float_file.model)
-        measured = [*float_file.model.activations(), *self._softmax_inputs.constants]
+    def __init__(self, file: MeasuredFile, model: TFLiteModel, calibration: Calibration):
+        self._file, self._model = file, model
+        self._softmax_inputs = SoftmaxInputs(model)
+        measured = [*model.activations(), *self._softmax_inputs.constants]
         self._statistics = {index: TensorStatistics(calibration.bins) for index in measured}
         self._clipped: dict[int, Limits] = {}
-        self._sums: dict[int, dict[tuple[int, ...], InputSum]] = {use.input: {} for use in float_file.uses}
+        #: tensor index of what kernels read -> shape of a sample -> samples of that shape
+        self._sums: dict[int, dict[tuple[int, ...], _SampleSum]] = {it.tensor: {} for it in file.readers}
         #: this batch of what leads to softmaxes: its limits come from the last tensor before each
         self._waiting: dict[int, np.ndarray] = {}
 
@@ -66,9 +106,7 @@ class _Measuring:
         else:
             self._take_in(index, values, NO_LIMITS)
         if index in self._sums:
-            found, known = InputSum(len(values), values.sum(axis=0, dtype=np.float64)), self._sums[index]
-            shape = values.shape[1:]
-            known[shape] = known[shape] + found if shape in known else found
+            self._sums[index].setdefault(values.shape[1:], _SampleSum()).add(values)
 
     def flush(self) -> None:
         """Take in what waits, at the end of a batch."""
@@ -80,14 +118,20 @@ class _Measuring:
     def result(self, samples: int) -> Measurements:
         """All measurements, of so many samples."""
         return Measurements(
-            float_file=hashlib.sha256(self._float_file.data).hexdigest(),
+            float_file=hashlib.sha256(self._file.data).hexdigest(),
             tensors=self._statistics,
-            inputs=frozenset(self._float_file.model.subgraph.inputs),
+            inputs=frozenset(self._model.subgraph.inputs),
             constants=frozenset(self._softmax_inputs.constants),
             clipped=self._clipped,
-            sums=self._sums,
+            sums={
+                reader.operator: self._tap_sums(reader) for reader in self._file.readers if self._sums[reader.tensor]
+            },
             samples=samples,
         )
+
+    def _tap_sums(self, reader: TapReader) -> TapSums:
+        """Of all samples, whatever their shapes are."""
+        return reduce(add, (reader.tap_sums(part.count, part.total) for part in self._sums[reader.tensor].values()))
 
     def _take_in(self, index: int, values: np.ndarray, limits: Limits) -> None:
         low, high = limits
@@ -97,4 +141,4 @@ class _Measuring:
         try:
             self._statistics[index].update(values)
         except ValueError as error:
-            raise ValueError(f"calibration of tensor {self._float_file.model.name(index)!r}: {error}") from error
+            raise ValueError(f"calibration of tensor {self._model.name(index)!r}: {error}") from error

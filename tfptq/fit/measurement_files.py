@@ -14,7 +14,7 @@ import numpy as np
 from tfptq.base.files import read_whole, write_atomically
 from tfptq.core.histograms import Histogram
 from tfptq.core.ranges import TensorStatistics
-from tfptq.fit.measurements import InputSum, Measurements
+from tfptq.fit.measurements import Measurements, TapSums
 
 _VERSION = 1
 
@@ -47,7 +47,7 @@ def load_measurements(path: str | os.PathLike) -> Measurements:
 
 def _packed(measurements: Measurements) -> dict[str, Any]:
     tensors = list(measurements.tensors.items())
-    sums = [(index, part.count, part.total) for index, parts in measurements.sums.items() for part in parts.values()]
+    sums = list(measurements.sums.items())
     arrays: dict[str, Any] = {
         "version": _VERSION,
         "float_file": measurements.float_file,
@@ -58,24 +58,23 @@ def _packed(measurements: Measurements) -> dict[str, Any]:
         "limits": np.array([measurements.clipped[index] for index in sorted(measurements.clipped)]).reshape(-1, 2),
         "tensors": np.array([(index, it.bins, it.count) for index, it in tensors], np.int64).reshape(-1, 3),
         "extremes": np.array([(it.minimum, it.maximum) for _, it in tensors], np.float64).reshape(-1, 2),
-        "read": np.array(sorted(measurements.sums), np.int64),
-        "sums": np.array([(index, count) for index, count, _ in sums], np.int64).reshape(-1, 2),
+        "sums": np.array([(operator, it.positions) for operator, it in sums], np.int64).reshape(-1, 2),
     }
     for number, (_, found) in enumerate(tensors):
         counted = found.histogram
         if counted is not None:
             arrays[f"histogram {number}"] = np.array([counted.exponent, counted.zeros, *counted.counts], np.int64)
             arrays[f"range {number}"] = np.array([counted.low, counted.high], np.float64)
-    return arrays | {f"sum {number}": total for number, (_, _, total) in enumerate(sums)}
+    return arrays | {f"sum {number}": found.total for number, (_, found) in enumerate(sums)}
 
 
 def _unpacked(arrays: Mapping[str, np.ndarray]) -> Measurements:
     if arrays["version"] != _VERSION:
         raise ValueError(f"it has version {arrays['version']}, and this release reads {_VERSION}")
-    sums: dict[int, dict[tuple[int, ...], InputSum]] = {int(index): {} for index in arrays["read"]}
-    for number, (index, count) in enumerate(arrays["sums"].tolist()):
-        total = _finite(arrays[f"sum {number}"])
-        sums[index][total.shape] = InputSum(_positive(count), total)
+    sums = {
+        operator: TapSums(_positive(positions), _finite(arrays[f"sum {number}"]))
+        for number, (operator, positions) in enumerate(arrays["sums"].tolist())
+    }
     limits = zip(arrays["clipped"].tolist(), arrays["limits"].tolist(), strict=True)
     return Measurements(
         float_file=str(arrays["float_file"]),

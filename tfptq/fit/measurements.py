@@ -14,7 +14,7 @@ import numpy as np
 
 from tfptq.config import Calibration
 from tfptq.core.ranges import TensorStatistics, activation_range
-from tfptq.core.windows import window_sums
+from tfptq.core.windows import Window, window_sums
 from tfptq.float_file.kernel import KernelUse
 from tfptq.lowering.grids import Range
 from tfptq.lowering.softmax_inputs import Limits
@@ -24,18 +24,43 @@ HEADROOM = 4.0
 
 
 @dataclass(frozen=True, eq=False)
-class InputSum:
-    """Samples of one shape that a kernel reads, added up: ``total`` is float64 ``[...]`` of one sample."""
+class TapSums:
+    """What an operator reads under each tap of its window, added up over output positions: float64 ``[G, I*T]``."""
 
-    count: int
+    positions: int
     total: np.ndarray
 
-    def __add__(self, other: "InputSum") -> "InputSum":
-        return InputSum(self.count + other.count, self.total + other.total)
+    def __add__(self, other: "TapSums") -> "TapSums":
+        return TapSums(self.positions + other.positions, self.total + other.total)
 
 
-#: Shape of one sample -> the samples of that shape.
-InputSums = Mapping[tuple[int, ...], InputSum]
+@dataclass(frozen=True)
+class TapReader:
+    """What measuring knows of the use of a kernel.
+
+    Attributes:
+        operator: position of the operator.
+        tensor: index of what it reads.
+        inputs: numbers that a tap of one group reads, ``I``.
+        window: geometry of the operator.
+    """
+
+    operator: int
+    tensor: int
+    inputs: int
+    window: Window
+
+    @classmethod
+    def of(cls, use: KernelUse) -> "TapReader":
+        """Of the use of a kernel."""
+        return cls(use.operator, use.input, use.view.view_shape[1], use.window)
+
+    def tap_sums(self, count: int, total: np.ndarray) -> TapSums:
+        """Of so many samples of one shape, whose sum is float64 ``[...]``, as one sample is."""
+        sums = total[None] if total.ndim == 3 else total.reshape(1, 1, -1, self.inputs)
+        size = self.window.output_size(sums.shape[1], 0), self.window.output_size(sums.shape[2], 1)
+        # Padding lowers the mean under border taps; windows over the summed map see that exactly.
+        return TapSums(count * math.prod(size), window_sums(sums, size, self.window))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +74,7 @@ class Measurements:
         inputs: tensor indexes of the model's inputs.
         constants: tensor indexes of these constants.
         clipped: tensor index -> (least, largest) value that counted, for the tensors that have others.
-        sums: tensor index of what a kernel reads -> sums of its samples.
+        sums: position of an operator with a kernel -> sums of the activation that it reads.
         samples: number of samples seen.
     """
 
@@ -58,7 +83,7 @@ class Measurements:
     inputs: frozenset[int]
     constants: frozenset[int]
     clipped: Mapping[int, Limits]
-    sums: Mapping[int, InputSums]
+    sums: Mapping[int, TapSums]
     samples: int
 
     @property
@@ -82,13 +107,8 @@ class Measurements:
     def mean_input(self, use: KernelUse) -> np.ndarray:
         """Mean input under each weight of a kernel, float64, in a shape that broadcasts to ``[O, I, T]``."""
         outputs, inputs, taps = use.view.view_shape
-        total, positions = np.zeros(()), 0
-        for part in self.sums[use.input].values():
-            sums = part.total[None] if part.total.ndim == 3 else part.total.reshape(1, 1, -1, inputs)
-            size = use.window.output_size(sums.shape[1], 0), use.window.output_size(sums.shape[2], 1)
-            # Padding lowers the mean under border taps; windows over the summed map see that exactly.
-            total, positions = total + window_sums(sums, size, use.window), positions + part.count * math.prod(size)
-        mean = total / positions  # [G, I*T]
+        found = self.sums[use.operator]
+        mean = found.total / found.positions  # [G, I*T]
         return np.repeat(mean, outputs // use.window.groups, axis=0).reshape(outputs, inputs, taps)
 
     def __add__(self, other: "Measurements") -> "Measurements":
@@ -99,7 +119,7 @@ class Measurements:
             self,
             tensors={index: found + other.tensors[index] for index, found in self.tensors.items()},
             clipped=_joined(self.clipped, other.clipped, lambda a, b: (min(a[0], b[0]), max(a[1], b[1]))),
-            sums={index: _joined(found, other.sums[index], lambda a, b: a + b) for index, found in self.sums.items()},
+            sums={operator: found + other.sums[operator] for operator, found in self.sums.items()},
             samples=self.samples + other.samples,
         )
 

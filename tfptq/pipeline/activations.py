@@ -8,7 +8,6 @@ operator with a kernel, which ``_replan`` asserts.
 from collections.abc import Mapping, Sequence
 
 from tfptq.core.affine import ActivationGrid, activation_grid
-from tfptq.fit.measure import measure
 from tfptq.fit.measurements import Measurements
 from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
 from tfptq.lowering.clipped_ranges import cut_ranges
@@ -26,8 +25,8 @@ MOST_WIDENINGS = 100
 
 def calibrate(job: Job) -> Activations:
     """Measure the float network, and choose the grids of its activations."""
-    with job.steps.step("calibrate", total=job.data.known_samples) as advance:
-        measurements = measure(job.float_file, job.data, job.config.calibration, advance)
+    with job.steps.step("calibrate", total=job.known_samples) as advance:
+        measurements = job.measure(job.float_file, job.data, job.config.calibration, advance)
         plan = plan_activations(job, measurements)
         return Activations(measurements, plan, simulated_grids(job.float_file, measurements, plan, job.config))
 
@@ -58,11 +57,11 @@ def calibrate_again(job: Job, activations: Activations, kernels: Sequence[Quanti
     """Measure the network with its quantized weights: coarse ones move the activations."""
     if all(kernel.weight.bits >= 8 for kernel in kernels):
         return activations
-    with job.steps.step("calibrate again", total=job.data.known_samples) as advance:
+    with job.steps.step("calibrate again", total=job.known_samples) as advance:
         settled = with_layouts(kernels)
         values = {use: kernel.stored_values(use) for kernel in settled for use in kernel.uses}
         float_file = job.float_file.with_values(values)
-        measurements = measure(float_file, job.data, job.config.calibration, advance)
+        measurements = job.measure(float_file, job.data, job.config.calibration, advance)
         plan, simulated = _replan(job, measurements, kernels), activations.simulated
         if not job.fits_narrow_activations:  # else weights were fitted to the grids as they are
             simulated = simulated_grids(job.float_file, measurements, plan, job.config)

@@ -1,14 +1,15 @@
 """What the steps of a job hand on to each other, beside the kernels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tfptq.base.progress import Progress
-from tfptq.config import QuantizationConfig
+from tfptq.config import Calibration, QuantizationConfig
 from tfptq.core.affine import ActivationGrid
 from tfptq.data.calibration import CalibrationData
+from tfptq.fit.measure import measure
 from tfptq.fit.measurements import Measurements
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import KernelId
@@ -17,6 +18,9 @@ from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan
 from tfptq.prepare.network import FloatNetwork
 from tfptq.tflite.layouts import Computes
+
+#: Float file, data, how ranges are chosen, and ``advance`` of the progress -> measurements, as ``measure`` has them.
+Measure = Callable[[FloatFile, CalibrationData, Calibration, Callable[[int], None]], Measurements]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,8 @@ class Job:
         in_float: position of an operator that computes in float because the config wants it -> the reason.
         differences: step -> largest relative difference of an output that it made.
         widths: position of an operator -> width of its activations, where overrides give it one.
+        measure: what runs a measuring pass. It may read more samples than ``data`` holds.
+        measured_samples: number of these, or None where they are those of ``data``.
     """
 
     config: QuantizationConfig
@@ -50,6 +56,18 @@ class Job:
     in_float: dict[int, str]
     differences: dict[str, float]
     widths: dict[int, int] = field(default_factory=dict)
+    measure: Measure = measure
+    measured_samples: int | None = None
+
+    @property
+    def known_samples(self) -> int | None:
+        """Number of samples in a measuring pass, if it is known."""
+        return self.data.known_samples if self.measured_samples is None else self.measured_samples
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples in a measuring pass. Costs a pass when none was completed yet."""
+        return self.data.num_samples if self.measured_samples is None else self.measured_samples
 
     @property
     def layers_in_float(self) -> list[str]:

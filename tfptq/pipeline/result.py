@@ -114,7 +114,7 @@ def finish(
             weights=job.weights,
             kernels=kernels,
             tflite=tflite,
-            num_samples=job.data.num_samples,
+            num_samples=job.num_samples,
             samples=_samples(job),
             batches=job.data.spread(RANGE_SAMPLES),
             statistics=activations.measurements.statistics,

@@ -1,0 +1,14 @@
+"""Calibration and evaluation over many samples, shared out over processes or machines.
+
+>>> from tfptq import distributed
+>>> with distributed.Processes(4) as runner:
+...     result = distributed.quantize(model, "shards", runner=runner)
+...     print(distributed.evaluate(result, "test_shards", runner=runner))
+"""
+
+from tfptq.distributed.beam import Beam
+from tfptq.distributed.evaluation import evaluate
+from tfptq.distributed.quantization import quantize
+from tfptq.distributed.runners import InProcess, Processes, Runner
+
+__all__ = ["Beam", "InProcess", "Processes", "Runner", "evaluate", "quantize"]
