@@ -54,6 +54,6 @@ def test_comparisons_of_large_values_run(threshold):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((16,), name="x")
     hidden = 1000.0 * layers.Dense(8, name="dense")(inputs)
-    model = keras.Model(inputs, layers.Dense(3)(ops.where(hidden > threshold, 0.5 * hidden, hidden)))
+    model = keras.Model(inputs, layers.Dense(3, name="out")(ops.where(hidden > threshold, 0.5 * hidden, hidden)))
     decibels, _ = quantize(model, RNG.normal(size=(64, 16)).astype(np.float32))
     assert decibels > 25
