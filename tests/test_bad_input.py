@@ -326,13 +326,6 @@ def test_any_name_of_a_model_will_do(preset):
     assert tfptq.quantize_keras_model(keras.Sequential(stack, name="my größe"), samples, preset, progress=False).tflite
 
 
-def test_outputs_in_lists_of_lists():
-    inputs = keras.Input((8,), name="x")
-    outputs = keras.layers.Dense(2)(inputs)
-    model = keras.Model(inputs, {"a": [outputs], "b": inputs})
-    refused(ValueError, "outputs must be one tensor, or a list or dict", model, np.ones((4, 8), np.float32))
-
-
 @pytest.mark.parametrize("size", [8, None], ids=["fixed", "open"])
 def test_outputs_without_values(size):
     inputs = keras.Input((size, 2), name="x")

@@ -255,3 +255,11 @@ def test_a_saved_model_inside_of_a_keras_model(network, tmp_path):
     result = quantize(model)
     check(result, model.predict(IMAGES, verbose=0), least=15.0)
     assert len(result.report.layers) == 5 and result.keras_model is None
+
+
+def test_outputs_in_lists_of_lists():
+    inputs = keras.Input((8,), name="x")
+    model = keras.Model(inputs, {"a": [layers.Dense(2, name="head")(inputs)], "b": layers.ReLU()(inputs)})
+    result = tfptq.quantize(model, np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32), progress=False)
+    assert len(result.report.outputs) == 2
+    assert min(result.report.outputs.values()) > 25.0

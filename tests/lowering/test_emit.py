@@ -12,6 +12,7 @@ from tfptq.core.weight_scales import max_abs_scales
 from tfptq.float_file.kernel import KernelId
 from tfptq.lowering.choose_layout import LayoutPlan
 from tfptq.lowering.emit import emit
+from tfptq.lowering.grids import ranges_of_tables
 from tfptq.lowering.plan import Ends, plan_integers
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.tflite.layouts import INT8
@@ -41,7 +42,8 @@ def with_codes(kernel, weight):
 def quantized(model, bits=8, skipped=None, values=None, **types):
     """(plan, emitted model) with weights per channel."""
     ends = Ends(*(types.get(end, "float32") == "float32" for end in ("input_type", "output_type")))
-    plan = plan_integers(model, measured(model, values), bits, skipped, ends=ends)
+    ranges = {**measured(model, values), **ranges_of_tables(model)}
+    plan = plan_integers(model, ranges, bits, skipped, ends=ends)
     kernels = []
     for kernel in kernels_of(model):
         if kernel.uses[0].operator in plan.operators:
@@ -119,7 +121,7 @@ def test_inputs_of_integers_pass_untouched():
     ids = {"ids": np.asarray([[0, 4, 2]], np.int32)}
     plan, emitted = quantized(model, values=ids, input_type="int8")
     assert details(emitted.to_bytes())[0]["ids"]["dtype"] == np.int32
-    assert plan.float_operators[0][0] == "GATHER"
+    assert not plan.float_operators and kinds(emitted) == ["GATHER", "RELU", "DEQUANTIZE"]
     np.testing.assert_allclose(run(emitted.to_bytes(), ids)["z"], run(model.to_bytes(), ids)["z"], atol=0.02)
 
 

@@ -380,7 +380,7 @@ class QuantizationConfig:
         if changes.get("activations", "static") != "static":  # the ends of the model are none of the layer
             changes.update(input_type="float32", output_type="float32", activation_bits=8)
         try:
-            return self._changed({**changes, **self._without_ends(changes.items()), "overrides": ()}, keep=())
+            return self._changed({**self._without_ends(changes.items()), **changes, "overrides": ()}, keep=())
         except ValueError as error:
             given = ", ".join(f"{field}={value!r} ({item.pattern!r})" for field, (item, value) in found.items())
             raise ValueError(

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -19,7 +18,6 @@ from tfptq.core.blocks import QuantizedWeight, WeightView, quantize_nearest
 from tfptq.core.decibels import signal_to_noise
 from tfptq.core.windows import Window
 from tfptq.float_file.float_file import FloatFile
-from tfptq.layers import looks_up
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.layouts import (
     FULLY_CONNECTED_INT2,
@@ -75,12 +73,14 @@ class QuantizedTable(Table):
         return f"embedding {name} ({shape}): {self.weight.bits} bits, {size} bytes, {ratio:.1f} dB"
 
 
-def find_tables(float_file: FloatFile, network: keras.Model, config: QuantizationConfig) -> tuple[Table, ...]:
+def find_tables(
+    float_file: FloatFile, embeddings: Mapping[str, np.ndarray], config: QuantizationConfig
+) -> tuple[Table, ...]:
     """The tables of a float file whose activations the config wants in float.
 
     Args:
-        network: Keras model of the file.
-        config: its config.
+        embeddings: layer -> its table ``[V, D]``.
+        config: config of the file.
     """
     model = float_file.model
     lookups: dict[int, list[int]] = {}
@@ -90,7 +90,7 @@ def find_tables(float_file: FloatFile, network: keras.Model, config: Quantizatio
     found = []
     for tensor, positions in lookups.items():
         values = model.constant(tensor)
-        layer = _layer_of(values, network)
+        layer = _layer_of(values, embeddings)
         own = _config_of(layer, config)
         if own.activations != "static" and not own.keeps_weights:
             found.append(Table(tensor, tuple(positions), layer, own, values))
@@ -116,10 +116,8 @@ def _is_lookup(model: TFLiteModel, operator: schema.OperatorT) -> bool:
     return rows and plain and known and model.tensors[indices].type == schema.TensorType.INT32
 
 
-def _layer_of(values: np.ndarray, network: keras.Model) -> str | None:
-    embeddings = filter(looks_up, network.layers)
-    same = (it for it in embeddings if np.array_equal(keras.ops.convert_to_numpy(it.embeddings), values))
-    return next((layer.name for layer in same), None)
+def _layer_of(values: np.ndarray, embeddings: Mapping[str, np.ndarray]) -> str | None:
+    return next((layer for layer, table in embeddings.items() if np.array_equal(table, values)), None)
 
 
 def quantize_tables(tables: Iterable[Table], kernels: Iterable[QuantizedKernel]) -> tuple[QuantizedTable, ...]:

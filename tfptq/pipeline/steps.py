@@ -24,7 +24,7 @@ from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators, widths_by_overrides
 from tfptq.float_file.operator_names import OperatorNames
 from tfptq.graph import few_samples
-from tfptq.layers import supports, weight_specs
+from tfptq.layers import looks_up, supports, weight_specs
 from tfptq.lowering.choose_layout import layout_requests, plan_layout, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
@@ -100,7 +100,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         batch=batch,
         weights=weights,
         plans=plans,
-        tables=find_tables(float_file, network.model, network.config),
+        tables=find_tables(float_file, _embeddings(network.model), network.config),
         in_float={**skipped, **in_float},
         differences=differences,
         widths=widths_by_overrides(network.config, names),
@@ -118,6 +118,11 @@ def _float_file(
     float_file = make_float_file(network.model, weights, narrow, single)
     few = few_samples(network.batch, network.batch_size)
     return float_file, {**network.differences, "convert": check_float_file(float_file, network.model, few)}
+
+
+def _embeddings(model: keras.Model | FileModel) -> dict[str, np.ndarray]:
+    """Layer -> the table that it picks rows of."""
+    return {layer.name: keras.ops.convert_to_numpy(layer.embeddings) for layer in model.layers if looks_up(layer)}
 
 
 def operator_names(model: keras.Model | FileModel, float_file: FloatFile) -> OperatorNames:
