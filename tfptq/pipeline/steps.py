@@ -137,7 +137,7 @@ def check_patterns(
     config: QuantizationConfig, network: FloatNetwork, float_file: FloatFile, names: OperatorNames
 ) -> None:
     """Refuse overrides that match no kernel, neither of a layer nor of the file alone, and no operator (ValueError)."""
-    layers = [layer.name for layer in network.model.layers if supports(layer)]
+    layers = [layer.name for layer in network.model.layers if supports(layer) or looks_up(layer)]
     own = [kernel.id.owner for kernel in float_file.kernels if kernel.id.layer is None]
     matched = [item for item in config.overrides if item.is_for_operators and names.operators(item)]
     check_overrides(config, [*layers, *own], matched)
