@@ -268,3 +268,26 @@ def test_outputs_in_lists_of_lists_are_taken_or_refused_by_name():
         assert "outputs must be one tensor, or a list or dict" in str(error)
     else:
         assert len(result.report.outputs) == 2 and min(result.report.outputs.values()) > 25.0
+
+
+def test_a_subclassed_model_without_samples_is_refused_by_name():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__(name="net")
+            self.head = layers.Dense(2)
+
+        def call(self, inputs):
+            return self.head(inputs)
+
+    net = Net()
+    net(np.zeros((1, 8), np.float32))
+    with pytest.raises(
+        ValueError, match=r"'net' \(Net\) does not tell the shapes of its inputs, and there are no samples"
+    ):
+        tfptq.quantize(net, None, "w8_dynamic", progress=False)
+
+
+def test_a_tflite_file_with_float_activations_needs_no_samples(float_file):
+    result = tfptq.quantize(float_file, None, "w8_dynamic", progress=False)
+    assert {row.bits for row in tfptq.inspect(result.tflite).weights} == {8}
+    assert "QUANTIZE" not in [row.operator for row in tfptq.inspect(result.tflite).operators]

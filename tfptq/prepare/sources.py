@@ -85,6 +85,11 @@ def keras_file_model(model: keras.Model, dataset: Any, reason: str) -> FileModel
         batch = model.inputs[0].shape[0]
         inputs = [FileInput(name, (batch, *spec.shape), spec.dtype) for name, spec in zip(names, specs, strict=True)]
     except UnknownGraphError:
+        if dataset is None:
+            raise ValueError(
+                f"{model.name!r} ({type(model).__name__}) does not tell the shapes of its inputs, and there are no "
+                "samples that would; pass some, or build the model with keras.Input"
+            ) from None
         structure = first_element(dataset)
         inputs = _inputs_of_samples(structure)
 
