@@ -34,7 +34,7 @@ from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import plan_activations, with_headroom
 from tfptq.pipeline.job import Activations, Job
-from tfptq.pipeline.result import QuantizationResult, finish, told
+from tfptq.pipeline.result import QuantizationResult, finish, warned_of
 from tfptq.pipeline.steps import STEPS, convert, quantized_kernels
 from tfptq.prepare.network import FloatNetwork, load_model
 from tfptq.simulation.assign import Fusion, find_fusions, ranges_of_wrappers
@@ -108,7 +108,7 @@ def export_simulation(
         notes = _notes(stored, own, kernels)
         compared = replace(job, weights={**job.weights, **stored.float_weights})
         result = finish(compared, activations, kernels, simulation, notes)
-    return told(result)
+    return warned_of(result)
 
 
 def _notes(

@@ -4,15 +4,14 @@
 """
 
 import dataclasses
-import numbers
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 
-from tfptq.base.files import check_path, check_takes_files
+from tfptq.base.arguments import whole_number
+from tfptq.base.files import check_folder
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, exactly, override, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
@@ -22,7 +21,7 @@ from tfptq.layers import is_weighted, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
-from tfptq.pipeline.result import QuantizationResult, finish, told
+from tfptq.pipeline.result import QuantizationResult, finish, warned_of
 from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
@@ -31,7 +30,7 @@ from tfptq.tflite.app_metadata import AppMetadata, check_app_metadata, with_app_
 
 def quantize(
     source: Any,
-    dataset,
+    dataset: Any = None,
     config: QuantizationConfig | str | None = None,
     *,
     signature: str | None = None,
@@ -73,18 +72,28 @@ def quantize(
         FileNotFoundError: no model at the path.
         RuntimeError: Keras does not run on TensorFlow.
 
-    Example:
+    Examples:
         >>> result = tfptq.quantize("net_float.tflite", images[:256])
         >>> result.save("net.tflite")
         >>> print(result.report)
     """
-    limits = seed, max_memory, checkpoint_dir
-    return told(_quantize(source, dataset, config, signature, progress, *limits, app_metadata))
+    result = _quantize(
+        source,
+        dataset,
+        config,
+        signature=signature,
+        seed=seed,
+        progress=progress,
+        checkpoint_dir=checkpoint_dir,
+        max_memory=max_memory,
+        app_metadata=app_metadata,
+    )
+    return warned_of(result)
 
 
 def quantize_keras_model(
     model: keras.Model | str | os.PathLike,
-    dataset=None,
+    dataset: Any = None,
     config: QuantizationConfig | str | None = None,
     *,
     seed: int = 0,
@@ -100,19 +109,30 @@ def quantize_keras_model(
         >>> result.save("model.tflite")
         >>> print(result.report)
     """
-    limits = seed, max_memory, checkpoint_dir
-    return told(_quantize(model, dataset, config, None, progress, *limits, app_metadata))
+    result = _quantize(
+        model,
+        dataset,
+        config,
+        signature=None,
+        seed=seed,
+        progress=progress,
+        checkpoint_dir=checkpoint_dir,
+        max_memory=max_memory,
+        app_metadata=app_metadata,
+    )
+    return warned_of(result)
 
 
 def _quantize(
     source: Any,
     dataset: Any,
     config: QuantizationConfig | str | None,
+    *,
     signature: str | None,
-    progress: bool,
     seed: int,
-    max_memory: int,
+    progress: bool,
     checkpoint_dir: str | os.PathLike | None,
+    max_memory: int,
     app_metadata: AppMetadata | None,
 ) -> QuantizationResult:
     config = resolve_config(config)
@@ -195,37 +215,3 @@ def _without_kernels(model: keras.Model) -> str:
     others = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in model.layers if is_weighted(layer))
     teach = f"; teach tfptq the weights of {others} with tfptq.layers.register to have them quantized" if others else ""
     return f"keras_model computes in float: the model has no kernel (convolution, dense, ...) to quantize{teach}"
-
-
-def whole_number(name: str, value: Any, most: int) -> int:
-    """An argument as Python's own int, refused before it would fail after minutes of work.
-
-    Raises:
-        ValueError: a number out of the range from 0 to ``most``.
-        TypeError: no whole number.
-    """
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; it must be a whole number")
-    number = int(value)
-    if not 0 <= number <= most:
-        raise ValueError(f"{name} is {number}; it must be between 0 and {most}")
-    return number
-
-
-def check_folder(checkpoint_dir: str | os.PathLike | None) -> None:
-    """Refuse a folder that could not be made or written, before the work. Nothing is made yet.
-
-    Raises:
-        ValueError: it is no path.
-        NotADirectoryError: it is a file, or in one.
-        OSError: no file can be made there.
-    """
-    if checkpoint_dir is None:
-        return
-    check_path("checkpoint_dir", checkpoint_dir)
-    folder = Path(checkpoint_dir).absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        within = "" if there == folder else f", in {str(there)!r}"
-        raise NotADirectoryError(f"checkpoint_dir is {str(checkpoint_dir)!r}{within}, which is a file; name a folder")
-    check_takes_files(there, folder)

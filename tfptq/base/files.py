@@ -89,6 +89,25 @@ def check_writable(path: str | os.PathLike) -> None:
     check_takes_files(path.parent, path)
 
 
+def check_folder(checkpoint_dir: str | os.PathLike | None) -> None:
+    """Refuse a folder that could not be made or written, before the work. Nothing is made yet.
+
+    Raises:
+        ValueError: it is no path.
+        NotADirectoryError: it is a file, or in one.
+        OSError: no file can be made there.
+    """
+    if checkpoint_dir is None:
+        return
+    check_path("checkpoint_dir", checkpoint_dir)
+    folder = Path(checkpoint_dir).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        within = "" if there == folder else f", in {str(there)!r}"
+        raise NotADirectoryError(f"checkpoint_dir is {str(checkpoint_dir)!r}{within}, which is a file; name a folder")
+    check_takes_files(there, folder)
+
+
 def check_takes_files(folder: Path, path: Path) -> None:
     """Refuse an existing folder in which no file can be made; ``path`` is what shall be written there, for messages."""
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfptq.base.arguments import whole_number
 from tfptq.base.progress import Progress
 from tfptq.config import Calibration, QuantizationConfig, resolve_config
 from tfptq.data.calibration import CalibrationData
@@ -18,10 +19,10 @@ from tfptq.fit.measure import MeasuredFile, measure
 from tfptq.fit.measurements import Measurements
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.float_file.float_file import FloatFile
-from tfptq.pipeline.result import QuantizationResult, told
+from tfptq.pipeline.result import QuantizationResult, warned_of
 from tfptq.pipeline.steps import convert, planned_steps
 from tfptq.prepare.network import load_model, prepare
-from tfptq.quantization import quantize_job, whole_number
+from tfptq.quantization import quantize_job
 
 #: Samples that are drawn where the config has no ``statistics_samples``.
 DRAWN_SAMPLES = 512
@@ -84,7 +85,7 @@ def quantize(
         job = convert(network, config, seed, steps)
         job = replace(job, measure=MeasuringShards(runner, shards), measured_samples=drawn.population)
         result = quantize_job(job, max_memory=max_memory)
-    return told(result)
+    return warned_of(result)
 
 
 @dataclass(frozen=True)

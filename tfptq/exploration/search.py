@@ -11,7 +11,8 @@ from typing import Any
 
 import keras
 
-from tfptq.base.arguments import between
+from tfptq.base.arguments import between, whole_number
+from tfptq.base.files import check_folder
 from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, Target
 from tfptq.exploration.goal import Goal, samples_needed
@@ -22,7 +23,6 @@ from tfptq.exploration.trial_folder import TrialFolder
 from tfptq.exploration.workbench import Workbench
 from tfptq.pipeline.result import QuantizationResult
 from tfptq.prepare.network import load_model
-from tfptq.quantization import check_folder, whole_number
 from tfptq.report import Report
 from tfptq.report.values import Trial as PlotPoint
 

@@ -131,7 +131,7 @@ def finish(
     return QuantizationResult(tflite, simulation, report, job.config, job.float_file.data)
 
 
-def told(result: QuantizationResult) -> QuantizationResult:
+def warned_of(result: QuantizationResult) -> QuantizationResult:
     """The result, after warnings of what is wrong with it, in the name of the caller's caller."""
     for finding in result.report.findings:
         warnings.warn(str(finding), QuantizationWarning, stacklevel=3)
