@@ -7,7 +7,6 @@ from tfptq.config.config import (
     FLOAT16,
     LAYOUTS,
     QuantizationConfig,
-    resolve_config,
 )
 from tfptq.config.parts import (
     LAYER_FIELDS,
@@ -19,7 +18,7 @@ from tfptq.config.parts import (
     override,
 )
 from tfptq.config.pins import check_overrides, pin, pin_edges
-from tfptq.config.presets import PRESETS
+from tfptq.config.presets import PRESETS, resolve_config
 from tfptq.config.target import TARGETS, Target
 from tfptq.core.granularity import Granularity, PerBlock, PerChannel, PerTensor
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfptq.base.arguments import between, check_types, one_of, plain
-from tfptq.base.text import kind_of
+from tfptq.config.combinations import FLOAT16, check_combination
 from tfptq.config.effects import without_effect
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding, override
 from tfptq.config.serialization import decode, encode, encode_changes, read_json
 from tfptq.config.target import TARGETS, Target
-from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS, multipliers_of
+from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.blocks import BlockScales
 from tfptq.core.granularity import Granularity, PerTensor
 from tfptq.core.weight_scales import fit_scales
@@ -32,17 +32,10 @@ from tfptq.tflite.stored_config import LEFT_OUT
 LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
 #: What the activations of the file are -> what operators with a kernel compute on.
 COMPUTES = {"static": Computes.INTEGER, "dynamic": Computes.DYNAMIC, "float": Computes.FLOAT}
-#: Width of weights that are float16 numbers.
-FLOAT16 = 16
 #: What a file says of its own weights.
 METADATA = ("full", "none")
 #: The preset that a config without any argument is.
 DEFAULT_PRESET = "w8a8_shift"
-
-_SCALER_NEEDS = {
-    "shift": "needs PerTensor(), where shifts stand in for channel scales, or PerBlock(m, n)",
-    "integer": "needs granularity=PerBlock(m, n): integers tell blocks apart",
-}
 
 
 @dataclass(frozen=True)
@@ -165,7 +158,7 @@ class QuantizationConfig:
 
     def __post_init__(self) -> None:
         self._check_fields()
-        self._check_combination()
+        check_combination(self)
         for problem in without_effect(self._variants()).values():
             raise ValueError(problem)
 
@@ -233,38 +226,6 @@ class QuantizationConfig:
             one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), (None, *allowed))
         if self.statistics_samples is not None:
             between("statistics_samples", self.statistics_samples, 1, 2**40)
-
-    def _check_combination(self) -> None:
-        if self.scaler not in self.granularity.scale_kinds:
-            raise ValueError(f"scaler={self.scaler!r} {_SCALER_NEEDS[self.scaler]}")
-        if self.scaler == "integer":
-            bits = self.weight_bits if self.mixed_precision is None else max(self.mixed_precision.bits)
-            multipliers_of("integer", bits, self.multipliers)
-        if self.weight_bits == FLOAT16 and self.activations != "float":
-            raise ValueError(
-                f"weight_bits=16 are float16 numbers, which need activations='float', not {self.activations!r}"
-            )
-        if self.activations == "dynamic" and not self.target.dynamic:
-            able = ", ".join(repr(name) for name, target in TARGETS.items() if target.dynamic)
-            raise ValueError(
-                f"activations='dynamic' on target {self.target.name!r}, which has no kernels that quantize activations "
-                f"at run time; targets with such kernels: {able}"
-            )
-        if self.activations != "static":
-            self._check_float_activations()
-
-    def _check_float_activations(self) -> None:
-        """Refuse what goes with integers alone."""
-        if self.interface_types != ("float32", "float32"):
-            raise ValueError(
-                f"activations={self.activations!r} leaves inputs and outputs in float32, not {self.interface_types}; "
-                "take input_type='float32', output_type='float32' and a target with float ends, or activations='static'"
-            )
-        if self.activation_bits != 8:
-            raise ValueError(
-                f"activation_bits={self.activation_bits} has no effect with activations={self.activations!r}: kernels "
-                "that quantize float activations take 8 bits"
-            )
 
     def without_samples(self) -> "QuantizationConfig":
         """The config as far as it needs no samples: scales from the weights, nearest codes, biases as they are.
@@ -439,20 +400,3 @@ class QuantizationConfig:
 BASELINE = QuantizationConfig(**decode(LEFT_OUT))
 #: Ready-made configs; ``tfptq.config.presets`` fills it.
 PRESETS: dict[str, QuantizationConfig] = {}
-
-
-def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfig:
-    """Turn what users pass as ``config=`` into a config: a config, a preset's name, or None for the default."""
-    if config is None:
-        return QuantizationConfig.from_preset(DEFAULT_PRESET)
-    if isinstance(config, str):
-        if config.endswith(".json"):
-            read = "QuantizationConfig.from_json(Path(...).read_text())"
-            raise ValueError(f"config is {config!r}; pass a preset's name, or read the file with {read}")
-        return QuantizationConfig.from_preset(config)
-    if isinstance(config, QuantizationConfig):
-        return config
-    raise TypeError(
-        f"config is {kind_of(config)}; pass a QuantizationConfig, such as QuantizationConfig(weight_bits=4), or the "
-        "name of a preset"
-    )

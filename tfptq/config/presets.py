@@ -1,5 +1,6 @@
 """The ready-made configs."""
 
+from tfptq.base.text import kind_of
 from tfptq.config.config import DEFAULT_PRESET, PRESETS, QuantizationConfig
 from tfptq.config.parts import MixedPrecision, Rounding
 from tfptq.core.granularity import PerBlock, PerChannel, PerTensor
@@ -59,3 +60,20 @@ PRESETS |= {
     ),
     "w2_mixed": _LEARNED_4_BIT.replace(mixed_precision=MixedPrecision((2, 4, 8), "sensitivity", ratio=0.42)),
 }
+
+
+def resolve_config(config: QuantizationConfig | str | None) -> QuantizationConfig:
+    """Turn what users pass as ``config=`` into a config: a config, a preset's name, or None for the default."""
+    if config is None:
+        return QuantizationConfig.from_preset(DEFAULT_PRESET)
+    if isinstance(config, str):
+        if config.endswith(".json"):
+            read = "QuantizationConfig.from_json(Path(...).read_text())"
+            raise ValueError(f"config is {config!r}; pass a preset's name, or read the file with {read}")
+        return QuantizationConfig.from_preset(config)
+    if isinstance(config, QuantizationConfig):
+        return config
+    raise TypeError(
+        f"config is {kind_of(config)}; pass a QuantizationConfig, such as QuantizationConfig(weight_bits=4), or the "
+        "name of a preset"
+    )
