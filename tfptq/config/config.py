@@ -231,7 +231,7 @@ class QuantizationConfig:
         """The config as far as it needs no samples: scales from the weights, nearest codes, biases as they are.
 
         Weights of 8 bits have the scales of least squared error, narrower ones those that clip nothing: which weights
-        may be clipped is for the inputs to say (measured by ``benchmarks.sequences``).
+        may be clipped is for the inputs to say.
 
         Raises:
             ValueError: activations on integers need ranges; bits by sensitivity need samples.

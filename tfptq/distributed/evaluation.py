@@ -56,7 +56,7 @@ def evaluate(
         TypeError: an argument of the wrong type, or one that cannot be sent to other processes.
         OSError: a path cannot be read.
 
-    Example:
+    Examples:
         >>> print(tfptq.distributed.evaluate("net.tflite", "test_shards", "net.keras", runner=runner))
     """
     subject, shards, runner = subject_of(file, model), shards_of(shards), runner or InProcess()

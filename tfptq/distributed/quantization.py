@@ -68,7 +68,7 @@ def quantize(
         TypeError: a shard cannot be sent to other processes.
         OSError: a file cannot be read.
 
-    Example:
+    Examples:
         >>> with tfptq.distributed.Processes(4) as runner:
         ...     result = tfptq.distributed.quantize(model, "shards", runner=runner)
     """

@@ -72,7 +72,7 @@ def with_app_metadata(file: bytes | str | os.PathLike, metadata: AppMetadata) ->
         FormatError: the file is damaged.
         OSError: the path cannot be read.
 
-    Example:
+    Examples:
         >>> metadata = tfptq.AppMetadata(["cat", "dog"], mean=[127.5], std=[127.5])
         >>> pathlib.Path("net.tflite").write_bytes(tfptq.with_app_metadata(result.tflite, metadata))
     """
