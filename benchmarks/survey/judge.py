@@ -75,7 +75,8 @@ def _converted(case: Case) -> bytes:
 def _expected(case: Case) -> list[np.ndarray]:
     """Outputs of the float network ``[N, ...]``, one sample at a time: some functions mix those of a batch."""
     rows = [
-        [np.asarray(it) for it in keras.tree.flatten(case.model(feeds, training=False))] for feeds in batches(case.held_out, case.model)
+        [np.asarray(it) for it in keras.tree.flatten(case.model(feeds, training=False))]
+        for feeds in batches(case.held_out, case.model)
     ]
     return [np.stack(column) for column in zip(*rows, strict=True)]
 

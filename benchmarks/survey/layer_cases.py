@@ -60,7 +60,16 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "Solarization": {"value_range": (0, 1)},
     **{
         f"Random{name}": {"factor": 0.2}
-        for name in ("Brightness", "ColorDegeneration", "Contrast", "Hue", "Invert", "Rotation", "Saturation", "Sharpness")
+        for name in (
+            "Brightness",
+            "ColorDegeneration",
+            "Contrast",
+            "Hue",
+            "Invert",
+            "Rotation",
+            "Saturation",
+            "Sharpness",
+        )
     },
     "RandomPosterization": {"factor": 4},
     "RandomTranslation": {"height_factor": 0.1, "width_factor": 0.1},

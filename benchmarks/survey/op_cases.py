@@ -82,7 +82,9 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "ifft2": lambda x, y: ops.ifft2((x[..., 0], y[..., 0])),
     "irfft": lambda x, y: ops.irfft((_flat(x), _flat(y))),
     "isin": lambda x, y: ops.isin(x, [0.0, 1.0]),
-    "istft": lambda x, y: ops.istft((ops.reshape(x, (-1, 8, 32))[..., :17], ops.reshape(y, (-1, 8, 32))[..., :17]), 32, 8, 32),
+    "istft": lambda x, y: ops.istft(
+        (ops.reshape(x, (-1, 8, 32))[..., :17], ops.reshape(y, (-1, 8, 32))[..., :17]), 32, 8, 32
+    ),
     "kron": lambda x, y: ops.kron(x[:, :2, :2], np.ones((1, 2, 2, 1), "f")),
     "layer_normalization": lambda x, y: ops.layer_normalization(x, np.ones(4, "f"), np.zeros(4, "f")),
     "ldexp": lambda x, y: ops.ldexp(x, np.asarray(2)),
@@ -145,7 +147,9 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "vdot": lambda x, y: ops.vdot(x[0], y[0]),
     "vstack": lambda x, y: ops.vstack([x, y]),
     "where": lambda x, y: ops.where(x > y, x, y),
-    **{name: lambda x, y, name=name: getattr(ops, name)(_square(x)) for name in ("cholesky", "cholesky_inverse", "det")},
+    **{
+        name: lambda x, y, name=name: getattr(ops, name)(_square(x)) for name in ("cholesky", "cholesky_inverse", "det")
+    },
     **{name: lambda x, y, name=name: getattr(ops, name)(_square(x)) for name in ("eigh", "inv", "logdet", "slogdet")},
 }
 #: What the operand is made of, the first that gives finite results.

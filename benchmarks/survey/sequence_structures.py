@@ -27,7 +27,9 @@ def _gated(x: Any) -> Any:
 
 
 def _mlp(activation: str) -> Callable[[Any], Any]:
-    return lambda x: layers.Dense(8)(layers.Dense(32, activation=activation)(layers.Dense(32, activation=activation)(x)))
+    return lambda x: layers.Dense(8)(
+        layers.Dense(32, activation=activation)(layers.Dense(32, activation=activation)(x))
+    )
 
 
 def _mixer(x: Any) -> Any:

@@ -216,7 +216,11 @@ STRUCTURES: dict[str, Build] = {
     "hard negative": lambda x: ops.log_softmax(_head(_normed(x))),
     "rescaling in front": lambda x: _head(_normed(layers.Rescaling(1 / 127.5, -1.0)(127.5 * (x + 1.0)))),
     "normalization in front": lambda x: _head(
-        _normed(layers.Normalization(mean=[0.1, 20.0, -3.0], variance=[1.0, 900.0, 0.2])(x * np.asarray([1.0, 30.0, 0.4], "f")))
+        _normed(
+            layers.Normalization(mean=[0.1, 20.0, -3.0], variance=[1.0, 900.0, 0.2])(
+                x * np.asarray([1.0, 30.0, 0.4], "f")
+            )
+        )
     ),
     "mean and variance": lambda x: ops.concatenate(ops.moments(_normed(x), (1, 2)), -1),
     "global maximum": lambda x: layers.Dense(4, activation="sigmoid")(layers.GlobalMaxPooling2D()(_normed(x))),

@@ -17,6 +17,9 @@ from tfptq.lowering.tables import QuantizedTable, shared_kernels, write_tables
 from tfptq.tflite.layouts import Computes, KernelSite, WrittenKernel
 from tfptq.tflite.model import TFLiteModel
 
+#: What the converter notes of the float file: the least runtime, its options. Of the quantized file they are not true.
+_CONVERTER_NOTES = ("min_runtime_version", "CONVERSION_METADATA")
+
 
 @dataclass(frozen=True, eq=False)
 class EmittedModel:
@@ -94,6 +97,7 @@ def emit(
     shared = {tensor: writer.written[at].tensor for tensor, at in shared_kernels(kernels).items()}
     write_tables(model, lookups, shared)
     store_float16(model, float16)
+    model.remove_metadata(_CONVERTER_NOTES)
     model.remove_unused()
     return EmittedModel(model, writer.written)
 
