@@ -31,7 +31,7 @@ def test_not_larger_than_the_converter():
     bare = tfptq.quantize(model, SAMPLES, config.replace(metadata="none"), progress=False).tflite
     whole = tfptq.quantize(model, SAMPLES, config, progress=False).tflite
     assert len(bare) < 0.85 * theirs and len(bare) < len(whole) <= theirs
-    for left, right in zip(run(bare, {"input_layer": SAMPLES}).values(), run(whole, {"input_layer": SAMPLES}).values()):
+    for left, right in zip(*(run(it, {"input_layer": SAMPLES}).values() for it in (bare, whole)), strict=True):
         np.testing.assert_array_equal(left, right)
 
 

@@ -107,16 +107,16 @@ def batches(samples: dict[str, np.ndarray], model: keras.Model, size: int = 1) -
         yield feeds if len(feeds) > 1 else feeds[0]
 
 
-def stem(inputs: keras.KerasTensor, channels: int = 4, activation: str | None = "relu") -> keras.KerasTensor:
+def stem(inputs: keras.KerasTensor, channels: int = 4) -> keras.KerasTensor:
     """A kernel in front of what is tried, so that it reads values of a kernel and not of the input."""
     layers = keras.layers
     rank = len(inputs.shape)
     if rank == 2:
-        return layers.Dense(2 * channels, activation=activation)(inputs)
+        return layers.Dense(2 * channels)(inputs)
     if rank == 3:
-        return layers.Conv1D(channels, 3, padding="same", activation=activation)(inputs)
+        return layers.Conv1D(channels, 3, padding="same")(inputs)
     if rank == 4:
-        return layers.Conv2D(channels, 3, padding="same", activation=activation)(inputs)
+        return layers.Conv2D(channels, 3, padding="same")(inputs)
     return inputs
 
 

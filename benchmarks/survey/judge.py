@@ -74,10 +74,8 @@ def _converted(case: Case) -> bytes:
 
 def _expected(case: Case) -> list[np.ndarray]:
     """Outputs of the float network ``[N, ...]``, one sample at a time: some functions mix those of a batch."""
-    rows = [
-        [np.asarray(it) for it in keras.tree.flatten(case.model(feeds, training=False))]
-        for feeds in batches(case.held_out, case.model)
-    ]
+    runs = (case.model(feeds, training=False) for feeds in batches(case.held_out, case.model))
+    rows = [[np.asarray(it) for it in keras.tree.flatten(found)] for found in runs]
     return [np.stack(column) for column in zip(*rows, strict=True)]
 
 

@@ -83,18 +83,19 @@ _AROUND: dict[str, Callable[[], keras.layers.Layer]] = {
 }
 #: Class -> shape of its input, where the name does not tell it.
 SHAPES = {
-    "Attention": SEQUENCE, "AdditiveAttention": SEQUENCE, "MultiHeadAttention": SEQUENCE, "GroupQueryAttention": SEQUENCE,
-    "Bidirectional": SEQUENCE, "LSTM": SEQUENCE, "GRU": SEQUENCE, "SimpleRNN": SEQUENCE, "EinsumDense": SEQUENCE,
-    "TimeDistributed": SEQUENCE, "Masking": SEQUENCE, "Permute": SEQUENCE,
+    **{f"{kind}Attention": SEQUENCE for kind in ("", "Additive", "MultiHead", "GroupQuery")},
+    **dict.fromkeys(("Bidirectional", "LSTM", "GRU", "SimpleRNN", "EinsumDense"), SEQUENCE),
+    **dict.fromkeys(("TimeDistributed", "Masking", "Permute"), SEQUENCE),
     "ConvLSTM1D": (3, 8, 2), "ConvLSTM2D": (3, 8, 8, 2), "ConvLSTM3D": (2, 4, 4, 4, 2),
     "MelSpectrogram": (512,), "STFTSpectrogram": (512, 1), "Embedding": (8,), "ReversibleEmbedding": (8,),
     "CategoryEncoding": (8,), "Dense": VECTOR, "Dot": VECTOR, "RepeatVector": VECTOR, "UnitNormalization": VECTOR,
     "Discretization": VECTOR,
 }  # fmt: skip
-#: Normalizations see signed values: a position that is 0 in all channels would be divided by 0.
-_OF_SIGNED = {"RMSNormalization", "UnitNormalization", "LayerNormalization"}
 _MERGES = {"Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"}
 _OF_TOKENS = {"Embedding", "ReversibleEmbedding", "CategoryEncoding"}
+#: Layers that read pictures from 0 to 1.
+IMAGES = {name for name in vars(layers) if name.startswith("Random") or "Equalization" in name}
+IMAGES |= {"AutoContrast", "Solarization"}
 #: What stands at the input of a network.
 _IN_FRONT = {"MelSpectrogram", "STFTSpectrogram", "Normalization", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
 
@@ -120,17 +121,13 @@ def _case(name: str) -> Case:
         model = functional([shape, shape], lambda a, b: _layer(name)([stem(a), 3.0 * stem(b)]))
     elif "Attention" in name:
         calls = {"query", "value"} <= set(inspect.signature(getattr(layers, name).call).parameters)
-        model = functional([shape], lambda x: _attend(_layer(name), stem(x, 8, None), calls))
+        model = functional([shape], lambda x: _attend(_layer(name), stem(x, 8), calls))
     else:
-        model = functional([shape], lambda x: _layer(name)(x if name in _IN_FRONT else _stem(name, x)))
+        model = functional([shape], lambda x: _layer(name)(x if name in _IN_FRONT or name in IMAGES else stem(x)))
     samples = None
-    if name.startswith("Random") or "Equalization" in name or name in ("AutoContrast", "Solarization"):
+    if name in IMAGES:
         samples = {"x0": np.random.default_rng(0).random((CALIBRATION + HELD_OUT, *shape)).astype(np.float32)}
     return with_samples(model, samples)
-
-
-def _stem(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
-    return stem(x, activation=None if name in _OF_SIGNED else "relu")
 
 
 def _attend(layer: keras.layers.Layer, x: keras.KerasTensor, separate: bool) -> keras.KerasTensor:

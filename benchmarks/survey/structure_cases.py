@@ -166,6 +166,10 @@ def _clipped(x: Any) -> Any:
     return ops.clip(_conv(_conv(x), 4, 3, None), -0.5, 0.8)
 
 
+def _standardized(x: Any) -> Any:
+    return layers.Normalization(mean=[0.1, 20.0, -3.0], variance=[1.0, 900.0, 0.2])(x)
+
+
 def _super_resolution(x: Any) -> Any:
     y = _conv(_conv(x, 16), 12, 3, None)
     return ops.clip(ops.depth_to_space(y, 2) + layers.UpSampling2D(interpolation="bilinear")(x), 0.0, 1.0)
