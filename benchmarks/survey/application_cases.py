@@ -1,5 +1,7 @@
 """The networks of ``keras.applications`` at 96 x 96, without their classifiers, which would be most of them."""
 
+from functools import partial
+
 import keras
 import numpy as np
 
@@ -20,19 +22,19 @@ APPLICATIONS = (
 
 def application_cases() -> dict[str, MakeCase]:
     """``"applications.NAME"`` -> case."""
-    return {f"applications.{name}": lambda name=name: _case(name) for name in APPLICATIONS}
+    return {f"applications.{name}": partial(_case, name) for name in APPLICATIONS}
 
 
-def _case(name: str) -> Case:
-    keras.utils.set_random_seed(0)
+def _case(name: str, draw: int) -> Case:
+    keras.utils.set_random_seed(draw)
     constructor = getattr(keras.applications, name)
     model = constructor(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3), pooling="avg")
-    return with_samples(model, {model.inputs[0].name: _pictures()}, CALIBRATION)
+    return with_samples(model, draw, {model.inputs[0].name: _pictures(draw)}, CALIBRATION)
 
 
-def _pictures() -> np.ndarray:
+def _pictures(draw: int) -> np.ndarray:
     """Smooth pictures ``[N, 96, 96, 3]`` from 0 to 255: noise of several sizes."""
-    rng, count = np.random.default_rng(0), CALIBRATION + HELD_OUT
+    rng, count = np.random.default_rng(draw), CALIBRATION + HELD_OUT
     pictures = np.zeros((count, SIZE, SIZE, 3))
     for cell in (2, 8, 24, 48):
         coarse = rng.normal(size=(count, SIZE // cell, SIZE // cell, 3))

@@ -1,6 +1,6 @@
 """What the survey quantizes: networks with weights like trained ones, samples to calibrate on and others to judge by.
 
-A case is a function without arguments, so that a list of hundreds costs nothing until one of them is measured.
+A case is a function of the number of a draw, so that a list of hundreds costs nothing until one of them is measured.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,27 +29,29 @@ class Case:
     held_out: dict[str, np.ndarray]
 
 
-MakeCase = Callable[[], Case]
+#: Number of a draw of weights and samples -> case.
+MakeCase = Callable[[int], Case]
 
 
 def with_samples(
-    model: keras.Model, samples: dict[str, np.ndarray] | None = None, calibration: int = CALIBRATION
+    model: keras.Model, draw: int, samples: dict[str, np.ndarray] | None = None, calibration: int = CALIBRATION
 ) -> Case:
     """A case of a network whose weights become like trained ones.
 
     Args:
         model: network with initial weights, which change.
+        draw: number of the draw of weights and samples.
         samples: input -> ``[N, ...]``; made up where they are None.
         calibration: how many of them are to calibrate on.
     """
     if samples is None:
-        samples = {tensor.name: values_for(tensor, at) for at, tensor in enumerate(model.inputs)}
+        samples = {tensor.name: values_for(tensor, 100 * draw + at) for at, tensor in enumerate(model.inputs)}
     case = Case(
         model,
         {name: values[:calibration] for name, values in samples.items()},
         {name: values[calibration:] for name, values in samples.items()},
     )
-    make_like_trained(model)
+    make_like_trained(model, draw)
     set_statistics(model, case.calibration)
     return case
 
@@ -65,9 +67,9 @@ def values_for(tensor: keras.KerasTensor, seed: int) -> np.ndarray:
     return (contrast * rng.normal(0.0, 1.0, (count, *shape)) * size + mean).astype(np.float32)
 
 
-def make_like_trained(model: keras.Model) -> None:
+def make_like_trained(model: keras.Model, draw: int) -> None:
     """Give channels of kernels different sizes, biases values, normalizations gains and offsets."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(1 + draw)
     for weight in model.weights:
         values, kind = np.asarray(weight), weight.path.split("/")[-1]
         if "kernel" in kind and values.ndim > 1:

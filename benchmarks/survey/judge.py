@@ -33,6 +33,22 @@ def judge(case: Case, narrow: bool = False) -> Record:
     return record
 
 
+def difference(record: Record) -> float | None:
+    """By how many dB tfptq is ahead of the converter, in the mean of the draws; None where one has no number."""
+    found = []
+    for draw in (record, *record.get("draws", [])):
+        values = [draw.get(who, {}).get("db") for who in ("tfptq", "converter")]
+        if None not in values:
+            found.append(values[0] - values[1])
+    return sum(found) / len(found) if found else None
+
+
+def behind(record: Record) -> bool:
+    """Whether tfptq is behind the converter by more than a decibel, or 2 % of values that are compared exactly."""
+    found, equal = difference(record), [record[who].get("equal", 1.0) for who in ("tfptq", "converter")]
+    return (found is not None and found < -1.0) or equal[0] < equal[1] - 0.02
+
+
 def _judged(make: Any, case: Case, expected: list[np.ndarray]) -> Record:
     start = time.perf_counter()
     try:

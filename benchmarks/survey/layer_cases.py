@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -107,16 +108,16 @@ def layer_cases() -> dict[str, MakeCase]:
     for name, kind in sorted(vars(layers).items()):
         if inspect.isclass(kind) and kind not in seen and name not in LEFT_OUT:
             seen.add(kind)
-            found[f"layers.{name}"] = lambda name=name: _case(name)
+            found[f"layers.{name}"] = partial(_case, name)
     return found
 
 
-def _case(name: str) -> Case:
-    keras.utils.set_random_seed(0)
+def _case(name: str, draw: int) -> Case:
+    keras.utils.set_random_seed(draw)
     shape = _shape(name)
     if name in _OF_TOKENS:
         tokens = keras.Input(shape, dtype="int32", name="x0")
-        return with_samples(keras.Model(tokens, stem(_layer(name)(tokens))))
+        return with_samples(keras.Model(tokens, stem(_layer(name)(tokens))), draw)
     if name in _MERGES:
         model = functional([shape, shape], lambda a, b: _layer(name)([stem(a), 3.0 * stem(b)]))
     elif "Attention" in name:
@@ -126,8 +127,8 @@ def _case(name: str) -> Case:
         model = functional([shape], lambda x: _layer(name)(x if name in _IN_FRONT or name in IMAGES else stem(x)))
     samples = None
     if name in IMAGES:
-        samples = {"x0": np.random.default_rng(0).random((CALIBRATION + HELD_OUT, *shape)).astype(np.float32)}
-    return with_samples(model, samples)
+        samples = {"x0": np.random.default_rng(draw).random((CALIBRATION + HELD_OUT, *shape)).astype(np.float32)}
+    return with_samples(model, draw, samples)
 
 
 def _attend(layer: keras.layers.Layer, x: keras.KerasTensor, separate: bool) -> keras.KerasTensor:

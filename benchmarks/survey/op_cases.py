@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -170,14 +171,14 @@ _TRUTHS = {"all", "any", "logical_and", "logical_not", "logical_or", "logical_xo
 def op_cases() -> dict[str, MakeCase]:
     """``"ops.NAME"`` -> case behind a kernel, ``"ops.NAME, input"`` -> case on the input."""
     names = [name for name, it in sorted(vars(ops).items()) if callable(it) and name not in LEFT_OUT]
-    behind = {f"ops.{name}": lambda name=name: _case(name, behind_kernel=True) for name in names}
-    return behind | {f"ops.{name}, input": lambda name=name: _case(name, behind_kernel=False) for name in names}
+    behind = {f"ops.{name}": partial(_case, name, True) for name in names}
+    return behind | {f"ops.{name}, input": partial(_case, name, False) for name in names}
 
 
-def _case(name: str, behind_kernel: bool) -> Case:
+def _case(name: str, behind_kernel: bool, draw: int) -> Case:
     for domain in _DOMAINS:
-        keras.utils.set_random_seed(0)
-        case = with_samples(_network(name, domain, behind_kernel))
+        keras.utils.set_random_seed(draw)
+        case = with_samples(_network(name, domain, behind_kernel), draw)
         found = keras.tree.flatten(case.model(next(iter(batches(case.held_out, case.model)))))
         if all(np.isfinite(np.asarray(it, np.float64)).all() for it in found):
             return case
