@@ -277,8 +277,8 @@ def _products(x: np.ndarray, z: np.ndarray) -> LayerStatistics:
         gram, cross = product(x[0], x[0].T)[None], product(z[0], x[0].T)[None]
     else:
         gram, cross = product(x, x.transpose(0, 2, 1)), product(z, x.transpose(0, 2, 1))
-    sums = (values.sum(axis=2).astype(np.float64) for values in (x, z, np.square(z)))
-    return LayerStatistics(x.shape[2], *sums, gram.astype(np.float64), cross.astype(np.float64))
+    sum_x, sum_z, sum_zz = (values.sum(axis=2).astype(np.float64) for values in (x, z, np.square(z)))
+    return LayerStatistics(x.shape[2], sum_x, sum_z, sum_zz, gram.astype(np.float64), cross.astype(np.float64))
 
 
 def _transpose(values: np.ndarray, into: np.ndarray) -> np.ndarray:
