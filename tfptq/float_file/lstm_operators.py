@@ -1,0 +1,99 @@
+"""``UNIDIRECTIONAL_SEQUENCE_LSTM`` in a float ``.tflite``.
+
+Its inputs, by position: the sequence ``[B, T, I]``; kernels ``[U, I]`` and recurrent kernels ``[U, U]`` of the input,
+forget, cell and output gate; peepholes, which Keras does not have; biases ``[U]`` of the gates; projection, likewise;
+hidden and cell state ``[B, U]``, variables that the runtime keeps between calls; layer normalization, likewise.
+
+A layer that is not stateful starts every call from zeros. So an operator in front of each LSTM writes zeros into its
+state: REVERSE_V2 of constants, which all runtimes compute at each call, and no delegate takes.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfptq.float_file.mark_lstm import MARK
+from tfptq.tflite.model import TFLiteModel
+
+LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+#: Names of the gates, in the order of the operator, which is that of Keras.
+GATES = ("input", "forget", "cell", "output")
+#: Positions of the hidden and of the cell state among the inputs.
+STATES = (18, 19)
+_INPUTS = 24
+_NONE = -1
+
+
+def lstm_operators(model: TFLiteModel) -> Iterator[schema.OperatorT]:
+    """The LSTM operators of the main subgraph."""
+    return (operator for operator in model.operators if model.operator_name(operator) == LSTM)
+
+
+def write_marked(data: bytes) -> bytes | None:
+    """A file with LSTM operators in the place of those that ``mark_lstm`` has left.
+
+    None where other custom operators are left, or marked ones inside of loops.
+    """
+    model = TFLiteModel(data)
+    for at, operator in enumerate(model.operators):
+        name = _custom_name(model, operator)
+        if name.startswith(MARK):
+            model.operators[at] = _lstm(model, operator, name.removeprefix(MARK))
+    model.remove_unused()
+    if any(_custom_name(model, operator) for subgraph in model.root.subgraphs for operator in subgraph.operators):
+        return None
+    return model.to_bytes()
+
+
+def reset_states(model: TFLiteModel) -> None:
+    """Let each call start from zeros, in place: states that nothing writes get an operator that does."""
+    written = model.producers()
+    operators: list[schema.OperatorT] = []
+    for operator in model.operators:
+        if model.operator_name(operator) == LSTM:
+            states = [operator.inputs[at] for at in STATES if operator.inputs[at] not in written]
+            operators += [_reset(model, state) for state in states]
+        operators.append(operator)
+    model.operators[:] = operators
+
+
+
+def _custom_name(model: TFLiteModel, operator: schema.OperatorT) -> str:
+    name = model.root.operatorCodes[operator.opcodeIndex].customCode
+    return name.decode() if isinstance(name, bytes) else name or ""
+
+
+def _lstm(model: TFLiteModel, marked: schema.OperatorT, path: str) -> schema.OperatorT:
+    """The operator for a marked one, which reads ``[I, 4U]``, ``[U, 4U]`` and ``[4U]``."""
+    sequence, *constants = marked.inputs
+    kernel, recurrent, bias = map(model.constant, constants)
+    units, batch = len(bias) // 4, model.shape(sequence)[0]
+    result = marked.outputs[0]
+    if result not in model.subgraph.outputs:
+        model.tensors[result].name = model.unique_name(f"{path}/lstm")
+
+    def parts(name: str, values: np.ndarray) -> list[int]:
+        gates = np.split(values, 4, axis=-1)
+        return [model.add_constant(f"{path}/{gate}/{name}", part.T) for gate, part in zip(GATES, gates, strict=True)]
+
+    states = [_state(model, f"{path}/{name}", (batch, units)) for name in ("hidden_state", "cell_state")]
+    inputs = [sequence, *parts("kernel", kernel), *parts("recurrent_kernel", recurrent), *[_NONE] * 3]
+    inputs += [*parts("bias", bias), *[_NONE] * 2, *states]
+    inputs += [_NONE] * (_INPUTS - len(inputs))
+    options = schema.UnidirectionalSequenceLSTMOptionsT()
+    options.fusedActivationFunction = schema.ActivationFunctionType.TANH
+    return model.new_operator(LSTM, inputs, [result], options=options)
+
+
+def _state(model: TFLiteModel, name: str, shape: tuple[int, int]) -> int:
+    tensor = schema.TensorT(name=model.unique_name(name), type=schema.TensorType.FLOAT32, buffer=0, isVariable=True)
+    tensor.shape, tensor.hasRank = np.asarray(shape, np.int32), True
+    model.tensors.append(tensor)
+    return len(model.tensors) - 1
+
+
+def _reset(model: TFLiteModel, state: int) -> schema.OperatorT:
+    zeros = model.shared_constant(f"{model.name(state)}/zeros", np.zeros(model.shape(state), np.float32))
+    axis = model.shared_constant("lstm/axis", np.zeros(1, np.int32))
+    return model.new_operator("REVERSE_V2", [zeros, axis], [state], options=schema.ReverseV2OptionsT())
