@@ -22,11 +22,13 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid
+from tfptq.core.lstm import previous
 from tfptq.core.products import sum_in_threads, threads_for
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
 from tfptq.fit.activation_rounding import simulate_activations
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelUse
+from tfptq.float_file.lstm_operators import GATES, weights_of
 from tfptq.float_file.matching import replace_kernel
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.model import TFLiteModel
@@ -87,7 +89,7 @@ class SequentialCalibration:
         if needed > LARGEST_STATISTICS:
             return f"statistics of its {length} inputs would take {needed / 2**30:.1f} GiB"
         results = [self._float.operators[self._position(use)].outputs[0] for use in kernel.uses]
-        positions = [self._values[result] // outputs for result in results]
+        positions = [self._values[result] // outputs for result in results]  # of an LSTM: steps of time
         kept = sum(-(-each * self._samples // position_step(each, self._samples, length)) for each in positions)
         if kept < fewest_positions * length:
             return f"the samples have {kept} positions for its {length} inputs"
@@ -104,7 +106,8 @@ class SequentialCalibration:
         _, inputs, taps = kernel.shape
         # What is not finite is refused as a whole, by ``LayerStatistics.centred``.
         with threads_for(inputs * taps), np.errstate(over="ignore", invalid="ignore"):
-            self._move_cuts(first + 1, first)
+            # The operator of several kernels is run for each of them.
+            self._move_cuts(first + 1 if kernel.uses[0].alone else first, first)
             return self._statistics_of_uses(kernel, weights)
 
     def _statistics_of_uses(self, kernel: Kernel, weights: Sequence[float] | np.ndarray | None) -> LayerStatistics:
@@ -124,7 +127,7 @@ class SequentialCalibration:
         for use in kernel.uses:
             values, bias = kernel.float_values(use)
             operator = self._quantized.operators[self._position(use)]
-            replace_kernel(self._quantized, operator, use.view.from_view(values), bias)
+            replace_kernel(self._quantized, operator, use, use.view.from_view(values), bias)
 
     def _position(self, use: KernelUse) -> int:
         """Position of the operator of a use in the two copies, which have operators of their own."""
@@ -132,6 +135,8 @@ class SequentialCalibration:
 
     def _statistics(self, use: KernelUse) -> LayerStatistics:
         at = self._position(use)
+        if not use.alone:
+            return self._recurrent_statistics(use)
         before = self._float.operators[at].outputs[0]
         shortcut = self._shortcut(at)
         also = [] if shortcut is None else [shortcut]
@@ -145,6 +150,36 @@ class SequentialCalibration:
                 if shortcut is not None:
                     z = z + (wanted[shortcut] - there[shortcut])
                 yield there[use.input], use.kernel_outputs(z)
+
+        _, inputs, taps = use.view.view_shape
+        return sum_in_threads(self._batch_statistics(use, batches()), inputs * taps)
+
+    def _recurrent_statistics(self, use: KernelUse) -> LayerStatistics:
+        """Statistics over all steps of time, of a kernel of an LSTM.
+
+        Its outputs are what it should add to the inputs of a gate's function: all that they are in the float copy, but
+        for what a kernel that comes after it adds there, or one before it in the quantized copy.
+        """
+        at = self._position(use)
+        ends = [self._float.operators[at].inputs[0], self._float.operators[at].outputs[0]]
+        runners = [
+            _PrefixSegment(model, cut, at + 1, ends)
+            for model, cut in zip((self._float, self._quantized), self._cuts, strict=True)
+        ]
+        exact, rounded = (weights_of(model, model.operators[at]) for model in (self._float, self._quantized))
+        if exact is None or rounded is None:
+            raise RuntimeError("an LSTM without constant weights has no statistics")
+        gate, meets_input = divmod(use.kernel_at - 1, len(GATES))[1], use.kernel_at <= len(GATES)
+
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for batch in self._inputs():
+                (x, h), (x_hat, h_hat) = (
+                    list(map(runner.run(values).get, ends)) for runner, values in zip(runners, batch, strict=True)
+                )
+                if meets_input:
+                    yield x_hat, exact.of_input(gate, x)
+                else:
+                    yield previous(h_hat), exact.gate_inputs(gate, x, h) - rounded.of_input(gate, x_hat)
 
         _, inputs, taps = use.view.view_shape
         return sum_in_threads(self._batch_statistics(use, batches()), inputs * taps)

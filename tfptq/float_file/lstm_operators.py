@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfptq.core.lstm import LstmWeights
 from tfptq.float_file.mark_lstm import MARK
 from tfptq.tflite.model import TFLiteModel
 
@@ -97,3 +98,15 @@ def _reset(model: TFLiteModel, state: int) -> schema.OperatorT:
     zeros = model.shared_constant(f"{model.name(state)}/zeros", np.zeros(model.shape(state), np.float32))
     axis = model.shared_constant("lstm/axis", np.zeros(1, np.int32))
     return model.new_operator("REVERSE_V2", [zeros, axis], [state], options=schema.ReverseV2OptionsT())
+
+
+def weights_of(model: TFLiteModel, operator: schema.OperatorT) -> LstmWeights | None:
+    """The weights of an LSTM operator as they are now; None for another one than Keras has."""
+    spec = model.spec(operator)
+    constants = [operator.inputs[at] for place in spec.kernels for at in (place.kernel, place.bias)]
+    if spec.reason_to_stay_float(model, operator, 8) is not None or not all(map(model.is_constant, constants)):
+        return None
+    kernels = np.stack([model.constant(operator.inputs[place.kernel]) for place in spec.kernels[:4]])
+    recurrent = np.stack([model.constant(operator.inputs[place.kernel]) for place in spec.kernels[4:]])
+    biases = np.stack([model.constant(operator.inputs[place.bias]) for place in spec.kernels[:4]])
+    return LstmWeights(kernels, recurrent, biases)

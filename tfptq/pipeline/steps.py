@@ -32,6 +32,7 @@ from tfptq.lowering.float16 import float16_constants
 from tfptq.lowering.float_activations import operators_in_float
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
+from tfptq.lowering.recurrent import config_of_recurrent
 from tfptq.lowering.tables import QuantizedTable, find_tables
 from tfptq.pipeline.file_kernels import config_with_file_kernels
 from tfptq.pipeline.job import Activations, Job
@@ -138,9 +139,9 @@ def check_patterns(
 ) -> None:
     """Refuse overrides that match no kernel, neither of a layer nor of the file alone, and no operator (ValueError)."""
     layers = [layer.name for layer in network.model.layers if supports(layer) or looks_up(layer)]
-    own = [kernel.id.owner for kernel in float_file.kernels if kernel.id.layer is None]
+    own = [kernel.id.owner for kernel in float_file.kernels]
     matched = [item for item in config.overrides if item.is_for_operators and names.operators(item)]
-    check_overrides(config, [*layers, *own], matched)
+    check_overrides(config, list(dict.fromkeys([*layers, *own])), matched)
 
 
 def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[KernelId, KernelPlan]:
@@ -152,6 +153,8 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
     plans = {}
     for kernel in float_file.kernels:
         own = config.for_layer(kernel.id.owner)
+        if not all(use.alone for use in kernel.uses):
+            own = config_of_recurrent(own)
         if not own.keeps_weights:
             layouts = plan_layout(kernel.id.owner, own, layout_requests(own, float_file.model, kernel))
             plans[kernel.id] = KernelPlan(own, layouts)
