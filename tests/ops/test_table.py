@@ -95,9 +95,19 @@ def test_options_are_those_of_the_schema(spec):
 
 @rows(WEIGHTED)
 def test_weighted_inputs(spec):
+    for kernel, bias, data in spec.kernels:
+        assert spec.inputs[kernel] is Input.KERNEL
+        assert spec.inputs[bias] is Input.BIAS
+        assert spec.inputs[data] in (Input.DATA, Input.STATE)
+    assert len(spec.kernels) == spec.inputs.count(Input.KERNEL)
+    owners = [place for place in spec.kernels if spec.owns_bias(place)]
+    assert len(owners) == spec.inputs.count(Input.BIAS) == len({place.bias for place in owners})
+
+
+@rows([spec for spec in WEIGHTED if not spec.places])
+def test_operators_with_one_kernel(spec):
     kernel, bias, data = spec.weights
-    assert spec.inputs[kernel] is Input.KERNEL
-    assert spec.inputs[bias] is Input.BIAS
+    assert kernel == 1  # wherever the activation stands
     assert spec.inputs[data] is Input.DATA
     assert sorted(spec.inputs.count(kind) for kind in (Input.KERNEL, Input.BIAS, Input.DATA)) == [1, 1, 1]
     assert bias == len(spec.inputs) - 1  # it may be missing

@@ -14,12 +14,11 @@ from operator import add
 import numpy as np
 
 from tfptq.config import Calibration
-from tfptq.core.lstm import previous
 from tfptq.core.ranges import TensorStatistics
 from tfptq.data.errors import blaming_samples
 from tfptq.fit.measurements import Measurements, TapReader, TapSums
+from tfptq.fit.recurrent import LstmStates
 from tfptq.float_file.float_file import FloatFile
-from tfptq.float_file.lstm_operators import STATES, lstm_operators, weights_of
 from tfptq.lowering.softmax_inputs import NO_LIMITS, Limits, SoftmaxInputs
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner
@@ -94,19 +93,13 @@ class _Measuring:
         self._file, self._model = file, model
         self._softmax_inputs = SoftmaxInputs(model)
         measured = [*model.activations(), *self._softmax_inputs.constants]
-        #: LSTM operators, and their weights
-        self._recurrent = [(it, weights) for it in lstm_operators(model) if (weights := weights_of(model, it))]
-        cells = [_cell_state(operator) for operator, _ in self._recurrent]
-        self._statistics = {index: TensorStatistics(calibration.bins) for index in (*measured, *cells)}
+        self._states = LstmStates(model)
+        self._statistics = {index: TensorStatistics(calibration.bins) for index in (*measured, *self._states.cells)}
         self._clipped: dict[int, Limits] = {}
         #: tensor index of what kernels read -> shape of a sample -> samples of that shape
         self._sums: dict[int, dict[tuple[int, ...], _SampleSum]] = {it.tensor: {} for it in file.readers}
         #: this batch of what leads to softmaxes: its limits come from the last tensor before each
         self._waiting: dict[int, np.ndarray] = {}
-        #: this batch of what LSTM operators read and write
-        self._sequences: dict[int, np.ndarray] = dict.fromkeys(
-            index for operator, _ in self._recurrent for index in _ends(operator)
-        )
 
     def observe(self, index: int, values: np.ndarray) -> None:
         """Take in the values of a tensor; those that lead to a softmax wait for ``flush``."""
@@ -114,8 +107,10 @@ class _Measuring:
             self._waiting[index] = values
         else:
             self._take_in(index, values, NO_LIMITS)
-        if index in self._sequences:
-            self._sequences[index] = values.copy()
+        self._states.observe(index, values)
+        self._add_up(index, values)
+
+    def _add_up(self, index: int, values: np.ndarray) -> None:
         if index in self._sums:
             self._sums[index].setdefault(values.shape[1:], _SampleSum()).add(values)
 
@@ -125,11 +120,8 @@ class _Measuring:
         for index, values in {**self._waiting, **self._softmax_inputs.constants}.items():
             self._take_in(index, values, limits.get(index, NO_LIMITS))
         self._waiting.clear()  # the runtime wants its memory back
-        for operator, weights in self._recurrent:
-            x, h = (self._sequences[index] for index in _ends(operator))
-            self._take_in(_cell_state(operator), weights.cell_states(x, h), NO_LIMITS)
-            hidden = operator.inputs[STATES[0]]
-            self._sums[hidden].setdefault(h.shape[1:], _SampleSum()).add(previous(h))
+        for index, values in self._states.flush(self._add_up):
+            self._take_in(index, values, NO_LIMITS)
 
     def result(self, samples: int) -> Measurements:
         """All measurements, of so many samples."""
@@ -160,12 +152,3 @@ class _Measuring:
             self._statistics[index].update(values)
         except ValueError as error:
             raise ValueError(f"calibration of tensor {self._model.name(index)!r}: {error}") from error
-
-
-def _ends(operator) -> tuple[int, int]:
-    """What an LSTM operator reads and writes."""
-    return operator.inputs[0], operator.outputs[0]
-
-
-def _cell_state(operator) -> int:
-    return operator.inputs[STATES[1]]

@@ -22,13 +22,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid
-from tfptq.core.lstm import previous
 from tfptq.core.products import sum_in_threads, threads_for
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
 from tfptq.fit.activation_rounding import simulate_activations
+from tfptq.fit.recurrent import GateKernel
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelUse
-from tfptq.float_file.lstm_operators import GATES, weights_of
 from tfptq.float_file.matching import replace_kernel
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.model import TFLiteModel
@@ -136,7 +135,7 @@ class SequentialCalibration:
     def _statistics(self, use: KernelUse) -> LayerStatistics:
         at = self._position(use)
         if not use.alone:
-            return self._recurrent_statistics(use)
+            return self._statistics_over_time(use)
         before = self._float.operators[at].outputs[0]
         shortcut = self._shortcut(at)
         also = [] if shortcut is None else [shortcut]
@@ -154,32 +153,18 @@ class SequentialCalibration:
         _, inputs, taps = use.view.view_shape
         return sum_in_threads(self._batch_statistics(use, batches()), inputs * taps)
 
-    def _recurrent_statistics(self, use: KernelUse) -> LayerStatistics:
-        """Statistics over all steps of time, of a kernel of an LSTM.
-
-        Its outputs are what it should add to the inputs of a gate's function: all that they are in the float copy, but
-        for what a kernel that comes after it adds there, or one before it in the quantized copy.
-        """
+    def _statistics_over_time(self, use: KernelUse) -> LayerStatistics:
+        """Statistics of a kernel of an LSTM, over all steps."""
         at = self._position(use)
         ends = [self._float.operators[at].inputs[0], self._float.operators[at].outputs[0]]
-        runners = [
-            _PrefixSegment(model, cut, at + 1, ends)
-            for model, cut in zip((self._float, self._quantized), self._cuts, strict=True)
-        ]
-        exact, rounded = (weights_of(model, model.operators[at]) for model in (self._float, self._quantized))
-        if exact is None or rounded is None:
-            raise RuntimeError("an LSTM without constant weights has no statistics")
-        gate, meets_input = divmod(use.kernel_at - 1, len(GATES))[1], use.kernel_at <= len(GATES)
+        float_runner = _PrefixSegment(self._float, self._cuts[0], at + 1, ends)
+        quantized_runner = _PrefixSegment(self._quantized, self._cuts[1], at + 1, ends)
+        kernel = GateKernel.of(use, self._float, self._quantized, at)
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for batch in self._inputs():
-                (x, h), (x_hat, h_hat) = (
-                    list(map(runner.run(values).get, ends)) for runner, values in zip(runners, batch, strict=True)
-                )
-                if meets_input:
-                    yield x_hat, exact.of_input(gate, x)
-                else:
-                    yield previous(h_hat), exact.gate_inputs(gate, x, h) - rounded.of_input(gate, x_hat)
+            for float_batch, quantized_batch in self._inputs():
+                wanted, there = float_runner.run(float_batch), quantized_runner.run(quantized_batch)
+                yield kernel.pair(*(values[index] for values in (wanted, there) for index in ends))
 
         _, inputs, taps = use.view.view_shape
         return sum_in_threads(self._batch_statistics(use, batches()), inputs * taps)

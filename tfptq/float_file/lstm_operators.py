@@ -59,7 +59,6 @@ def reset_states(model: TFLiteModel) -> None:
     model.operators[:] = operators
 
 
-
 def _custom_name(model: TFLiteModel, operator: schema.OperatorT) -> str:
     name = model.root.operatorCodes[operator.opcodeIndex].customCode
     return name.decode() if isinstance(name, bytes) else name or ""

@@ -7,7 +7,6 @@ of it.
 """
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterable, Iterator
 
 import keras
@@ -79,5 +78,4 @@ def _call_of(layer: keras.layers.LSTM, path: str) -> Callable:
         results = function(tf.convert_to_tensor(sequences), *kernels, bias)
         return results if layer.return_sequences else results[:, -1]
 
-    call.__signature__ = inspect.signature(own)
     return call

@@ -45,8 +45,14 @@ def find_kernels(
     named = layers_in_names(names, {id.layer for id in weights if id.layer is not None})
     reading = _operators_with_kernels(model)
     first: dict[int, int] = {}
+    named_by_us: dict[int, KernelId] = {}
     for at, place in reading:
-        first.setdefault(model.operators[at].inputs[place.kernel], at)
+        tensor = model.operators[at].inputs[place.kernel]
+        own = _of_layer(model.name(tensor), layers) if model.spec(model.operators[at]).places else None
+        if own is None:
+            first.setdefault(tensor, at)
+        else:
+            named_by_us[tensor] = own
     paths = names_of_kernels(model, first, layers)
     uses: dict[KernelId, list[KernelUse]] = {}
     values: dict[KernelId, np.ndarray] = {}
@@ -59,8 +65,7 @@ def find_kernels(
         if not spec.places:
             view, id, factors = finder.find(constant, view, named[at])
         if id is None:
-            own = _of_layer(model.name(tensor), layers) if spec.places else None
-            id = own or KernelId(None, paths[tensor])
+            id = named_by_us[tensor] if tensor in named_by_us else KernelId(None, paths[tensor])
             values.setdefault(id, view.to_view(constant))
         else:
             values[id] = np.asarray(weights[id], np.float32)

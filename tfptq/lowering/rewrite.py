@@ -194,7 +194,8 @@ class Lowering:
         operator.inputs[kernel_at] = constant.tensor
         if constant.bias is None or not spec.owns_bias(place):
             return
-        bias = sum(constants[other.kernel].bias for other in spec.kernels if other.bias == bias_at)
+        parts = [constants[other.kernel].bias for other in spec.kernels if other.bias == bias_at]
+        bias = np.sum([part for part in parts if part is not None], axis=0)
         scales = constant.scales.astype(np.float64) * self._scale(operator.inputs[input_at])
         try:
             codes = quantize_bias(bias, scales, _BIAS_TYPE[bits])

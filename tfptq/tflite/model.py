@@ -139,7 +139,9 @@ class TFLiteModel:
         seen = dict.fromkeys(self.subgraph.inputs)
         for operator in self.operators:
             seen.update(dict.fromkeys(operator.outputs))
-        return (index for index in seen if self.is_float(index) and not self.is_constant(index) and not self.is_state(index))
+        return (
+            index for index in seen if self.is_float(index) and not (self.is_constant(index) or self.is_state(index))
+        )
 
     def unique_name(self, wanted: str) -> str:
         """A tensor name that no tensor of any subgraph has yet; it is taken from now on."""
