@@ -8,7 +8,7 @@ A layer that is not stateful starts every call from zeros. So an operator in fro
 state: REVERSE_V2 of constants, which all runtimes compute at each call, and no delegate takes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -57,6 +57,11 @@ def reset_states(model: TFLiteModel) -> None:
             operators += [_reset(model, state) for state in states]
         operators.append(operator)
     model.operators[:] = operators
+
+
+def drop_starts(model: TFLiteModel, states: Collection[int]) -> None:
+    """Let some states last from call to call, in place: nothing writes them but their operators."""
+    model.operators[:] = [each for each in model.operators if not set(states).intersection(each.outputs)]
 
 
 def _custom_name(model: TFLiteModel, operator: schema.OperatorT) -> str:

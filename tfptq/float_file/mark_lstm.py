@@ -54,6 +54,8 @@ def obstacle(layer: keras.layers.LSTM) -> str | None:
         return f"has the functions {names}, and the kernels tanh, sigmoid"
     if layer.unroll:
         return "is unrolled"
+    if layer.stateful:
+        return "keeps its state"
     if layer.return_state:
         return "returns its state, which the kernels keep to themselves"
     return None

@@ -44,15 +44,12 @@ def find_kernels(
     names = [model.name(operator.outputs[0]) for operator in model.operators]
     named = layers_in_names(names, {id.layer for id in weights if id.layer is not None})
     reading = _operators_with_kernels(model)
+    of_gates = _ids_of_gates(model, reading, layers)
     first: dict[int, int] = {}
-    named_by_us: dict[int, KernelId] = {}
     for at, place in reading:
         tensor = model.operators[at].inputs[place.kernel]
-        own = _of_layer(model.name(tensor), layers) if model.spec(model.operators[at]).places else None
-        if own is None:
+        if tensor not in of_gates:
             first.setdefault(tensor, at)
-        else:
-            named_by_us[tensor] = own
     paths = names_of_kernels(model, first, layers)
     uses: dict[KernelId, list[KernelUse]] = {}
     values: dict[KernelId, np.ndarray] = {}
@@ -65,7 +62,7 @@ def find_kernels(
         if not spec.places:
             view, id, factors = finder.find(constant, view, named[at])
         if id is None:
-            id = named_by_us[tensor] if tensor in named_by_us else KernelId(None, paths[tensor])
+            id = of_gates[tensor] if tensor in of_gates else KernelId(None, paths[tensor])
             values.setdefault(id, view.to_view(constant))
         else:
             values[id] = np.asarray(weights[id], np.float32)
@@ -96,10 +93,17 @@ def _operators_with_kernels(model: TFLiteModel) -> list[tuple[int, WeightedInput
     return found
 
 
-def _of_layer(name: str, layers: Collection[str]) -> KernelId | None:
-    """What a kernel goes by whose tensor we have named after its layer."""
-    layer, _, rest = name.partition("/")
-    return KernelId(layer, rest) if layer in layers else None
+def _ids_of_gates(
+    model: TFLiteModel, reading: Sequence[tuple[int, WeightedInputs]], layers: Collection[str]
+) -> dict[int, KernelId]:
+    """Index of a kernel of an LSTM -> what it goes by, where we have named its tensor after its layer."""
+    found = {}
+    for at, place in reading:
+        tensor = model.operators[at].inputs[place.kernel]
+        layer, _, rest = model.name(tensor).partition("/")
+        if model.spec(model.operators[at]).places and layer in layers:
+            found[tensor] = KernelId(layer, rest)
+    return found
 
 
 def operator_window(model: TFLiteModel, operator) -> Window:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfptq.float_file.kernel import KernelUse
+from tfptq.float_file.lstm_operators import STATES, drop_starts
 from tfptq.lowering.float16 import store_float16
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
@@ -41,6 +42,7 @@ def emit(
     output_type: str = "float32",
     float16: Iterable[int] = (),
     tables: Iterable[QuantizedTable] = (),
+    stateful: Iterable[int] = (),
 ) -> EmittedModel:
     """Write integers into a float model.
 
@@ -52,10 +54,12 @@ def emit(
         output_type: the same for the outputs.
         float16: constants to store as float16, as far as operators in float read them.
         tables: what operators in float look up in.
+        stateful: positions of the LSTM operators whose states last from call to call.
     """
     model = TFLiteModel(float_file)
     model.shorten_names()
     writer = _KernelWriter(model)
+    lasting = [model.operators[at].inputs[place] for at in stateful for place in STATES]
     lookups = {id(model.operators[at]): table for table in tables for at in table.lookups}
     kernels = tuple(kernels)
     uses = [(kernel, use) for kernel in kernels for use in kernel.uses]
@@ -93,6 +97,7 @@ def emit(
     model.operators[:] = [new for operator in model.operators for new in writer.in_float(operator, in_float)]
     shared = {tensor: writer.written[use].tensor for tensor, use in shared_kernels(kernels).items()}
     write_tables(model, lookups, shared)
+    drop_starts(model, lasting)
     store_float16(model, float16)
     model.remove_unused()
     return EmittedModel(model, writer.written)

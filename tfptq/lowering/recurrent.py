@@ -13,7 +13,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import ActivationGrid
-from tfptq.tflite.layouts import INT8, POLICIES
 from tfptq.tflite.model import TFLiteModel, quantization_parameters
 
 #: How far beyond what calibration saw a cell state may go: sequences may be longer than those of the samples.
@@ -36,9 +35,7 @@ def config_of_recurrent(config: QuantizationConfig) -> QuantizationConfig:
     """The config of an LSTM's kernels: 8 bits and one scale for each, as all that stock kernels read."""
     if config.keeps_weights:
         return config
-    layout = config.layout if config.layout in (*POLICIES, INT8.name) else "size"
-    own = {"granularity": PerTensor(), "scaler": "float", "layout": layout}
-    return config.replace(weight_bits=8, mixed_precision=None, **own)
+    return config.replace(weight_bits=8, mixed_precision=None, granularity=PerTensor(), scaler="float")
 
 
 def place_states(

@@ -69,6 +69,8 @@ def _cause(
         return "the config skips it"
     if outcome.config.for_layer(layer.name).keeps_weights:
         return "its weights are float16"
+    if any(kernel.id.layer == layer.name for kernel in outcome.float_file.kernels) and not keys:
+        return ", ".join(dict.fromkeys(float_reasons))
     if not supports(layer):
         return f"tfptq has no quantization for {type(layer).__name__}"
     found = {kernel.id for kernel in outcome.float_file.kernels}
