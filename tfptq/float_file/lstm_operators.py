@@ -8,7 +8,7 @@ A layer that is not stateful starts every call from zeros. So an operator in fro
 state: REVERSE_V2 of constants, which all runtimes compute at each call, and no delegate takes.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -37,10 +37,14 @@ def write_marked(data: bytes) -> bytes | None:
     None where other custom operators are left, or marked ones inside of loops.
     """
     model = TFLiteModel(data)
+    weights: dict[tuple[int, ...], list[int]] = {}  # a layer that is called twice has one set of them
     for at, operator in enumerate(model.operators):
         name = _custom_name(model, operator)
         if name.startswith(MARK):
-            model.operators[at] = _lstm(model, operator, name.removeprefix(MARK))
+            path, constants = name.removeprefix(MARK), tuple(operator.inputs[1:])
+            if constants not in weights:
+                weights[constants] = _weights(model, path, constants)
+            model.operators[at] = _lstm(model, operator, path, weights[constants])
     model.remove_unused()
     if any(_custom_name(model, operator) for subgraph in model.root.subgraphs for operator in subgraph.operators):
         return None
@@ -69,22 +73,23 @@ def _custom_name(model: TFLiteModel, operator: schema.OperatorT) -> str:
     return name.decode() if isinstance(name, bytes) else name or ""
 
 
-def _lstm(model: TFLiteModel, marked: schema.OperatorT, path: str) -> schema.OperatorT:
-    """The operator for a marked one, which reads ``[I, 4U]``, ``[U, 4U]`` and ``[4U]``."""
-    sequence, *constants = marked.inputs
-    kernel, recurrent, bias = map(model.constant, constants)
-    units, batch = len(bias) // 4, model.shape(sequence)[0]
-    result = marked.outputs[0]
+def _weights(model: TFLiteModel, path: str, constants: Sequence[int]) -> list[int]:
+    """Kernels, recurrent kernels and biases of the gates, of ``[I, 4U]``, ``[U, 4U]`` and ``[4U]``."""
+    return [
+        model.add_constant(f"{path}/{gate}/{name}", part.T)
+        for name, index in zip(("kernel", "recurrent_kernel", "bias"), constants, strict=True)
+        for gate, part in zip(GATES, np.split(model.constant(index), 4, axis=-1), strict=True)
+    ]
+
+
+def _lstm(model: TFLiteModel, marked: schema.OperatorT, path: str, weights: Sequence[int]) -> schema.OperatorT:
+    """The operator for a marked one."""
+    sequence, result = marked.inputs[0], marked.outputs[0]
     if result not in model.subgraph.outputs:
         model.tensors[result].name = model.unique_name(f"{path}/lstm")
-
-    def parts(name: str, values: np.ndarray) -> list[int]:
-        gates = np.split(values, 4, axis=-1)
-        return [model.add_constant(f"{path}/{gate}/{name}", part.T) for gate, part in zip(GATES, gates, strict=True)]
-
-    states = [_state(model, f"{path}/{name}", (batch, units)) for name in ("hidden_state", "cell_state")]
-    inputs = [sequence, *parts("kernel", kernel), *parts("recurrent_kernel", recurrent), *[_NONE] * 3]
-    inputs += [*parts("bias", bias), *[_NONE] * 2, *states]
+    shape = model.shape(sequence)[0], model.shape(result)[-1]
+    states = [_state(model, f"{path}/{name}", shape) for name in ("hidden_state", "cell_state")]
+    inputs = [sequence, *weights[:8], *[_NONE] * 3, *weights[8:], *[_NONE] * 2, *states]
     inputs += [_NONE] * (_INPUTS - len(inputs))
     options = schema.UnidirectionalSequenceLSTMOptionsT()
     options.fusedActivationFunction = schema.ActivationFunctionType.TANH
