@@ -14,9 +14,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.lstm import LstmWeights
-from tfptq.float_file.mark_lstm import MARK
 from tfptq.tflite.model import TFLiteModel
 
+#: What the names of operators start with that stand for an LSTM layer (``mark_lstm``); the path of the layer follows.
+MARK = "tfptq.lstm/"
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 #: Names of the gates, in the order of the operator, which is that of Keras.
 GATES = ("input", "forget", "cell", "output")

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import keras
 import tensorflow as tf
 
-#: What the names of such operators start with; the path of the layer follows.
-MARK = "tfptq.lstm/"
-
+from tfptq.float_file.lstm_operators import MARK
 
 #: A layer, and the names of the layers that it is in and of itself, joined by "/".
 NamedLayer = tuple[keras.layers.LSTM, str]
