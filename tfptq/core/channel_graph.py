@@ -15,7 +15,7 @@ permutation only. ReLU6 follows a scale in channels that stay below its ``clip_l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -23,8 +23,11 @@ from typing import Any, TypeAlias
 Tensor: TypeAlias = Any
 
 
-class Change(Enum):
-    """What channels may be subjected to, everywhere at once, without changing the function of a network."""
+class Change(IntEnum):
+    """What channels may be subjected to, everywhere at once, without changing the function of a network.
+
+    What follows one follows those that are less.
+    """
 
     PERMUTATION = auto()
     SCALE = auto()

@@ -6,7 +6,7 @@ layers finds none.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ class FileModel:
     run: Callable[[Batch], list[np.ndarray]]
     reason: str
     layers: tuple[Any, ...] = ()
+
+    def with_file(self, float_file: FloatFile) -> "FileModel":
+        """The same with another float file of the same function."""
+        return replace(self, float_file=float_file)
 
     @property
     def specs(self) -> tuple[InputSpec, ...]:
