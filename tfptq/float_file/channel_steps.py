@@ -8,13 +8,11 @@ for each channel by ``parameters_of`` their operator.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from tfptq.core.channel_graph import Change, ChannelGraph, Role, Step, repeats_of_channels
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel
 from tfptq.ops.operator_spec import Input, OperatorSpec
-from tfptq.ops.table import FUSED_FUNCTIONS, OPERATORS
+from tfptq.ops.table import FUSED_FUNCTIONS
 from tfptq.tflite.model import TFLiteModel
 
 _ROLES = {"CONCATENATION": Role.CONCATENATE, "DEPTHWISE_CONV_2D": Role.DEPTHWISE}
@@ -93,9 +91,7 @@ class _Reader:
             return barrier
         inputs = tuple(index for index in data if not model.is_constant(index))
         name, outputs = parameters_of(at), tuple(operator.outputs)
-        return Step(
-            name, role, inputs, outputs, repeats=repeats, clip_level=level, is_activation=spec.is_activation
-        )
+        return Step(name, role, inputs, outputs, repeats=repeats, clip_level=level, is_activation=spec.is_activation)
 
     def _kernel_step(self, at: int, spec: OperatorSpec, follows: bool, level: float | None) -> Step | None:
         """The step of an operator with a kernel, or None where that cannot change or its channels are in groups."""
@@ -165,7 +161,9 @@ class _Reader:
                 return values[0][-1] == 0
             case "STRIDED_SLICE":
                 options = operator.builtinOptions
-                return not (options.ellipsisMask or options.newAxisMask or options.shrinkAxisMask) and values[2][-1] == 1
+                return (
+                    not (options.ellipsisMask or options.newAxisMask or options.shrinkAxisMask) and values[2][-1] == 1
+                )
             case "REVERSE_V2":
                 return rank - 1 not in {int(axis) % rank for axis in values[0].reshape(-1)}
             case "SPACE_TO_BATCH_ND" | "BATCH_TO_SPACE_ND":

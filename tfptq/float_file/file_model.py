@@ -59,6 +59,12 @@ class FileModel:
         """The same with another float file of the same function."""
         return replace(self, float_file=float_file)
 
+    def outputs(self, batch: Batch) -> list[np.ndarray]:
+        """What the float file computes; batch by input name."""
+        runner = TensorRunner(self.float_file.data, self.float_file.outputs)
+        found = runner.values_in_parts(self.float_file.by_tensor_name(batch), self.float_file.batch_size)
+        return [found[index] for index in self.float_file.outputs]
+
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """What calibration data must be."""

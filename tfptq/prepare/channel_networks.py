@@ -59,10 +59,10 @@ class ChannelNetwork(Protocol):
 
 def channel_network(model: Model) -> ChannelNetwork:
     """The network of a canonical Keras model or a float file."""
-    return FileNetwork(model) if isinstance(model, FileModel) else KerasNetwork(model)
+    return _FileNetwork(model) if isinstance(model, FileModel) else _KerasNetwork(model)
 
 
-class KerasNetwork:
+class _KerasNetwork:
     """A canonical Keras model; names are those of its layers."""
 
     def __init__(self, model: keras.Model):
@@ -81,11 +81,11 @@ class KerasNetwork:
     def observer(self, tensors: Sequence[Tensor]) -> Observer:
         return ChannelObserver(self._read, tensors)
 
-    def moved(self, move: Move) -> "KerasNetwork":
-        return KerasNetwork(move_channels(self.model, move))
+    def moved(self, move: Move) -> "_KerasNetwork":
+        return _KerasNetwork(move_channels(self.model, move))
 
 
-class FileNetwork:
+class _FileNetwork:
     """A float file; names are those of its kernels."""
 
     def __init__(self, model: FileModel):
@@ -108,6 +108,6 @@ class FileNetwork:
     def observer(self, tensors: Sequence[Tensor]) -> Observer:
         return file_observers.ChannelObserver(self.model.float_file, tensors)
 
-    def moved(self, move: Move) -> "FileNetwork":
+    def moved(self, move: Move) -> "_FileNetwork":
         moved = file_moves.move_channels(self.model.float_file, move)
-        return FileNetwork(self.model.with_file(moved))
+        return _FileNetwork(self.model.with_file(moved))

@@ -1,7 +1,7 @@
 """Reorder the channels of a whole model, so that similar ones share a block (PTQ-SL, arXiv 2110.07809, section 3.4).
 
-``tfptq.core`` finds the groups of channels that may move, and searches their orders on magnitudes alone. Only layers with blocks count. What each adds to the objective is the expected noise of its
-rounding, relative to its weights,
+``tfptq.core`` finds the groups of channels that may move, and searches their orders on magnitudes alone. Only layers
+with blocks count. What each adds to the objective is the expected noise of its rounding, relative to its weights,
 
     noise = sum over blocks of |block| S^2 / 12  /  sum of W^2,      S = max|W in block| / (2**(b-1) - 1).
 
@@ -53,10 +53,11 @@ def reorder_channels(
     config: QuantizationConfig,
     advance: Callable[[int], None] = lambda done: None,
 ) -> ReorderedModel:
-    """Find an order of the channels that lowers the noise of block quantization, and give it to a canonical Keras model or float file.
+    """Find an order of the channels that lowers the noise of block quantization, and give it to a network.
 
-    Inputs and outputs of the model keep their order. The sum of the layers' noises is never higher than before; a
-    single layer's noise may be. ``advance`` is called with the number of channel groups that had their turn.
+    The network is a canonical Keras model or a float file; its inputs and outputs keep their order. The sum of the
+    layers' noises is never higher than before; a single layer's noise may be. ``advance`` is called with the number of
+    channel groups that had their turn.
     """
     network = channel_network(model)
     groups = find_groups(network.graph(Change.PERMUTATION))

@@ -1,8 +1,9 @@
 """Rotate the channels of a whole model where only linear layers lie between its kernels.
 
-``tfptq.core`` finds the groups of channels that may be mixed, and learns how, on weights alone. Each group is learned on the weights as they are, so that for kernels that are rotated on both sides, as in
-stacks of linear layers, the noise is not exactly what was found. Such groups are the bottlenecks of inverted residuals
-(MobileNetV2 and V3, EfficientNet), codes of autoencoders without an activation function, and the like.
+``tfptq.core`` finds the groups of channels that may be mixed, and learns how, on weights alone. Each group is learned
+on the weights as they are, so that for kernels that are rotated on both sides, as in stacks of linear layers, the noise
+is not exactly what was found. Such groups are the bottlenecks of inverted residuals (MobileNetV2 and V3, EfficientNet),
+codes of autoencoders without an activation function, and the like.
 """
 
 from collections.abc import Callable
