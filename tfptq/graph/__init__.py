@@ -1,4 +1,4 @@
-"""The Keras graph before quantization: the canonical model, its channel groups, and the check of float equality."""
+"""The Keras graph before quantization: the canonical model, its channels, and the check of float equality."""
 
 from tfptq.graph.canonicalise import canonicalise
 from tfptq.graph.channel_steps import channel_groups
