@@ -38,7 +38,7 @@ LARGEST_STATISTICS = 1 << 31
 #: Gram matrices of one kernel that are there at the same time: two that are added, their sum, and one to work with.
 _GRAMS_AT_ONCE = 4
 #: Bytes that stored activations may take, unless the caller says otherwise.
-DEFAULT_MAX_MEMORY = 1 << 30
+DEFAULT_MAX_MEMORY = 1 << 28
 
 Batch = Mapping[int, np.ndarray]
 

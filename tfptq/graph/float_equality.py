@@ -30,8 +30,9 @@ from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 TOLERANCE = 1e-4
 #: A difference may be so many times the largest that rounding made in so many draws.
 _NOISE_FACTOR, NOISE_DRAWS = 8.0, 4
-#: Samples on which the steps after the first are checked: one that changes what a network computes seldom spares any.
-_FEW_SAMPLES = 8
+#: Samples that models are compared on, and their input values where they are large: a step that changes what a network
+#: computes seldom spares any of them, and Keras keeps all activations of a run.
+_FEW_SAMPLES, _FEWEST_SAMPLES, _FEW_VALUES = 8, 2, 1 << 18
 #: Steps of float32 at the largest value of an output that count as none.
 _ROUNDINGS = 8
 
@@ -118,7 +119,9 @@ def check_float_equal(
 
 def few_samples(batch: Mapping[str, np.ndarray], batch_size: int | None) -> dict[str, np.ndarray]:
     """The first samples of a batch; all for a model with a fixed ``batch_size``."""
-    return {name: values[: batch_size or _FEW_SAMPLES] for name, values in batch.items()}
+    values = sum(math.prod(array.shape[1:]) for array in batch.values())
+    few = min(max(_FEW_VALUES // max(values, 1), _FEWEST_SAMPLES), _FEW_SAMPLES)
+    return {name: array[: batch_size or few] for name, array in batch.items()}
 
 
 def tolerances(

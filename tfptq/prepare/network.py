@@ -268,7 +268,8 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
         coarse = tuple(dict.fromkeys(kept.values()))  # nothing can be normalized in front of a grid of integers
     elif kept:
         canonical = canonicalise(original, kept)
-    difference = max(check_float_equal(original, canonical, batch).values())
+    few = few_samples(batch, fixed_batch)
+    difference = max(check_float_equal(original, canonical, few).values())
     return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, coarse, original=original)
 
 

@@ -58,19 +58,16 @@ def extract_segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable
         Model whose inputs are the activations that cross the cut at ``start`` and are read in the segment, and whose
         outputs are ``outputs``, in their order.
     """
-    part = model.copy()
-    part.root.signatureDefs = None
     outputs = list(outputs)
-    part.operators[:] = _needed(part.operators[start:stop], outputs)
+    operators = _needed(model.operators[start:stop], outputs)
     written: set[int] = set()
     read: set[int] = set()
-    for operator in part.operators:
+    for operator in operators:
         read.update(index for index in operator.inputs if index >= 0)
         written.update(operator.outputs)
     # What nothing writes is a constant, also one without values, such as the shape of a number, which has no bytes.
     computed = {*model.subgraph.inputs, *(index for operator in model.operators for index in operator.outputs)}
-    part.subgraph.inputs = sorted((read - written) & computed)
-    part.subgraph.outputs = outputs
+    part = model.part(operators, sorted((read - written) & computed), outputs)
     part.remove_unused()
     return part
 
