@@ -22,14 +22,17 @@ RESULTS = Records("preparation")
 NETWORKS = ("kws01", "vww01", "ic01", "resnet20", "mobilenetv2")
 PRESETS = ("w8a8_shift", "w8a8_channel", "w4a8_channel", "w4a8_block")
 CALIBRATION, EVALUATION = 64, 1000
-#: Random choices of the calibration samples; a large network has one and fewer samples to evaluate.
-DRAWS, LARGE, FEW = 3, "mobilenetv2", 200
+#: A large network has fewer samples to evaluate.
+LARGE, FEW = "mobilenetv2", 200
 STEPS = ("equalize", "rotate", "reorder")
 
 
-def measure(name: str, preset: str) -> Record:
-    """Noise of the outputs on other samples than those of the calibration, in dB, for each way."""
-    draws, samples = (1, FEW) if name == LARGE else (DRAWS, EVALUATION)
+def measure(name: str, preset: str, draws: int) -> Record:
+    """Noise of the outputs on other samples than those of the calibration, in dB, for each way.
+
+    It is the mean over some random choices of the calibration samples.
+    """
+    samples = FEW if name == LARGE else EVALUATION
     networks = [zoo.load(name, CALIBRATION, samples, draw) for draw in range(draws)]
     reference = convert_float(networks[0].keras_model)
     prepared = tfptq.QuantizationConfig.from_preset(preset)
@@ -57,7 +60,17 @@ def _quantized(source: Any, network: zoo.ZooModel, config: tfptq.QuantizationCon
 
 def page(records: dict[str, Record]) -> str:
     """The table of the documents."""
-    heads = ["network", "preset", "Keras, bare", "file, bare", "Keras, prepared", "file, prepared", "gain", "steps"]
+    heads = [
+        "network",
+        "preset",
+        "Keras, bare",
+        "file, bare",
+        "Keras, prepared",
+        "file, prepared",
+        "gain",
+        "steps",
+        "choices",
+    ]
     rows = []
     for name in NETWORKS:
         for preset in PRESETS:
@@ -66,7 +79,8 @@ def page(records: dict[str, Record]) -> str:
                 cells = [record[f"{way}, {kind}"]["db"] for kind in ("bare", "prepared") for way in ("keras", "file")]
                 steps = ", ".join(record["file, prepared"]["steps"])
                 gain = f"{cells[3] - cells[1]:+.1f}"
-                rows.append([name, f"`{preset}`", *(f"{value:.1f}" for value in cells), gain, steps])
+                draws = str(len(record["file, prepared"]["each"]))
+                rows.append([name, f"`{preset}`", *(f"{value:.1f}" for value in cells), gain, steps, draws])
     return table(heads, rows)
 
 
@@ -74,13 +88,14 @@ def main() -> int:
     """Measure what is missing, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.preparation", description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="part of the names of the rows to measure")
+    parser.add_argument("--draws", type=int, default=3, help="random choices of calibration samples (default 3)")
     parser.add_argument("--tables-only", action="store_true", help="only write the table")
     arguments = parser.parse_args()
     for name in () if arguments.tables_only else NETWORKS:
         for preset in PRESETS:
             key = f"{name} {preset}"
             if arguments.only in key and key not in RESULTS.read():
-                RESULTS.keep(key, measure(name, preset))
+                RESULTS.keep(key, measure(name, preset, arguments.draws))
     write_tables({"preparation": page(RESULTS.read())})
     return 0
 
