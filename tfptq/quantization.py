@@ -21,6 +21,7 @@ from tfptq.layers import is_weighted, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
+from tfptq.pipeline.recurrent import notes_on_recurrent
 from tfptq.pipeline.result import QuantizationResult, finish, warned_of
 from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import prepare
@@ -162,6 +163,7 @@ def quantize_job(
     activations = calibrate_again(job, activations, kernels)
     activations, kernels = with_headroom(job, activations, kernels)
     notes = [*job.network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
+    notes += notes_on_recurrent(job, kernels)
     return finish(job, activations, kernels, simulation, notes)
 
 
@@ -176,7 +178,7 @@ def simulate(job: Job) -> keras.Model | None:
     names = [layer.name for layer in model.layers if supports(layer)]
     # Other overrides are for kernels and operators that the file alone has.
     own = [item for item in config.overrides if any(map(item.matches, names))]
-    skipped = [override(exactly(name), skip=True) for name in job.layers_in_float]
+    skipped = [override(exactly(name), skip=True) for name in job.layers_in_float if name in names]
     config = config.replace(overrides=[*own, *skipped], tail=())
     if all(config.for_layer(name).keeps_weights for name in names):
         return build_model(read_graph(model))

@@ -15,7 +15,12 @@ from tfptq.ops.operator_spec import Input, OperatorSpec
 from tfptq.ops.table import FUSED_FUNCTIONS
 from tfptq.tflite.model import TFLiteModel
 
-_ROLES = {"CONCATENATION": Role.CONCATENATE, "DEPTHWISE_CONV_2D": Role.DEPTHWISE}
+_WITH_KERNELS = {
+    "CONV_2D": Role.PRODUCER,
+    "TRANSPOSE_CONV": Role.PRODUCER,
+    "FULLY_CONNECTED": Role.PRODUCER,
+    "DEPTHWISE_CONV_2D": Role.DEPTHWISE,
+}
 #: A constant second factor and slopes leave a scale of the first one alone.
 _PRODUCTS, _SUMS = ("MUL", "DIV", "PRELU"), ("ADD", "SUB", "MAXIMUM", "MINIMUM")
 
@@ -31,12 +36,13 @@ def channel_graph(float_file: FloatFile, change: Change) -> ChannelGraph:
 
 def movable_kernels(float_file: FloatFile) -> dict[int, Kernel]:
     """Position of an operator -> its kernel, if that may change: nothing else reads it, or reads it in another way."""
-    readers, found = float_file.model.consumers(), {}
+    model, readers, found = float_file.model, float_file.model.consumers(), {}
     for kernel in float_file.kernels:
         own = {use.operator for use in kernel.uses}
-        alone = all(own.issuperset(readers[use.tensor]) for use in kernel.uses)
+        alone = all(own.issuperset(readers[use.tensor]) and use.alone for use in kernel.uses)
+        known = all(model.operator_name(model.operators[at]) in _WITH_KERNELS for at in own)
         alike = len({use.view for use in kernel.uses}) == 1 and all(use.row_factors is None for use in kernel.uses)
-        if alone and alike and not {use.tensor for use in kernel.uses} & set(float_file.outputs):
+        if alone and known and alike and not {use.tensor for use in kernel.uses} & set(float_file.outputs):
             found.update(dict.fromkeys(own, kernel))
     return found
 
@@ -100,7 +106,7 @@ class _Reader:
             return None
         (use,) = (use for use in kernel.uses if use.operator == at)
         outputs, inputs, _ = kernel.shape
-        role, channels = _ROLES.get(spec.name, Role.PRODUCER), self.channels(use.input)
+        role, channels = _WITH_KERNELS[spec.name], self.channels(use.input)
         if role is Role.DEPTHWISE and (channels != outputs or not follows or self.change is Change.ROTATION):
             return None
         if role is Role.PRODUCER and channels != inputs:

@@ -12,8 +12,9 @@ large, nearly equal values. Where a difference is too large, the tolerance of ea
 of how far rounding alone moves it (``float_noise``).
 """
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -228,6 +229,21 @@ def model_outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
         batch = keras.tree.pack_sequence_as(function._inputs_struct, [batch[name] for name in names])
     with blaming_samples():
         return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(model(batch, training=False))]
+
+
+@contextlib.contextmanager
+def fresh_states(model: keras.Model) -> Iterator[None]:
+    """Inside this context the stateful recurrent layers of a model start from zeros; then they are as before."""
+    layers = [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
+    variables = [state for layer in layers for state in keras.tree.flatten(getattr(layer, "states", None) or [])]
+    before = [keras.ops.convert_to_numpy(state) for state in variables]
+    try:
+        for state, values in zip(variables, before, strict=True):
+            state.assign(np.zeros_like(values))
+        yield
+    finally:
+        for state, values in zip(variables, before, strict=True):
+            state.assign(values)
 
 
 def _unique_names(model: keras.Model) -> list[str]:

@@ -31,6 +31,7 @@ from tfptq.graph import (
     canonicalise,
     check_float_equal,
     few_samples,
+    fresh_states,
     input_normalizations_to_keep,
 )
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
@@ -269,7 +270,8 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
     elif kept:
         canonical = canonicalise(original, kept)
     few = few_samples(batch, fixed_batch)
-    difference = max(check_float_equal(original, canonical, few).values())
+    with fresh_states(original):
+        difference = max(check_float_equal(original, canonical, few).values())
     return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, coarse, original=original)
 
 

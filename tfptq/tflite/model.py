@@ -137,6 +137,10 @@ class TFLiteModel:
         """Whether a tensor's values stand in the file."""
         return index >= 0 and self.root.buffers[self.tensors[index].buffer].data is not None
 
+    def is_state(self, index: int) -> bool:
+        """Whether a tensor is one that operators change in place, and that lasts from call to call."""
+        return index >= 0 and bool(self.tensors[index].isVariable)
+
     def is_float(self, index: int) -> bool:
         """Whether a tensor is float32."""
         return index >= 0 and self.tensors[index].type == schema.TensorType.FLOAT32
@@ -160,11 +164,13 @@ class TFLiteModel:
         return readers
 
     def activations(self) -> Iterator[int]:
-        """Indexes of the float32 tensors that hold activations: inputs and results of operators."""
+        """Indexes of the float32 tensors that hold activations: inputs and results of operators, without states."""
         seen = dict.fromkeys(self.subgraph.inputs)
         for operator in self.operators:
             seen.update(dict.fromkeys(operator.outputs))
-        return (index for index in seen if self.is_float(index) and not self.is_constant(index))
+        return (
+            index for index in seen if self.is_float(index) and not (self.is_constant(index) or self.is_state(index))
+        )
 
     def unique_name(self, wanted: str) -> str:
         """A tensor name that no tensor of any subgraph has yet; it is taken from now on."""

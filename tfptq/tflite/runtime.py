@@ -59,6 +59,7 @@ class TensorRunner:
                 self._interpreter.allocate_tensors()
         for name, values in batch.items():
             self._interpreter.set_tensor(self._inputs[name], self._coded(self._inputs[name], values))
+        self._interpreter.reset_all_variables()  # each batch starts anew, also in files that keep a state
         self._interpreter.invoke()
         for index in self.tensors:
             observe(index, self._interpreter.tensor(index)())
