@@ -39,7 +39,7 @@ def movable_kernels(float_file: FloatFile) -> dict[int, Kernel]:
     model, readers, found = float_file.model, float_file.model.consumers(), {}
     for kernel in float_file.kernels:
         own = {use.operator for use in kernel.uses}
-        alone = all(own.issuperset(readers[use.tensor]) and use.alone for use in kernel.uses)
+        alone = all(own.issuperset(readers[use.tensor]) for use in kernel.uses)
         known = all(model.operator_name(model.operators[at]) in _WITH_KERNELS for at in own)
         alike = len({use.view for use in kernel.uses}) == 1 and all(use.row_factors is None for use in kernel.uses)
         if alone and known and alike and not {use.tensor for use in kernel.uses} & set(float_file.outputs):
