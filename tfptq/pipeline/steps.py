@@ -23,10 +23,11 @@ from tfptq.float_file.file_model import FileModel
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators, widths_by_overrides
+from tfptq.float_file.layout_requests import layout_requests
 from tfptq.float_file.operator_names import OperatorNames
 from tfptq.graph import few_samples
 from tfptq.layers import looks_up, supports, weight_specs
-from tfptq.lowering.choose_layout import layout_requests, plan_layout, settle_layout
+from tfptq.lowering.choose_layout import plan_layout, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
 from tfptq.lowering.float16 import float16_constants
@@ -35,8 +36,8 @@ from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.lowering.recurrent import config_of_recurrent
 from tfptq.lowering.tables import QuantizedTable, find_tables
-from tfptq.pipeline.file_kernels import config_with_file_kernels
 from tfptq.pipeline.job import Activations, Job
+from tfptq.prepare.file_weights import config_with_own_kernels
 from tfptq.prepare.network import FloatNetwork
 from tfptq.tflite.layouts import Computes
 from tfptq.tflite.metadata import attach
@@ -85,7 +86,8 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
             data = data.in_full_batches(float_file.batch_size)
     names = operator_names(network.model, float_file)
     check_patterns(config, network, float_file, names)
-    network = replace(network, config=config_with_file_kernels(network.config, config, float_file, data))
+    if not isinstance(network.model, FileModel):
+        network = replace(network, config=config_with_own_kernels(network.config, config, float_file, data))
     plans = plan_kernels(float_file, network.config)
     in_float = operators_in_float(float_file, plans, network.config)
     skipped = skipped_operators(float_file, network.model, network.config, names)
