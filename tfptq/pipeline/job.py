@@ -98,12 +98,14 @@ class Activations:
         plan: operators on integers, and the grids of the file.
         simulated: tensor index -> grid in the Keras simulation.
         known: tensor index -> range that the plan has in place of the measured one.
+        islands: position of an operator that computes in float because 8 bits lose too much there -> the reason.
     """
 
     measurements: Measurements
     plan: IntegerPlan
     simulated: Mapping[int, ActivationGrid]
     known: Mapping[int, Range] = field(default_factory=dict)
+    islands: Mapping[int, str] = field(default_factory=dict)
 
     def rounded(self, config: QuantizationConfig) -> Mapping[int, ActivationGrid]:
         """Grids that weights are fitted on: none, unless the config wants them fitted to rounded activations."""
