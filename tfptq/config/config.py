@@ -80,8 +80,8 @@ class QuantizationConfig:
         target: what the file is for: ``"cpu"`` (phones, PCs), ``"web"``, ``"micro"``, ``"npu"``, ``"any"``, or a
             ``Target``. It decides how kernels of less than 8 bits lie; where no layout is of use, they have 8 bits.
         batch_size: 1 for files of one sample at a time; None for the batch of the model, of the target if it is open.
-        latency_budget: multiple of the all-INT8 latency that layouts and islands in float may cost on the target, as far as
-            it was measured.
+        latency_budget: multiple of the all-INT8 latency that layouts and islands in float may cost on the target, as
+            far as it was measured.
         layout: how codes lie in the file: ``"size"`` (the fewest bytes within the budget of latency) or ``"speed"``
             (nothing slower than INT8) choose among the layouts of the target; a layout's name takes that one.
         multipliers: the integers that ``scaler="integer"`` may choose from; None for all. With few, such as
@@ -179,6 +179,11 @@ class QuantizationConfig:
     def _variant(self, item: LayerOverride) -> "QuantizationConfig":
         if not isinstance(item, LayerOverride):
             raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
+        if dict(item.changes).get("activations") == "auto":
+            raise ValueError(
+                f"the override for {item.pattern!r} has activations='auto', which chooses operators of a whole model; "
+                "give it to the config itself"
+            )
         try:
             return self._unchecked({**dict(item.changes), **self._without_ends(item.changes)})
         except ValueError as error:
@@ -350,9 +355,8 @@ class QuantizationConfig:
         changes: dict[str, Any] = {field: value for field, (_, value) in found.items()}
         if "weight_bits" in changes:
             changes["mixed_precision"] = None  # it chooses the widths of the other layers
-        if (
-            COMPUTES[changes.get("activations", "static")] is not Computes.INTEGER
-        ):  # the ends of the model are none of the layer
+        if COMPUTES[changes.get("activations", "static")] is not Computes.INTEGER:
+            # The ends of the model are none of the layer.
             changes.update(input_type="float32", output_type="float32", activation_bits=8)
         try:
             return self._changed({**self._without_ends(changes.items()), **changes, "overrides": ()}, keep=())

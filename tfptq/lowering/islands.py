@@ -6,24 +6,26 @@ more than one grid of 8 bits holds. The dense layers themselves, with nearly all
 are the regions between kernels: operators without weights that hang together, each region as a whole, since every
 border between integers and floats takes a QUANTIZE or a DEQUANTIZE.
 
-What a plan costs is one number: its time, and its noise times what the budget of time leaves, both as shares of those of
-the plan with all on integers. A region becomes an island where that lowers the sum. Without islands it is the budget, so
-that no choice is expected to take longer.
+What a plan costs is one number: its time, and its noise times what the budget of time leaves, both as shares of those
+of the plan with all on integers. A region becomes an island where that lowers the sum. Without islands the sum is the
+budget, so that no choice is expected to take longer than that.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
+from tfptq.base.text import counted
+from tfptq.core.decibels import decibels
 from tfptq.lowering.float_neighbours import activations_of
 from tfptq.lowering.plan import Ends, IntegerPlan
 from tfptq.ops.operator_spec import Node
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.operator_costs import FLOAT, INT8, OperatorCosts
 
-#: Noise so far below the outputs (30 dB) is about what the rounding of 8-bit weights adds: less of it is no gain.
+#: Noise relative to the outputs (30 dB below them) that hardly counts any more.
 HARMLESS = 1e-3
-#: Islands that lower what a plan costs by a smaller share than this are left out: then 8 bits hold without them, or
-#: lose where there are kernels.
+#: Islands that lower what a plan costs by a smaller share than this are left out: 8 bits hold without them, or lose
+#: where there are kernels.
 LEAST_SAVING = 0.1
 
 
@@ -46,18 +48,16 @@ class Islands:
 
     Attributes:
         regions: positions of the operators of each island.
-        before: the plan with none.
-        after: the plan with these.
+        reasons: position of each of these operators -> why it computes in float.
+        note: for the report; None where nobody asked for islands.
     """
 
-    regions: tuple[tuple[int, ...], ...]
-    before: Judged
-    after: Judged
+    regions: tuple[tuple[int, ...], ...] = ()
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    note: str | None = None
 
-    @property
-    def operators(self) -> tuple[int, ...]:
-        """Positions of all operators in islands."""
-        return tuple(at for region in self.regions for at in region)
+
+NO_ISLANDS = Islands()
 
 
 def choose_islands(
@@ -83,18 +83,24 @@ def choose_islands(
         return found.microseconds / before.microseconds + (budget - 1.0) * noise
 
     regions = [each for each in regions_between_kernels(model, plan, costs) if cost(judge(each)) < cost(before)]
-    islands = Islands(tuple(regions), before, before)
-    if regions:
-        islands = replace(islands, after=judge(islands.operators))
-    return islands if cost(islands.after) <= (1.0 - LEAST_SAVING) * cost(before) else Islands((), before, before)
+    inside = [at for region in regions for at in region]
+    after = judge(inside) if regions else before
+    if cost(after) > (1.0 - LEAST_SAVING) * cost(before):
+        return Islands(note=f"activations='auto': no islands in float; activations have {_decibels(before)}")
+    share = after.microseconds / before.microseconds
+    note = (
+        f"activations='auto': {counted(len(inside), 'operator')} in {counted(len(regions), 'island')} in float give "
+        f"activations {_decibels(after)} in place of {_decibels(before)}, in about {share:.2f} of the time"
+    )
+    return Islands(tuple(regions), reasons(model, inside), note)
 
 
 def regions_between_kernels(model: TFLiteModel, plan: IntegerPlan, costs: OperatorCosts) -> list[tuple[int, ...]]:
     """Positions of operators on integers without weights, those together that read each other's results.
 
-    Regions that only move values are none, and none holds an operator whose time is not known.
+    Regions that only move values are none; operators whose time is not known are in none.
     """
-    candidates = [at for at in plan.operators if _may_be_float(model, model.operators[at])]
+    candidates = [at for at in plan.operators if _may_be_float(model, model.operators[at], costs)]
     producers = model.producers()
     region = {at: {at} for at in candidates}
     for at in candidates:
@@ -104,21 +110,15 @@ def regions_between_kernels(model: TFLiteModel, plan: IntegerPlan, costs: Operat
                 joined = region[source] | region[at]
                 region.update(dict.fromkeys(joined, joined))
     found = dict.fromkeys(tuple(sorted(each)) for each in region.values())
-    return [each for each in found if _is_known(model, each, costs) and not _only_moves(model, each)]
+    moving = {at for at in candidates if model.spec(model.operators[at]).moves}
+    return [each for each in found if not moving.issuperset(each)]
 
 
-def _may_be_float(model: TFLiteModel, operator: Node) -> bool:
+def _may_be_float(model: TFLiteModel, operator: Node, costs: OperatorCosts) -> bool:
     """Whether an operator has no weights, and no table to look up in, which would be four times as large in float."""
     spec = model.spec(operator)
-    return spec.kernel is None and not (spec.picks and model.is_constant(operator.inputs[0]))
-
-
-def _is_known(model: TFLiteModel, region: Collection[int], costs: OperatorCosts) -> bool:
-    return all(costs.knows(model.operator_name(model.operators[at])) for at in region)
-
-
-def _only_moves(model: TFLiteModel, region: Collection[int]) -> bool:
-    return all(model.spec(model.operators[at]).moves for at in region)
+    table = spec.picks and model.is_constant(operator.inputs[0])
+    return spec.kernel is None and not table and costs.knows(spec.name)
 
 
 def light_microseconds(model: TFLiteModel, plan: IntegerPlan, costs: OperatorCosts, ends: Ends) -> float:
@@ -145,6 +145,10 @@ def _conversions(model: TFLiteModel, plan: IntegerPlan, ends: Ends) -> Iterator[
             yield "DEQUANTIZE", index
         elif not own and any(on_integers):
             yield "QUANTIZE", index
+
+
+def _decibels(found: Judged) -> str:
+    return f"{decibels(1.0, found.noise):.1f} dB"
 
 
 def reasons(model: TFLiteModel, positions: Collection[int]) -> dict[int, str]:

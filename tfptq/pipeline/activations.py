@@ -14,7 +14,7 @@ from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
 from tfptq.lowering.clipped_ranges import cut_ranges
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grids import Range, ranges_of_tables
-from tfptq.lowering.islands import reasons
+from tfptq.lowering.islands import NO_ISLANDS, Islands
 from tfptq.lowering.plan import Ends, IntegerPlan, Wider, plan_integers
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.islands import find_islands
@@ -30,31 +30,28 @@ def calibrate(job: Job) -> Activations:
     """Measure the float network, and choose the grids of its activations."""
     with job.steps.step("calibrate", total=job.known_samples) as advance:
         measurements = job.measure(job.float_file, job.data, job.config.calibration, advance)
-    if job.config.activations == "auto":
-        with job.steps.step("islands"):
-            islands = _islands(job, measurements)
-    else:
-        islands = {}
-    plan = plan_activations(job, measurements, islands=islands)
-    simulated = simulated_grids(job.float_file, measurements, plan, job.config)
-    return Activations(measurements, plan, simulated, islands=islands)
+        plan, islands = plan_with_islands(job, measurements)
+        simulated = simulated_grids(job.float_file, measurements, plan, job.config)
+        return Activations(measurements, plan, simulated, islands=islands)
 
 
-def _islands(job: Job, measurements: Measurements) -> Mapping[int, str]:
-    """Operators that compute in float where 8 bits lose too much, with the reason."""
-    ranges_at = _ranges_at(job, measurements)
-
-    def plan_with(in_float: Mapping[int, str]) -> IntegerPlan:
-        return _plan(job, measurements, ranges_at, in_float)
-
-    return reasons(job.float_file.model, find_islands(job, _ends(job), plan_with).operators)
+def plan_with_islands(
+    job: Job, measurements: Measurements, known: Mapping[int, Range] | None = None
+) -> tuple[IntegerPlan, Islands]:
+    """``plan_activations``, and the islands in float that it has for ``activations="auto"``."""
+    ranges_at = _ranges_at(job, measurements, known)
+    plan = _plan(job, measurements, ranges_at, {})
+    if job.config.activations != "auto":
+        return plan, NO_ISLANDS
+    islands = find_islands(job, plan, _ends(job), lambda islands: _plan(job, measurements, ranges_at, islands))
+    return _plan(job, measurements, ranges_at, islands.reasons), islands
 
 
 def plan_activations(
     job: Job,
     measurements: Measurements,
     known: Mapping[int, Range] | None = None,
-    islands: Mapping[int, str] | None = None,
+    islands: Islands = NO_ISLANDS,
 ) -> IntegerPlan:
     """Decide which operators run on integers, and on which grids.
 
@@ -62,14 +59,12 @@ def plan_activations(
         job: the job.
         measurements: what calibration measured.
         known: tensor index -> range, in place of the measured one.
-        islands: position of an operator to leave in float -> the reason.
+        islands: what computes in float.
     """
-    return _plan(job, measurements, _ranges_at(job, measurements, known), islands or {})
+    return _plan(job, measurements, _ranges_at(job, measurements, known), islands.reasons)
 
 
-def _ranges_at(
-    job: Job, measurements: Measurements, known: Mapping[int, Range] | None = None
-) -> dict[int, dict[int, Range]]:
+def _ranges_at(job: Job, measurements: Measurements, known: Mapping[int, Range] | None) -> dict[int, dict[int, Range]]:
     """Width of activations -> range of each tensor."""
     model = job.float_file.model
     tables = ranges_of_tables(model)
@@ -86,14 +81,11 @@ def _plan(
     ranges_at: Mapping[int, Mapping[int, Range]],
     islands: Mapping[int, str],
 ) -> IntegerPlan:
-    bits, model = job.config.device_activation_bits, job.float_file.model
-    ranges = ranges_at[bits]
-    in_float = {**islands, **job.in_float}
-    ends = _ends(job)
+    bits, model, ends = job.config.device_activation_bits, job.float_file.model, _ends(job)
+    ranges, in_float = ranges_at[bits], {**islands, **job.in_float}
     if ends.float_inputs:
         in_float = {**inputs_to_scale_in_float(model, ranges), **in_float}
-    wider = Wider(job.widths, ranges_at)
-    return plan_integers(model, ranges, bits, in_float, measurements.clipped, ends, wider)
+    return plan_integers(model, ranges, bits, in_float, measurements.clipped, ends, Wider(job.widths, ranges_at))
 
 
 def _ends(job: Job) -> Ends:

@@ -18,22 +18,27 @@ from tfptq.tflite.runtime import TensorRunner
 SAMPLES = 32
 
 
-def find_islands(job: Job, ends: Ends, plan_with: Callable[[Mapping[int, str]], IntegerPlan]) -> Islands:
+def find_islands(
+    job: Job, plan: IntegerPlan, ends: Ends, plan_with: Callable[[Mapping[int, str]], IntegerPlan]
+) -> Islands:
     """Choose the regions between kernels that compute in float.
 
     Args:
         job: a job whose config asks for them.
+        plan: with all on integers that can be.
         ends: types of the inputs and outputs of the file.
         plan_with: positions of operators to leave in float, with the reason -> plan.
     """
     model, costs = job.float_file.model, measured_operators(job.config.target)
     kernels, noise = _kernel_microseconds(job), _Noise(job)
+    if not noise.has_signal:
+        return Islands(note="activations='auto': no islands in float; no floating point output varies, to judge by")
 
     def judge(in_float: Collection[int]) -> Judged:
-        plan = plan_with(reasons(model, in_float))
-        return Judged(noise.of(plan), kernels + light_microseconds(model, plan, costs, ends))
+        changed = plan_with(reasons(model, in_float))
+        return Judged(noise.of(changed), kernels + light_microseconds(model, changed, costs, ends))
 
-    return choose_islands(model, plan_with({}), judge, costs, job.config.latency_budget)
+    return choose_islands(model, plan, judge, costs, job.config.latency_budget)
 
 
 def _kernel_microseconds(job: Job) -> float:
@@ -53,13 +58,18 @@ class _Noise:
         self._model = job.float_file.model
         self._batches = [job.float_file.by_tensor_name(batch) for batch in job.data.spread(SAMPLES)]
         self._expected = self._outputs(self._model)
+        self._powers = [_power(_varying(values)) for values in self._expected]
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether an output varies from sample to sample."""
+        return any(self._powers)
 
     def of(self, plan: IntegerPlan) -> float:
-        """Power of the change, relative to what varies from sample to sample, as a mean over the outputs."""
+        """Power of the change, relative to what varies from sample to sample, as a mean over the outputs that do."""
         found = self._outputs(with_rounded_activations(self._model, plan))
-        pairs = zip(self._expected, found, strict=True)
-        shares = [_power(after - before) / power for before, after in pairs if (power := _power(_varying(before)))]
-        return float(np.mean(shares)) if shares else 0.0
+        pairs = zip(self._expected, found, self._powers, strict=True)
+        return float(np.mean([_power(after - before) / power for before, after, power in pairs if power]))
 
     def _outputs(self, model: TFLiteModel) -> list[np.ndarray]:
         """The floating point outputs, float64, samples behind each other."""

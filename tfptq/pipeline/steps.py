@@ -49,7 +49,6 @@ STEPS = {
     "reorder": "reordering channels",
     "convert": "converting to float TFLite",
     "calibrate": "measuring activations",
-    "islands": "choosing islands in float",
     "fit": "fitting weights",
     "calibrate again": "measuring activations again",
     "emit": "writing the file",
@@ -65,7 +64,6 @@ def planned_steps(config: QuantizationConfig) -> dict[str, str]:
         "equalize": config.equalize,
         "rotate": config.rotate,
         "reorder": config.reorder,
-        "islands": config.activations == "auto",
         "calibrate again": config.on_integers and (config.mixed_precision is not None or min(widths) < 8),
     }
     return {step: title for step, title in STEPS.items() if asked_for.get(step, True)}
