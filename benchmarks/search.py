@@ -22,7 +22,7 @@ from tfptq.exploration.goal import Goal
 from tfptq.exploration.trial import Proposal, Trial
 
 RESULTS = Records("search")
-NETWORKS = ("kws01", "vww01", "ic01", "resnet20")
+NETWORKS = ("kws01", "vww01", "ic01", "resnet20", "mobilenetv2")
 #: Target -> presets that are made for it.
 PRESETS = {
     "cpu": ("w8a8_shift", "w8a8_channel", "w4a8_channel", "w4a8_mixed", "w2_mixed"),

@@ -94,7 +94,7 @@ def emitted(kind, layout, config, computes=None):
     result = emit(float_file(kind), plan, [kernel])
     attach(result.model.root, describe(result, [kernel], config, 0))
     values, bias = kernel.stored_values(use)
-    replace_kernel(model, model.operators[use.operator], use.view.from_view(values), bias)
+    replace_kernel(model, model.operators[use.operator], use, use.view.from_view(values), bias)
     return result.model.to_bytes(), model.to_bytes(), kernel
 
 

@@ -181,7 +181,7 @@ def test_a_file_of_the_converter_that_does_not_run():
 
 def test_a_model_that_keeps_its_state():
     inputs = keras.Input((4, 3), batch_size=1)
-    x = layers.LSTM(2, stateful=True, name="memory")(layers.Dense(3)(inputs))
+    x = layers.GRU(2, stateful=True, name="memory")(layers.Dense(3)(inputs))
     message = "'tracker' changes variables when the model predicts.*build 'memory' with stateful=False"
     refused(ValueError, message, keras.Model(inputs, x, name="tracker"), images(shape=(4, 3)))
 

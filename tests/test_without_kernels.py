@@ -41,10 +41,10 @@ def test_without_kernels(build):
 
 
 def test_weights_that_nobody_knows_are_named():
-    result, ratio = quantized(lambda x: layers.LSTM(3, name="memory")(layers.Reshape((8, 24))(x)))
+    result, ratio = quantized(lambda x: layers.GRU(3, name="memory")(layers.Reshape((8, 24))(x)))
     assert ratio > 60  # in float
     assert [layer.name for layer in result.report.skipped] == ["memory"]
-    assert any("memory (LSTM) with tfptq.layers.register" in warning for warning in result.report.notes)
+    assert any("memory (GRU) with tfptq.layers.register" in warning for warning in result.report.notes)
 
 
 @pytest.mark.parametrize(

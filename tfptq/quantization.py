@@ -21,6 +21,7 @@ from tfptq.layers import is_weighted, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
+from tfptq.pipeline.recurrent import notes_on_recurrent
 from tfptq.pipeline.result import QuantizationResult, finish, warned_of
 from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import prepare
@@ -144,25 +145,29 @@ def _quantize(
     with Progress(progress, plan=planned_steps(config)) as steps:
         network = prepare(source, dataset, config, seed, steps, signature)
         job = convert(network, config, seed, steps)
-        if app_metadata is not None:
-            check_app_metadata(app_metadata, job.float_file.input_sizes, job.float_file.output_sizes)
-        result = quantize_job(job, checkpoint_dir, max_memory)
-    if app_metadata is None:
-        return result
-    return dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
+        return quantize_job(job, checkpoint_dir, max_memory, app_metadata)
 
 
 def quantize_job(
-    job: Job, checkpoint_dir: str | os.PathLike | None = None, max_memory: int = DEFAULT_MAX_MEMORY
+    job: Job,
+    checkpoint_dir: str | os.PathLike | None = None,
+    max_memory: int = DEFAULT_MAX_MEMORY,
+    app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
     """The steps of a job once its float file is there; for the arguments see ``quantize``."""
+    if app_metadata is not None:
+        check_app_metadata(app_metadata, job.float_file.input_sizes, job.float_file.output_sizes)
     simulation = simulate(job)
     activations = calibrate(job)
     kernels = fit(job, activations, checkpoint_dir, max_memory)
     activations = calibrate_again(job, activations, kernels)
     activations, kernels = with_headroom(job, activations, kernels)
     notes = [*job.network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
-    return finish(job, activations, kernels, simulation, notes)
+    notes += notes_on_recurrent(job, kernels)
+    result = finish(job, activations, kernels, simulation, notes)
+    if app_metadata is None:
+        return result
+    return dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
 
 
 def simulate(job: Job) -> keras.Model | None:
@@ -176,7 +181,7 @@ def simulate(job: Job) -> keras.Model | None:
     names = [layer.name for layer in model.layers if supports(layer)]
     # Other overrides are for kernels and operators that the file alone has.
     own = [item for item in config.overrides if any(map(item.matches, names))]
-    skipped = [override(exactly(name), skip=True) for name in job.layers_in_float]
+    skipped = [override(exactly(name), skip=True) for name in job.layers_in_float if name in names]
     config = config.replace(overrides=[*own, *skipped], tail=())
     if all(config.for_layer(name).keeps_weights for name in names):
         return build_model(read_graph(model))

@@ -19,8 +19,8 @@ from tfptq.config import (
             {"activation_aware": True, "activation_bits": 16, "rounding": "coordinate"},
             "activation_aware=True has no effect: 16-bit activations .* give activation_bits of 8 or less, or leave it",
         ),
-        ({"statistics_samples": 64}, "statistics_samples=64 has no effect: no weight is fitted on statistics"),
-        ({"statistics_samples": 64, "weight_scale": "mse"}, "statistics_samples=64 has no effect"),
+        ({"statistics_samples": 32}, "statistics_samples=32 has no effect: no weight is fitted on statistics"),
+        ({"statistics_samples": 32, "weight_scale": "mse"}, "statistics_samples=32 has no effect"),
         ({"multipliers": (2, 3)}, r"multipliers=\(2, 3\) has no effect: only scaler='integer' .* give it as well, or"),
         ({"overrides": [override("a", multipliers=(2, 3))]}, r"multipliers=\(2, 3\) has no effect"),
         ({"rotate": True}, "rotate=True has no effect: weights of 8 bits are not rotated, and no layer has fewer"),
@@ -39,8 +39,8 @@ def test_fields_without_an_effect_are_refused(changes, message):
     "changes",
     [
         {"activation_aware": True, "rounding": "coordinate"},
-        {"statistics_samples": 64, "weight_scale": "output"},
-        {"statistics_samples": 64, "overrides": [override("a", rounding="coordinate")]},
+        {"statistics_samples": 32, "weight_scale": "output"},
+        {"statistics_samples": 32, "overrides": [override("a", rounding="coordinate")]},
         {"multipliers": (1, 2), "overrides": [override("a", granularity=PerBlock(2, 2), scaler="integer")]},
         {"rotate": True, "overrides": [override("a", weight_bits=4)]},
         {"rotate": True, "mixed_precision": MixedPrecision((4, 8))},
@@ -60,7 +60,7 @@ def test_replace_drops_what_loses_its_effect_unless_it_is_named():
     assert not block.replace(granularity=PerChannel(), scaler="float").reorder
     few = block.replace(multipliers=(1, 2))
     assert few.replace(scaler="shift").multipliers is None and few.replace(layout="int8").multipliers == (1, 2)
-    few_samples = QuantizationConfig.from_preset("w8a8_channel").replace(statistics_samples=64)
+    few_samples = QuantizationConfig.from_preset("w8a8_channel").replace(statistics_samples=32)
     assert few_samples.replace(rounding="nearest").statistics_samples == QuantizationConfig().statistics_samples
     learned = QuantizationConfig(PerChannel(), rounding="coordinate", activation_aware=True)
     assert not learned.replace(activation_bits=16).activation_aware
@@ -76,9 +76,9 @@ def test_replace_drops_what_loses_its_effect_unless_it_is_named():
 
 
 def test_a_default_that_nothing_reads_is_no_mistake():
-    assert QuantizationConfig(rounding="nearest").statistics_samples == 128
-    with pytest.raises(ValueError, match="statistics_samples=64 has no effect"):
-        QuantizationConfig(rounding="nearest", statistics_samples=64)
+    assert QuantizationConfig(rounding="nearest").statistics_samples == 64
+    with pytest.raises(ValueError, match="statistics_samples=32 has no effect"):
+        QuantizationConfig(rounding="nearest", statistics_samples=32)
 
 
 def test_the_scaler_follows_the_granularity_unless_it_is_named():

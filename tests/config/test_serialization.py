@@ -84,7 +84,7 @@ def test_compact_json_says_what_differs():
         "scaler": "shift",
         "weight_scale": "mse",
         "rounding": {"method": "coordinate", "most_inputs": 640},
-        "statistics_samples": 128,
+        "statistics_samples": 64,
         "equalize": True,
     }
 
@@ -130,7 +130,7 @@ WRITTEN_BEFORE = {
     '{"equalize":true,"granularity":{"type":"PerChannel"},"name":"w4a8_channel","rotate":true,"rounding":"attention",'
     '"weight_bits":4,"weight_scale":"output"}': QuantizationConfig.from_preset("w4a8_channel"),
     '{"equalize":true,"name":"w8a8_shift","rounding":{"method":"coordinate","most_inputs":640},"scaler":"shift",'
-    '"statistics_samples":128,"weight_scale":"mse"}': QuantizationConfig(),
+    '"statistics_samples":64,"weight_scale":"mse"}': QuantizationConfig(),
     '{"name":"w8a8_layer"}': QuantizationConfig.from_preset("w8a8_layer"),
 }
 

@@ -95,9 +95,19 @@ def test_options_are_those_of_the_schema(spec):
 
 @rows(WEIGHTED)
 def test_weighted_inputs(spec):
+    for kernel, bias, data in spec.kernels:
+        assert spec.inputs[kernel] is Input.KERNEL
+        assert spec.inputs[bias] is Input.BIAS
+        assert spec.inputs[data] in (Input.DATA, Input.STATE)
+    assert len(spec.kernels) == spec.inputs.count(Input.KERNEL)
+    owners = [place for place in spec.kernels if spec.owns_bias(place)]
+    assert len(owners) == spec.inputs.count(Input.BIAS) == len({place.bias for place in owners})
+
+
+@rows([spec for spec in WEIGHTED if not spec.places])
+def test_operators_with_one_kernel(spec):
     kernel, bias, data = spec.weights
-    assert spec.inputs[kernel] is Input.KERNEL
-    assert spec.inputs[bias] is Input.BIAS
+    assert kernel == 1  # wherever the activation stands
     assert spec.inputs[data] is Input.DATA
     assert sorted(spec.inputs.count(kind) for kind in (Input.KERNEL, Input.BIAS, Input.DATA)) == [1, 1, 1]
     assert bias == len(spec.inputs) - 1  # it may be missing
@@ -185,13 +195,18 @@ class Tensors:
 
 
 RESULT = 100
+LSTM_OPTIONS = schema.UnidirectionalSequenceLSTMOptionsT()
+LSTM_OPTIONS.fusedActivationFunction = schema.ActivationFunctionType.TANH
 
 
 def reason(name, bits=8, constants=None, **tensors):
     """Reason to leave an operator float, which reads tensors 0, 1, ...; by default its kernel is constant."""
     spec = spec_of(name)
     inputs = list(range(max(len(spec.inputs), 1)))
-    operator = SimpleNamespace(inputs=inputs, outputs=[RESULT], builtinOptions=None)
+    inputs = [
+        -1 if kind is Input.MISSING else at for at, kind in zip(inputs, spec.inputs or (Input.DATA,), strict=True)
+    ]
+    operator = SimpleNamespace(inputs=inputs, outputs=[RESULT], builtinOptions=LSTM_OPTIONS if spec.states else None)
     if constants is None:
         constants = [at for at, kind in enumerate(spec.inputs) if kind in (Input.KERNEL, Input.BIAS)]
         constants += [1] if name == "PRELU" else []
@@ -219,7 +234,7 @@ def test_an_unknown_operator_stays_float():
 
 @rows(SPECS)
 def test_operators_that_touch_no_floats_are_left_alone(spec):
-    assert reason(spec.name, integers=[*range(9), RESULT]) is None
+    assert reason(spec.name, integers=[*range(24), RESULT]) is None
 
 
 @rows([spec for spec in INTEGER if 0 not in spec.plain_results])
@@ -245,6 +260,30 @@ def test_kernels_must_be_constant(spec):
 def test_obstacles():
     assert reason("PRELU", constants=[]) == "PRELU with a slope that is computed"
     assert reason("SQUARED_DIFFERENCE", dimensions=5) == "SQUARED_DIFFERENCE of more than 4 dimensions"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fusedActivationFunction": schema.ActivationFunctionType.RELU}, "another function than tanh"),
+        ({"timeMajor": True}, "time as the first axis"),
+        ({"cellClip": 1.0}, "clips its cell state"),
+    ],
+)
+def test_other_lstm_operators_stay_float(options, words):
+    spec = spec_of("UNIDIRECTIONAL_SEQUENCE_LSTM")
+    inputs = [-1 if kind is Input.MISSING else at for at, kind in enumerate(spec.inputs)]
+    constants = [at for at, kind in enumerate(spec.inputs) if kind in (Input.KERNEL, Input.BIAS)]
+
+    def found(inputs, **changes):
+        own = SimpleNamespace(**{**vars(LSTM_OPTIONS), **changes})
+        operator = SimpleNamespace(inputs=inputs, outputs=[RESULT], builtinOptions=own)
+        return spec.reason_to_stay_float(Tensors(constants), operator, 8)
+
+    assert found(inputs) is None
+    assert words in found(inputs, **options)
+    assert found([*inputs[:9], 9, *inputs[10:]]).endswith("with weights that no integer rule knows")  # a peephole
+    assert found([0, -1, *inputs[2:]]).endswith("with a kernel that is computed")  # no input gate
 
 
 def test_an_empty_row_knows_nothing():

@@ -108,7 +108,7 @@ class QuantizationConfig:
     activation_aware: bool = False
     weight_scale: str = "mse"
     rounding: Rounding = Rounding("coordinate", most_inputs=640)
-    statistics_samples: int | None = 128
+    statistics_samples: int | None = 64
     equalize: bool = True
     rotate: bool = False
     reorder: bool = False

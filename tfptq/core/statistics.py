@@ -34,12 +34,10 @@ from tfptq.core.products import product
 from tfptq.core.windows import Window, tap_indices
 
 #: Positions of the whole data set kept at least, and kept for each input of a group.
-FEWEST_POSITIONS = 65536
-POSITIONS_PER_INPUT = 256
+FEWEST_POSITIONS = 16384
+POSITIONS_PER_INPUT = 64
 #: Float32 numbers that one block of patches may hold, and positions in it at least, however wide the layer is.
 BLOCK_SIZE, SHORTEST_BLOCK = 1 << 22, 256
-#: Channels of a depthwise convolution whose patches are held at the same time.
-DEPTHWISE_CHANNELS = 16
 #: Numbers below this are scaled before they are squared in float32, which would leave little or nothing of them.
 SMALL = 2.0**-40
 #: Share of the mean in the second moment of numbers from which on they are taken relative to their mean.
@@ -188,11 +186,13 @@ def dense_statistics(x: np.ndarray, z: np.ndarray, step: int = 1, first_position
     x = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
     z = np.asarray(z, np.float32).reshape(-1, z.shape[-1])
     _check_rows(len(x), len(z))
+    if step > 1:
+        kept = slice(-first_position % step, None, step)
+        x, z = x[kept].copy(), z[kept].copy()
     (x, exponent_x), (z, exponent_z) = _with_squares(x), _with_squares(z)
-    kept = np.arange(-first_position % step, len(x), step)
     total, origin, target = _zeros(1, z.shape[1], x.shape[1]), _origin(x), _origin(z)
-    for rows in _blocks(kept, x.shape[1]):
-        total += _products((x[rows] - origin)[:, None, :, None], z[rows] - target)
+    for rows in _blocks(len(x), x.shape[1]):
+        total += _products(_transposed(x[rows] - origin)[None], _transposed(z[rows] - target)[None])
     return total.moved(origin[None], target[None]).scaled(exponent_x, exponent_z)
 
 
@@ -215,22 +215,19 @@ def convolution_statistics(
         raise ValueError(f"{groups} groups do not divide {channels} input and {z.shape[3]} output channels")
     if window.taps == 1 and window.strides == (1, 1) and groups == 1:
         return dense_statistics(x, z, step, first_position)
-    (x, exponent_x), (z, exponent_z) = _with_squares(x), _with_squares(z)
     padded, origins, offsets = tap_indices(x, z.shape[1:3], window)
-    pixels, outputs = padded.reshape(-1, channels), z.reshape(-1, z.shape[3])
-    origin, target = _origin(x.reshape(-1, channels)), _origin(outputs)
-    pixels -= origin
-    kept = np.arange(-first_position % step, len(outputs), step)
-    total = _zeros(groups, z.shape[3] // groups, channels // groups * window.taps)
-    if channels == groups:
-        by_channel = _by_channel(pixels)
-        for rows in _blocks(kept, DEPTHWISE_CHANNELS * window.taps):
-            total += _depthwise_products(by_channel, origins[rows], offsets, outputs[rows] - target)
-    else:
-        for rows in _blocks(kept, channels * window.taps):
-            taps = [pixels[origins[rows] + offset] for offset in offsets]  # T times [M, I]
-            patches = np.stack(taps, axis=2).reshape(len(rows), groups, -1, window.taps)
-            total += _products(patches, outputs[rows] - target)
+    kept = slice(-first_position % step, None, step)
+    origins, z = origins[kept], z.reshape(-1, z.shape[3])[kept]
+    (pixels, exponent_x), (z, exponent_z) = _with_squares(padded.reshape(-1, channels)), _with_squares(z)
+    origin, target = _origin(pixels[origins + offsets[len(offsets) // 2]]), _origin(z)
+    total = _zeros(groups, z.shape[1] // groups, channels // groups * window.taps)
+    for rows in _blocks(len(z), channels * window.taps):
+        count = len(origins[rows])
+        patches = np.empty((channels, window.taps, count), np.float32)
+        for tap, offset in enumerate(offsets):
+            _transpose(pixels[origins[rows] + offset] - origin, patches[:, tap])
+        outputs = _transposed(z[rows] - target)
+        total += _products(patches.reshape(groups, -1, count), outputs.reshape(groups, -1, count))
     total = total.moved(np.repeat(origin, window.taps).reshape(groups, -1), target.reshape(groups, -1))
     return total.scaled(exponent_x, exponent_z)
 
@@ -259,11 +256,10 @@ def _check_rows(inputs: int, outputs: int) -> None:
         raise ValueError(f"{inputs} rows of inputs but {outputs} rows of outputs")
 
 
-def _blocks(kept: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Cut the kept positions into blocks of ``BLOCK_SIZE`` numbers in their patches."""
+def _blocks(count: int, width: int) -> Iterator[slice]:
+    """Cut ``count`` positions into blocks of ``BLOCK_SIZE`` numbers in their patches."""
     length = max(SHORTEST_BLOCK, BLOCK_SIZE // width)
-    for start in range(0, len(kept), length):
-        yield kept[start : start + length]
+    return (slice(start, start + length) for start in range(0, count, length))
 
 
 def _zeros(groups: int, outputs: int, inputs: int) -> LayerStatistics:
@@ -272,59 +268,26 @@ def _zeros(groups: int, outputs: int, inputs: int) -> LayerStatistics:
     return LayerStatistics(0, sum_x, sum_z, sum_zz, gram, cross)
 
 
-def _products(patches: np.ndarray, z: np.ndarray) -> LayerStatistics:
-    """Statistics of patches ``[M, G, I, T]`` and outputs ``[M, G*P]``: float32 products, float64 sums."""
-    count, groups = patches.shape[:2]
-    if groups == 1:
-        rows = patches.reshape(count, -1)  # [M, K]; BLAS does a matrix times its own transpose at half the cost
-        return LayerStatistics(
-            count,
-            rows.sum(axis=0, dtype=np.float64)[None],
-            z.sum(axis=0, dtype=np.float64)[None],
-            np.square(z).sum(axis=0, dtype=np.float64)[None],
-            product(rows.T, rows).astype(np.float64)[None],
-            product(z.T, rows).astype(np.float64)[None],
-        )
-    x = patches.reshape(count, groups, -1).transpose(1, 2, 0)  # [G, K, M]
-    z = z.reshape(count, groups, -1).transpose(1, 2, 0)  # [G, P, M]
-    return LayerStatistics(
-        count,
-        x.sum(axis=2, dtype=np.float64),
-        z.sum(axis=2, dtype=np.float64),
-        np.square(z).sum(axis=2, dtype=np.float64),
-        product(x, x.transpose(0, 2, 1)).astype(np.float64),
-        product(z, x.transpose(0, 2, 1)).astype(np.float64),
-    )
+def _products(x: np.ndarray, z: np.ndarray) -> LayerStatistics:
+    """Statistics of inputs ``[G, K, M]`` and outputs ``[G, P, M]`` at ``M`` positions: float32 products.
+
+    Sums are float32 as well: numpy adds neighbours in pairs, which loses no more than the products do.
+    """
+    if len(x) == 1:  # BLAS does a matrix times its own transpose at half the cost
+        gram, cross = product(x[0], x[0].T)[None], product(z[0], x[0].T)[None]
+    else:
+        gram, cross = product(x, x.transpose(0, 2, 1)), product(z, x.transpose(0, 2, 1))
+    sum_x, sum_z, sum_zz = (values.sum(axis=2).astype(np.float64) for values in (x, z, np.square(z)))
+    return LayerStatistics(x.shape[2], sum_x, sum_z, sum_zz, gram.astype(np.float64), cross.astype(np.float64))
 
 
-def _by_channel(values: np.ndarray) -> np.ndarray:
-    """``[rows, C]`` -> a copy ``[C, rows]``, made of few rows at a time, which stay in the cache for all channels."""
-    found = np.empty(values.shape[::-1], values.dtype)
+def _transpose(values: np.ndarray, into: np.ndarray) -> np.ndarray:
+    """Write ``[M, C]`` into ``[C, M]``, few rows at a time, which stay in the cache for all columns."""
     for start in range(0, len(values), SHORTEST_BLOCK):
         part = slice(start, start + SHORTEST_BLOCK)
-        found[:, part] = values[part].T
-    return found
+        into[:, part] = values[part].T
+    return into
 
 
-def _depthwise_products(
-    by_channel: np.ndarray, origins: np.ndarray, offsets: np.ndarray, z: np.ndarray
-) -> LayerStatistics:
-    """Statistics of a depthwise block: pixels ``[C, pixels]``, outputs ``[M, C*P]`` at ``M`` of them.
-
-    A few channels at a time, so that their patches stay in the cache.
-    """
-    channels, taps, count = len(by_channel), len(offsets), len(origins)
-    z = _by_channel(z).reshape(channels, -1, count)
-    total = _zeros(channels, z.shape[1], taps)
-    patches = np.empty((min(channels, DEPTHWISE_CHANNELS), taps, count), np.float32)
-    for start in range(0, channels, DEPTHWISE_CHANNELS):
-        part = slice(start, start + DEPTHWISE_CHANNELS)
-        pixels = by_channel[part]
-        x = patches[: len(pixels)]
-        for tap, offset in enumerate(offsets):
-            x[:, tap] = pixels.take(origins + offset, axis=1)
-        total.sum_x[part] = x.sum(axis=2, dtype=np.float64)
-        total.gram[part] = x @ x.transpose(0, 2, 1)
-        total.cross[part] = z[part] @ x.transpose(0, 2, 1)
-    sums = z.sum(axis=2, dtype=np.float64), np.square(z).sum(axis=2, dtype=np.float64)
-    return LayerStatistics(count, total.sum_x, *sums, total.gram, total.cross)
+def _transposed(values: np.ndarray) -> np.ndarray:
+    return _transpose(values, np.empty(values.shape[::-1], values.dtype))

@@ -46,7 +46,7 @@ from tfptq.data.checks import (
 from tfptq.data.random_samples import random_samples
 
 #: Input values in a batch, and samples in it, unless the caller says otherwise.
-VALUES_PER_BATCH = 1 << 20
+VALUES_PER_BATCH = 1 << 19
 SMALLEST_BATCH, LARGEST_BATCH = 4, 32
 #: A stream that does not tell its length ends here, or is taken to be endless. A few hundred samples are enough.
 MOST_STREAMED = 1 << 18

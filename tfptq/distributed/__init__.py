@@ -10,5 +10,6 @@ from tfptq.distributed.beam import Beam
 from tfptq.distributed.evaluation import evaluate
 from tfptq.distributed.quantization import quantize
 from tfptq.distributed.runners import InProcess, Processes, Runner
+from tfptq.distributed.trials import TriedConfig, try_configs
 
-__all__ = ["Beam", "InProcess", "Processes", "Runner", "evaluate", "quantize"]
+__all__ = ["Beam", "InProcess", "Processes", "Runner", "TriedConfig", "evaluate", "quantize", "try_configs"]

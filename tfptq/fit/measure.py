@@ -17,6 +17,7 @@ from tfptq.config import Calibration
 from tfptq.core.ranges import TensorStatistics
 from tfptq.data.errors import blaming_samples
 from tfptq.fit.measurements import Measurements, TapReader, TapSums
+from tfptq.fit.recurrent import LstmStates
 from tfptq.float_file.float_file import FloatFile
 from tfptq.lowering.softmax_inputs import NO_LIMITS, Limits, SoftmaxInputs
 from tfptq.tflite.model import TFLiteModel
@@ -92,7 +93,8 @@ class _Measuring:
         self._file, self._model = file, model
         self._softmax_inputs = SoftmaxInputs(model)
         measured = [*model.activations(), *self._softmax_inputs.constants]
-        self._statistics = {index: TensorStatistics(calibration.bins) for index in measured}
+        self._states = LstmStates(model)
+        self._statistics = {index: TensorStatistics(calibration.bins) for index in (*measured, *self._states.cells)}
         self._clipped: dict[int, Limits] = {}
         #: tensor index of what kernels read -> shape of a sample -> samples of that shape
         self._sums: dict[int, dict[tuple[int, ...], _SampleSum]] = {it.tensor: {} for it in file.readers}
@@ -105,6 +107,10 @@ class _Measuring:
             self._waiting[index] = values
         else:
             self._take_in(index, values, NO_LIMITS)
+        self._states.observe(index, values)
+        self._add_up(index, values)
+
+    def _add_up(self, index: int, values: np.ndarray) -> None:
         if index in self._sums:
             self._sums[index].setdefault(values.shape[1:], _SampleSum()).add(values)
 
@@ -114,6 +120,8 @@ class _Measuring:
         for index, values in {**self._waiting, **self._softmax_inputs.constants}.items():
             self._take_in(index, values, limits.get(index, NO_LIMITS))
         self._waiting.clear()  # the runtime wants its memory back
+        for index, values in self._states.flush(self._add_up):
+            self._take_in(index, values, NO_LIMITS)
 
     def result(self, samples: int) -> Measurements:
         """All measurements, of so many samples."""
@@ -124,7 +132,9 @@ class _Measuring:
             constants=frozenset(self._softmax_inputs.constants),
             clipped=self._clipped,
             sums={
-                reader.operator: self._tap_sums(reader) for reader in self._file.readers if self._sums[reader.tensor]
+                (reader.operator, reader.tensor): self._tap_sums(reader)
+                for reader in self._file.readers
+                if self._sums[reader.tensor]
             },
             samples=samples,
         )

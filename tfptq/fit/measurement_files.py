@@ -16,7 +16,7 @@ from tfptq.core.histograms import Histogram
 from tfptq.core.ranges import TensorStatistics
 from tfptq.fit.measurements import Measurements, TapSums
 
-_VERSION = 1
+_VERSION = 2
 
 
 def save_measurements(measurements: Measurements, path: str | os.PathLike) -> Path:
@@ -58,7 +58,7 @@ def _packed(measurements: Measurements) -> dict[str, Any]:
         "limits": np.array([measurements.clipped[index] for index in sorted(measurements.clipped)]).reshape(-1, 2),
         "tensors": np.array([(index, it.bins, it.count) for index, it in tensors], np.int64).reshape(-1, 3),
         "extremes": np.array([(it.minimum, it.maximum) for _, it in tensors], np.float64).reshape(-1, 2),
-        "sums": np.array([(operator, it.positions) for operator, it in sums], np.int64).reshape(-1, 2),
+        "sums": np.array([(*reader, it.positions) for reader, it in sums], np.int64).reshape(-1, 3),
     }
     for number, (_, found) in enumerate(tensors):
         counted = found.histogram
@@ -72,8 +72,8 @@ def _unpacked(arrays: Mapping[str, np.ndarray]) -> Measurements:
     if arrays["version"] != _VERSION:
         raise ValueError(f"it has version {arrays['version']}, and this release reads {_VERSION}")
     sums = {
-        operator: TapSums(_positive(positions), _finite(arrays[f"sum {number}"]))
-        for number, (operator, positions) in enumerate(arrays["sums"].tolist())
+        (operator, tensor): TapSums(_positive(positions), _finite(arrays[f"sum {number}"]))
+        for number, (operator, tensor, positions) in enumerate(arrays["sums"].tolist())
     }
     limits = zip(arrays["clipped"].tolist(), arrays["limits"].tolist(), strict=True)
     return Measurements(

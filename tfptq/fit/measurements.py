@@ -40,7 +40,7 @@ class TapReader:
 
     Attributes:
         operator: position of the operator.
-        tensor: index of what it reads.
+        tensor: index of what its kernel meets.
         inputs: numbers that a tap of one group reads, ``I``.
         window: geometry of the operator.
     """
@@ -74,7 +74,7 @@ class Measurements:
         inputs: tensor indexes of the model's inputs.
         constants: tensor indexes of these constants.
         clipped: tensor index -> (least, largest) value that counted, for the tensors that have others.
-        sums: position of an operator with a kernel -> sums of the activation that it reads.
+        sums: (position of an operator, tensor index of an activation that a kernel of it meets) -> its sums.
         samples: number of samples seen.
     """
 
@@ -83,7 +83,7 @@ class Measurements:
     inputs: frozenset[int]
     constants: frozenset[int]
     clipped: Mapping[int, Limits]
-    sums: Mapping[int, TapSums]
+    sums: Mapping[tuple[int, int], TapSums]
     samples: int
 
     @property
@@ -107,7 +107,7 @@ class Measurements:
     def mean_input(self, use: KernelUse) -> np.ndarray:
         """Mean input under each weight of a kernel, float64, in a shape that broadcasts to ``[O, I, T]``."""
         outputs, inputs, taps = use.view.view_shape
-        found = self.sums[use.operator]
+        found = self.sums[use.operator, use.input]
         mean = found.total / found.positions  # [G, I*T]
         return np.repeat(mean, outputs // use.window.groups, axis=0).reshape(outputs, inputs, taps)
 

@@ -118,7 +118,7 @@ def ranges_for_kernels(kernels: Iterable[QuantizedKernel], plan: IntegerPlan) ->
     for kernel in kernels:
         form, grids = kernel.weight.int8_form(), plan.grids_for(use.operator for use in kernel.uses)
         for use in kernel.uses:
-            if use.operator not in integer or form is None:
+            if use.operator not in integer or form is None or not use.alone:
                 continue
             low, high = plan.grids[use.output].real_range
             step = float((form[1] * use.magnitudes).max()) * grids[use.input].scale

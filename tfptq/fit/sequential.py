@@ -25,6 +25,7 @@ from tfptq.core.affine import ActivationGrid
 from tfptq.core.products import sum_in_threads, threads_for
 from tfptq.core.statistics import LayerStatistics, convolution_statistics, dense_statistics, position_step
 from tfptq.fit.activation_rounding import simulate_activations
+from tfptq.fit.recurrent import GateKernel
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelUse
 from tfptq.float_file.matching import replace_kernel
@@ -38,7 +39,7 @@ LARGEST_STATISTICS = 1 << 31
 #: Gram matrices of one kernel that are there at the same time: two that are added, their sum, and one to work with.
 _GRAMS_AT_ONCE = 4
 #: Bytes that stored activations may take, unless the caller says otherwise.
-DEFAULT_MAX_MEMORY = 1 << 30
+DEFAULT_MAX_MEMORY = 1 << 28
 
 Batch = Mapping[int, np.ndarray]
 
@@ -87,7 +88,7 @@ class SequentialCalibration:
         if needed > LARGEST_STATISTICS:
             return f"statistics of its {length} inputs would take {needed / 2**30:.1f} GiB"
         results = [self._float.operators[self._position(use)].outputs[0] for use in kernel.uses]
-        positions = [self._values[result] // outputs for result in results]
+        positions = [self._values[result] // outputs for result in results]  # of an LSTM: steps of time
         kept = sum(-(-each * self._samples // position_step(each, self._samples, length)) for each in positions)
         if kept < fewest_positions * length:
             return f"the samples have {kept} positions for its {length} inputs"
@@ -104,7 +105,8 @@ class SequentialCalibration:
         _, inputs, taps = kernel.shape
         # What is not finite is refused as a whole, by ``LayerStatistics.centred``.
         with threads_for(inputs * taps), np.errstate(over="ignore", invalid="ignore"):
-            self._move_cuts(first + 1, first)
+            # The operator of several kernels is run for each of them.
+            self._move_cuts(first + 1 if kernel.uses[0].alone else first, first)
             return self._statistics_of_uses(kernel, weights)
 
     def _statistics_of_uses(self, kernel: Kernel, weights: Sequence[float] | np.ndarray | None) -> LayerStatistics:
@@ -124,7 +126,7 @@ class SequentialCalibration:
         for use in kernel.uses:
             values, bias = kernel.float_values(use)
             operator = self._quantized.operators[self._position(use)]
-            replace_kernel(self._quantized, operator, use.view.from_view(values), bias)
+            replace_kernel(self._quantized, operator, use, use.view.from_view(values), bias)
 
     def _position(self, use: KernelUse) -> int:
         """Position of the operator of a use in the two copies, which have operators of their own."""
@@ -132,6 +134,8 @@ class SequentialCalibration:
 
     def _statistics(self, use: KernelUse) -> LayerStatistics:
         at = self._position(use)
+        if not use.alone:
+            return self._statistics_over_time(use)
         before = self._float.operators[at].outputs[0]
         shortcut = self._shortcut(at)
         also = [] if shortcut is None else [shortcut]
@@ -145,6 +149,22 @@ class SequentialCalibration:
                 if shortcut is not None:
                     z = z + (wanted[shortcut] - there[shortcut])
                 yield there[use.input], use.kernel_outputs(z)
+
+        _, inputs, taps = use.view.view_shape
+        return sum_in_threads(self._batch_statistics(use, batches()), inputs * taps)
+
+    def _statistics_over_time(self, use: KernelUse) -> LayerStatistics:
+        """Statistics of a kernel of an LSTM, over all steps."""
+        at = self._position(use)
+        ends = [self._float.operators[at].inputs[0], self._float.operators[at].outputs[0]]
+        float_runner = _PrefixSegment(self._float, self._cuts[0], at + 1, ends)
+        quantized_runner = _PrefixSegment(self._quantized, self._cuts[1], at + 1, ends)
+        kernel = GateKernel.of(use, self._float, self._quantized, at)
+
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for float_batch, quantized_batch in self._inputs():
+                wanted, there = float_runner.run(float_batch), quantized_runner.run(quantized_batch)
+                yield kernel.pair(*(values[index] for values in (wanted, there) for index in ends))
 
         _, inputs, taps = use.view.view_shape
         return sum_in_threads(self._batch_statistics(use, batches()), inputs * taps)

@@ -9,13 +9,15 @@ import logging
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
 from tfptq.base.quiet import quiet
+from tfptq.float_file.lstm_operators import write_marked
+from tfptq.float_file.mark_lstm import lstm_layers, marked
 from tfptq.graph.rebuild import graph_of
 from tfptq.graph.validate import SCOPE_NAME
 
@@ -74,9 +76,9 @@ def _loops(layer: keras.Layer) -> bool:
 
 
 def _convert(model: keras.Model) -> bytes:
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with _quiet():
         try:
-            return _converter(model, folder).convert()
+            return convert_marked(model, lambda custom: _converted(model, custom))
         except (AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
             if _nested_outputs(model):
                 raise ValueError(
@@ -87,6 +89,29 @@ def _convert(model: keras.Model) -> bytes:
                 f"the TFLite converter cannot convert the model {model.name!r}: {_reason(error)}. "
                 f"{_advice(model, error)}"
             ) from error
+
+
+def _converted(model: keras.Model, custom: bool) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        converter = _converter(model, folder)
+        converter.allow_custom_ops = custom
+        return converter.convert()
+
+
+def convert_marked(model: keras.Model, convert: Callable[[bool], bytes]) -> bytes:
+    """What a conversion gives, with operators in the place of LSTM layers of a model.
+
+    Args:
+        model: a Keras model.
+        convert: converts it; the argument is whether operators of other names than TFLite's may be left.
+    """
+    layers = lstm_layers(model)
+    if layers:
+        with marked(layers):
+            data = write_marked(convert(True))
+        if data is not None:
+            return data
+    return convert(False)
 
 
 def convert_saved_model(folder: str, name: str, signature: str = "serving_default") -> bytes:

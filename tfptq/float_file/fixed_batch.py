@@ -33,7 +33,8 @@ def fix_batch(model: TFLiteModel) -> None:
     kept = []
     for operator in model.operators:
         read = {index for index in operator.inputs if index >= 0}
-        if model.spec(operator).reads_shape or (read and known.issuperset(read)):
+        fixed = read and known.issuperset(read) and not any(map(model.is_state, operator.outputs))
+        if model.spec(operator).reads_shape or fixed:
             known.update(operator.outputs)
             for index in operator.outputs:
                 _become_constant(model, index, values[index])

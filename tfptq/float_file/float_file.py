@@ -75,7 +75,7 @@ class FloatFile:
         """
         model = TFLiteModel(self.data)
         for use, (kernel, bias) in values.items():
-            replace_kernel(model, model.operators[use.operator], use.view.from_view(kernel), bias)
+            replace_kernel(model, model.operators[use.operator], use, use.view.from_view(kernel), bias)
         return dataclasses.replace(self, data=model.to_bytes(), model=model)
 
 

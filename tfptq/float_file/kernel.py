@@ -48,6 +48,8 @@ class KernelUse:
         window: geometry of the operator.
         bias: float32 ``[O]``, or None.
         row_factors: float32 ``[O]`` other than 0, by which the converter multiplied the kernel, or None.
+        kernel_at: position of the kernel among the inputs of the operator.
+        alone: whether the operator has no other kernel, so that its result is this one's, up to a function.
     """
 
     operator: int
@@ -58,6 +60,8 @@ class KernelUse:
     window: Window
     bias: np.ndarray | None = None
     row_factors: np.ndarray | None = None
+    kernel_at: int = 1
+    alone: bool = True
 
     @property
     def flips_signs(self) -> bool:

@@ -105,7 +105,8 @@ def _layers_of_operators(float_file: FloatFile, model: keras.Model) -> list[froz
     """For each operator the layers that its result is named after, or its constants where that is an output."""
     file, layers = float_file.model, [layer.name for layer in model.layers]
     weighted = frozenset(layer.name for layer in model.layers if is_weighted(layer))
-    results = [file.name(operator.outputs[0]) for operator in file.operators]
+    # What writes the state of another operator computes nothing of its own.
+    results = ["" if file.is_state(it.outputs[0]) else file.name(it.outputs[0]) for it in file.operators]
     constants = [";".join(map(file.name, filter(file.is_constant, operator.inputs))) for operator in file.operators]
     outputs = set(file.subgraph.outputs)
     named = layers_in_names([*results, *constants], layers)

@@ -18,6 +18,7 @@ from tfptq.core.blocks import WeightView
 from tfptq.core.windows import Window
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
 from tfptq.float_file.kernel_names import names_of_kernels
+from tfptq.ops.operator_spec import WeightedInputs
 from tfptq.tflite.model import TFLiteModel
 
 #: Largest relative difference between a weight and a per-channel multiple of another.
@@ -43,47 +44,65 @@ def find_kernels(
     names = [model.name(operator.outputs[0]) for operator in model.operators]
     named = layers_in_names(names, {id.layer for id in weights if id.layer is not None})
     reading = _operators_with_kernels(model)
+    of_gates = _ids_of_gates(model, reading, layers)
     first: dict[int, int] = {}
-    for at, tensor in reading.items():
-        first.setdefault(tensor, at)
+    for at, place in reading:
+        tensor = model.operators[at].inputs[place.kernel]
+        if tensor not in of_gates:
+            first.setdefault(tensor, at)
     paths = names_of_kernels(model, first, layers)
     uses: dict[KernelId, list[KernelUse]] = {}
     values: dict[KernelId, np.ndarray] = {}
-    for at, tensor in reading.items():
+    for at, place in reading:
         operator = model.operators[at]
-        spec = model.spec(operator)
-        _, bias_at, input_at = spec.weights
-        bias = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
+        spec, tensor = model.spec(operator), operator.inputs[place.kernel]
+        bias = operator.inputs[place.bias] if len(operator.inputs) > place.bias else -1
         constant = model.constant(tensor)
-        view, id, factors = finder.find(constant, spec.kernel_view(constant.shape), named[at])
+        view, id, factors = spec.kernel_view(constant.shape), None, None
+        if not spec.places:
+            view, id, factors = finder.find(constant, view, named[at])
         if id is None:
-            id = KernelId(None, paths[tensor])
+            id = of_gates[tensor] if tensor in of_gates else KernelId(None, paths[tensor])
             values.setdefault(id, view.to_view(constant))
         else:
             values[id] = np.asarray(weights[id], np.float32)
         use = KernelUse(
             operator=at,
             tensor=tensor,
-            input=operator.inputs[input_at],
+            input=operator.inputs[place.input],
             output=operator.outputs[0],
             view=view,
             window=operator_window(model, operator),
-            bias=model.constant(bias).reshape(-1) if bias >= 0 else None,
+            bias=model.constant(bias).reshape(-1) if bias >= 0 and spec.owns_bias(place) else None,
             row_factors=factors,
+            kernel_at=place.kernel,
+            alone=not spec.places,
         )
         uses.setdefault(id, []).append(use)
     return tuple(Kernel(id, values[id], tuple(found)) for id, found in uses.items())
 
 
-def _operators_with_kernels(model: TFLiteModel) -> dict[int, int]:
-    """Position of each operator with a constant float kernel -> index of the constant, in execution order."""
-    found = {}
+def _operators_with_kernels(model: TFLiteModel) -> list[tuple[int, WeightedInputs]]:
+    """Position of each operator with a constant float kernel, and where that is, in execution order."""
+    found = []
     for at, operator in enumerate(model.operators):
-        spec = model.spec(operator)
-        if spec.kernel is not None:
-            tensor = operator.inputs[spec.weights.kernel]
+        for place in model.spec(operator).kernels:
+            tensor = operator.inputs[place.kernel]
             if model.is_constant(tensor) and model.is_float(tensor):
-                found[at] = tensor
+                found.append((at, place))
+    return found
+
+
+def _ids_of_gates(
+    model: TFLiteModel, reading: Sequence[tuple[int, WeightedInputs]], layers: Collection[str]
+) -> dict[int, KernelId]:
+    """Index of a kernel of an LSTM -> what it goes by, where we have named its tensor after its layer."""
+    found = {}
+    for at, place in reading:
+        tensor = model.operators[at].inputs[place.kernel]
+        layer, _, rest = model.name(tensor).partition("/")
+        if model.spec(model.operators[at]).places and layer in layers:
+            found[tensor] = KernelId(layer, rest)
     return found
 
 
@@ -125,16 +144,19 @@ def layers_in_names(names: Sequence[str], layers: Collection[str]) -> list[froze
     return [frozenset(options(scope)[0 if numbered else -1] for scope in found if options(scope)) for found in scopes]
 
 
-def replace_kernel(model: TFLiteModel, operator, kernel: np.ndarray, bias: np.ndarray) -> None:
+def replace_kernel(model: TFLiteModel, operator, use: KernelUse, kernel: np.ndarray, bias: np.ndarray) -> None:
     """Give an operator another float kernel, in the layout of the file, and another bias ``[O]``, even if it had none.
 
-    Tensors that other operators read stay as they are.
+    A bias that belongs to another kernel of the operator is added to. Tensors that other operators read stay as they
+    are.
     """
-    kernel_at, bias_at, _ = model.spec(operator).weights
-    name = model.name(operator.outputs[0])
-    operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
-    operator.inputs[kernel_at] = model.add_constant(f"{name}/kernel", kernel.astype(np.float32))
-    operator.inputs[bias_at] = model.add_constant(f"{name}/bias", bias.astype(np.float32))
+    spec, name = model.spec(operator), model.name(operator.outputs[0])
+    place = spec.place_of(use.kernel_at)
+    operator.inputs += [-1] * (place.bias + 1 - len(operator.inputs))
+    if not spec.owns_bias(place):
+        bias = bias + model.constant(operator.inputs[place.bias]).reshape(-1)
+    operator.inputs[place.kernel] = model.add_constant(f"{name}/kernel", kernel.astype(np.float32))
+    operator.inputs[place.bias] = model.add_constant(f"{name}/bias", bias.astype(np.float32))
 
 
 class WeightFinder:

@@ -7,6 +7,7 @@
 * SUM becomes MEAN and a multiplication: the reference int8 kernel of SUM gives wrong results where the grids of its
   input and output differ (LiteRT 2.3, also for the converter's own files), that of MEAN does not.
 * SQUARE, which has no integer kernel, becomes ``MUL(x, x)``.
+* An LSTM starts from zeros at each call (``tfptq.float_file.lstm_operators``).
 * Copies of values are written so that more devices take them (``tfptq.float_file.copies``).
 * What the converter leaves apart because the batch is dynamic is fused (``tfptq.float_file.fuse``).
 """
@@ -18,6 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.float_file.copies import remove_whole_slices, replace_tiles
 from tfptq.float_file.fuse import fuse_biases, fuse_dilations
+from tfptq.float_file.lstm_operators import reset_states
 from tfptq.tflite.model import TFLiteModel
 
 
@@ -34,6 +36,7 @@ def simplify(model: TFLiteModel) -> None:
     replace_sums(model)
     replace_squares(model)
     widen_biases(model)
+    reset_states(model)
     _remove_unread(model)
     model.remove_unused()
 

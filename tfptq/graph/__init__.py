@@ -7,6 +7,7 @@ from tfptq.graph.float_equality import (
     FloatEqualityError,
     check_float_equal,
     few_samples,
+    fresh_states,
     largest_difference,
     model_outputs,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "check_float_equal",
     "edge_layers",
     "few_samples",
+    "fresh_states",
     "input_factors",
     "input_names",
     "input_normalizations_to_keep",

@@ -14,6 +14,7 @@ from tfptq.graph.rebuild import build_model, read_graph
 from tfptq.graph.simplify import (
     add_missing_biases,
     batch_norm_as_depthwise,
+    forget_states,
     remove_identities,
     remove_recurrent_dropout,
     repeat_pixels_by_resizing,
@@ -30,7 +31,7 @@ def canonicalise(model: keras.Model, kept: Collection[str] = ()) -> keras.Model:
     ``Dense``, up-sampling by repetition ``Resizing``, and separable convolutions are split. BatchNormalization (and
     constant multiples and offsets of channels) is folded into the convolution or dense layer before or after it; one of
     feature maps that cannot be folded becomes a depthwise convolution of one tap, others stay. Convolutions and dense
-    layers without a bias get one of zeros.
+    layers without a bias get one of zeros. LSTM layers start from zeros at each call.
 
     Args:
         model: built Keras 3 Sequential or Functional model; it is not changed.
@@ -53,7 +54,7 @@ def canonicalise(model: keras.Model, kept: Collection[str] = ()) -> keras.Model:
     check_names(graph)
     check_weights(graph)
     graph, normalizations = merge_input_normalizations(remove_identities(graph), kept)
-    graph = unwrap_time_distributed(remove_recurrent_dropout(graph))
+    graph = unwrap_time_distributed(forget_states(remove_recurrent_dropout(graph)))
     graph = split_separable_convolutions(graph)
     graph = repeat_pixels_by_resizing(graph)
     graph = batch_norm_as_depthwise(fold_batch_norm(graph, normalizations))

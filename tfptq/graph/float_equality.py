@@ -12,8 +12,9 @@ large, nearly equal values. Where a difference is too large, the tolerance of ea
 of how far rounding alone moves it (``float_noise``).
 """
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -30,8 +31,9 @@ from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
 TOLERANCE = 1e-4
 #: A difference may be so many times the largest that rounding made in so many draws.
 _NOISE_FACTOR, NOISE_DRAWS = 8.0, 4
-#: Samples on which the steps after the first are checked: one that changes what a network computes seldom spares any.
-_FEW_SAMPLES = 8
+#: Samples that models are compared on, and their input values where they are large: a step that changes what a network
+#: computes seldom spares any of them, and Keras keeps all activations of a run.
+_FEW_SAMPLES, _FEWEST_SAMPLES, _FEW_VALUES = 8, 2, 1 << 18
 #: Steps of float32 at the largest value of an output that count as none.
 _ROUNDINGS = 8
 
@@ -118,7 +120,9 @@ def check_float_equal(
 
 def few_samples(batch: Mapping[str, np.ndarray], batch_size: int | None) -> dict[str, np.ndarray]:
     """The first samples of a batch; all for a model with a fixed ``batch_size``."""
-    return {name: values[: batch_size or _FEW_SAMPLES] for name, values in batch.items()}
+    values = sum(math.prod(array.shape[1:]) for array in batch.values())
+    few = min(max(_FEW_VALUES // max(values, 1), _FEWEST_SAMPLES), _FEW_SAMPLES)
+    return {name: array[: batch_size or few] for name, array in batch.items()}
 
 
 def tolerances(
@@ -225,6 +229,21 @@ def model_outputs(model: keras.Model, batch: Any) -> list[np.ndarray]:
         batch = keras.tree.pack_sequence_as(function._inputs_struct, [batch[name] for name in names])
     with blaming_samples():
         return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(model(batch, training=False))]
+
+
+@contextlib.contextmanager
+def fresh_states(model: keras.Model) -> Iterator[None]:
+    """Inside this context the stateful recurrent layers of a model start from zeros; then they are as before."""
+    layers = [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
+    variables = [state for layer in layers for state in keras.tree.flatten(getattr(layer, "states", None) or [])]
+    before = [keras.ops.convert_to_numpy(state) for state in variables]
+    try:
+        for state, values in zip(variables, before, strict=True):
+            state.assign(np.zeros_like(values))
+        yield
+    finally:
+        for state, values in zip(variables, before, strict=True):
+            state.assign(values)
 
 
 def _unique_names(model: keras.Model) -> list[str]:

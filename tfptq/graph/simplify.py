@@ -72,6 +72,19 @@ def remove_recurrent_dropout(graph: FlatGraph) -> FlatGraph:
     return graph.replace_units(units)
 
 
+def forget_states(graph: FlatGraph) -> FlatGraph:
+    """Let LSTM layers start each call from zeros; those of a file that shall not do so are made to at last.
+
+    (``tfptq.float_file.lstm_operators.lasting_states``)
+    """
+    units = {
+        unit: replace(unit, config={**unit.config, "stateful": False})
+        for unit in graph.units
+        if unit.kind is keras.layers.LSTM and unit.config["stateful"]
+    }
+    return graph.replace_units(units)
+
+
 def _without_dropout(config: Any) -> Any:
     """A (nested) config with the rates of recurrent layers and cells at 0; only these have both of the keys."""
     if isinstance(config, Mapping):

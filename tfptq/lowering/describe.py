@@ -28,7 +28,7 @@ def describe(
     place_of = emitted.model.places()
     tensors: dict[str, TensorBlocks] = {}
     for kernel, use in ((it, use) for it in kernels for use in it.uses):
-        written = emitted.kernels[use.operator]
+        written = emitted.kernels[use]
         name = written.codes
         if name in tensors:
             continue

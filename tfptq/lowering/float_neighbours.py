@@ -35,8 +35,9 @@ def neighbours_of_float(model: TFLiteModel, integer: Sequence[int], in_float: Ma
 
 
 def activations_of(model: TFLiteModel, operator: Node) -> list[int]:
-    """The float inputs of an operator that are no constants."""
-    return [index for index in operator.inputs if model.is_float(index) and not model.is_constant(index)]
+    """The float inputs of an operator that are no constants, and no states of its own."""
+    inputs = [index for index in operator.inputs if model.is_float(index) and not model.is_constant(index)]
+    return [index for index in inputs if not model.is_state(index)]
 
 
 def _between(model: TFLiteModel, in_float: Mapping[int, str]) -> set[int]:

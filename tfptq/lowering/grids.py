@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.lowering.float_neighbours import activations_of
+from tfptq.lowering.recurrent import cell_grid
 from tfptq.lowering.widths import ActivationWidths
 from tfptq.ops.operator_spec import Node, OperatorSpec, OutputGrid
 from tfptq.ops.table import FUSED_FUNCTIONS
@@ -48,8 +49,15 @@ def assign_grids(
         requantization; so may an input that needs the zero point 0, when its grid is fixed.
     """
     widths = widths or ActivationWidths(bits)
-    groups = _Groups({**ranges, **_least_ranges(model, integer_operators, ranges)})
     specs = [(operator, model.spec(operator)) for operator in integer_operators]
+    hidden = {operator.inputs[spec.states[0]]: operator.outputs[0] for operator, spec in specs if spec.states}
+    own = {index: ranges[result] for index, result in hidden.items()}
+    groups = _Groups({**ranges, **own, **_least_ranges(model, integer_operators, ranges)})
+    for index, result in hidden.items():
+        groups.join(result, index)
+    for operator, spec in specs:
+        for at in spec.states[1:]:
+            groups.fix(operator.inputs[at], cell_grid(max(map(abs, ranges[operator.inputs[at]]))))
     for operator, spec in specs:
         if spec.fixed_grids:
             groups.fix(operator.outputs[0], spec.fixed_grids[widths.of(operator)])
@@ -76,7 +84,7 @@ def assign_grids(
         for operator, spec in specs
         for index in (
             *filter(model.is_float, operator.outputs),
-            *(operator.inputs[at] for at in spec.data_inputs(operator)),
+            *(operator.inputs[at] for at in (*spec.data_inputs(operator), *spec.states)),
         )
         if not model.is_constant(index)
     }

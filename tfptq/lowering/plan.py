@@ -146,6 +146,8 @@ def _by_rules(
     float_results: set[int] = set()
     float_inputs = set(model.subgraph.inputs) if ends.float_inputs else set()
     for at, operator in enumerate(model.operators):
+        if any(map(model.is_state, operator.outputs)):
+            continue  # follows the operator whose state it writes
         reason = skipped.get(at) or model.spec(operator).reason_to_stay_float(model, operator, wider.get(at, bits))
         if reason is None and _continues_float(model, operator, float_results, float_inputs):
             reason = f"{model.operator_name(operator)} continues a computation in float"

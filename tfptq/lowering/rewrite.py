@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.core.bias_correction import quantize_bias
+from tfptq.lowering.recurrent import place_states
 from tfptq.ops.operator_spec import OutputGrid, WeightedInputs
 from tfptq.ops.table import spec_of
 from tfptq.tflite.model import TFLiteModel, quantization_parameters
@@ -24,12 +25,12 @@ _BIAS_TYPE = {8: np.int32, 16: np.int64}
 
 @dataclass(frozen=True, eq=False)
 class KernelConstant:
-    """What an integer operator gets for its float kernel.
+    """What an integer operator gets for a float kernel.
 
     Attributes:
         tensor: index of the constant that replaces the kernel.
         scales: float32 ``[O]``: weight scale of each output channel, which the bias shares.
-        bias: float32 ``[O]`` real bias, or None when the operator has none.
+        bias: float32 ``[O]`` real bias, or None when the operator has none; what it adds to the bias of another kernel.
     """
 
     tensor: int
@@ -44,7 +45,7 @@ class Lowering:
     Attributes:
         model: model to rewrite, in place.
         grids: grid of each activation tensor that integer operators touch.
-        kernels: operator (by identity) -> its integer kernel.
+        kernels: operator (by identity) -> position among its inputs -> integer kernel.
         bits: width of the activations of most operators, 8 or 16.
         wider: operator (by identity) -> another width.
         converted: (tensor index, width) -> grid of a tensor for operators of another width than its own.
@@ -55,7 +56,7 @@ class Lowering:
 
     model: TFLiteModel
     grids: Mapping[int, ActivationGrid]
-    kernels: Mapping[int, KernelConstant]
+    kernels: Mapping[int, Mapping[int, KernelConstant]]
     bits: int = 8
     input_type: str = "float32"
     output_type: str = "float32"
@@ -177,22 +178,27 @@ class Lowering:
             elif joint is None and self.grids[index].bits != bits:
                 wanted = result or self._grid_at(index, bits)
             operator.inputs[at] = self._as_integer(index, wanted)
-        if spec.kernel is not None:
-            self._place_kernel(operator, spec.weights, bits)
+        for place in spec.kernels:
+            self._place_kernel(operator, place, bits)
+        if spec.states:
+            place_states(self.model, operator, self.grids, self._operators)
         self.model.raise_version(operator, spec.version(bits))
         self._operators.append(operator)
         for index in filter(self.model.is_float, operator.outputs):
             self._become_integer(index)
 
-    def _place_kernel(self, operator, positions: WeightedInputs, bits: int) -> None:
-        kernel_at, bias_at, input_at = positions
-        constant = self.kernels[id(operator)]
+    def _place_kernel(self, operator, place: WeightedInputs, bits: int) -> None:
+        kernel_at, bias_at, input_at = place
+        spec, constants = self.model.spec(operator), self.kernels[id(operator)]
+        constant = constants[kernel_at]
         operator.inputs[kernel_at] = constant.tensor
-        if constant.bias is None:
+        if constant.bias is None or not spec.owns_bias(place):
             return
+        parts = [constants[other.kernel].bias for other in spec.kernels if other.bias == bias_at]
+        bias = np.sum([part for part in parts if part is not None], axis=0)
         scales = constant.scales.astype(np.float64) * self._scale(operator.inputs[input_at])
         try:
-            codes = quantize_bias(constant.bias, scales, _BIAS_TYPE[bits])
+            codes = quantize_bias(bias, scales, _BIAS_TYPE[bits])
         except ValueError as error:
             raise ValueError(f"tensor {self.model.name(operator.outputs[0])!r}: {error}") from error
         scales = scales[: len(self.model.tensors[constant.tensor].quantization.scale)]  # one where the kernel has one

@@ -18,6 +18,7 @@ from tfptq.core.blocks import QuantizedWeight, WeightView, quantize_nearest
 from tfptq.core.decibels import signal_to_noise
 from tfptq.core.windows import Window
 from tfptq.float_file.float_file import FloatFile
+from tfptq.float_file.kernel import KernelUse
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.layouts import (
     FULLY_CONNECTED_INT2,
@@ -129,10 +130,10 @@ def quantize_tables(tables: Iterable[Table], kernels: Iterable[QuantizedKernel])
     )
 
 
-def shared_kernels(kernels: Iterable[QuantizedKernel]) -> dict[int, int]:
-    """Tensor of the float file -> position of an operator that reads it, for kernels whose codes a lookup can read."""
+def shared_kernels(kernels: Iterable[QuantizedKernel]) -> dict[int, KernelUse]:
+    """Tensor of the float file -> a use of it, for kernels whose codes a lookup can read."""
     return {
-        use.tensor: use.operator
+        use.tensor: use
         for kernel in kernels
         if kernel.layout in _OF_DENSE_LAYERS
         for use in kernel.uses

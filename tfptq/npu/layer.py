@@ -98,7 +98,9 @@ def _layer(use: KernelUse, codes: _Codes) -> Layer:
     graph, operator, blocks = use.graph, use.operator, use.blocks
     if blocks.subgraph:
         raise UnsupportedLayer(f"it is in the subgraph {blocks.subgraph}; the executor runs layers of the main one")
-    places = spec_of(operator.kind).weights
+    places = use.place
+    if spec_of(operator.kind).states:
+        raise UnsupportedLayer(f"the executor runs no {operator.kind}")
     into, out = _int8_source(graph, operator.input(places.input)), _int8_result(graph, operator.outputs[0])
     output_grid = _grid(graph.tensors[out])
     number = getattr(operator.options, "fused_activation_function", 0)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,8 @@ class Input(Enum):
     KERNEL = auto()  #: constant weights
     BIAS = auto()  #: may be missing
     PARAMETER = auto()  #: integers that say how: shapes, axes, paddings, indices
+    STATE = auto()  #: a variable that the operator reads and changes in place
+    MISSING = auto()  #: weights that kernels know and no integer rule does: must be left out
 
 
 class OutputGrid(Enum):
@@ -38,7 +41,13 @@ class KernelAxes(NamedTuple):
 
 
 class WeightedInputs(NamedTuple):
-    """Positions of the inputs of an operator with a kernel; that of the bias may be beyond the end."""
+    """Positions of a kernel among the inputs of its operator, and of what goes with it.
+
+    Attributes:
+        kernel: position of the kernel.
+        bias: that of the bias that is added to the products; it may be beyond the end.
+        input: that of the activation that the kernel meets.
+    """
 
     kernel: int
     bias: int
@@ -71,6 +80,9 @@ class ModelView(Protocol):
     def constant(self, index: int) -> np.ndarray:
         """Values of a constant."""
 
+    def is_state(self, index: int) -> bool:
+        """Whether it lasts from call to call."""
+
 
 #: What keeps an operator in float, worded to follow its name, or None.
 Obstacle = Callable[[ModelView, Node], str | None]
@@ -93,6 +105,8 @@ class OperatorSpec:
         options: option of the schema -> least version that heeds it.
         any_number: whether there may be any number of inputs, all as the one in ``inputs``.
         kernel: layout of the kernel.
+        places: where its kernels stand, for an operator with several; several may share a bias, whose scale follows
+            from the first of these.
         fixed_grids: activation bits -> grid of the result, where the specification fixes it.
         obstacle: what else keeps it in float.
         clamp: bounds of an activation function that only clips; None in it for no bound.
@@ -124,6 +138,7 @@ class OperatorSpec:
     options: Mapping[str, int] = field(default_factory=dict)
     any_number: bool = False
     kernel: KernelAxes | None = None
+    places: tuple[WeightedInputs, ...] = ()
     fixed_grids: Mapping[int, ActivationGrid] = field(default_factory=dict)
     obstacle: Obstacle | None = None
     clamp: tuple[float | None, float | None] | None = None
@@ -144,8 +159,28 @@ class OperatorSpec:
 
     @property
     def weights(self) -> WeightedInputs:
-        """Where kernel, bias and activation stand; for operators with a ``kernel``."""
-        return WeightedInputs(*map(self.inputs.index, (Input.KERNEL, Input.BIAS, Input.DATA)))
+        """Where kernel, bias and activation stand; for operators with one kernel, and the first of others."""
+        return self.kernels[0]
+
+    @cached_property
+    def kernels(self) -> tuple[WeightedInputs, ...]:
+        """The same for each kernel; none for operators without."""
+        if self.kernel is None:
+            return ()
+        return self.places or (WeightedInputs(*map(self.inputs.index, (Input.KERNEL, Input.BIAS, Input.DATA))),)
+
+    def place_of(self, kernel: int) -> WeightedInputs:
+        """What goes with the kernel at a position among the inputs."""
+        return next(place for place in self.kernels if place.kernel == kernel)
+
+    def owns_bias(self, place: WeightedInputs) -> bool:
+        """Whether a kernel is the first that the bias beside it is for."""
+        return place is next(other for other in self.kernels if other.bias == place.bias)
+
+    @cached_property
+    def states(self) -> tuple[int, ...]:
+        """Positions of the inputs that the operator changes."""
+        return tuple(at for at, kind in enumerate(self.inputs) if kind is Input.STATE)
 
     @property
     def symmetric_inputs(self) -> tuple[int, ...]:
@@ -225,6 +260,8 @@ class OperatorSpec:
             return "mixes float32 with other types"
         if all(model.is_constant(index) for index in read) and not self._picks_rows(model, operator):
             return "reads values of constants only"
-        if self.kernel is not None and not model.is_constant(operator.inputs[self.weights.kernel]):
+        if any(kind is Input.MISSING and index >= 0 for kind, index in zip(self.inputs, operator.inputs, strict=False)):
+            return "with weights that no integer rule knows"
+        if not all(model.is_constant(operator.inputs[place.kernel]) for place in self.kernels):
             return "with a kernel that is computed"
         return None if self.obstacle is None else self.obstacle(model, operator)

@@ -8,9 +8,17 @@ between DEQUANTIZE and QUANTIZE.
 from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid
-from tfptq.ops.operator_spec import Input, KernelAxes, ModelView, Node, OperatorSpec, OutputGrid
+from tfptq.ops.operator_spec import (
+    Input,
+    KernelAxes,
+    ModelView,
+    Node,
+    OperatorSpec,
+    OutputGrid,
+    WeightedInputs,
+)
 
-DATA, SYMMETRIC, KERNEL, BIAS, PARAMETER = Input
+DATA, SYMMETRIC, KERNEL, BIAS, PARAMETER, STATE, MISSING = Input
 OWN, SAME, JOINT = OutputGrid
 
 _CONV = KernelAxes((0,), (3,), (1, 2))  # [O, kh, kw, I]
@@ -27,6 +35,15 @@ def _constant_slope(model: ModelView, operator: Node) -> str | None:
 
 def _more_than_4d(model: ModelView, operator: Node) -> str | None:
     return None if len(model.shape(operator.inputs[0])) <= 4 else "of more than 4 dimensions"
+
+
+def _other_lstm(model: ModelView, operator: Node) -> str | None:
+    options = operator.builtinOptions
+    if options.fusedActivationFunction != schema.ActivationFunctionType.TANH or options.timeMajor:
+        return "with another function than tanh, or with time as the first axis"
+    if options.cellClip or options.projClip:
+        return "that clips its cell state"
+    return None
 
 
 _op = OperatorSpec
@@ -67,6 +84,20 @@ _ROWS = (
         dynamic=3,
         kernel=_CONV,
         twin="transposed",
+    ),
+    # The gates' kernels and recurrent kernels; the rest of the rule is ``tfptq.lowering.recurrent``.
+    _op(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        (DATA, *[KERNEL] * 8, *[MISSING] * 3, *[BIAS] * 4, *[MISSING] * 2, STATE, STATE, *[MISSING] * 4),
+        OWN,
+        int8=3,
+        dynamic=2,
+        kernel=_DENSE,
+        places=(
+            *(WeightedInputs(1 + gate, 12 + gate, 0) for gate in range(4)),
+            *(WeightedInputs(5 + gate, 12 + gate, 18) for gate in range(4)),
+        ),
+        obstacle=_other_lstm,
     ),
     # XNNPACK in TF 2.21 takes the second factor's zero point for 0 (also in the converter's own files).
     _op("BATCH_MATMUL", (DATA, SYMMETRIC), OWN, int8=2, int16=3, twin="batch_matmul"),

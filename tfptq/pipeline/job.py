@@ -43,6 +43,7 @@ class Job:
         in_float: position of an operator that computes in float because the config wants it -> the reason.
         differences: step -> largest relative difference of an output that it made.
         widths: position of an operator -> width of its activations, where overrides give it one.
+        stateful: name of a layer -> positions of its LSTM operators, for layers whose states last from call to call.
         measure: what runs a measuring pass. It may read more samples than ``data`` holds.
         measured_samples: number of these, or None where they are those of ``data``.
     """
@@ -60,6 +61,7 @@ class Job:
     in_float: dict[int, str]
     differences: dict[str, float]
     widths: dict[int, int] = field(default_factory=dict)
+    stateful: dict[str, tuple[int, ...]] = field(default_factory=dict)
     measure: Measure = measure
     measured_samples: int | None = None
 

@@ -3,6 +3,7 @@
 Each is a function of the job and of what the steps before have found, and shows its own progress.
 """
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ from tfptq.lowering.float16 import float16_constants
 from tfptq.lowering.float_activations import operators_in_float
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
+from tfptq.lowering.recurrent import config_of_recurrent
 from tfptq.lowering.tables import QuantizedTable, find_tables
 from tfptq.pipeline.file_kernels import config_with_file_kernels
 from tfptq.pipeline.job import Activations, Job
@@ -104,6 +106,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         in_float={**skipped, **in_float},
         differences=differences,
         widths=widths_by_overrides(network.config, names),
+        stateful=stateful_layers(float_file, network.original),
     )
 
 
@@ -138,9 +141,29 @@ def check_patterns(
 ) -> None:
     """Refuse overrides that match no kernel, neither of a layer nor of the file alone, and no operator (ValueError)."""
     layers = [layer.name for layer in network.model.layers if supports(layer) or looks_up(layer)]
-    own = [kernel.id.owner for kernel in float_file.kernels if kernel.id.layer is None]
+    own = [kernel.id.owner for kernel in float_file.kernels]
     matched = [item for item in config.overrides if item.is_for_operators and names.operators(item)]
-    check_overrides(config, [*layers, *own], matched)
+    check_overrides(config, list(dict.fromkeys([*layers, *own])), matched)
+
+
+def stateful_layers(float_file: FloatFile, original: keras.Model | None) -> dict[str, tuple[int, ...]]:
+    """Name of each layer that keeps its state from call to call -> positions of its LSTM operators.
+
+    Raises:
+        ValueError: a layer that keeps a state is no LSTM operator in the file.
+    """
+    layers = [] if original is None else original._flatten_layers(include_self=False)
+    found = {}
+    for name in [layer.name for layer in layers if type(layer) is keras.layers.LSTM and layer.stateful]:
+        uses = [use for kernel in float_file.kernels if kernel.id.layer == name for use in kernel.uses if not use.alone]
+        if not uses:
+            raise ValueError(
+                f"layer {name!r} keeps its state from call to call, which a file can do for LSTM layers with "
+                "activation='tanh', without masks, initial_state, return_state and unroll; build it with "
+                "stateful=False, and let the model take and return the state instead"
+            )
+        found[name] = tuple(dict.fromkeys(use.operator for use in uses))
+    return found
 
 
 def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[KernelId, KernelPlan]:
@@ -152,6 +175,8 @@ def plan_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[Kern
     plans = {}
     for kernel in float_file.kernels:
         own = config.for_layer(kernel.id.owner)
+        if not all(use.alone for use in kernel.uses):
+            own = config_of_recurrent(own)
         if not own.keeps_weights:
             layouts = plan_layout(kernel.id.owner, own, layout_requests(own, float_file.model, kernel))
             plans[kernel.id] = KernelPlan(own, layouts)
@@ -234,7 +259,8 @@ def write(
         input_type, output_type = job.config.interface_types
         halves = float16_constants(job.float_file, job.config, [kernel.id for kernel in kernels])
         ends = {"input_type": input_type, "output_type": output_type}
-        emitted = emit(job.float_file.data, plan, kernels, **ends, float16=halves, tables=tables)
+        lasting = itertools.chain(*job.stateful.values())
+        emitted = emit(job.float_file.data, plan, kernels, **ends, float16=halves, tables=tables, stateful=lasting)
         if job.config.metadata == "full":
             attach(emitted.model.root, describe(emitted, kernels, job.config, job.seed))
         return emitted.model.to_bytes()

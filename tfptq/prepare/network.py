@@ -31,6 +31,7 @@ from tfptq.graph import (
     check_float_equal,
     edge_layers,
     few_samples,
+    fresh_states,
     input_normalizations_to_keep,
 )
 from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
@@ -227,7 +228,9 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
         coarse = tuple(dict.fromkeys(kept.values()))  # nothing can be normalized in front of a grid of integers
     elif kept:
         canonical = canonicalise(original, kept)
-    difference = max(check_float_equal(original, canonical, batch).values())
+    few = few_samples(batch, fixed_batch)
+    with fresh_states(original):
+        difference = max(check_float_equal(original, canonical, few).values())
     return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, coarse, original=original)
 
 

@@ -15,7 +15,7 @@ from tfptq.tflite.model_reader import read_model
 from tfptq.tflite.runtime import TensorRunner
 
 #: Samples of one run, where the file takes any number.
-SAMPLES_AT_ONCE = 4
+SAMPLES_AT_ONCE = 1
 #: Values that differ by less from sample to sample, relative to the largest one, are the same but for float roundings.
 SAME = 1e-6
 #: Real values of the float file, and of the quantized one.

@@ -27,7 +27,7 @@ def _on_blocks(outcome: Outcome) -> Iterator[str]:
     """Layers that have other blocks than their config asks for, since stock kernels would compute theirs wrongly."""
     named: dict[str, list[str]] = {}
     for kernel in outcome.kernels:
-        if kernel.id.layer is None or kernel.layout is NATIVE:
+        if kernel.id.layer is None or kernel.layout is NATIVE or not kernel.uses[0].alone:
             continue
         own = outcome.config.for_layer(kernel.id.layer)
         if own.activations == "dynamic" and own.granularity.has_blocks and own.layout in POLICIES:
@@ -92,10 +92,11 @@ def _on_target(outcome: Outcome) -> Iterator[str]:
     """What the target makes of the widths that the config asks for, and operators that it lacks."""
     config = outcome.config
     widths = (config.weight_bits,) if config.mixed_precision is None else config.mixed_precision.bits
-    wide = [kernel.id.label for kernel in outcome.kernels if kernel.weight.bits == 8]
-    if min(widths) < 8 and wide and not config.target.narrow_int8 and len(wide) < len(outcome.kernels):
+    alone = [kernel for kernel in outcome.kernels if kernel.uses[0].alone]
+    wide = [kernel.id.label for kernel in alone if kernel.weight.bits == 8]
+    if min(widths) < 8 and wide and not config.target.narrow_int8 and len(wide) < len(alone):
         yield (
-            f"{len(wide)} of {len(outcome.kernels)} kernels have 8 bits: target {config.target.name!r} stores them in "
+            f"{len(wide)} of {len(alone)} kernels have 8 bits: target {config.target.name!r} stores them in "
             "INT8 in any case, or they are small ones at the inputs and outputs, or fewer bits would cost more than "
             f"latency_budget={config.latency_budget:g} allows"
         )

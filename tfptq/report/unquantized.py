@@ -22,7 +22,7 @@ def unquantized_layers(outcome: Outcome) -> tuple[tuple[SkippedLayer, ...], tupl
         keys = [key for key in outcome.weights if key.layer == layer.name]
         if layer.name in looked_up or not is_weighted(layer) or (keys and outcome.written.issuperset(keys)):
             continue
-        results = _results_without_fitted_kernels(outcome, keys, operators[layer.name])
+        results = _results_without_fitted_kernels(outcome, layer.name, keys, operators[layer.name])
         if operators[layer.name] and not results:  # all its kernels were fitted, by names of their own
             continue
         reasons = [float_reasons[result] for result in results if result in float_reasons]
@@ -33,19 +33,19 @@ def unquantized_layers(outcome: Outcome) -> tuple[tuple[SkippedLayer, ...], tupl
 
 
 def _results_without_fitted_kernels(
-    outcome: Outcome, keys: Sequence[KernelId], positions: Sequence[int]
+    outcome: Outcome, layer: str, keys: Sequence[KernelId], positions: Sequence[int]
 ) -> tuple[str, ...]:
     """Names of what the operators of a layer write that hold none of its fitted weights.
 
     Args:
         outcome: what the pipeline knows.
-        keys: weights of the layer.
+        layer: name of the layer.
+        keys: its weights that the registry knows.
         positions: positions of its operators.
     """
     model = outcome.float_file.model
-    fitted = {
-        use.operator for kernel in outcome.kernels if kernel.id in keys or not kernel.id.layer for use in kernel.uses
-    }
+    own = [it for it in outcome.kernels if it.id in keys or not it.id.layer or (not keys and it.id.layer == layer)]
+    fitted = {use.operator for kernel in own for use in kernel.uses}
     others = [position for position in positions if position not in fitted]
     with_weights = [position for position in others if reads_weights(model, position)]
     return tuple(model.name(model.operators[position].outputs[0]) for position in with_weights or others)
@@ -69,6 +69,8 @@ def _cause(
         return "the config skips it"
     if outcome.config.for_layer(layer.name).keeps_weights:
         return "its weights are float16"
+    if any(kernel.id.layer == layer.name for kernel in outcome.float_file.kernels) and not keys:
+        return ", ".join(dict.fromkeys(float_reasons))
     if not supports(layer):
         return f"tfptq has no quantization for {type(layer).__name__}"
     found = {kernel.id for kernel in outcome.float_file.kernels}

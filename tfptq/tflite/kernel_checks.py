@@ -2,7 +2,7 @@
 
 import math
 
-from tfptq.ops.table import FUSED_FUNCTIONS, spec_of
+from tfptq.ops.table import FUSED_FUNCTIONS
 from tfptq.tflite.checks import require
 from tfptq.tflite.kernel_uses import KernelUse
 from tfptq.tflite.kernel_window import kernel_window, transposed_size
@@ -36,11 +36,10 @@ def check_use(use: KernelUse) -> None:
 
 def _check_operator(use: KernelUse) -> None:
     """Types of what the operator reads beside the kernel, and its bias."""
-    graph, operator, codes = use.graph, use.operator, use.codes
-    places = spec_of(operator.kind).weights
+    graph, operator, codes, place = use.graph, use.operator, use.codes, use.place
     # Kernels of layouts on integers may also quantize float activations themselves.
     allowed = tuple(_BIAS_TYPES) if Computes.INTEGER in use.blocks.layout.serves else ("FLOAT32",)
-    source = operator.input(places.input)
+    source = operator.input(place.input)
     require(source >= 0 and len(operator.outputs) == 1, codes, f"the {operator.kind} reads or writes nothing else")
     kind = graph.tensors[source].type
     require(kind in allowed, codes, f"the {operator.kind} reads it with activations of {kind}")
@@ -52,7 +51,7 @@ def _check_operator(use: KernelUse) -> None:
         _check_grid(end)
     weights_format = getattr(operator.options, "weights_format", 0)
     require(weights_format == 0, codes, f"the {operator.kind} reads it in the shuffled format {weights_format}")
-    index = operator.input(places.bias)
+    index = operator.input(place.bias)
     if index < 0:
         return
     bias, outputs = graph.tensors[index], use.blocks.outputs

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tfptq.base.text import quoted, shortened
+from tfptq.ops.operator_spec import WeightedInputs
 from tfptq.ops.table import OPERATORS, spec_of
 from tfptq.tflite.checks import VerificationError
 from tfptq.tflite.layouts import LAYOUTS
@@ -30,11 +31,13 @@ class KernelUse:
         model: the file.
         blocks: the description.
         position: of the operator in the subgraph of the description.
+        place: where the kernel, its bias and its activation stand among the operator's inputs.
     """
 
     model: Model
     blocks: TensorBlocks
     position: int
+    place: WeightedInputs
 
     @property
     def graph(self) -> Subgraph:
@@ -54,7 +57,12 @@ class KernelUse:
     @property
     def kernel(self) -> int:
         """Index of the tensor that it reads as its kernel."""
-        return self.operator.input(spec_of(self.operator.kind).weights.kernel)
+        return self.operator.input(self.place.kernel)
+
+    @property
+    def owns_bias(self) -> bool:
+        """Whether the scale of the bias follows from that of the kernel, not from another one of the operator."""
+        return spec_of(self.operator.kind).owns_bias(self.place)
 
 
 @dataclass(frozen=True)
@@ -100,9 +108,9 @@ def find_kernel_uses(model: Model, tensors: Iterable[TensorBlocks]) -> KernelUse
     for number, graph in enumerate(model.subgraphs):
         sources = _integer_sources(graph)
         for position, operator in enumerate(graph.operators):
-            blocks = _description(graph, operator, number, described)
-            if blocks is not None:
-                uses.append(KernelUse(model, blocks, position))
+            own = _descriptions(graph, operator, number, described)
+            uses += [KernelUse(model, blocks, position, place) for blocks, place in own]
+            if own and len(own) == len(spec_of(operator.kind).kernels):
                 continue
             undescribed.extend(_undescribed(graph, operator, sources))
             for index in _weights(operator):
@@ -117,24 +125,26 @@ def find_kernel_uses(model: Model, tensors: Iterable[TensorBlocks]) -> KernelUse
     return KernelUses(tuple(map(tuple, found.values())), tuple(uses), tuple(undescribed))
 
 
-def _description(graph: Subgraph, operator: Operator, number: int, described: _Described) -> TensorBlocks | None:
-    """The description of the kernel of an operator, if the way there is that of its layout."""
-    if spec_of(operator.kind).kernel is None:
-        return None
-    (kernel,) = _weights(operator)
-    for layout in LAYOUTS:
-        codes = layout.codes_of(graph, kernel)
-        blocks = None if codes is None else described.get((number, codes))
-        if blocks is not None and blocks.layout is layout:
-            return blocks
-    return None
+def _descriptions(
+    graph: Subgraph, operator: Operator, number: int, described: _Described
+) -> list[tuple[TensorBlocks, WeightedInputs]]:
+    """The descriptions of the kernels of an operator, where the way there is that of their layouts."""
+    found = []
+    for place in spec_of(operator.kind).kernels:
+        for layout in LAYOUTS:
+            codes = layout.codes_of(graph, operator.input(place.kernel))
+            blocks = None if codes is None else described.get((number, codes))
+            if blocks is not None and blocks.layout is layout:
+                found.append((blocks, place))
+                break
+    return found
 
 
 def _weights(operator: Operator) -> tuple[int, ...]:
     """Indexes of the inputs of an operator that may be weights: of those that are not known, all."""
     spec = spec_of(operator.kind)
     if spec.kernel is not None:
-        return (operator.input(spec.weights.kernel),)
+        return tuple(operator.input(place.kernel) for place in spec.kernels)
     return operator.inputs if operator.kind == _PRODUCT or operator.kind not in OPERATORS else ()
 
 

@@ -5,6 +5,7 @@ The limits keep readers from work and memory that have nothing to do with the si
 
 from tfptq.base.text import quoted
 from tfptq.core.windows import Window
+from tfptq.ops.table import spec_of
 from tfptq.tflite.checks import VerificationError, require
 from tfptq.tflite.kernel_uses import KernelUse
 from tfptq.tflite.model_parts import Tensor
@@ -17,12 +18,14 @@ _PADDINGS = ("same", "valid")
 
 
 def kernel_window(use: KernelUse) -> Window | None:
-    """The window of the operator of a use; None for FULLY_CONNECTED, which has none.
+    """The window of the operator of a use; None for those that have none.
 
     Raises:
         VerificationError: it has no options, or such that make no window.
     """
     operator, codes, options = use.operator, use.codes, use.operator.options
+    if spec_of(operator.kind).states:
+        return None
     if options is None:
         raise VerificationError(f"tensor {quoted(codes.name)}: the {operator.kind} that reads it has no options")
     if operator.kind == "FULLY_CONNECTED":

@@ -57,6 +57,35 @@ class TFLiteModel:
         twin.root, twin._names = copy.deepcopy(self.root, shared), set(self._names)
         return twin
 
+    def part(self, operators: Sequence, inputs: Sequence[int], outputs: Sequence[int]) -> "TFLiteModel":
+        """A model of some operators of the main subgraph that can be edited without changing this one.
+
+        Tensors keep their indexes until ``remove_unused``. Only what is needed is copied, so that cutting a model
+        into many parts costs no more than copying it once.
+        """
+        used = {*inputs, *outputs, *(index for operator in operators for index in _indexes(operator))}
+        used |= {blocks.scales for index in used - {-1} if (blocks := _blockwise(self.tensors[index]))}
+        empty, no_bytes = schema.TensorT(), schema.BufferT()
+        root, subgraph = copy.copy(self.root), copy.copy(self.root.subgraphs[0])
+        subgraph.operators, subgraph.inputs, subgraph.outputs = list(operators), list(inputs), list(outputs)
+        subgraph.tensors = [tensor if at in used else empty for at, tensor in enumerate(self.tensors)]
+        root.subgraphs, root.signatureDefs = [subgraph, *self.root.subgraphs[1:]], None
+        filled = {tensor.buffer for each in root.subgraphs for tensor in each.tensors}
+        root.buffers = [buffer if at in filled else no_bytes for at, buffer in enumerate(self.root.buffers)]
+        root.metadata = root.metadataBuffer = None
+        shallow = object.__new__(TFLiteModel)
+        shallow.root, shallow._names = root, self._names
+        return shallow.copy()
+
+    def with_outputs(self, outputs: Sequence[int]) -> "TFLiteModel":
+        """The same model with other outputs and no signature, to be run: it shares what the two have in common."""
+        twin = object.__new__(TFLiteModel)
+        twin.root, twin._names = copy.copy(self.root), self._names
+        subgraph = copy.copy(self.root.subgraphs[0])
+        subgraph.outputs, twin.root.signatureDefs = list(outputs), None
+        twin.root.subgraphs = [subgraph, *self.root.subgraphs[1:]]
+        return twin
+
     @property
     def subgraph(self):
         """The main ``SubGraphT``, or the one that ``editing`` has chosen."""
@@ -108,6 +137,10 @@ class TFLiteModel:
         """Whether a tensor's values stand in the file."""
         return index >= 0 and self.root.buffers[self.tensors[index].buffer].data is not None
 
+    def is_state(self, index: int) -> bool:
+        """Whether a tensor is one that operators change in place, and that lasts from call to call."""
+        return index >= 0 and bool(self.tensors[index].isVariable)
+
     def is_float(self, index: int) -> bool:
         """Whether a tensor is float32."""
         return index >= 0 and self.tensors[index].type == schema.TensorType.FLOAT32
@@ -131,11 +164,13 @@ class TFLiteModel:
         return readers
 
     def activations(self) -> Iterator[int]:
-        """Indexes of the float32 tensors that hold activations: inputs and results of operators."""
+        """Indexes of the float32 tensors that hold activations: inputs and results of operators, without states."""
         seen = dict.fromkeys(self.subgraph.inputs)
         for operator in self.operators:
             seen.update(dict.fromkeys(operator.outputs))
-        return (index for index in seen if self.is_float(index) and not self.is_constant(index))
+        return (
+            index for index in seen if self.is_float(index) and not (self.is_constant(index) or self.is_state(index))
+        )
 
     def unique_name(self, wanted: str) -> str:
         """A tensor name that no tensor of any subgraph has yet; it is taken from now on."""
@@ -270,7 +305,7 @@ class TFLiteModel:
     def _remove_unused_tensors(self, subgraph) -> None:
         used = set(subgraph.inputs) | set(subgraph.outputs)
         for operator in subgraph.operators:
-            used.update(operator.inputs, operator.outputs, _index_list(operator.intermediates))
+            used.update(_indexes(operator))
         used |= {blocks.scales for index in used - {-1} if (blocks := _blockwise(subgraph.tensors[index]))}
         new_index = {old: new for new, old in enumerate(sorted(used - {-1}))}
         new_index[-1] = -1
@@ -322,6 +357,11 @@ def _blockwise(tensor):
     """The ``BlockwiseQuantizationT`` of a tensor, whose scales are another tensor, or None."""
     details = None if tensor.quantization is None else tensor.quantization.details
     return details if isinstance(details, schema.BlockwiseQuantizationT) else None
+
+
+def _indexes(operator) -> list[int]:
+    """All tensors of an operator; -1 for those that it does without."""
+    return [*operator.inputs, *operator.outputs, *_index_list(operator.intermediates)]
 
 
 def _index_list(values) -> list[int]:

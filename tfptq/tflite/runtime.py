@@ -23,15 +23,14 @@ class TensorRunner:
     """
 
     def __init__(self, model: bytes | TFLiteModel, tensors: Iterable[int]):
-        model = TFLiteModel(model) if isinstance(model, bytes) else model.copy()
+        model = TFLiteModel(model) if isinstance(model, bytes) else model
         self.tensors = list(dict.fromkeys(tensors))
         self._inputs = {model.name(index): index for index in model.subgraph.inputs}
         written = set(model.producers())
         # An input that is also an output would be copied by the runtime; it is read back as an input instead.
-        model.subgraph.outputs = [index for index in self.tensors if index in written] or model.subgraph.outputs
-        model.root.signatureDefs = None
+        shown = model.with_outputs([index for index in self.tensors if index in written] or model.subgraph.outputs)
         with quiet():
-            self._interpreter = Interpreter(model_content=model.to_bytes(), num_threads=usable_cpus())
+            self._interpreter = Interpreter(model_content=shown.to_bytes(), num_threads=usable_cpus())
         self._grids = {index: _input_grid(model, index) for index in model.subgraph.inputs}
         self._shapes: dict[int, tuple[int, ...]] = {}
 
@@ -60,6 +59,7 @@ class TensorRunner:
                 self._interpreter.allocate_tensors()
         for name, values in batch.items():
             self._interpreter.set_tensor(self._inputs[name], self._coded(self._inputs[name], values))
+        self._interpreter.reset_all_variables()  # each batch starts anew, also in files that keep a state
         self._interpreter.invoke()
         for index in self.tensors:
             observe(index, self._interpreter.tensor(index)())

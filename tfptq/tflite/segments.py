@@ -30,7 +30,8 @@ def unfuse_activations(model: TFLiteModel, positions: Iterable[int]) -> dict[int
         moved[at] = len(operators)
         operators.append(operator)
         function = getattr(operator.builtinOptions, "fusedActivationFunction", 0)
-        if at in wanted and function in FUSED_FUNCTIONS:
+        of_result = not model.spec(operator).states  # else it is one inside of the operator
+        if at in wanted and of_result and function in FUSED_FUNCTIONS:
             output = operator.outputs[0]
             name = f"{model.name(output)}/before_activation"
             inner = model.add_activation_like(output, name, schema.TensorType.FLOAT32)
@@ -48,7 +49,7 @@ def crossing(model: TFLiteModel, cut: int) -> list[int]:
     read = set(model.subgraph.outputs)
     for operator in model.operators[cut:]:
         read.update(operator.inputs)
-    return sorted(index for index in written & read if not model.is_constant(index))
+    return sorted(index for index in written & read if not (model.is_constant(index) or model.is_state(index)))
 
 
 def extract_segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable[int]) -> TFLiteModel:
@@ -56,21 +57,19 @@ def extract_segment(model: TFLiteModel, start: int, stop: int, outputs: Iterable
 
     Returns:
         Model whose inputs are the activations that cross the cut at ``start`` and are read in the segment, and whose
-        outputs are ``outputs``, in their order.
+        outputs are ``outputs``, in their order. States start as in the whole model.
     """
-    part = model.copy()
-    part.root.signatureDefs = None
     outputs = list(outputs)
-    part.operators[:] = _needed(part.operators[start:stop], outputs)
+    starts = [each for each in model.operators[:start] if any(map(model.is_state, each.outputs))]
+    operators = _needed([*starts, *model.operators[start:stop]], outputs)
     written: set[int] = set()
     read: set[int] = set()
-    for operator in part.operators:
+    for operator in operators:
         read.update(index for index in operator.inputs if index >= 0)
         written.update(operator.outputs)
     # What nothing writes is a constant, also one without values, such as the shape of a number, which has no bytes.
     computed = {*model.subgraph.inputs, *(index for operator in model.operators for index in operator.outputs)}
-    part.subgraph.inputs = sorted((read - written) & computed)
-    part.subgraph.outputs = outputs
+    part = model.part(operators, sorted((read - written) & computed), outputs)
     part.remove_unused()
     return part
 

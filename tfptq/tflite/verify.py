@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from tfptq.base.text import counted, printable, quoted, shortened
-from tfptq.ops.table import spec_of
 from tfptq.tflite.checks import VerificationError, float_bits, require
 from tfptq.tflite.digest import content_digest
 from tfptq.tflite.kernel_checks import check_use
@@ -125,9 +124,9 @@ def _check_biases(uses: tuple[KernelUse, ...]) -> list[str]:
     """Compare the bias scale of every operator on integers with ``s_x * s_w``; each pair of bias and scale once."""
     graph, kernel, seen, statements = uses[0].graph, uses[0].codes, set(), {}
     for use in uses:
-        places = spec_of(use.operator.kind).weights
-        index, source = use.operator.input(places.bias), graph.tensors[use.operator.input(places.input)]
-        if index < 0 or source.type == "FLOAT32" or Computes.INTEGER not in use.blocks.layout.serves:
+        index, source = use.operator.input(use.place.bias), graph.tensors[use.operator.input(use.place.input)]
+        integer = source.type != "FLOAT32" and Computes.INTEGER in use.blocks.layout.serves
+        if index < 0 or not (integer and use.owns_bias):
             continue
         bias, key = graph.tensors[index], (index, source.scale.tobytes())
         if key not in seen:
