@@ -5,7 +5,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel
 
-from tfptq.tflite.costs import shipped_costs
+from tfptq.tflite.costs import load_costs, shipped_costs
+from tfptq.tflite.layouts import LayoutRequest
 from tfptq.tflite.operator_costs import FLOAT, INT8, OperatorCosts, load_operator_costs, values_of
 
 
@@ -31,6 +32,14 @@ def test_products_of_matrices_count_multiplications(adjoint):
     options = schema.BatchMatMulOptionsT(adjX=adjoint, adjY=False)
     model = file.finish(file.add("BATCH_MATMUL", [left, right], (1, 3, 7), options=options))
     assert values_of(model, model.operators[0]) == 3 * 5 * 7
+
+
+def test_a_recurrent_layer_counts_as_dense_layers_of_its_steps():
+    times = [
+        load_costs("cpu").microseconds(LayoutRequest(kind, (64, 32, 1), (1, 32), "float", 8, input_sizes=(-1, 12, 32)))
+        for kind in ("FULLY_CONNECTED", "UNIDIRECTIONAL_SEQUENCE_LSTM")
+    ]
+    assert times[0] == times[1] > 0.0
 
 
 def test_shipped_times_are_of_real_operators():
