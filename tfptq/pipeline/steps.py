@@ -67,7 +67,7 @@ def planned_steps(config: QuantizationConfig) -> dict[str, str]:
         "equalize": config.equalize,
         "rotate": config.rotate,
         "reorder": config.reorder,
-        "calibrate again": config.activations == "static" and (config.mixed_precision is not None or min(widths) < 8),
+        "calibrate again": config.on_integers and (config.mixed_precision is not None or min(widths) < 8),
     }
     return {step: title for step, title in STEPS.items() if asked_for.get(step, True)}
 
@@ -94,7 +94,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     in_float = {**operators_in_float(float_file, plans, network.config), **exact}
     skipped = skipped_operators(float_file, network.model, network.config, names)
     all_skipped = bool(float_file.kernels) and all(use.operator in skipped for use in float_file.uses)
-    if config.activations == "static" and all_skipped:
+    if config.on_integers and all_skipped:
         raise ValueError("the config leaves nothing to quantize: its overrides and its tail keep all kernels in float")
     return Job(
         config=config,
