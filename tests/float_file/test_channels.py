@@ -231,6 +231,15 @@ def test_a_concatenation_and_a_flat_input_hold_a_group_several_times():
         assert side.offsets == tuple(range(0, 32, 4))
 
 
+def test_slopes_that_are_computed_follow_an_order_alone():
+    graph = FloatModel()
+    x = graph.input("x", (1, 6, 6, 3))
+    a, b = (convolution(graph, x, kernel(4, 1, 3), RNG.normal(size=4), name) for name in "ab")
+    bent = graph.add("PRELU", [a, b], (1, 6, 6, 4))
+    float_file = file_of(graph, convolution(graph, bent, kernel(2, 1, 4), name="end"))
+    assert [len(check_moves(float_file, change).groups) for change in Change] == [1, 0, 0]
+
+
 def residual_file():
     """``b(relu(a + p)) + p`` with a depthwise convolution in ``p``; the sum is read by ``c`` and ``d``."""
     graph = FloatModel()
