@@ -201,6 +201,22 @@ def test_what_operators_pass_on(name):
     assert found == passed
 
 
+OF_ONE_SHAPE = [name for name in PASSED if not name.endswith(("places", "around", "columns")) or "each" in name]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.sampled_from(OF_ONE_SHAPE), max_size=4), st.integers(0, 10**6))
+def test_a_chain_passes_on_what_all_of_it_does(names, seed):
+    def build(graph, x):
+        for name in names:
+            x = PASSED[name][0](graph, x)
+        return x
+
+    float_file = between(build)
+    found = {change.name[0] for change in Change if check_moves(float_file, change, seed=seed).groups}
+    assert found == set("PSR").intersection(*(PASSED[name][1] for name in names))
+
+
 @pytest.mark.parametrize("name", BARRIERS)
 def test_what_operators_keep(name):
     build, channels = BARRIERS[name]
