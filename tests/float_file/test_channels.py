@@ -88,7 +88,7 @@ def test_groups_of_all_blocks_are_those_of_the_keras_model(start):
     check_same_groups(random_network(BLOCK_NAMES[start : start + 3], 4, 1))
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(st.lists(st.sampled_from(BLOCK_NAMES), min_size=2, max_size=3), st.integers(0, 10**6))
 def test_groups_of_any_network_are_those_of_the_keras_model(blocks, seed):
     check_same_groups(random_network(blocks, 6, seed), seed)

@@ -76,7 +76,7 @@ def test_randomness_is_not_taken_for_rounding():
         check_float_equal(model, canonicalise(model), batch_for(model))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.sampled_from([0.0, 1e2, 1e4, 1e6]), st.integers(0, 2**32 - 1))
 def test_scaled_channels_pass_however_much_cancels_and_a_wrong_factor_does_not(offset, seed):
     keras.utils.set_random_seed(seed)

@@ -50,7 +50,7 @@ def rotate_everything(canonical, seed):
     return groups, rotations, rotated
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(st.sampled_from(BLOCK_NAMES), min_size=1, max_size=4), st.sampled_from([2, 4, 6]), st.integers(0, 10**6)
 )
