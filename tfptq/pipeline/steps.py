@@ -23,10 +23,11 @@ from tfptq.float_file.file_model import FileModel
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators, widths_by_overrides
+from tfptq.float_file.layout_requests import layout_requests
 from tfptq.float_file.operator_names import OperatorNames
 from tfptq.graph import few_samples
 from tfptq.layers import looks_up, supports, weight_specs
-from tfptq.lowering.choose_layout import layout_requests, plan_layout, settle_layout
+from tfptq.lowering.choose_layout import plan_layout, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
 from tfptq.lowering.float16 import float16_constants
@@ -35,8 +36,8 @@ from tfptq.lowering.plan import Ends, IntegerPlan, kernels_to_keep_in_float
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.lowering.recurrent import config_of_recurrent
 from tfptq.lowering.tables import QuantizedTable, find_tables
-from tfptq.pipeline.file_kernels import config_with_file_kernels
 from tfptq.pipeline.job import Activations, Job
+from tfptq.prepare.file_weights import config_with_own_kernels
 from tfptq.prepare.network import FloatNetwork
 from tfptq.tflite.layouts import Computes
 from tfptq.tflite.metadata import attach
@@ -66,7 +67,7 @@ def planned_steps(config: QuantizationConfig) -> dict[str, str]:
         "equalize": config.equalize,
         "rotate": config.rotate,
         "reorder": config.reorder,
-        "calibrate again": config.activations == "static" and (config.mixed_precision is not None or min(widths) < 8),
+        "calibrate again": config.on_integers and (config.mixed_precision is not None or min(widths) < 8),
     }
     return {step: title for step, title in STEPS.items() if asked_for.get(step, True)}
 
@@ -85,14 +86,15 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
             data = data.in_full_batches(float_file.batch_size)
     names = operator_names(network.model, float_file)
     check_patterns(config, network, float_file, names)
-    network = replace(network, config=config_with_file_kernels(network.config, config, float_file, data))
+    if not isinstance(network.model, FileModel):
+        network = replace(network, config=config_with_own_kernels(network.config, config, float_file, data))
     exact = _exact_kernels(float_file, network.config)
     network = replace(network, config=_with_float_kernels(network.config, float_file, exact))
     plans = plan_kernels(float_file, network.config)
     in_float = {**operators_in_float(float_file, plans, network.config), **exact}
     skipped = skipped_operators(float_file, network.model, network.config, names)
     all_skipped = bool(float_file.kernels) and all(use.operator in skipped for use in float_file.uses)
-    if config.activations == "static" and all_skipped:
+    if config.on_integers and all_skipped:
         raise ValueError("the config leaves nothing to quantize: its overrides and its tail keep all kernels in float")
     return Job(
         config=config,
