@@ -148,7 +148,10 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     **{
         name: lambda x, y, name=name: getattr(ops, name)(_square(x)) for name in ("cholesky", "cholesky_inverse", "det")
     },
-    **{name: lambda x, y, name=name: getattr(ops, name)(_square(x)) for name in ("eigh", "inv", "logdet", "slogdet")},
+    **{
+        name: lambda x, y, name=name: getattr(ops, name)(_square(x))
+        for name in ("eig", "eigh", "inv", "logdet", "slogdet")
+    },
 }
 #: What the operand is made of, the first that gives finite results.
 _DOMAINS: tuple[Callable[[Any], Any], ...] = (

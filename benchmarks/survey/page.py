@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from statistics import median
 
+from benchmarks.survey.cases import all_cases
 from benchmarks.survey.judge import Record, behind, difference
 from benchmarks.survey.reasons import REASONS
 from benchmarks.survey.sequence_structures import FUNCTIONS
@@ -23,6 +24,7 @@ def tables(records: Mapping[str, Record]) -> dict[str, str]:
         "survey_behind": _behind(measured),
         "survey_float": _float_operators(measured),
         "survey_functions": _functions(measured),
+        "survey_unmeasured": _unmeasured(records, measured),
         "survey_applications": _applications(measured),
     }
 
@@ -61,7 +63,8 @@ def _behind(records: Mapping[str, Record]) -> str:
         if refused or (_runs(ours) and _runs(theirs) and behind(record)):
             cells = [_decibels(ours), _decibels(theirs), _signed(difference(record))]
             rows.append([f"`{name}`", *cells, REASONS.get(name.removesuffix(", input"), "**no reason found yet**")])
-    return table(["case", "tfptq, dB", "converter, dB", "mean of the draws", "reason"], rows)
+    heads = ["case", "tfptq, dB", "converter, dB", "mean of the draws", "reason"]
+    return table(heads, rows) if rows else "Of the cases that were measured, none."
 
 
 def _float_operators(records: Mapping[str, Record]) -> str:
@@ -73,6 +76,14 @@ def _float_operators(records: Mapping[str, Record]) -> str:
             if reason == f"{operator} has no integer rule":
                 found[operator] += 1
     return ", ".join(f"{name} ({count})" for name, count in found.most_common())
+
+
+def _unmeasured(records: Mapping[str, Record], measured: Mapping[str, Record]) -> str:
+    """What has no row in the counts."""
+    failed = [f"`{name}`" for name in records if name not in measured]
+    missing = Counter(_kind(name) for name in all_cases() if name not in records)
+    named = [f"{count} of {kind}" for kind, count in missing.items()]
+    return f"Keras cannot build: {', '.join(failed) or 'none'}. Not measured yet: {', '.join(named) or 'none'}."
 
 
 def _functions(records: Mapping[str, Record]) -> str:
