@@ -1,5 +1,7 @@
 """Networks with LSTM layers in integers: on all resolvers, in TFLite Micro, in the metadata and in reports."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -213,3 +215,53 @@ def test_large_inputs():
     result = quantize(model)
     expected = model.predict(SEQUENCES, verbose=0)
     assert signal_to_noise(expected, outputs(result.tflite, SEQUENCES)) > 28
+
+
+UNROLLED = {
+    "gru": lambda: layers.GRU(16, name="memory"),
+    "simple": lambda: layers.SimpleRNN(16, name="memory"),
+    "functions": lambda: lstm(activation="relu"),
+    "both ways": lambda: layers.Bidirectional(layers.GRU(12, return_sequences=True), name="memory"),
+}
+
+
+@pytest.mark.parametrize("name", UNROLLED)
+def test_unrolled_layers_are_on_integers(name):
+    model = sequential(UNROLLED[name](), head())
+    result = quantize(model, unroll_steps=12, target="micro")
+    assert not result.report.float_operators and not result.report.skipped
+    assert rows(result) and not [note for note in result.report.notes if "loop" in note]
+    (detail,) = details(result.tflite)[1].values()
+    scale, zero_point = detail["quantization"]
+    found = (run_micro(result.tflite, SEQUENCES).astype(np.float32) - zero_point) * scale
+    assert signal_to_noise(model.predict(SEQUENCES, verbose=0), found) > 25
+
+
+def test_overrides_reach_unrolled_kernels():
+    model = sequential(UNROLLED["gru"](), head())
+    result = quantize(model, unroll_steps=12, overrides=[override("memory/recurrent*", weight_bits=4)])
+    bits = {row.name: row.bits for row in rows(result)}
+    assert bits["memory/recurrent_gates"] == 4 and bits["memory/gates"] == 8
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (
+            UNROLLED["gru"],
+            "memory is a loop in float.*there are operators for LSTM alone; unroll_steps=12 in the config",
+        ),
+        (UNROLLED["functions"], "memory is a loop in float.*the functions relu, sigmoid.*unroll_steps=12"),
+        (lambda: layers.RNN(layers.GRUCell(4), name="memory"), "memory is a loop in float.*it is a RNN, and .* alone$"),
+    ],
+    ids=["gru", "lstm", "cell"],
+)
+def test_loops_are_named_with_what_to_do(layer, words):
+    result = quantize(sequential(layer(), head()))
+    assert [note for note in result.report.notes if re.search(words, note)]
+
+
+@pytest.mark.parametrize("steps", [-1, 2**20])
+def test_impossible_numbers_of_steps(steps):
+    with pytest.raises(ValueError, match="unroll_steps is .*; it must be between 0"):
+        QuantizationConfig(unroll_steps=steps)

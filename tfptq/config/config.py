@@ -74,6 +74,8 @@ class QuantizationConfig:
         target: what the file is for: ``"cpu"`` (phones, PCs), ``"web"``, ``"micro"``, ``"npu"``, ``"any"``, or a
             ``Target``. It decides how kernels of less than 8 bits lie; where no layout is of use, they have 8 bits.
         batch_size: 1 for files of one sample at a time; None for the batch of the model, of the target if it is open.
+        unroll_steps: most steps of the sequence of a GRU or SimpleRNN layer, or of an LSTM layer that no operator
+            computes, that is unrolled into ordinary operators; longer ones stay loops in float.
         latency_budget: multiple of the all-INT8 latency that layouts may cost on the target, as far as it was measured.
         layout: how codes lie in the file: ``"size"`` (the fewest bytes within the budget of latency) or ``"speed"``
             (nothing slower than INT8) choose among the layouts of the target; a layout's name takes that one.
@@ -109,6 +111,7 @@ class QuantizationConfig:
     edge_bits: int | None = 8
     target: Target = TARGETS["cpu"]
     batch_size: int | None = None
+    unroll_steps: int = 0
     latency_budget: float = 1.35
     layout: str = "size"
     multipliers: tuple[int, ...] | None = None
@@ -142,6 +145,7 @@ class QuantizationConfig:
             edge_bits: int | None = ...,
             target: Target | str = ...,
             batch_size: int | None = ...,
+            unroll_steps: int = ...,
             latency_budget: float = ...,
             layout: str = ...,
             multipliers: Sequence[int] | None = ...,
@@ -204,6 +208,7 @@ class QuantizationConfig:
         if self.scaler == "auto":
             object.__setattr__(self, "scaler", "shift" if isinstance(self.granularity, PerTensor) else "float")
         object.__setattr__(self, "target", Target.from_plain(self.target))
+        between("unroll_steps", self.unroll_steps, 0, 2**16)
         between("latency_budget", self.latency_budget, 1.0, 1000.0)
         one_of("scaler", self.scaler, SCALE_KINDS)
         if self.multipliers is not None:

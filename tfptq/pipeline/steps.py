@@ -80,7 +80,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     """
     weights, data, batch = kernel_views(network.model), network.data, network.batch
     with steps.step("convert"):
-        float_file, differences = _float_file(network, weights, config.takes_single(network.batch_size))
+        float_file, differences = _float_file(network, weights, config)
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
     names = operator_names(network.model, float_file)
@@ -111,14 +111,15 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
 
 
 def _float_file(
-    network: FloatNetwork, weights: dict[KernelId, np.ndarray], single: bool
+    network: FloatNetwork, weights: dict[KernelId, np.ndarray], config: QuantizationConfig
 ) -> tuple[FloatFile, dict[str, float]]:
     """The float file of a network, and what each step changed in the outputs."""
     if isinstance(network.model, FileModel):
         return network.model.float_file, network.differences
     # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
     narrow = [key for key in weights if network.config.for_layer(key.owner).weight_bits < 8]
-    float_file = make_float_file(network.model, weights, narrow, single)
+    single = config.takes_single(network.batch_size)
+    float_file = make_float_file(network.model, weights, narrow, single, config.unroll_steps)
     few = few_samples(network.batch, network.batch_size)
     return float_file, {**network.differences, "convert": check_float_file(float_file, network.model, few)}
 
