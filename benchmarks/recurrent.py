@@ -22,7 +22,14 @@ from tfptq.evaluation.runner import file_ends, to_codes
 from tfptq.quantization import quantize_keras_model
 from tfptq.tflite.micro import MicroInterpreter
 
-CONFIG = QuantizationConfig(target="micro", unroll_steps=ROWS)
+CONFIG = QuantizationConfig(target="micro")
+UNROLLED = CONFIG.replace(unroll_steps=ROWS)
+#: Network -> how its recurrent layers are written -> config.
+CASES = {
+    "lstm": {"operator": CONFIG, "unrolled": UNROLLED},
+    "stacked_lstm": {"operator": CONFIG, "unrolled": UNROLLED},
+    "gru": {"unrolled": UNROLLED},
+}
 
 
 def main() -> int:
@@ -34,16 +41,19 @@ def main() -> int:
     arguments = parser.parse_args()
     records = Records("recurrent")
     for model in () if arguments.tables_only else arguments.models:
-        known = records.read().get(model, {})
-        if not known or arguments.latency:
-            records.keep(model, {**known, **_measured(MODELS[model](), arguments.latency)})
+        missing = [case for case in CASES[model] if arguments.latency or f"{model}: {case}" not in records.read()]
+        trained = MODELS[model]() if missing else None
+        for case in missing:
+            known = records.read().get(f"{model}: {case}", {})
+            found = _measured(trained, CASES[model][case], arguments.latency)
+            records.keep(f"{model}: {case}", {**known, **found})
     write_tables({"recurrent": _table(records.read())})
     return 0
 
 
-def _measured(trained: Trained, latency: bool) -> Record:
+def _measured(trained: Trained, config: QuantizationConfig, latency: bool) -> Record:
     loop = float_file(_for_one(trained.model))
-    result = quantize_keras_model(trained.model, trained.calibration, CONFIG, progress=False)
+    result = quantize_keras_model(trained.model, trained.calibration, config, progress=False)
     expected = trained.model.predict(trained.evaluation, verbose=0)
     reference = measure.run(result.tflite, trained.evaluation, resolver="BUILTIN_REF")
     micro = _in_micro(result.tflite, trained.evaluation)
@@ -82,8 +92,9 @@ def _in_micro(content: bytes, x: np.ndarray) -> np.ndarray:
 
 
 def _table(records: dict[str, Record]) -> str:
-    rows = [[model, *_cells(records[model])] for model in MODELS if model in records]
-    columns = ["network", "accuracy, %: float / int8", "dB", "bytes: float loop / int8", "ratio"]
+    names = [(model, case, f"{model}: {case}") for model in MODELS for case in CASES[model]]
+    rows = [[model, case, *_cells(records[name])] for model, case, name in names if name in records]
+    columns = ["network", "layers as", "accuracy, %: float / int8", "dB", "bytes: float loop / int8", "ratio"]
     columns += ["codes of TFLite Micro as of LiteRT's reference kernels, %", "largest difference, codes"]
     columns += ["latency of int8 to the float loop", "of the float file of tfptq to it"]
     return table([*columns, "at least 30 dB, at most 0.35 of the bytes"], rows)

@@ -218,6 +218,7 @@ def test_large_inputs():
 
 
 UNROLLED = {
+    "lstm": lstm,
     "gru": lambda: layers.GRU(16, name="memory"),
     "simple": lambda: layers.SimpleRNN(16, name="memory"),
     "functions": lambda: lstm(activation="relu"),
@@ -235,6 +236,14 @@ def test_unrolled_layers_are_on_integers(name):
     scale, zero_point = detail["quantization"]
     found = (run_micro(result.tflite, SEQUENCES).astype(np.float32) - zero_point) * scale
     assert signal_to_noise(model.predict(SEQUENCES, verbose=0), found) > 25
+
+
+def test_layers_are_unrolled_by_overrides():
+    model = sequential(lstm(return_sequences=True), layers.GRU(8, name="second"), head())
+    result = quantize(model, unroll_steps=12, overrides=[override("memory", unroll_steps=0)])
+    assert kinds(result.tflite).count(LSTM) == 1 and not result.report.float_operators
+    result = quantize(model, overrides=[override("memory", unroll_steps=12)])
+    assert LSTM not in kinds(result.tflite) and "WHILE" in kinds(result.tflite)
 
 
 def test_overrides_reach_unrolled_kernels():

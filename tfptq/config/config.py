@@ -74,8 +74,8 @@ class QuantizationConfig:
         target: what the file is for: ``"cpu"`` (phones, PCs), ``"web"``, ``"micro"``, ``"npu"``, ``"any"``, or a
             ``Target``. It decides how kernels of less than 8 bits lie; where no layout is of use, they have 8 bits.
         batch_size: 1 for files of one sample at a time; None for the batch of the model, of the target if it is open.
-        unroll_steps: most steps of the sequence of a GRU or SimpleRNN layer, or of an LSTM layer that no operator
-            computes, that is unrolled into ordinary operators; longer ones stay loops in float.
+        unroll_steps: length of sequences up to which GRU, LSTM and SimpleRNN layers are unrolled into ordinary
+            operators. Other LSTM layers are one operator where they can be, and what is left a loop in float.
         latency_budget: multiple of the all-INT8 latency that layouts may cost on the target, as far as it was measured.
         layout: how codes lie in the file: ``"size"`` (the fewest bytes within the budget of latency) or ``"speed"``
             (nothing slower than INT8) choose among the layouts of the target; a layout's name takes that one.

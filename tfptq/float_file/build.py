@@ -15,6 +15,7 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.input_factors import separate_input_factors
 from tfptq.float_file.kernel import KernelId
 from tfptq.float_file.matching import WeightFinder, find_kernels
+from tfptq.float_file.recurrent_layers import never
 from tfptq.float_file.simplify import simplify
 from tfptq.graph.float_equality import (
     ADVICE,
@@ -38,7 +39,7 @@ def make_float_file(
     weights: Mapping[KernelId, np.ndarray],
     unfolded: Collection[KernelId] | None = None,
     single: bool = False,
-    unroll_steps: int = 0,
+    steps_of: Callable[[str], int] = never,
 ) -> FloatFile:
     """Convert a canonical Keras model and find its weights ``[O, I, T]`` in the file. The model stays as it was.
 
@@ -49,7 +50,7 @@ def make_float_file(
         unfolded: the weights that factors of their inputs are taken out of (``tfptq.float_file.input_factors``); all by
             default. It costs an operator, and lets what a config says of the layer reach its weights.
         single: whether the file shall take one sample at a time, whatever the batch of the model is.
-        unroll_steps: most steps of a recurrent layer that is unrolled where no operator computes it.
+        steps_of: name of a recurrent layer -> length of sequences up to which it is unrolled.
 
     Raises:
         ValueError: the converter refuses the model, or renames its inputs beyond recognition; or the model changes
@@ -58,7 +59,7 @@ def make_float_file(
     others = _other_weights(model, weights)
     equal = equal_weights(weights, others)
     unfolded = set(weights if unfolded is None else unfolded)
-    convert = partial(convert_float, model, single, unroll_steps)
+    convert = partial(convert_float, model, single, steps_of)
     float_file = _convert(model, weights, equal, others, unfolded, convert)
     calls = _numbers_of_calls(model)
     uses = {kernel.id: len(kernel.uses) for kernel in float_file.kernels if kernel.id.layer is not None}

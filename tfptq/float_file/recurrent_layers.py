@@ -27,11 +27,13 @@ class RecurrentLayer:
         layer: the layer.
         owner: the layer of the model that it is, or that it is in: a Bidirectional one.
         steps: length of its sequences; None where it is open.
+        most_steps: length up to which it shall be unrolled.
     """
 
     layer: keras.layers.RNN
     owner: keras.Layer
     steps: int | None
+    most_steps: int
 
     @property
     def path(self) -> str:
@@ -52,19 +54,29 @@ class RecurrentLayer:
                 return f"{problem} its state"
         return None
 
-    def unrolls(self, most: int) -> bool:
-        """Whether it is unrolled where layers of at most so many steps are, as far as it tells itself."""
-        return self.obstacle is not None and can_unroll(self.layer, self.steps, most)
+    @property
+    def unrolls(self) -> bool:
+        """Whether it is unrolled, as far as it tells itself."""
+        return can_unroll(self.layer, self.steps, self.most_steps)
 
 
-def recurrent_layers(model: keras.Model) -> list[RecurrentLayer]:
-    """The recurrent layers of a model, and in Bidirectional ones, that are not unrolled by Keras."""
+def never(layer: str) -> int:
+    """No layer is unrolled."""
+    del layer
+    return 0
+
+
+def recurrent_layers(model: keras.Model, steps_of: Callable[[str], int]) -> list[RecurrentLayer]:
+    """The recurrent layers of a model, and in Bidirectional ones, that are not unrolled by Keras.
+
+    ``steps_of`` gives the length up to which a layer is unrolled, by its name.
+    """
     found: dict[int, RecurrentLayer] = {}
     for owner in model._flatten_layers():
         both = type(owner) is keras.layers.Bidirectional
         for layer in (owner.forward_layer, owner.backward_layer) if both else (owner,):
             if isinstance(layer, keras.layers.RNN) and not layer.unroll and (both or id(layer) not in found):
-                found[id(layer)] = RecurrentLayer(layer, owner, _steps(owner))
+                found[id(layer)] = RecurrentLayer(layer, owner, _steps(owner), steps_of(owner.name))
     return list(found.values())
 
 
@@ -76,14 +88,14 @@ def _steps(layer: keras.Layer) -> int | None:
 
 
 @contextlib.contextmanager
-def traced(layers: Iterable[RecurrentLayer], most_steps: int) -> Iterator[None]:
-    """Inside this context recurrent layers are traced as operators, or unrolled up to so many steps, where they can be.
+def traced(layers: Iterable[RecurrentLayer]) -> Iterator[None]:
+    """Inside this context recurrent layers are traced step by step, or as operators, where they can be.
 
     Those with masks stay as they are, and so do those with a given state that are not unrolled.
     """
-    layers = [each for each in layers if each.obstacle is None or can_unroll(each.layer, 1, most_steps)]
+    layers = [each for each in layers if each.obstacle is None or can_unroll(each.layer, 1, each.most_steps)]
     for each in layers:
-        each.layer.call = _call_of(each, most_steps)
+        each.layer.call = _call_of(each)
     try:
         yield
     finally:
@@ -91,17 +103,17 @@ def traced(layers: Iterable[RecurrentLayer], most_steps: int) -> Iterator[None]:
             del each.layer.call
 
 
-def _call_of(recurrent: RecurrentLayer, most_steps: int) -> Callable:
+def _call_of(recurrent: RecurrentLayer) -> Callable:
     """What a layer calls in place of its own ``call``."""
     layer, path, operator = recurrent.layer, recurrent.path, recurrent.obstacle is None
     own = layer.call
 
     def call(sequences, initial_state=None, mask=None, training=False):
         sequences = tf.convert_to_tensor(sequences)
+        if mask is None and can_unroll(layer, sequences.shape[1], recurrent.most_steps):
+            return unrolled(layer, sequences, initial_state)
         if mask is None and initial_state is None and operator:
             return _marked(layer, path, sequences)
-        if mask is None and can_unroll(layer, sequences.shape[1], most_steps):
-            return unrolled(layer, sequences, initial_state)
         return own(sequences, initial_state=initial_state, mask=mask, training=training)
 
     return call

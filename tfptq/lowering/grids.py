@@ -144,7 +144,7 @@ def _join(
 def _join_inputs_of_one_kernel(
     model: TFLiteModel, specs: list[tuple[Node, OperatorSpec]], groups: "_Groups", widths: ActivationWidths
 ) -> None:
-    """Put what one kernel meets in many operators, the steps of a recurrent layer, on one grid, where that costs little.
+    """Put what one kernel meets in many operators, the steps of a recurrent layer, on one grid, if that costs little.
 
     The operators then share their bias as well, whose scale follows from that grid.
     """

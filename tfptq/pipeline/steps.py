@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators, widths_by_overrides
 from tfptq.float_file.operator_names import OperatorNames
 from tfptq.graph import few_samples
-from tfptq.layers import looks_up, supports, weight_specs
+from tfptq.layers import is_recurrent, looks_up, supports, weight_specs
 from tfptq.lowering.choose_layout import layout_requests, plan_layout, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
@@ -119,9 +120,14 @@ def _float_file(
     # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
     narrow = [key for key in weights if network.config.for_layer(key.owner).weight_bits < 8]
     single = config.takes_single(network.batch_size)
-    float_file = make_float_file(network.model, weights, narrow, single, config.unroll_steps)
+    float_file = make_float_file(network.model, weights, narrow, single, partial(steps_of, network.config))
     few = few_samples(network.batch, network.batch_size)
     return float_file, {**network.differences, "convert": check_float_file(float_file, network.model, few)}
+
+
+def steps_of(config: QuantizationConfig, layer: str) -> int:
+    """Length of sequences up to which a recurrent layer is unrolled."""
+    return config.for_layer(layer).unroll_steps
 
 
 def _embeddings(model: keras.Model | FileModel) -> dict[str, np.ndarray]:
@@ -141,7 +147,7 @@ def check_patterns(
     config: QuantizationConfig, network: FloatNetwork, float_file: FloatFile, names: OperatorNames
 ) -> None:
     """Refuse overrides that match no kernel, neither of a layer nor of the file alone, and no operator (ValueError)."""
-    layers = [layer.name for layer in network.model.layers if supports(layer) or looks_up(layer)]
+    layers = [it.name for it in network.model.layers if supports(it) or looks_up(it) or is_recurrent(it)]
     own = [kernel.id.owner for kernel in float_file.kernels]
     matched = [item for item in config.overrides if item.is_for_operators and names.operators(item)]
     check_overrides(config, list(dict.fromkeys([*layers, *own])), matched)
