@@ -14,6 +14,7 @@ from stock_runtimes import RESOLVERS, details, encoded, run_codes, run_decoded, 
 import tfptq
 from tfptq import QuantizationConfig, override
 from tfptq.float_file.lstm_operators import LSTM
+from tfptq.tflite.micro_source import micro_methods
 from tfptq.tflite.model import TFLiteModel
 
 
@@ -274,3 +275,48 @@ def test_loops_are_named_with_what_to_do(layer, words):
 def test_impossible_numbers_of_steps(steps):
     with pytest.raises(ValueError, match="unroll_steps is .*; it must be between 0"):
         QuantizationConfig(unroll_steps=steps)
+
+
+def test_lstm_operators_of_float_files():
+    model = NETWORKS["both ways"]()
+    data = quantize(model).float_tflite
+    result = tfptq.quantize(data, SEQUENCES, progress=False)
+    assert len(result.report.layers) == 17 and not result.report.float_operators
+    assert signal_to_noise(model.predict(SEQUENCES, verbose=0), outputs(result.tflite, SEQUENCES)) > 31
+    narrow = tfptq.quantize(data, SEQUENCES, "w4a8_mixed", progress=False)
+    assert [row.bits for row in narrow.report.layers][:16] == [8] * 16
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.memory, self.head = layers.LSTM(12, name="memory"), layers.Dense(3)
+
+    def call(self, x):
+        return self.head(self.memory(x))
+
+
+def test_lstm_layers_of_subclassed_models():
+    keras.utils.set_random_seed(0)
+    model = Subclassed()
+    expected = np.asarray(model(SEQUENCES))
+    result = tfptq.quantize(model, SEQUENCES, progress=False)
+    assert kinds(result.tflite).count(LSTM) == 1 and not result.report.float_operators
+    (name,) = details(result.tflite)[0]
+    found = np.concatenate([run_decoded(result.tflite, {name: it[None]}, "REF")["output_0"] for it in SEQUENCES])
+    assert signal_to_noise(expected, found) > 31
+
+
+def test_operators_that_clip_their_cell_state():
+    """As the converter makes them of tf_keras."""
+    file = TFLiteModel(quantize(sequential(lstm(return_sequences=True))).float_tflite)
+    (operator,) = (it for it in file.operators if file.operator_name(it) == LSTM)
+    operator.builtinOptions.cellClip = 0.3
+    data = file.to_bytes()
+    result = tfptq.quantize(data, SEQUENCES, progress=False)
+    assert not result.report.float_operators
+    assert signal_to_noise(outputs(data, SEQUENCES), outputs(result.tflite, SEQUENCES)) > 31
+
+
+def test_the_resolver_of_a_program():
+    assert "AddUnidirectionalSequenceLSTM" in micro_methods(quantize(NETWORKS["last step"](), target="micro").tflite)

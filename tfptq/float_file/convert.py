@@ -116,20 +116,23 @@ def convert_recurrent(layers: Sequence[RecurrentLayer], convert: Callable[[bool]
         return convert(False)
 
 
-def convert_saved_model(folder: str, name: str, signature: str = "serving_default") -> bytes:
+def convert_saved_model(folder: str, name: str, signature: str = "serving_default", custom: bool = False) -> bytes:
     """Convert a signature of a SavedModel to a float ``.tflite``, quietly.
 
     Args:
         folder: the SavedModel.
         name: of the model, for messages.
         signature: key of the signature.
+        custom: whether operators of other names than TFLite's may be left.
 
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.
     """
     with _quiet():
         try:
-            return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature]).convert()
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
+            converter.allow_custom_ops = custom
+            return converter.convert()
         except (AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
             raise ValueError(
                 f"the TFLite converter cannot convert the model {name!r}: {_reason(error)}. Replace the layers it "

@@ -119,4 +119,4 @@ def weights_of(model: TFLiteModel, operator: schema.OperatorT) -> LstmWeights | 
     kernels = np.stack([model.constant(operator.inputs[place.kernel]) for place in spec.kernels[:4]])
     recurrent = np.stack([model.constant(operator.inputs[place.kernel]) for place in spec.kernels[4:]])
     biases = np.stack([model.constant(operator.inputs[place.bias]) for place in spec.kernels[:4]])
-    return LstmWeights(kernels, recurrent, biases)
+    return LstmWeights(kernels, recurrent, biases, operator.builtinOptions.cellClip)

@@ -40,7 +40,8 @@ def config_with_file_kernels(
     Raises:
         ValueError: a budget cannot be met.
     """
-    own = [kernel for kernel in float_file.kernels if kernel.id.layer is None]
+    # Those of LSTM operators have 8 bits in any case.
+    own = [kernel for kernel in float_file.kernels if kernel.id.layer is None and kernel.uses[0].alone]
     if not own:
         return config
     names = {kernel.id.owner for kernel in own}
