@@ -19,7 +19,7 @@ import brotli
 import numpy as np
 
 from benchmarks import measure, zoo
-from benchmarks.layout_costs import on_cpu
+from benchmarks.layout_costs import least_seconds
 from benchmarks.records import Records
 from benchmarks.tables import table, write_tables
 from benchmarks.web.litert_js import LiteRtJs, open_litert_js
@@ -59,7 +59,7 @@ def measure_network(network: str, litert_js: LiteRtJs) -> dict[str, dict[str, An
     model = zoo.load(network, SAMPLES.get(network, 256))
     files = {way: quantized(model, way) for way in WAYS}
     x, _ = model.evaluation
-    in_browser, here = litert_js.seconds(files), on_cpu(files)
+    in_browser, here = litert_js.seconds(files), least_seconds(files)
     return {
         way: {
             "bytes": len(content),

@@ -36,7 +36,7 @@ MANY = 2e6
 MOST_COPIES = 64
 
 #: Times of one run of files, in seconds; the files take turns.
-LeastSeconds = Callable[[Mapping[str, bytes]], Mapping[str, float]]
+TakesTurns = Callable[[Mapping[str, bytes]], Mapping[str, float]]
 #: Input channels, output channels and positions of the output.
 Point = tuple[int, int, int]
 
@@ -52,7 +52,7 @@ class Runtime:
             layers. Files then have float ends, and a single value of each layer leaves them.
     """
 
-    least_seconds: LeastSeconds
+    least_seconds: TakesTurns
     versions: Mapping[str, str]
     beside: bool = False
 
@@ -85,7 +85,7 @@ class Runtime:
         return 1e6 * (seconds[f"{layout} {many}"] - seconds.get(f"{layout} {few}", 0.0)) / (many - few)
 
 
-def on_cpu(files: Mapping[str, bytes]) -> dict[str, float]:
+def least_seconds(files: Mapping[str, bytes]) -> dict[str, float]:
     """Times in LiteRT in this process."""
     interpreters = {name: Interpreter(model_content=data, num_threads=1) for name, data in files.items()}
     least = dict.fromkeys(files, math.inf)
@@ -142,7 +142,7 @@ def _rounded(values: np.ndarray) -> list:
 def _runtime(target: str) -> Iterator[Runtime]:
     """What runs files for a target."""
     if target == "cpu":
-        yield Runtime(on_cpu, {"litert": version("ai-edge-litert")})
+        yield Runtime(least_seconds, {"litert": version("ai-edge-litert")})
         return
     with open_litert_js() as litert_js:
         yield Runtime(litert_js.seconds, litert_js.versions, beside=True)
@@ -155,17 +155,33 @@ def main() -> int:
     parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES, metavar="TABLE")
     parser.add_argument("--passes", type=int, default=1, help="more of them where the machine does other work")
     arguments = parser.parse_args()
-    path = FOLDER / f"{arguments.target}.json"
-    found = json.loads(path.read_text()) if path.exists() else {"tables": {}}
+    found = read_table_file(arguments.target)
     with _runtime(arguments.target) as runtime:
         for name in arguments.tables:
             print(name)
-            made = {"date": datetime.date.today().isoformat(), "machine": _machine(), **runtime.versions}
+            made = {**machine_and_date(), **runtime.versions}
             found["tables"][name] = {**made, **measure_table(TABLES[name], runtime, arguments.passes)}
-            FOLDER.mkdir(exist_ok=True)
-            lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(table)}" for key, table in found["tables"].items())
-            path.write_text(f'{{"threads": 1, "tables": {{\n{lines}\n}}}}\n')
+            write_table_file(arguments.target, found)
     return 0
+
+
+def read_table_file(target: str) -> dict:
+    """What was measured for a target so far."""
+    path = FOLDER / f"{target}.json"
+    return json.loads(path.read_text()) if path.exists() else {"tables": {}}
+
+
+def write_table_file(target: str, found: dict) -> None:
+    """Write what was measured, a line for each table."""
+    FOLDER.mkdir(exist_ok=True)
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(table)}" for key, table in found["tables"].items())
+    operators = f',\n"operators": {json.dumps(found["operators"])}' if "operators" in found else ""
+    (FOLDER / f"{target}.json").write_text(f'{{"threads": 1, "tables": {{\n{lines}\n}}{operators}}}\n')
+
+
+def machine_and_date() -> dict[str, str]:
+    """For the head of a table."""
+    return {"date": datetime.date.today().isoformat(), "machine": _machine()}
 
 
 def _machine() -> str:

@@ -15,7 +15,9 @@ import numpy as np
 from keras import layers
 from sklearn.datasets import load_digits
 
-WIDTH, HEADS, HIDDEN = 64, 4, 128
+WIDTH, HEADS = 64, 4
+#: Of the random encoders, whose samples are so many tokens.
+WIDE, TOKENS = 128, 64
 #: Words of a sample, and of the vocabulary; word 0 stands for all others.
 WORDS, VOCABULARY = 32, 512
 CALIBRATION, EVALUATION = 256, 256
@@ -64,6 +66,24 @@ def text() -> Trained:
     return trained(model, x, labels, unseen, unseen_labels, epochs=4)
 
 
+def random_encoder(after: bool, spread: float) -> Trained:
+    """Six blocks with random weights, on random tokens.
+
+    Args:
+        after: normalize the sums, as the first transformers did, and not what dense layers read.
+        spread: of the logarithms of the gains of normalizations; trained ones have large channels.
+    """
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((TOKENS, WIDE), name="tokens")
+    model = keras.Model(inputs, _blocks(inputs, 6, WIDE, after))
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, layers.LayerNormalization):
+            layer.gamma.assign(np.exp(rng.normal(0, spread, layer.gamma.shape)))
+    x = rng.normal(0, 1, (192, TOKENS, WIDE)).astype(np.float32)
+    return Trained(model, x[:128], x[128:], np.zeros(64, np.int64))
+
+
 MODELS: dict[str, Callable[[], Trained]] = {"vit": vit, "text": text}
 
 
@@ -91,14 +111,17 @@ def _with_positions(tokens, length: int):
     return Positions(length, name="positions")(tokens)
 
 
-def _blocks(x, count: int):
+def _blocks(x, count: int, width: int = WIDTH, after: bool = False):
+    """Blocks of attention and two dense layers; normalized is what they read, or ``after`` them the sums."""
     for number in range(count):
-        y = layers.LayerNormalization(name=f"norm_{number}")(x)
-        x = layers.Add()([x, layers.MultiHeadAttention(HEADS, WIDTH // HEADS, name=f"attention_{number}")(y, y)])
+        y = x if after else layers.LayerNormalization(name=f"norm_{number}")(x)
+        x = layers.Add()([x, layers.MultiHeadAttention(HEADS, width // HEADS, name=f"attention_{number}")(y, y)])
         y = layers.LayerNormalization(name=f"inner_norm_{number}")(x)
-        y = layers.Dense(HIDDEN, activation="gelu", name=f"up_{number}")(y)
-        x = layers.Add()([x, layers.Dense(WIDTH, name=f"down_{number}")(y)])
-    return layers.LayerNormalization(name="last_norm")(x)
+        x = y if after else x
+        y = layers.Dense(2 * width, activation="gelu", name=f"up_{number}")(y)
+        x = layers.Add()([x, layers.Dense(width, name=f"down_{number}")(y)])
+        x = layers.LayerNormalization(name=f"outer_norm_{number}")(x) if after else x
+    return x if after else layers.LayerNormalization(name="last_norm")(x)
 
 
 def _head(x, classes: int):

@@ -2,9 +2,11 @@
 
 Each file is judged by the distance of its logits from those of the float network, on samples that neither training nor
 calibration saw. Records in ``benchmarks/results/sequences.json`` are kept; remove the file to measure anew.
+``--latency`` measures the time of all files, also of those that have one, and wants a machine without other work.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ from benchmarks.converter import float_file
 from benchmarks.records import Record, Records
 from benchmarks.sequence_models import MODELS, Trained
 from benchmarks.tables import met, table, write_tables
+from benchmarks.zoo import cache_folder
 from tfptq.core.decibels import signal_to_noise
 from tfptq.quantization import quantize_keras_model
 
@@ -59,11 +62,14 @@ def main() -> int:
     """Measure what is missing, and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sequences", description=__doc__.split("\n")[0])
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS, metavar="MODEL")
+    parser.add_argument("--latency", action="store_true", help="measure latency, on a quiet machine")
     parser.add_argument("--tables-only", action="store_true", help="only write the tables")
     arguments = parser.parse_args()
     records = Records("sequences")
     for model in () if arguments.tables_only else arguments.models:
         _measure(model, records)
+        if arguments.latency:
+            _measure_latency(model, records)
     write_tables({"sequences": _table(records.read())})
     return 0
 
@@ -77,18 +83,47 @@ def _measure(model: str, records: Records) -> None:
     expected = measure.run(original, trained.evaluation)
     records.keep(f"{model}: float", {"bytes": len(original), "accuracy": _accuracy(expected, trained)})
     for case in wanted:
-        dataset = trained.calibration if case.samples else None
-        ours = quantize_keras_model(trained.model, dataset, case.preset, progress=False).tflite
         algorithm, theirs = sequence_peers.best_file(
             original, trained.calibration, case.bits, case.granularity, case.algorithms
         )
-        found = {"ours": _judged(ours, expected, trained), "theirs": _judged(theirs, expected, trained)}
+        ours = kept(f"{model} {case.name}", lambda case=case: _ours(trained, case))
+        theirs = kept(f"{model} {case.name}, theirs", lambda content=theirs: content)
+        found = {"ours": judged(ours, expected, trained), "theirs": judged(theirs, expected, trained)}
         records.keep(f"{model}: {case.name}", {**found, "algorithm": algorithm})
 
 
-def _judged(content: bytes, expected: np.ndarray, trained: Trained) -> Record:
+def _ours(trained: Trained, case: Case) -> bytes:
+    dataset = trained.calibration if case.samples else None
+    return quantize_keras_model(trained.model, dataset, case.preset, progress=False).tflite
+
+
+def _measure_latency(model: str, records: Records) -> None:
+    """Time of our files against that of the others, in turns, on one thread."""
+    trained = MODELS[model]()
+    original = float_file(trained.model)
+    for case in CASES:
+        algorithms = [it for it in case.algorithms if it.value == records.read()[f"{model}: {case.name}"]["algorithm"]]
+        ours = kept(f"{model} {case.name}", lambda case=case: _ours(trained, case))
+        theirs = kept(
+            f"{model} {case.name}, theirs",
+            lambda case=case, algorithms=algorithms: sequence_peers.best_file(
+                original, trained.calibration, case.bits, case.granularity, algorithms
+            )[1],
+        )
+        records.keep(f"{model}: {case.name}: latency", measure.latency(ours, theirs, trained.evaluation, 1))
+
+
+def kept(name: str, make: Callable[[], bytes]) -> bytes:
+    """A file out of the cache, or made now."""
+    path = cache_folder() / f"sequences {name}.tflite"
+    if not path.exists():
+        path.write_bytes(make())
+    return path.read_bytes()
+
+
+def judged(content: bytes, expected: np.ndarray, trained: Trained) -> Record:
     found = measure.run(content, trained.evaluation)
-    agreement = float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
+    agreement = float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1)))
     return {
         "decibels": signal_to_noise(expected, found),
         "agreement": agreement,
@@ -112,10 +147,13 @@ def _table(records: dict[str, Record]) -> str:
             ours, theirs = record["ours"], record["theirs"]
             ratio = ours["bytes"] / theirs["bytes"]
             good = ours["decibels"] - theirs["decibels"] >= case.gain and ratio <= 1.02
-            rows.append([model, f"`{case.preset}`" + case.name.removeprefix(case.preset), *_cells(ours), "", ""])
-            rows.append([model, f"litert-quantizer {record['algorithm']}", *_cells(theirs), f"{ratio:.2f}", met(good)])
+            time = records.get(f"{model}: {case.name}: latency")
+            slower = "" if time is None else f"{time['ratio']:.2f}"
+            rows.append([model, f"`{case.preset}`" + case.name.removeprefix(case.preset), *_cells(ours), "", "", ""])
+            compared = [f"{ratio:.2f}", slower, met(good)]
+            rows.append([model, f"litert-quantizer {record['algorithm']}", *_cells(theirs), *compared])
     columns = ["network", "file", "dB", "agreement, %", "accuracy, %", "bytes", "bytes of ours to theirs"]
-    return table([*columns, "ours as far above as wanted, at no more bytes"], rows)
+    return table([*columns, "latency of ours to theirs", "ours as far above as wanted, at no more bytes"], rows)
 
 
 def _cells(record: Record) -> list[str]:

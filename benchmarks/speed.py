@@ -3,6 +3,8 @@
 The default preset and the converter's int8 post-training quantization, each in a process of its own, on the same
 samples; the converter is called as its guide says, one sample at a time. Run it on a quiet machine. Records in
 ``benchmarks/results/speed.json`` are kept; remove the file to measure anew.
+
+A second table has the default preset and 4 bits on more and more samples of a generator.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from benchmarks.cells import HERE
 from benchmarks.methods import METHODS
 from benchmarks.records import Record, Records
 from benchmarks.tables import met, table, write_tables
+from tfptq import QuantizationConfig, quantize_keras_model
 
 RESULTS = Records("speed")
 SAMPLES = 256
@@ -69,6 +72,48 @@ def measure_way(network: str, way: str) -> Record:
     return {**used, "bytes": len(content), "samples": len(samples)}
 
 
+#: Numbers of samples that a generator gives, and presets for these.
+COUNTS, COUNTED = (1_000, 10_000, 100_000), ("w8a8_shift", "w4a8_channel")
+#: Samples that layer statistics are taken from, where a preset would take all.
+_STATISTICS = 1_000
+
+
+def measure_samples(preset: str, count: int) -> Record:
+    """Quantize a small network on samples that are made as they are read."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((32, 32, 3))
+    x = inputs
+    for filters, strides in ((16, 1), (32, 2), (64, 2)):
+        x = layers.Conv2D(filters, 3, strides, padding="same", activation="relu")(x)
+    model = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+
+    def samples():
+        random = np.random.default_rng(0)
+        for _ in range(count // 100):
+            yield random.normal(size=(100, 32, 32, 3)).astype(np.float32)
+
+    config = QuantizationConfig.from_preset(preset)
+    if config.statistics_samples is None:
+        config = config.replace(statistics_samples=_STATISTICS)
+    with measure.resources() as used:
+        result = quantize_keras_model(model, samples, config, progress=False)
+    seconds = result.report.seconds
+    return {**used, "calibrate": seconds["calibrate"], "fit": seconds["fit"]}
+
+
+def samples_page(records: dict[str, Record]) -> str:
+    """One row for each preset and number of samples."""
+    rows = []
+    for preset in COUNTED:
+        for count in COUNTS:
+            record = records.get(f"{preset}, {count} samples")
+            if record is not None:
+                times = (f"{record[key]:.1f}" for key in ("calibrate", "fit", "seconds"))
+                rows.append([f"`{preset}`", f"{count:,}", *times, f"{record['peak_mib']:,.0f}"])
+    return table(["preset", "samples", "measuring activations, s", "fitting weights, s", "in all, s", "MiB"], rows)
+
+
 def page(records: dict[str, Record]) -> str:
     """One row for each network."""
     rows, ratios = [], []
@@ -97,16 +142,18 @@ def main() -> int:
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure_way(*arguments.one)))
+        name, way = arguments.one
+        print(json.dumps(measure_samples(name, int(way)) if way.isdigit() else measure_way(name, way)))
         return 0
-    for network in arguments.networks if not arguments.tables_only else ():
-        for way in WAYS:
-            if f"{network}, {way}" not in RESULTS.read():
-                command = [sys.executable, "-m", "benchmarks.speed", "--one", network, way]
-                quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-                done = subprocess.run(command, cwd=HERE.parent, env=quiet, capture_output=True, check=True, text=True)
-                RESULTS.keep(f"{network}, {way}", json.loads(done.stdout.strip().splitlines()[-1]))
-    write_tables({"speed": page(RESULTS.read())})
+    jobs = {f"{network}, {way}": (network, way) for network in arguments.networks for way in WAYS}
+    jobs |= {f"{preset}, {count} samples": (preset, str(count)) for preset in COUNTED for count in COUNTS}
+    for name, job in jobs.items() if not arguments.tables_only else ():
+        if name not in RESULTS.read():
+            command = [sys.executable, "-m", "benchmarks.speed", "--one", *job]
+            quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+            done = subprocess.run(command, cwd=HERE.parent, env=quiet, capture_output=True, check=True, text=True)
+            RESULTS.keep(name, json.loads(done.stdout.strip().splitlines()[-1]))
+    write_tables({"speed": page(RESULTS.read()), "speed_samples": samples_page(RESULTS.read())})
     return 0
 
 

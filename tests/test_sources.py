@@ -63,7 +63,7 @@ def test_a_tflite_file_gives_the_codes_of_its_keras_model(network, float_file):
     assert [row[0] for row in rows] == ["stem", "deep", "point", "logits"]
     check(file_way, network.predict(IMAGES, verbose=0), least=15.0)
     (note,) = (line for line in file_way.report.notes if "float file" in line)
-    assert "channels were not prepared" in note and "a .tflite file has no Keras graph" in note
+    assert "there is no Keras simulation" in note and "a .tflite file has no Keras graph" in note
     assert not any("float file" in line for line in keras_way.report.notes)
 
 

@@ -32,7 +32,7 @@ from tfptq.layers import (
 )
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from tfptq.lowering.quantized_kernel import QuantizedKernel
-from tfptq.pipeline.activations import plan_activations, with_headroom
+from tfptq.pipeline.activations import plan_with_islands, with_headroom
 from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.result import QuantizationResult, finish, warned_of
 from tfptq.pipeline.steps import STEPS, convert, quantized_kernels
@@ -277,8 +277,8 @@ def _calibrate(
     with job.steps.step("calibrate", total=job.known_samples) as advance:
         measurements = job.measure(job.float_file, job.data, job.config.calibration, advance)
         known = ranges_of_wrappers(simulation, job.float_file, own, fusions)
-        plan = plan_activations(job, measurements, known)
-    return Activations(measurements, plan, plan.grids, known)
+        plan, islands = plan_with_islands(job, measurements, known)
+    return Activations(measurements, plan, plan.grids, known, islands)
 
 
 def _with_other_kernels(

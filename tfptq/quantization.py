@@ -45,8 +45,8 @@ def quantize(
 
     Args:
         source: Keras 3 model of any kind, or the path of a ``.keras`` or ``.h5`` file; a tf_keras model; the folder of
-            a SavedModel; a float ``.tflite`` file, as a path or bytes. Channels are prepared where Keras knows the
-            graph; else the report says that they were not, and why.
+            a SavedModel; a float ``.tflite`` file, as a path or bytes. Where Keras knows no graph, the float file
+            is the graph.
         dataset: a few hundred typical samples, without labels or with labels that are ignored: an array, a list or
             dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
             ``representative_dataset``. See ``tfptq.calibration_data``. None, for float activations: scales are then
@@ -145,18 +145,18 @@ def _quantize(
     with Progress(progress, plan=planned_steps(config)) as steps:
         network = prepare(source, dataset, config, seed, steps, signature)
         job = convert(network, config, seed, steps)
-        if app_metadata is not None:
-            check_app_metadata(app_metadata, job.float_file.input_sizes, job.float_file.output_sizes)
-        result = quantize_job(job, checkpoint_dir, max_memory)
-    if app_metadata is None:
-        return result
-    return dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
+        return quantize_job(job, checkpoint_dir, max_memory, app_metadata)
 
 
 def quantize_job(
-    job: Job, checkpoint_dir: str | os.PathLike | None = None, max_memory: int = DEFAULT_MAX_MEMORY
+    job: Job,
+    checkpoint_dir: str | os.PathLike | None = None,
+    max_memory: int = DEFAULT_MAX_MEMORY,
+    app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
     """The steps of a job once its float file is there; for the arguments see ``quantize``."""
+    if app_metadata is not None:
+        check_app_metadata(app_metadata, job.float_file.input_sizes, job.float_file.output_sizes)
     simulation = simulate(job)
     activations = calibrate(job)
     kernels = fit(job, activations, checkpoint_dir, max_memory)
@@ -164,7 +164,10 @@ def quantize_job(
     activations, kernels = with_headroom(job, activations, kernels)
     notes = [*job.network.notes, *assign_to_simulation(simulation, job, activations, kernels)]
     notes += notes_on_recurrent(job, kernels)
-    return finish(job, activations, kernels, simulation, notes)
+    result = finish(job, activations, kernels, simulation, notes)
+    if app_metadata is None:
+        return result
+    return dataclasses.replace(result, tflite=with_app_metadata(result.tflite, app_metadata))
 
 
 def simulate(job: Job) -> keras.Model | None:

@@ -8,7 +8,7 @@ import gzip
 import json
 from pathlib import Path
 
-import tfptq  # first: TensorFlow keeps quiet when tfptq loads it
+from tfptq import QuantizationConfig, quantize_keras_model  # first: TensorFlow keeps quiet when tfptq loads it
 
 # isort: split
 import keras
@@ -59,8 +59,8 @@ def write_network(
     right = model.predict(x, verbose=0).argmax(axis=1) == labels
     entry: dict[str, object] = {"accuracy": float(right.mean()), "files": {}}
     for bits, preset in PRESETS.items():
-        config = tfptq.QuantizationConfig.from_preset(preset).replace(target="web")
-        result = tfptq.quantize_keras_model(model, samples, config)
+        config = QuantizationConfig.from_preset(preset).replace(target="web")
+        result = quantize_keras_model(model, samples, config)
         packed = gzip.compress(result.tflite, 9, mtime=0)
         name = f"{model.name}_{bits}.tflite.gz"
         (folder / name).write_bytes(packed)

@@ -84,3 +84,29 @@ def test_a_bad_shard_is_named(model, eight, tmp_path):
     np.save(tmp_path / "bad.npy", np.zeros((4, 7, 7, 1), np.float32))
     with pytest.raises(tfptq.DataError, match=r"shard .*bad\.npy: calibration data for input 'image'"):
         distributed.quantize(model, [*sorted(eight.iterdir()), tmp_path / "bad.npy"], progress=False)
+
+
+def test_float_files_metadata_and_checkpoints(model, eight, whole, tmp_path):
+    (tmp_path / "float.tflite").write_bytes(whole.float_tflite)
+    labels = tfptq.AppMetadata(labels=[str(digit) for digit in range(10)])
+    options = {"app_metadata": labels, "checkpoint_dir": tmp_path / "checkpoint", "progress": False}
+    found = distributed.quantize(tmp_path / "float.tflite", eight, CONFIG, **options)
+    again = distributed.quantize(tmp_path / "float.tflite", eight, CONFIG, **options)
+    assert found.tflite == again.tflite and b"TFLITE_METADATA" in found.tflite
+    assert found.report.samples == 256 and any((tmp_path / "checkpoint").iterdir())
+
+
+class Unknown(keras.Model):
+    """A model without a graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def test_a_model_that_does_not_tell_its_inputs_is_refused(eight):
+    with pytest.raises(ValueError, match=r"Unknown does not tell the shapes of its inputs.*keras.Input"):
+        distributed.quantize(Unknown(), eight, progress=False)

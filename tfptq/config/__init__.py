@@ -1,5 +1,6 @@
 """How to quantize: frozen dataclasses, presets, JSON, validation."""
 
+from tfptq.config.combinations import measured_operators
 from tfptq.config.config import (
     BASELINE,
     COMPUTES,
@@ -43,6 +44,7 @@ __all__ = [
     "Target",
     "check_overrides",
     "exactly",
+    "measured_operators",
     "override",
     "pin",
     "pin_edges",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tfptq.config.target import TARGETS
+from tfptq.config.target import TARGETS, Target
 from tfptq.core.affine import multipliers_of
+from tfptq.tflite.operator_costs import OperatorCosts, load_operator_costs
 
 if TYPE_CHECKING:
     from tfptq.config.config import QuantizationConfig
@@ -35,8 +36,36 @@ def check_combination(config: QuantizationConfig) -> None:
             f"activations='dynamic' on target {config.target.name!r}, which has no kernels that quantize activations "
             f"at run time; targets with such kernels: {able}"
         )
-    if config.activations != "static":
+    if config.activations == "auto":
+        _check_islands(config)
+    if not config.on_integers:
         _check_float_activations(config)
+
+
+def measured_operators(target: Target) -> OperatorCosts:
+    """What operators without weights take on a target, on integers and in float.
+
+    Raises:
+        ValueError: they were not measured there.
+    """
+    costs = None if target.costs is None else load_operator_costs(target.costs)
+    if costs is None:
+        able = ", ".join(repr(name) for name, it in TARGETS.items() if it.costs and load_operator_costs(it.costs))
+        raise ValueError(
+            f"activations='auto' on target {target.name!r}, where operators in float were not measured beside those on "
+            f"integers; targets with such costs: {able}. Or name operators for float by overrides with skip=True"
+        )
+    return costs
+
+
+def _check_islands(config: QuantizationConfig) -> None:
+    """Refuse islands where nothing says what they cost, or where they bring nothing."""
+    measured_operators(config.target)
+    if config.activation_bits == 16:
+        raise ValueError(
+            "activation_bits=16 with activations='auto': 16-bit activations hold without islands in float; take "
+            "activations='static'"
+        )
 
 
 def _check_float_activations(config: QuantizationConfig) -> None:

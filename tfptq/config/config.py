@@ -31,7 +31,12 @@ from tfptq.tflite.stored_config import LEFT_OUT
 #: How the codes of a kernel may lie in the file.
 LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
 #: What the activations of the file are -> what operators with a kernel compute on.
-COMPUTES = {"static": Computes.INTEGER, "dynamic": Computes.DYNAMIC, "float": Computes.FLOAT}
+COMPUTES = {
+    "static": Computes.INTEGER,
+    "auto": Computes.INTEGER,
+    "dynamic": Computes.DYNAMIC,
+    "float": Computes.FLOAT,
+}
 #: What a file says of its own weights.
 METADATA = ("full", "none")
 #: The preset that a config without any argument is.
@@ -50,9 +55,10 @@ class QuantizationConfig:
             ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, so far as
             its product with a code fits int8: up to 16 at 2 and 3 bits, 15 at 4, 8 at 5, 4 at 6, 1 at 8.
         weight_bits: 2, 3, 4, 5, 6 or 8; 16 for float16 numbers, with ``activations="float"``.
-        activations: what they are in the file: ``"static"``: integers, on ranges of the samples; ``"dynamic"``: float,
-            and dense layers and convolutions quantize what they read to 8 bits at run time, which suits transformers;
-            ``"float"``: float, and only the weights are small.
+        activations: what they are in the file: ``"static"``: integers, on ranges of the samples; ``"auto"``:
+            the same, but for regions between kernels that compute in float where 8 bits lose more than that costs in
+            time, within ``latency_budget``; ``"dynamic"``: float, and dense layers and convolutions quantize what they
+            read to 8 bits at run time, which suits transformers; ``"float"``: float, and only the weights are small.
         activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
             in Keras only, and 8 in the file.
         activation_aware: fit weights on activations that are rounded to ``activation_bits``, 8 or less, as well.
@@ -76,7 +82,8 @@ class QuantizationConfig:
         batch_size: 1 for files of one sample at a time; None for the batch of the model, of the target if it is open.
         unroll_steps: length of sequences up to which GRU, LSTM and SimpleRNN layers are unrolled into ordinary
             operators. Other LSTM layers are one operator where they can be, and what is left a loop in float.
-        latency_budget: multiple of the all-INT8 latency that layouts may cost on the target, as far as it was measured.
+        latency_budget: multiple of the all-INT8 latency that layouts and islands in float may cost on the target, as
+            far as it was measured.
         layout: how codes lie in the file: ``"size"`` (the fewest bytes within the budget of latency) or ``"speed"``
             (nothing slower than INT8) choose among the layouts of the target; a layout's name takes that one.
         multipliers: the integers that ``scaler="integer"`` may choose from; None for all. With few, such as
@@ -176,6 +183,11 @@ class QuantizationConfig:
     def _variant(self, item: LayerOverride) -> "QuantizationConfig":
         if not isinstance(item, LayerOverride):
             raise ValueError(f"overrides holds {item!r}; build its members with override(pattern, **changes)")
+        if dict(item.changes).get("activations") == "auto":
+            raise ValueError(
+                f"the override for {item.pattern!r} has activations='auto', which chooses operators of a whole model; "
+                "give it to the config itself"
+            )
         try:
             return self._unchecked({**dict(item.changes), **self._without_ends(item.changes)})
         except ValueError as error:
@@ -241,7 +253,7 @@ class QuantizationConfig:
         Raises:
             ValueError: activations on integers need ranges; bits by sensitivity need samples.
         """
-        if any(item.activations == "static" and not item.keeps_weights for item in self._variants()):
+        if any(item.on_integers and not item.keeps_weights for item in self._variants()):
             raise ValueError(
                 "dataset=None goes with float activations alone: integers need the ranges of activations; give "
                 "samples, or take activations='dynamic', as the preset 'w8_dynamic' has it, or 'float'"
@@ -275,6 +287,11 @@ class QuantizationConfig:
     def is_shift_scaler(self) -> bool:
         """Whether weights have one scale for the layer and a shift for each output channel (WES)."""
         return self.scaler == "shift" and isinstance(self.granularity, PerTensor)
+
+    @property
+    def on_integers(self) -> bool:
+        """Whether activations of the file are integers, all or most of them."""
+        return COMPUTES[self.activations] is Computes.INTEGER
 
     @property
     def keeps_weights(self) -> bool:
@@ -343,7 +360,8 @@ class QuantizationConfig:
         changes: dict[str, Any] = {field: value for field, (_, value) in found.items()}
         if "weight_bits" in changes:
             changes["mixed_precision"] = None  # it chooses the widths of the other layers
-        if changes.get("activations", "static") != "static":  # the ends of the model are none of the layer
+        if COMPUTES[changes.get("activations", "static")] is not Computes.INTEGER:
+            # The ends of the model are none of the layer.
             changes.update(input_type="float32", output_type="float32", activation_bits=8)
         try:
             return self._changed({**self._without_ends(changes.items()), **changes, "overrides": ()}, keep=())

@@ -48,7 +48,7 @@ EFFECTS = (
     ),
     Effect(
         "activation_aware",
-        lambda variants: variants[0].activations == "static",
+        lambda variants: variants[0].on_integers,
         "activations of the file are float, and have no grid; give activations='static'",
     ),
     Effect("activation_aware", _statistics, _WITHOUT_STATISTICS),

@@ -1,17 +1,17 @@
-"""``quantize_keras_model`` for samples that lie in shards."""
+"""``tfptq.quantize`` for samples that lie in shards."""
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import keras
-
 from tfptq.base.arguments import whole_number
+from tfptq.base.files import check_folder
 from tfptq.base.progress import Progress
+from tfptq.base.text import kind_of
 from tfptq.config import Calibration, QuantizationConfig, resolve_config
 from tfptq.data.calibration import CalibrationData
-from tfptq.data.checks import InputSpec, input_specs
+from tfptq.data.checks import InputSpec
 from tfptq.distributed.drawing import draw
 from tfptq.distributed.runners import InProcess, Runner
 from tfptq.distributed.shards import Shard, calibration_batches, naming_shard, shards_of
@@ -22,23 +22,28 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.pipeline.result import QuantizationResult, warned_of
 from tfptq.pipeline.steps import convert, planned_steps
 from tfptq.prepare.network import load_model, prepare
+from tfptq.prepare.sources import file_source, known_inputs
 from tfptq.quantization import quantize_job
+from tfptq.tflite.app_metadata import AppMetadata
 
 #: Samples that are drawn where the config has no ``statistics_samples``.
 DRAWN_SAMPLES = 512
 
 
 def quantize(
-    model: keras.Model | str | os.PathLike,
+    source: Any,
     shards: Any,
     config: QuantizationConfig | str | None = None,
     *,
+    signature: str | None = None,
     runner: Runner | None = None,
     seed: int = 0,
     progress: bool = True,
+    checkpoint_dir: str | os.PathLike | None = None,
     max_memory: int = DEFAULT_MAX_MEMORY,
+    app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
-    """Quantize a Keras model on samples in any number of shards.
+    """Quantize a model on samples in any number of shards.
 
     **All samples** are measured where the runner works: ranges and histograms of all activations, and mean inputs of
     the kernels, before and after the weights are fitted. What comes back are sums, which are as large for ten samples
@@ -54,14 +59,17 @@ def quantize(
     (multiples of 32 samples will do), but for the order in which float64 sums of kernel inputs are added.
 
     Args:
-        model: Keras 3 Sequential or Functional model, or the path of a ``.keras`` or ``.h5`` file.
+        source: what ``tfptq.quantize`` takes, if it tells its inputs: no subclassed model that does not.
         shards: a folder of ``.npy`` or ``.npz`` files, or a list of such files, or of functions without arguments that
             return iterables of samples, as ``representative_dataset``; see ``tfptq.distributed.shards``.
-        config: how to quantize, as in ``quantize_keras_model``.
+        config: how to quantize, as in ``tfptq.quantize``.
+        signature: as in ``tfptq.quantize``.
         runner: ``InProcess()`` (default), ``Processes(workers)``, ``Beam(options)``, or another ``Runner``.
         seed: seed of everything random.
         progress: show a progress bar on terminals and in notebooks.
+        checkpoint_dir: as in ``tfptq.quantize``.
         max_memory: bytes that stored activations may take in this process.
+        app_metadata: as in ``tfptq.quantize``.
 
     Raises:
         ValueError: the model, the data or the config cannot be used; a shard is named.
@@ -75,16 +83,23 @@ def quantize(
     config = resolve_config(config)
     seed = whole_number("seed", seed, 2**64 - 1)
     max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
+    check_folder(checkpoint_dir)
     shards, runner = shards_of(shards), runner or InProcess()
-    model = load_model(model)
+    model = file_source(source, None, signature) or load_model(source)
+    specs = known_inputs(model)
+    if not specs:
+        raise ValueError(
+            f"{kind_of(source)} does not tell the shapes of its inputs, which shards are read by; build the model with "
+            "keras.Input, or pass the file that tfptq.quantize gives as float_tflite for some samples"
+        )
     with Progress(progress, plan={"draw": "drawing samples", **planned_steps(config)}) as steps:
         with steps.step("draw"):
             most = config.statistics_samples or DRAWN_SAMPLES
-            drawn = draw(runner, shards, input_specs(model), most)
+            drawn = draw(runner, shards, specs, most)
         network = prepare(model, lambda: drawn.samples, config, seed, steps)
         job = convert(network, config, seed, steps)
         job = replace(job, measure=MeasuringShards(runner, shards), measured_samples=drawn.population)
-        result = quantize_job(job, max_memory=max_memory)
+        result = quantize_job(job, checkpoint_dir, max_memory, app_metadata)
     return warned_of(result)
 
 

@@ -68,7 +68,8 @@ class PartialFiles:
 
     def _written(self, kernels: Iterable[QuantizedKernel], in_float: Collection[int]) -> bytes:
         job = replace(self.job, in_float={**dict.fromkeys(in_float, _REASON), **self.job.in_float})
-        plan = plan_activations(job, self.activations.measurements, self.activations.known)
+        known, islands = self.activations.known, self.activations.islands
+        plan = plan_activations(job, self.activations.measurements, known, islands)
         integer = set(plan.operators)
         placed = []
         for kernel in kernels:

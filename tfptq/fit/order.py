@@ -92,7 +92,7 @@ def with_bias_headroom(kernel: QuantizedKernel, grids: Mapping[int, ActivationGr
         grids: tensor index -> grid of the activations in the file.
     """
     weight = kernel.weight
-    if kernel.plan.config.activations != "static":  # the bias is float
+    if not kernel.plan.config.on_integers:  # the bias is float
         return kernel
     for use in kernel.uses:
         if use.input in grids and kernel.layout.exact_scales:

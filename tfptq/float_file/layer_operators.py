@@ -64,7 +64,7 @@ def skipped_operators(
         own = config.for_layer(layer)
         if not own.keeps_weights:
             continue
-        if not positions and config.activations == "static":
+        if not positions and config.on_integers:
             raise ValueError(
                 f"the config skips layer {layer!r} ({type(model.get_layer(layer)).__name__}), but the converted file "
                 "has neither its weights nor an operator of its name, so that it cannot be left in float; drop the "

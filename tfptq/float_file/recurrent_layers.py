@@ -125,7 +125,7 @@ def _marked(layer: keras.layers.LSTM, path: str, sequences: tf.Tensor) -> tf.Ten
 
     def implementation(sequence, kernel, recurrent, bias):
         del kernel, recurrent, bias
-        return tf.zeros([*sequence.shape[:2], cell.units]) + sequence[:, :, :1]  # the shape alone counts
+        return tf.zeros([cell.units]) * sequence[:, :, :1]  # the shape alone counts
 
     bias = tf.zeros([4 * cell.units]) if cell.bias is None else tf.convert_to_tensor(cell.bias)
     kernels = tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)

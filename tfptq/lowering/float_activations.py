@@ -29,7 +29,7 @@ def operators_in_float(
         if plans[kernel.id].layouts.computes is not Computes.INTEGER
         for use in kernel.uses
     }
-    if config.activations == "static":
+    if config.on_integers:
         return found
     integer = {use.operator for kernel in planned for use in kernel.uses} - set(found)
     integer |= _between(float_file, integer)
@@ -44,7 +44,7 @@ def reason_of_config(config: QuantizationConfig) -> str:
 
 
 def _reason(plan: KernelPlan) -> str:
-    if plan.config.activations != "static":
+    if not plan.config.on_integers:
         return reason_of_config(plan.config)
     return f"layout {plan.layouts.candidates[0]} computes in float"
 

@@ -213,7 +213,7 @@ class Lowering:
         """A new constant in the place of a bias, or of none."""
         quantization = quantization_parameters(scales.astype(np.float32), np.zeros(len(scales), np.int64))
         old = operator.inputs[bias_at]
-        name = self.model.name(old) if old >= 0 else f"{self.model.name(operator.outputs[0])}/bias"
+        name = self.model.name(old) if old >= 0 else f"{self.model.name(operator.outputs[0]).split(';')[0]}/bias"
         if old >= 0 and len(self.model.consumers()[old]) == 1:
             name = self.model.release_name(old)
         return self.model.add_constant(name, codes, quantization)

@@ -93,7 +93,7 @@ def find_tables(
         values = model.constant(tensor)
         layer = _layer_of(values, embeddings)
         own = _config_of(layer, config)
-        if own.activations != "static" and not own.keeps_weights:
+        if not own.on_integers and not own.keeps_weights:
             found.append(Table(tensor, tuple(positions), layer, own, values))
     return tuple(found)
 

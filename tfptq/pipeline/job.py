@@ -14,6 +14,7 @@ from tfptq.fit.measurements import Measurements
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import KernelId
 from tfptq.lowering.grids import Range
+from tfptq.lowering.islands import NO_ISLANDS, Islands
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan
 from tfptq.lowering.tables import Table
@@ -100,12 +101,14 @@ class Activations:
         plan: operators on integers, and the grids of the file.
         simulated: tensor index -> grid in the Keras simulation.
         known: tensor index -> range that the plan has in place of the measured one.
+        islands: what computes in float because 8 bits would lose too much there.
     """
 
     measurements: Measurements
     plan: IntegerPlan
     simulated: Mapping[int, ActivationGrid]
     known: Mapping[int, Range] = field(default_factory=dict)
+    islands: Islands = NO_ISLANDS
 
     def rounded(self, config: QuantizationConfig) -> Mapping[int, ActivationGrid]:
         """Grids that weights are fitted on: none, unless the config wants them fitted to rounded activations."""

@@ -16,7 +16,7 @@ from tfptq.config import QuantizationConfig
 from tfptq.evaluation.evaluate import evaluate
 from tfptq.evaluation.result import Evaluation
 from tfptq.lowering.quantized_kernel import QuantizedKernel
-from tfptq.lowering.tables import quantize_tables
+from tfptq.lowering.tables import QuantizedTable, quantize_tables
 from tfptq.pipeline import steps
 from tfptq.pipeline.job import Activations, Job
 from tfptq.report import QuantizationWarning, Report
@@ -124,7 +124,7 @@ def finish(
             coarse_inputs=job.network.coarse_inputs,
             reordered={} if job.network.reordered is None else job.network.reordered.layers,
             tables=tables,
-            notes=(*notes, *(table.note for table in tables), *notes_on_rounding(job.differences)),
+            notes=(*notes, *_notes(activations, tables), *notes_on_rounding(job.differences)),
         )
         report = build_report(outcome, seed=job.seed, float_differences=job.differences)
     report = replace(report, seconds=dict(job.steps.seconds))  # that of the report itself among them
@@ -136,6 +136,10 @@ def warned_of(result: QuantizationResult) -> QuantizationResult:
     for finding in result.report.findings:
         warnings.warn(str(finding), QuantizationWarning, stacklevel=3)
     return result
+
+
+def _notes(activations: Activations, tables: Sequence[QuantizedTable]) -> list[str]:
+    return [*filter(None, [activations.islands.note]), *(table.note for table in tables)]
 
 
 def _samples(job: Job) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """What users pass as a model: Keras models of any kind, tf_keras models, SavedModels, ``.tflite`` files, and paths.
 
-A Keras model with a graph is prepared in Keras. All else is taken as a float file (``FileModel``).
+A Keras model with a graph stays one. All else is taken as a float file (``FileModel``).
 """
 
 import os
@@ -86,12 +86,7 @@ def keras_file_model(model: keras.Model, dataset: Any, reason: str) -> FileModel
         batch = model.inputs[0].shape[0]
         inputs = [FileInput(name, (batch, *spec.shape), spec.dtype) for name, spec in zip(names, specs, strict=True)]
     except UnknownGraphError:
-        if dataset is None:
-            raise ValueError(
-                f"{model.name!r} ({type(model).__name__}) does not tell the shapes of its inputs, and there are no "
-                "samples that would; pass some, or build the model with keras.Input"
-            ) from None
-        structure = first_element(dataset)
+        structure = _structure_of_samples(model, dataset)
         inputs = _inputs_of_samples(structure)
 
     def call(tensors):
@@ -112,7 +107,7 @@ def _tf_keras_model(model: Any, dataset: Any) -> FileModel:
             for name, tensor in zip(model.input_names, model.inputs, strict=True)
         ]
     else:
-        structure = first_element(dataset)
+        structure = _structure_of_samples(model, dataset)
         inputs = _inputs_of_samples(structure)
     training = {"training": False} if model._expects_training_arg else {}
 
@@ -142,6 +137,16 @@ def _saved_model(folder: Path, signature: str | None) -> FileModel:
         return [np.asarray(value) for value in function(**{k: tf.constant(v) for k, v in batch.items()}).values()]
 
     return FileModel(folder.name, found.float_file, found.inputs, run, "a SavedModel holds no Keras graph")
+
+
+def _structure_of_samples(model: Any, dataset: Any) -> Any:
+    """The first samples of a dataset, for a model that does not tell its inputs."""
+    if dataset is None:
+        raise ValueError(
+            f"{model.name!r} ({type(model).__name__}) does not tell the shapes of its inputs, and there are no samples "
+            "that would; pass some, or build the model with keras.Input"
+        )
+    return first_element(dataset)
 
 
 def _inputs_of_samples(structure: Any) -> list[FileInput]:

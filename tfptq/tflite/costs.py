@@ -19,6 +19,8 @@ from tfptq.tflite.layouts import INT8, Layout, LayoutRequest
 
 #: What an open height or width of an input is taken for.
 OPEN_SIZE = 14
+#: Kinds that were not measured -> kinds that do as much work: on the output, on each step of a sequence.
+_ALIKE = {"TRANSPOSE_CONV": "CONV_2D", "UNIDIRECTIONAL_SEQUENCE_LSTM": "FULLY_CONNECTED"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,8 @@ class Costs:
     def microseconds(self, request: LayoutRequest) -> float:
         """Time of the layout ``int8`` for one sample on one thread of the machine that was measured.
 
-        A TRANSPOSE_CONV counts as the convolution of its output; other kernels than the measured ones by their taps.
+        A TRANSPOSE_CONV counts as the convolution of its output, a recurrent layer as dense layers on each step; other
+        kernels than the measured ones by their taps.
         """
         table = self._nearest(request)
         if table is None:
@@ -97,7 +100,7 @@ class Costs:
 
     def _nearest(self, request: LayoutRequest, layout: str | None = None) -> CostTable | None:
         """The table of the operator whose taps and strides are most alike, among those that know a layout."""
-        operator = "CONV_2D" if request.operator == "TRANSPOSE_CONV" else request.operator
+        operator = _ALIKE.get(request.operator, request.operator)
         able = [it for it in self.tables if it.operator == operator and (layout is None or layout in it.ratios)]
         taps, stride = request.view_shape[2], max(request.window.strides)
 
@@ -111,7 +114,7 @@ def _place(request: LayoutRequest) -> tuple[float, float, float]:
     """Input channels, output channels and positions of the output of one sample."""
     outputs, inputs, _ = request.view_shape
     sizes = [OPEN_SIZE if size < 0 else size for size in request.input_sizes[1:-1]]
-    if request.operator != "FULLY_CONNECTED":
+    if _ALIKE.get(request.operator, request.operator) != "FULLY_CONNECTED":
         sizes = [request.window.output_size(size, axis) for axis, size in enumerate(sizes)]
     return inputs, outputs, max(math.prod(sizes), 1)
 
