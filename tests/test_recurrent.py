@@ -1,5 +1,6 @@
 """Networks with LSTM layers in integers: on all resolvers, in TFLite Micro, in the metadata and in reports."""
 
+import functools
 import re
 
 import keras
@@ -23,6 +24,18 @@ def quantize(model, *changes, samples=SEQUENCES, **fields):
     return tfptq.quantize_keras_model(model, samples, config, progress=False)
 
 
+@functools.cache
+def network(name):
+    """One of ``NETWORKS``; tests that change weights make their own."""
+    return NETWORKS[name]()
+
+
+@functools.cache
+def quantized(name, target="cpu"):
+    """Its file by the default config."""
+    return quantize(network(name), target=target)
+
+
 def outputs(data, samples, resolver="REF"):
     return np.concatenate([run_decoded(data, {"x": sample[None]}, resolver)["output_0"] for sample in samples])
 
@@ -44,8 +57,7 @@ def rows(result, layer="memory"):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_integers_are_close_to_float_on_all_resolvers(name):
-    model = NETWORKS[name]()
-    result = quantize(model)
+    model, result = network(name), quantized(name)
     assert not result.report.float_operators and not result.report.skipped and not result.report.unfitted
     expected = model.predict(SEQUENCES, verbose=0)
     for resolver in RESOLVERS:
@@ -55,8 +67,7 @@ def test_integers_are_close_to_float_on_all_resolvers(name):
 @pytest.mark.parametrize("name", ["last step", "stacked", "both ways, all steps", "behind a convolution"])
 def test_tflite_micro_is_within_two_codes_of_the_reference_kernels(name):
     """The gates' functions are a polynomial in LiteRT and a table in TFLite Micro: 16-bit values differ by steps."""
-    model = NETWORKS[name]()
-    result = quantize(model, target="micro")
+    model, result = network(name), quantized(name, "micro")
     found, expected = run_micro(result.tflite, SEQUENCES), codes_of(result.tflite, SEQUENCES)
     assert np.abs(found.astype(int) - expected).max() <= 2
     (detail,) = details(result.tflite)[1].values()
@@ -66,7 +77,7 @@ def test_tflite_micro_is_within_two_codes_of_the_reference_kernels(name):
 
 
 def test_the_builtin_kernels_are_those_of_the_reference():
-    result = quantize(NETWORKS["last step"](), target="micro")
+    result = quantized("last step", "micro")
     expected = codes_of(result.tflite, SEQUENCES)
     for resolver in RESOLVERS:
         found = codes_of(result.tflite, SEQUENCES, resolver)
@@ -74,7 +85,7 @@ def test_the_builtin_kernels_are_those_of_the_reference():
 
 
 def test_each_call_starts_anew_in_litert_and_tflite_micro():
-    data = quantize(NETWORKS["both ways"](), target="micro").tflite
+    data = quantized("both ways, all steps", "micro").tflite
     again = SEQUENCES[[0, 1, 0]]
     found = run_micro(data, again)  # one interpreter for all
     assert np.array_equal(found[0], found[2]) and not np.array_equal(found[0], found[1])
@@ -131,7 +142,7 @@ def test_states_of_bidirectional_layers_cannot_last():
 
 
 def test_the_file_describes_its_kernels():
-    result = quantize(NETWORKS["last step"]())
+    result = quantized("last step")
     verification = tfptq.verify(result.tflite)
     assert not verification.undescribed
     biases = [check for check in verification.checks if check.statement.startswith("bias")]
@@ -159,7 +170,7 @@ def test_kernels_keep_eight_bits(preset):
 
 @pytest.mark.parametrize(("preset", "least"), [("w8_dynamic", 35), ("float16", 60)])
 def test_float_activations(preset, least):
-    model = NETWORKS["last step"]()
+    model = network("last step")
     result = quantize(model, preset)
     assert LSTM in kinds(result.tflite)
     expected = model.predict(SEQUENCES, verbose=0)
@@ -168,7 +179,7 @@ def test_float_activations(preset, least):
 
 
 def test_overrides_by_the_name_of_the_layer():
-    model = NETWORKS["both ways"]()
+    model = network("both ways")
     skipped = quantize(model, overrides=[override("both", skip=True)])
     assert [(it.name, it.reason) for it in skipped.report.skipped] == [("both", "the config skips it")]
     assert LSTM in [operator.operator for operator in skipped.report.float_operators]
@@ -184,7 +195,7 @@ def test_overrides_by_the_name_of_the_layer():
 
 
 def test_sixteen_bits_leave_the_layer_in_float():
-    result = quantize(NETWORKS["last step"](), activation_bits=16)
+    result = quantize(network("last step"), activation_bits=16)
     (skipped,) = result.report.skipped
     assert skipped.name == "memory" and "no kernel for 16-bit activations" in skipped.reason
 
@@ -278,8 +289,7 @@ def test_impossible_numbers_of_steps(steps):
 
 
 def test_lstm_operators_of_float_files():
-    model = NETWORKS["both ways"]()
-    data = quantize(model).float_tflite
+    model, data = network("both ways"), quantized("both ways").float_tflite
     result = tfptq.quantize(data, SEQUENCES, progress=False)
     assert len(result.report.layers) == 17 and not result.report.float_operators
     assert signal_to_noise(model.predict(SEQUENCES, verbose=0), outputs(result.tflite, SEQUENCES)) > 31
@@ -319,7 +329,7 @@ def test_operators_that_clip_their_cell_state():
 
 
 def test_the_resolver_of_a_program():
-    assert "AddUnidirectionalSequenceLSTM" in micro_methods(quantize(NETWORKS["last step"](), target="micro").tflite)
+    assert "AddUnidirectionalSequenceLSTM" in micro_methods(quantized("last step", "micro").tflite)
 
 
 def test_sequences_of_any_length():
