@@ -15,8 +15,9 @@ from tfptq import QuantizationConfig, quantize_keras_model
 from tfptq.core.bit_assignment import packed_bytes
 from tfptq.graph import canonicalise
 from tfptq.pipeline.steps import kernel_views
-from tfptq.prepare.bits import choose_bits
-from tfptq.prepare.network import pinned_config
+from tfptq.prepare.bits import choose_bits, sensitivity_of_layers
+from tfptq.prepare.decisions import pinned_config
+from tfptq.prepare.layer_weights import weights_of_layers
 
 
 def measure_cell(model: zoo.ZooModel, config: QuantizationConfig) -> dict[str, Any]:
@@ -52,7 +53,9 @@ def weight_sizes(model: zoo.ZooModel, config: QuantizationConfig) -> dict[str, A
         ``"packed_bytes"``, and ``"layers"``: one dictionary for each layer with the fields of ``LayerBits``.
     """
     canonical = canonicalise(model.keras_model)
-    settled, decisions = choose_bits(pinned_config(config, canonical), canonical)
+    weights = weights_of_layers(canonical)
+    pinned = pinned_config(config, weights)
+    settled, decisions = choose_bits(pinned, weights.groups, sensitivity_of_layers(pinned, canonical, ()))
     sizes = [
         packed_bytes(view.size, settled.for_layer(layer).weight_bits)
         for (layer, _), view in kernel_views(canonical).items()

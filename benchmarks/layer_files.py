@@ -11,8 +11,9 @@ from ai_edge_litert import schema_py_generated as schema
 from tfptq.config import PerChannel, QuantizationConfig
 from tfptq.core.blocks import QuantizedWeight, float_scales
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
+from tfptq.float_file.layout_requests import layout_request
 from tfptq.float_file.matching import operator_window
-from tfptq.lowering.choose_layout import LayoutPlan, layout_request
+from tfptq.lowering.choose_layout import LayoutPlan
 from tfptq.lowering.emit import emit
 from tfptq.lowering.plan import plan_integers
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel

@@ -1,4 +1,4 @@
-"""What ``benchmarks.sources`` tries: one network from all sources, ``keras.applications``, small models of KerasHub.
+"""What ``benchmarks.sources`` tries: one network from all sources, and small models of KerasHub.
 
 Weights are random, so that what is measured is what is taken and how it is computed, and not how accurate a trained
 network stays. A case is a function of a folder to write in that returns a source and its samples.
@@ -13,16 +13,6 @@ import numpy as np
 
 Case = Callable[[Path], tuple[Any, Any]]
 SAMPLES, SIZE = 4, 96
-#: Constructors of ``keras.applications``, smallest first.
-APPLICATIONS = (
-    *("MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "NASNetMobile"),
-    *(f"EfficientNetB{number}" for number in range(4)),
-    *(f"EfficientNetV2B{number}" for number in range(4)),
-    *("DenseNet121", "DenseNet169", "DenseNet201", "Xception", "InceptionV3", "ResNet50", "ResNet50V2", "VGG16"),
-    *("VGG19", "EfficientNetB4", "EfficientNetV2S", "ConvNeXtTiny", "ConvNeXtSmall", "ResNet101", "ResNet101V2"),
-    *("EfficientNetB5", "InceptionResNetV2", "ResNet152", "ResNet152V2", "EfficientNetB6", "EfficientNetV2M"),
-    *("EfficientNetB7", "NASNetLarge", "ConvNeXtBase", "EfficientNetV2L", "ConvNeXtLarge", "ConvNeXtXLarge"),
-)
 
 
 def _random(*shape: int) -> np.ndarray:
@@ -33,30 +23,8 @@ def _tokens(length: int, vocabulary: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, vocabulary, (SAMPLES, length)).astype(np.int32)
 
 
-def application(name: str) -> Case:
-    """A network of ``keras.applications`` without its classifier, which at this size would be most of it."""
-
-    def make(folder: Path) -> tuple[Any, Any]:
-        del folder
-        keras.utils.set_random_seed(0)
-        constructor, images = getattr(keras.applications, name), _images(255.0)
-        model = constructor(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3), pooling="avg")
-        return _normalized(model, images), images
-
-    return make
-
-
-def _normalized(model: keras.Model, images: np.ndarray) -> keras.Model:
-    """The network with the statistics of some images, without which the values of a deep one vanish."""
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-    model(images, training=True)
-    return model
-
-
-def _images(largest: float = 1.0) -> np.ndarray:
-    return largest * _random(SIZE, SIZE, 3)
+def _images() -> np.ndarray:
+    return _random(SIZE, SIZE, 3)
 
 
 def small_network(kit: Any) -> Any:
@@ -260,5 +228,4 @@ CASES: dict[str, Case] = {
     "KerasHub, EfficientNet": _hub(_efficientnet, _images),
     "KerasHub, MobileNetV3": _hub(_mobilenet_v3, _images),
     "KerasHub, SegFormer": _hub(_segmenter, _images),
-    **{f"keras.applications, {name}": application(name) for name in APPLICATIONS},
 }

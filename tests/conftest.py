@@ -11,6 +11,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure.
+settings.register_profile("tfptq", deadline=None)
+settings.load_profile("tfptq")
 
 
 @pytest.fixture(autouse=True)

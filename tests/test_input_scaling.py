@@ -163,3 +163,17 @@ def test_half_precision_models_normalize_in_float32():
         keras.config.set_dtype_policy("float32")
     assert [item.operator for item in result.report.float_operators] == ["SUB", "MUL"]
     assert min(result.report.outputs.values()) > 25.0
+
+
+def test_channels_that_are_scaled_apart_and_together_again():
+    """The grid between the two would be too coarse for the small ones, although that of the input is not."""
+    apart = np.asarray([1.0, 300.0, 0.2, 0.02], np.float32)
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,), name="x")
+    normalize = layers.Normalization(mean=apart * 0.5, variance=apart**2)
+    model = keras.Model(inputs, layers.Dense(3)(normalize(inputs * apart)))
+    samples = RNG.normal(size=(300, 4)).astype(np.float32)
+    result = tfptq.quantize_keras_model(model, samples, "w8a8_channel", progress=False)
+    found = next(iter(run_decoded(result.tflite, {"x": samples}).values()))
+    assert signal_to_noise(model.predict(samples, verbose=0), found) > 35
+    assert all("differ too much for one grid" in item.reason for item in result.report.float_operators)

@@ -6,7 +6,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 from micro_runtime import run_micro
-from recurrent_models import NETWORKS, SEQUENCES, head, lstm, sequential
+from recurrent_models import FEATURES, NETWORKS, SEQUENCES, head, lstm, sequential
 from stock_runtimes import RESOLVERS, details, encoded, run_codes, run_decoded, signal_to_noise
 
 import tfptq
@@ -213,3 +213,20 @@ def test_large_inputs():
     result = quantize(model)
     expected = model.predict(SEQUENCES, verbose=0)
     assert signal_to_noise(expected, outputs(result.tflite, SEQUENCES)) > 28
+
+
+def test_sequences_of_any_length():
+    inputs = keras.Input((None, FEATURES), name="x")
+    model = keras.Model(inputs, head()(lstm(return_sequences=True)(inputs)))
+    result = quantize(model)
+    assert LSTM in kinds(result.tflite) and not result.report.float_operators
+    for length in (5, 30):
+        sample = np.random.default_rng(length).normal(size=(1, length, FEATURES)).astype(np.float32)
+        interpreter = Interpreter(model_content=result.tflite)
+        (detail,) = interpreter.get_input_details()
+        interpreter.resize_tensor_input(detail["index"], sample.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(detail["index"], sample)
+        interpreter.invoke()
+        found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        assert signal_to_noise(model.predict(sample, verbose=0), found) > 31

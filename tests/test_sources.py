@@ -63,7 +63,7 @@ def test_a_tflite_file_gives_the_codes_of_its_keras_model(network, float_file):
     assert [row[0] for row in rows] == ["stem", "deep", "point", "logits"]
     check(file_way, network.predict(IMAGES, verbose=0), least=15.0)
     (note,) = (line for line in file_way.report.notes if "float file" in line)
-    assert "channels were not prepared" in note and "a .tflite file has no Keras graph" in note
+    assert "there is no Keras simulation" in note and "a .tflite file has no Keras graph" in note
     assert not any("float file" in line for line in keras_way.report.notes)
 
 
@@ -291,3 +291,12 @@ def test_a_tflite_file_with_float_activations_needs_no_samples(float_file):
     result = tfptq.quantize(float_file, None, "w8_dynamic", progress=False)
     assert {row.bits for row in tfptq.inspect(result.tflite).weights} == {8}
     assert "QUANTIZE" not in [row.operator for row in tfptq.inspect(result.tflite).operators]
+
+
+def test_an_operation_that_keras_cannot_call_again_makes_a_float_file():
+    inputs = keras.Input((8, 8, 3), name="image")
+    model = keras.Model(inputs, keras.ops.adaptive_average_pool(keras.layers.Conv2D(4, 3)(inputs), (3, 3)))
+    samples = np.random.default_rng(0).random((16, 8, 8, 3)).astype(np.float32)
+    result = tfptq.quantize(model, samples, "w8a8_channel", progress=False)
+    assert [layer.bits for layer in result.report.layers] == [8]
+    assert any("cannot be called a second time" in note for note in result.report.notes)

@@ -45,8 +45,8 @@ def quantize(
 
     Args:
         source: Keras 3 model of any kind, or the path of a ``.keras`` or ``.h5`` file; a tf_keras model; the folder of
-            a SavedModel; a float ``.tflite`` file, as a path or bytes. Channels are prepared where Keras knows the
-            graph; else the report says that they were not, and why.
+            a SavedModel; a float ``.tflite`` file, as a path or bytes. Where Keras knows no graph, the float file
+            is the graph.
         dataset: a few hundred typical samples, without labels or with labels that are ignored: an array, a list or
             dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
             ``representative_dataset``. See ``tfptq.calibration_data``. None, for float activations: scales are then

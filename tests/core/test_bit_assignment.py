@@ -22,7 +22,7 @@ def _is_ordered(rates, bits):
     return all(bits[a] <= bits[b] for a, b in itertools.combinations(ranked, 2) if rates[a] < rates[b])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(layers=LAYERS, share=st.floats(0.0, 1.0))
 def test_byte_budget_is_kept_and_widths_follow_the_rates(layers, share):
     rates = {name: rate for name, (rate, _) in layers.items()}
@@ -37,7 +37,7 @@ def test_byte_budget_is_kept_and_widths_follow_the_rates(layers, share):
     assert _is_ordered(rates, bits)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(layers=LAYERS, average=st.floats(2.0, 8.0))
 def test_average_is_kept_over_the_free_layers(layers, average):
     rates = {name: rate for name, (rate, _) in layers.items()} | {"first": 0.5, "last": 7.5}
@@ -64,7 +64,7 @@ def test_rates_that_differ_by_a_bit_get_widths_that_do():
     assert bits == {"a": 3, "b": 4, "c": 5}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(values=st.lists(st.integers(0, 50), min_size=3, max_size=8))
 def test_clustering_is_optimal(values):
     rates = {f"layer{i}": float(value) for i, value in enumerate(values)}

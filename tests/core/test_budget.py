@@ -29,7 +29,7 @@ def totals(chosen):
 
 
 @given(KERNELS, st.integers(1, 250), st.integers(1, 100))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_budgets_are_kept_and_no_single_change_is_better(kernels, most_bytes, most_latency):
     options = [[Option(*values) for values in each] for each in kernels]
     feasible = [

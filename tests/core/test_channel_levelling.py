@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tfptq.core.channel_levelling import GridReader, expected_noise, least_noise, levelling_factors
@@ -32,7 +32,6 @@ def noise(readers, factors):
     kinds=st.lists(st.booleans(), min_size=1, max_size=3),
     rounding=st.sampled_from([0.0, 1e-8, 1e-3, 1.0]),
 )
-@settings(deadline=None)
 def test_factors_stay_within_limits_and_never_hurt(seed, channels, kinds, rounding):
     rng = np.random.default_rng(seed)
     readers = [reader(rng, channels, rounding=rounding, depthwise=kind) for kind in kinds]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tfptq.core.coding_length import coding_length, coding_rate
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(m=st.integers(1, 12), n=st.integers(1, 12), seed=st.integers(0, 99), eps=st.floats(0.01, 2.0))
 def test_equals_the_formula_on_either_gram_matrix(m, n, seed, eps):
     matrix = np.random.default_rng(seed).normal(size=(n, m))

@@ -20,7 +20,7 @@ def limits(size, lowest=1e-6, highest=1e6):
     return np.full(size, lowest), np.full(size, highest)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 10**6),
     size=st.integers(2, 12),

@@ -46,7 +46,7 @@ def assert_same_weight(one, other):
     st.sampled_from(WEIGHT_BITS),
     st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_limits_of_fitted_scales(seed, shape, bits, by_error):
     view = random_view(seed, *shape)
     for block, limit in limits(*shape[:2]):
@@ -74,7 +74,7 @@ def test_limits_of_searched_scales(kind):
     st.tuples(st.integers(1, 5), st.integers(1, 5)),
     st.sampled_from(WEIGHT_BITS),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_kind_between_the_limits(seed, shape, block, bits):
     """Ragged blocks included: max-abs clips nothing, integers and shifts have an exact int8 form."""
     view = random_view(seed, *shape)
@@ -93,7 +93,7 @@ def test_every_kind_between_the_limits(seed, shape, block, bits):
 
 
 @given(st.integers(0, 999), st.integers(2, 6), st.sampled_from(["integer", "shift"]), st.integers(2, 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_searched_multiples_are_never_worse_than_covering_ones(seed, columns, kind, bits):
     view = random_view(seed, 6, 2 * columns, 2)
 

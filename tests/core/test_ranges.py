@@ -61,7 +61,7 @@ def test_misuse_is_refused():
 
 @pytest.mark.parametrize("method", CALIBRATION_METHODS)
 @given(x=arrays, bits=st.sampled_from([4, 8, 16]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_ranges_stay_within_what_was_seen(method, x, bits):
     low, high = activation_range(observe(x), method, bits=bits)
     grid = activation_grid(low, high, bits)
@@ -82,7 +82,7 @@ def test_constant_tensors(method, value):
 
 
 @given(x=arrays, bits=st.sampled_from([4, 6, 8, 16]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_mse_is_never_worse_than_min_max(x, bits):
     counts = observe(x).histogram
     grids = [activation_grid(*activation_range(observe(x), m, bits=bits), bits) for m in ("mse", "min_max")]
@@ -111,7 +111,7 @@ def test_expected_error_is_close_to_the_measured_one(name, bits):
 
 @pytest.mark.parametrize("bits", [4, 8])
 @given(x=arrays.filter(np.any))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_mse_returns_the_grid_it_evaluated(x, bits):
     low, high = activation_range(observe(x), "mse", bits=bits)
     grid = activation_grid(low, high, bits)

@@ -30,7 +30,7 @@ def network(seed, m=3, n=4):
 
 
 @given(st.integers(0, 999), st.integers(1, 8), st.integers(1, 8), st.sampled_from([1e-9, 1.0, 1e9]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_never_worse_and_honest(seed, m, n, scale):
     layers, sizes = network(seed, m, n)
     layers = [BlockedLayer(x.maxima * scale, x.block_shape, x.rows, x.columns, x.weight) for x in layers]

@@ -33,7 +33,7 @@ def random_kernels(seed, size, count):
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), size=st.integers(2, 12), count=st.integers(1, 4))
 def test_rotations_are_orthogonal_and_lower_the_noise(seed, size, count):
     kernels = random_kernels(seed, size, count)

@@ -18,7 +18,7 @@ def expected(units, scales, shape, bits):
 
 
 @given(st.integers(0, 999), st.integers(1, 8), st.integers(1, 7), st.sampled_from(WEIGHT_BITS), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_errors_of_all_candidates_in_all_pieces(seed, m, n, bits, data):
     rng = np.random.default_rng(seed)
     units = rng.standard_normal((7, 6, 3)).astype(np.float32)

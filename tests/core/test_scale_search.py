@@ -49,7 +49,7 @@ cases = st.tuples(
     crossed=st.booleans(),
     magnitude=st.sampled_from([1e-12, 1.0, 1e12]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_search_is_never_worse_than_its_starts_in_any_row(kind, case, bits, seed, crossed, magnitude):
     shape, m, n = case
     m, n = min(m, shape[0]), min(n, shape[1])

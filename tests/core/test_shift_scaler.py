@@ -57,7 +57,7 @@ def test_rescues_channels_that_a_layer_scale_rounds_to_zero():
 
 
 @given(st.integers(0, 999), st.sampled_from(WEIGHT_BITS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_search_is_never_worse(seed, bits):
     view = spread_view(seed)
     start = channel_errors(view, shift_scales(view, bits), bits).sum()

@@ -78,7 +78,7 @@ def test_sums_of_windows_are_those_of_the_statistics(name):
     np.testing.assert_allclose(found, convolution_statistics(x, z, window).sum_x, rtol=1e-5, atol=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), shift=st.floats(-5.0, 5.0))
 def test_output_error_is_the_measured_one(seed, shift):
     random = np.random.default_rng(seed)

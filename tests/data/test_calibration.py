@@ -124,7 +124,7 @@ def test_known_samples_never_cost_a_pass(single):
     assert data.num_samples == data.known_samples == 10
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(any), st.integers(1, 12))
 def test_batches_are_regrouped_without_loss(lengths, batch_size):
     model = keras.Sequential([keras.Input((2,), name="x"), keras.layers.Dense(1)])

@@ -20,7 +20,7 @@ def test_positions_are_even(count, most):
         assert set(steps[1:]) <= {count // len(found), -(-count // len(found))}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data(), most=st.integers(1, 50))
 def test_the_same_samples_whatever_the_shards_are(tmp_path_factory, data, most):
     samples = np.arange(80, dtype=np.float32).reshape(40, 2)

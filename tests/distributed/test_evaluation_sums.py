@@ -30,7 +30,7 @@ def arrays(rng, kind, samples):
     return rng.integers(0, 2, samples), np.clip(found, 0, 1) if kind == "probabilities" else found, expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     kind=st.sampled_from(["classes", "probabilities", "logits"]),

@@ -10,6 +10,7 @@ import tfptq
 from tfptq.exploration import search as module
 from tfptq.exploration import workbench
 from tfptq.exploration.goal import Goal
+from tfptq.float_file.convert import convert_float
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,35 @@ def test_the_smallest_file_within_the_drop(found, network, digits):
     assert {trial.proposal.by for trial in found.trials} == {None, "sensitivity", "coding_length"}
 
 
+def test_a_float_file_is_searched_as_its_keras_model(found, network, digits):
+    of_file = searched(convert_float(network), digits)
+    assert of_file.reached and of_file.best.keras_model is None
+    ours, theirs = ([trial.proposal.name for trial in each.trials[:3]] for each in (of_file, found))
+    assert ours == theirs == ["w8a8_shift", "w8a8_channel", "w4a8_channel"]
+    assert "sensitivity" in {trial.proposal.by for trial in of_file.trials}
+    assert len(of_file.best.tflite) <= 1.2 * len(found.best.tflite)
+    again = of_file.best.evaluate(digits.x_test, digits.y_test, latency_seconds=0, progress=False)
+    assert again.score == of_file.best_trial.evaluation.score
+
+
+def test_models_without_a_known_graph_are_searched(digits):
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__(name="subclassed")
+            self.flat, self.hidden = keras.layers.Flatten(), keras.layers.Dense(12, activation="relu", name="hidden")
+            self.classes = keras.layers.Dense(10, name="classes")
+
+        def call(self, inputs):
+            return self.classes(self.hidden(self.flat(inputs)))
+
+    keras.utils.set_random_seed(0)
+    model = Subclassed()
+    model(digits.x_train[:1])
+    found = searched(model, digits, test_labels=None, most_trials=2, max_drop=0.2)
+    assert [trial.proposal.name for trial in found.trials] == ["w8a8_shift", "w8a8_channel"]
+    assert [layer.name for layer in found.best.report.layers] == ["hidden", "classes"]
+
+
 def test_table_json_and_picture(found, tmp_path):
     lines = str(found).splitlines()
     assert lines[0].startswith("fewest bytes within a drop of 0.03 (the metric)")
@@ -68,7 +98,7 @@ def test_the_report_of_the_best_file_shows_all_trials(found):
 
 
 def test_a_killed_search_goes_on_and_ends_the_same(network, digits, tmp_path, monkeypatch):
-    quantize, calls = workbench.quantize_keras_model, []
+    quantize, calls = workbench.quantize, []
 
     def counting(model, samples, config, **options):
         if len(calls) == 1:
@@ -76,11 +106,11 @@ def test_a_killed_search_goes_on_and_ends_the_same(network, digits, tmp_path, mo
         calls.append(config)
         return quantize(model, samples, config, **options)
 
-    monkeypatch.setattr(workbench, "quantize_keras_model", counting)
+    monkeypatch.setattr(workbench, "quantize", counting)
     with pytest.raises(KeyboardInterrupt):
         searched(network, digits, checkpoint_dir=tmp_path, most_trials=2)
     assert len(list(tmp_path.glob("*/trial.json"))) == 1
-    monkeypatch.setattr(workbench, "quantize_keras_model", quantize)
+    monkeypatch.setattr(workbench, "quantize", quantize)
     resumed = searched(network, digits, checkpoint_dir=tmp_path, most_trials=2)
     whole = searched(network, digits, most_trials=2)
     assert [trial.proposal for trial in resumed.trials] == [trial.proposal for trial in whole.trials]
@@ -137,7 +167,7 @@ def test_latency_and_a_metric_that_measures_an_error(network, digits):
 
 
 def test_what_is_refused_before_the_work(network, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(workbench, "quantize_keras_model", None)
+    monkeypatch.setattr(workbench, "quantize", None)
     (tmp_path / "file").write_text("")
     for options, error, message in (
         ({"target": "phone"}, ValueError, "target is 'phone'"),

@@ -56,7 +56,7 @@ def assert_equal(found, expected, float_file, exactly=True):
         np.testing.assert_allclose(found.mean_input(use), expected.mean_input(use), rtol=tolerance, atol=tolerance)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(8)), cut=st.integers(1, 7))
 def test_shards_add_up_in_any_order(float_file, parts, whole, order, cut):
     one, other = ([parts[at] for at in share] for share in (order[:cut], order[cut:]))
@@ -81,7 +81,7 @@ def test_measurements_of_other_files_do_not_add_up(parts):
         parts[0] + found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_files_are_refused_or_equal(float_file, parts, tmp_path_factory, data):
     path = tmp_path_factory.mktemp("damaged") / "part.npz"

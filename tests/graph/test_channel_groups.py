@@ -3,8 +3,9 @@ import pytest
 from graph_models import inverted_residual_network, residual_network
 from keras import layers
 
-from tfptq.graph import Side, canonicalise, channel_groups
-from tfptq.graph.channel_rules import Change
+from tfptq.core.channel_graph import Change
+from tfptq.core.channel_groups import Side
+from tfptq.graph import canonicalise, channel_groups
 
 
 def only_group(model):

@@ -249,7 +249,7 @@ def test_shared_separable_convolution_stays_shared():
     assert sorted(kinds(canonical)) == ["Conv2D", "DepthwiseConv2D", "ReLU"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.sampled_from(["conv", "conv_same", "depthwise", "norm", "rescale", "relu", "dropout", "times"]),

@@ -11,7 +11,7 @@ from tfptq.layers.fake_quantize import fake_quantize, nearest_codes
 scales = st.floats(2.0**-40, 2.0**20, width=32)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(scale=scales, bits=st.sampled_from([4, 8, 16]), seed=st.integers(0, 2**32 - 1))
 def test_ties_and_their_neighbours_round_as_in_float64(scale, bits, seed):
     limit = 2 ** (bits - 1)
@@ -22,7 +22,7 @@ def test_ties_and_their_neighbours_round_as_in_float64(scale, bits, seed):
     np.testing.assert_array_equal(nearest_codes(tf.constant(values), tf.constant(scale, tf.float32)), expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(scale=scales, bits=st.sampled_from([4, 5, 6, 7, 8, 16]), seed=st.integers(0, 2**32 - 1), data=st.data())
 def test_equals_the_activation_grid_bit_for_bit(scale, bits, seed, data):
     low, high = ActivationGrid(scale, 0, bits).code_range

@@ -30,7 +30,7 @@ def weight_quantizer(config, view=None):
     return WeightQuantizer(config.weight_bits, config.granularity, config.scaler, view)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     bits=st.sampled_from(WEIGHT_BITS),
@@ -50,7 +50,7 @@ def test_fake_quantized_kernel_equals_the_numpy_codes(kind, bits, shape, seed):
     np.testing.assert_array_equal(result, view.from_view(found.dequantize()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(kind=st.sampled_from(sorted(KINDS)), bits=st.sampled_from(WEIGHT_BITS), seed=st.integers(0, 2**32 - 1))
 def test_codes_survive_being_dequantized(kind, bits, seed):
     bits = min(bits, 4) if kind == "block_integer" else bits

@@ -6,7 +6,8 @@ from tfptq.config import PerBlock, PerChannel, PerTensor
 from tfptq.core.blocks import BlockScales, QuantizedWeight, WeightView
 from tfptq.core.windows import Window
 from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
-from tfptq.lowering.choose_layout import LayoutPlan, layout_requests, plan_layout, settle_layout
+from tfptq.float_file.layout_requests import layout_requests
+from tfptq.lowering.choose_layout import LayoutPlan, plan_layout, settle_layout
 from tfptq.tflite.layouts import (
     FULLY_CONNECTED_INT2,
     FULLY_CONNECTED_INT4,

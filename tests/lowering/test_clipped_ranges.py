@@ -24,6 +24,10 @@ MODELS = {  # least signal to noise: some 20 dB with the grid of all that the co
     "maximum": (lambda x: ops.maximum(convolution(x), -0.5), 36),
     "moved": (lambda x: ops.clip(layers.Reshape((36, 8))(convolution(x)), 0.0, 6.0), 34),
     "relu6": (lambda x: layers.ReLU(6.0)(layers.Flatten()(convolution(x))), 34),
+    "input": (lambda x: convolution(ops.clip(x, -0.7, 0.9)), 36),
+    "minimum of two": (lambda x: ops.minimum(convolution(x), layers.Conv2D(8, 3)(x) - 2.0), 33),
+    "largest": (lambda x: ops.max(convolution(x), axis=-1), 36),
+    "pooled": (lambda x: layers.MaxPooling2D(3)(convolution(x)), 36),
     "in front of a kernel": (lambda x: layers.Dense(4)(layers.Flatten()(ops.clip(convolution(x), -2, 3))), 25),
 }
 
@@ -72,6 +76,16 @@ def test_ranges(kinds, expected):
     model, tensors = chain(*kinds)
     found = cut_ranges(model, dict.fromkeys(tensors, (-10.0, 10.0)))
     assert found.get(tensors[0]) == expected
+
+
+def test_what_is_chosen_from_needs_no_more_than_the_result():
+    graph = FloatModel()
+    x, options = graph.input("x", (1, 4)), schema.MaximumMinimumOptionsT()
+    first, second = (graph.add("ABS", [x], (1, 4), f"abs{at}") for at in range(2))
+    larger = graph.add("MAXIMUM", [first, second], (1, 4), None, options)
+    bounded = graph.add("MINIMUM", [larger, graph.constant("bound", np.float32(6.0))], (1, 4), None, options)
+    ranges = {x: (-10.0, 10.0), first: (-9.0, 10.0), second: (-1.0, 8.0), larger: (-1.0, 10.0), bounded: (-1.0, 6.0)}
+    assert cut_ranges(graph.finish(bounded), ranges) == dict.fromkeys([first, second, larger], (-1.0, 6.0))
 
 
 def test_what_others_read_keeps_its_range():

@@ -7,6 +7,7 @@ from keras import layers, ops
 from stock_runtimes import run, signal_to_noise
 
 import tfptq
+from tfptq.config import override
 
 RNG = np.random.default_rng(0)
 SAMPLES = RNG.normal(size=(200, 16)).astype(np.float32)
@@ -151,3 +152,34 @@ def test_a_spectrogram_is_float_up_to_the_kernel():
     ratio, floats = quantized(model, sounds)
     assert ratio > 38
     assert {"SQRT", "MAXIMUM", "LOG"} <= set(floats)
+
+
+def bands(x):
+    """Logarithms of sums of powers, as a mel spectrogram has them."""
+    filters = layers.Dense(
+        6, use_bias=False, kernel_initializer=keras.initializers.RandomUniform(0, 1, seed=1), name="f"
+    )
+    return ops.log(filters(ops.exp(layers.Dense(12, name="first")(x))) + 1e-6)
+
+
+def quantized_bands(config):
+    keras.utils.set_random_seed(0)
+    samples = np.random.default_rng(0).normal(0, 2, (200, 12)).astype(np.float32)
+    inputs = keras.Input((12,), name="x")
+    model = keras.Model(inputs, bands(inputs))
+    result = tfptq.quantize_keras_model(model, samples, config, progress=False)
+    found = next(iter(run(result.tflite, {"x": samples}).values()))
+    return result, signal_to_noise(model.predict(samples, verbose=0), found)
+
+
+def test_a_kernel_between_float_values_and_a_logarithm():
+    result, ratio = quantized_bands("w8a8_channel")
+    assert ratio > 35  # 17 dB with int8 results of the filters
+    reasons = {item.operator: item.reason for item in result.report.float_operators}
+    assert reasons["FULLY_CONNECTED"] == "FULLY_CONNECTED gives LOG values that must be exact near 0"
+    assert [(layer.name, layer.layout) for layer in result.report.layers] == [("first", "int8"), ("f", "weights_only")]
+
+
+def test_an_override_has_the_last_word():
+    result, ratio = quantized_bands(CONFIGS[8].replace(overrides=[override("f", activations="static")]))
+    assert ratio < 30 and [layer.layout for layer in result.report.layers] == ["int8", "int8"]

@@ -352,7 +352,7 @@ def test_runtimes_agree(group, name):
 
 def test_every_rule_has_a_case():
     covered = {operator for cases in MODELS.values() for case in cases.values() for operator in case.integer}
-    # SUM is rewritten as MEAN and MUL before the rules are asked, the converter makes SQUEEZE a RESHAPE, and an LSTM has
-    # kernels and states (tests/test_recurrent.py).
+    # SUM is rewritten as MEAN and MUL before the rules are asked, the converter makes SQUEEZE a RESHAPE, and LSTM has
+    # tests of its own (tests/test_recurrent.py).
     others = {"SUM", "SQUEEZE", "UNIDIRECTIONAL_SEQUENCE_LSTM"}
     assert {name for name, spec in OPERATORS.items() if spec.output_grid is not None} - covered == others

@@ -33,7 +33,7 @@ def defined(x, codes, geometry, channel_of):
     return result
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(GEOMETRIES, st.integers(1, 2), st.integers(0, 100))
 def test_convolution(geometry, groups, seed):
     taps = geometry.kernel[0] * geometry.kernel[1]
@@ -46,7 +46,7 @@ def test_convolution(geometry, groups, seed):
     assert np.array_equal(convolution_sums(x, codes, geometry, slice(1, 3)), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(GEOMETRIES, st.integers(1, 2), st.integers(0, 100))
 def test_depthwise(geometry, multiplier, seed):
     taps = geometry.kernel[0] * geometry.kernel[1]
@@ -55,7 +55,7 @@ def test_depthwise(geometry, multiplier, seed):
     assert np.array_equal(depthwise_sums(x, codes, geometry), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(GEOMETRIES, st.integers(0, 100), st.integers(5, 9), st.integers(5, 9))
 def test_transposed_convolution_is_the_adjoint(geometry, seed, height, width):
     """<conv(y), x> = <y, transposed(x)>, the definition of a transposed convolution."""

@@ -120,7 +120,7 @@ def float_file():
 RANGES = st.tuples(st.floats(-20.0, 20.0), st.floats(-20.0, 20.0)).map(lambda ends: (-(2.0 ** ends[0]), 2.0 ** ends[1]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data(), st.sampled_from([8, 16]))
 def test_no_range_moves_an_operator_with_a_kernel(float_file, data, bits):
     ranges = {index: data.draw(RANGES) for index in float_file.model.activations()}

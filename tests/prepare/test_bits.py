@@ -6,7 +6,8 @@ import pytest
 from plain_config import plain_config
 
 from tfptq.config import MixedPrecision, PerChannel, QuantizationConfig, override
-from tfptq.prepare.bits import choose_bits
+from tfptq.prepare import bits as module
+from tfptq.prepare.storage import groups_of
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,10 @@ def model():
         kernel = rng.normal(size=(16, rank)) @ rng.normal(size=(rank, 16))
         built.get_layer(f"rank_{rank}").kernel.assign(kernel)
     return built
+
+
+def choose_bits(config, model, batches=()):
+    return module.choose_bits(config, groups_of(model), module.sensitivity_of_layers(config, model, batches))
 
 
 def _config(**settings):

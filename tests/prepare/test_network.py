@@ -11,7 +11,9 @@ from tfptq.base.progress import Progress
 from tfptq.config import check_overrides
 from tfptq.layers import DefaultQuantizeConfig, quantize_annotate_layer, quantize_apply
 from tfptq.prepare import network
-from tfptq.prepare.bits import choose_bits
+from tfptq.prepare.bits import choose_bits, sensitivity_of_layers
+from tfptq.prepare.decisions import pinned_config, settled_config
+from tfptq.prepare.layer_weights import weights_of_layers
 
 NAMES = ("a", "b", "c", "d")
 
@@ -31,8 +33,12 @@ def small_ends(names=NAMES):
     return keras.Model(inputs, x)
 
 
+def pinned(config, model):
+    return pinned_config(config, weights_of_layers(model))
+
+
 def settled(config, model):
-    return choose_bits(network.pinned_config(config, model), model)[0]
+    return settled_config(config, weights_of_layers(model), sensitivity_of_layers(config, model, ()))
 
 
 def test_mixed_precision_leaves_the_edges_their_bits():
@@ -43,9 +49,9 @@ def test_mixed_precision_leaves_the_edges_their_bits():
 
 def test_large_layers_at_the_edges_are_as_all_others():
     """A quarter of the weights each."""
-    config = network.pinned_config(plain_config(PerChannel(), weight_bits=4), chain())
+    config = pinned(plain_config(PerChannel(), weight_bits=4), chain())
     assert [config.for_layer(name).weight_bits for name in NAMES] == [4] * 4
-    config = network.pinned_config(plain_config(PerChannel(), weight_bits=4), small_ends())
+    config = pinned(plain_config(PerChannel(), weight_bits=4), small_ends())
     assert [config.for_layer(name).weight_bits for name in NAMES] == [8, 4, 4, 8]
 
 
@@ -53,7 +59,8 @@ def test_edges_take_part_when_no_width_is_below_theirs():
     config = plain_config(
         PerChannel(), weight_bits=2, edge_bits=4, mixed_precision=MixedPrecision((4, 6, 8), average_bits=6)
     )
-    _, table = choose_bits(network.pinned_config(config, chain()), chain())
+    weights = weights_of_layers(chain())
+    _, table = choose_bits(pinned_config(config, weights), weights.groups, sensitivity_of_layers(config, chain(), ()))
     assert not any(row.pinned for row in table)
 
 
@@ -62,7 +69,7 @@ def test_every_input_and_every_head_is_pinned():
     x = keras.layers.Add()([keras.layers.Dense(8, name=name)(each) for name, each in (("l", left), ("r", right))])
     x = keras.layers.Dense(32, name="trunk")(keras.layers.Dense(32, name="root")(x))
     model = keras.Model([left, right], [keras.layers.Dense(2, name=name)(x) for name in ("one", "two")])
-    config = network.pinned_config(plain_config(PerChannel(), weight_bits=4), model)
+    config = pinned(plain_config(PerChannel(), weight_bits=4), model)
     bits = {name: config.for_layer(name).weight_bits for name in ("l", "r", "root", "trunk", "one", "two")}
     assert bits == {"l": 8, "r": 8, "root": 4, "trunk": 4, "one": 8, "two": 8}
 

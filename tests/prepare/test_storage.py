@@ -11,9 +11,10 @@ from plain_config import plain_config
 from tfptq.config import TARGETS, MixedPrecision, PerBlock, PerChannel, override
 from tfptq.float_file.build import make_float_file
 from tfptq.float_file.kernel import KernelId
+from tfptq.float_file.layout_requests import layout_requests
 from tfptq.graph import canonicalise
 from tfptq.layers import supports, weight_specs
-from tfptq.lowering.choose_layout import layout_requests, plan_layout
+from tfptq.lowering.choose_layout import plan_layout
 from tfptq.prepare.storage import (
     group_of,
     group_options,

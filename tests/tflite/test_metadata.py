@@ -128,7 +128,7 @@ def test_granularity(case, granularity):
     assert described.tensors[0].granularity == granularity
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(["shift", "integer"]), st.integers(1, 7), st.integers(1, 6), st.booleans(), st.integers(0, 99))
 def test_stored_codes_and_row_scales_are_the_int8_form(kind, m, n, shared, seed):
     weight, view = weight_and_view(kind, (min(m, 6), min(n, 5)), shared_base=shared, seed=seed)
@@ -304,7 +304,7 @@ def test_every_word_set_to_extremes_is_survived():
             decode_or_refuse(GOOD[:position] + struct.pack("<I", value) + GOOD[position + 4 :])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6))
 def test_mutations_are_survived(changes):
     message = bytearray(GOOD)
@@ -313,7 +313,7 @@ def test_mutations_are_survived(changes):
     decode_or_refuse(bytes(message[: len(GOOD)]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_survived(data):
     decode_or_refuse(struct.pack("<I", 8) + b"TPQB" + data)

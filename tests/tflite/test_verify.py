@@ -254,7 +254,7 @@ def test_words_set_to_extremes_are_survived():
         survive(GOOD[:position] + struct.pack("<I", value) + GOOD[position + 4 :])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4))
 def test_mutations_are_survived(changes):
     file = bytearray(GOOD)

@@ -87,7 +87,7 @@ def test_a_base_that_does_not_follow_is_stored():
     assert found.base.tobytes() == base.tobytes()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.sampled_from(["float", "integer", "shift"]),
     st.sampled_from([(1, 4), (6, 4), (4, 4), (1, 1), (2, 3), (4, 2)]),

@@ -1,4 +1,4 @@
-"""Search the smallest, or fastest, .tflite file of a Keras model that loses no more than is allowed.
+"""Search the smallest, or fastest, .tflite file of a model that loses no more than is allowed.
 
     tfptq-search --model=net.keras --calibration_data=samples.npy --evaluation_data=test.npy
         --evaluation_labels=test_labels.npy --max_drop=0.01 --output=net.tflite --plot=pareto.png
@@ -23,7 +23,8 @@ from tfptq.cli.command_line import UsageError
 from tfptq.config import TARGETS
 
 FLAGS = command_line.new_flags()
-flags.DEFINE_string("model", None, "the trained model, .keras or .h5", flag_values=FLAGS)
+_MODEL_HELP = "the trained model: .keras, .h5, SavedModel, float .tflite"
+flags.DEFINE_string("model", None, _MODEL_HELP, flag_values=FLAGS)
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
 flags.DEFINE_string("evaluation_data", None, "the same, to judge files on", flag_values=FLAGS)
 flags.DEFINE_string("evaluation_labels", None, "their labels, a .npy or .npz file", flag_values=FLAGS)
@@ -68,16 +69,16 @@ def _search(arguments: list[str]) -> None:
     for path in filter(None, (FLAGS.output, FLAGS.plot, FLAGS.json)):
         check_writable(path)
     with quiet_import():  # here, so that --help and wrong flags do not wait for TensorFlow
-        from tfptq.data.checks import input_specs
         from tfptq.exploration.pareto import check_picture
         from tfptq.exploration.search import search
-        from tfptq.prepare.network import load_model
+        from tfptq.prepare.network import open_model
+        from tfptq.prepare.sources import known_inputs
 
     if FLAGS.plot:
         check_picture(Path(FLAGS.plot))
     command_line.import_custom_objects(FLAGS.custom_objects)
-    model = load_model(FLAGS.model)
-    specs = input_specs(model)
+    model = open_model(FLAGS.model, None)
+    specs = known_inputs(model)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module=__name__)  # the table has those of the search
         found = search(

@@ -9,8 +9,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import keras
-
 from tfptq.base.arguments import between, whole_number
 from tfptq.base.files import check_folder
 from tfptq.base.progress import Progress
@@ -22,13 +20,12 @@ from tfptq.exploration.trial import Trial
 from tfptq.exploration.trial_folder import TrialFolder
 from tfptq.exploration.workbench import Workbench
 from tfptq.pipeline.result import QuantizationResult
-from tfptq.prepare.network import load_model
 from tfptq.report import Report
 from tfptq.report.values import Trial as PlotPoint
 
 
 def search(
-    model: keras.Model | str | os.PathLike,
+    model: Any,
     calibration: Any,
     evaluation: Any,
     *,
@@ -53,7 +50,7 @@ def search(
     decides 4 % of 400 samples otherwise has a standard error of one point.
 
     Args:
-        model: Keras model or the path of one.
+        model: what ``quantize`` takes.
         calibration: samples as for ``quantize_keras_model``.
         evaluation: other samples, with labels, as for ``tfptq.evaluate``. Without labels, decisions other than those of
             the float model count as lost.
@@ -87,9 +84,9 @@ def search(
     between("most_trials", most_trials, 1, 1000)
     check_folder(checkpoint_dir)
     bench = Workbench.of(
-        load_model(model),
+        model,
+        calibration,
         evaluation,
-        calibration=calibration,
         labels=labels,
         metric=metric,
         seed=seed,

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-
 from tfptq.base.progress import Progress
-from tfptq.data.calibration import calibration_data
+from tfptq.data.calibration import calibration_data_for
+from tfptq.data.checks import InputSpec, input_specs
 from tfptq.data.labelled import LabelledData
 from tfptq.evaluation.evaluate import evaluate_subject
 from tfptq.evaluation.files import Subject, float_reference
@@ -21,9 +20,11 @@ from tfptq.exploration.goal import Goal
 from tfptq.exploration.strategy import RATIOS, mixed
 from tfptq.exploration.trial import Proposal, Trial
 from tfptq.exploration.trial_folder import TrialFolder
+from tfptq.float_file.file_model import FileModel
 from tfptq.pipeline.result import QuantizationResult
-from tfptq.prepare.network import distinct_ratios_of
-from tfptq.quantization import quantize_keras_model
+from tfptq.prepare.channel_networks import Model
+from tfptq.prepare.network import distinct_ratios_of, open_model
+from tfptq.quantization import quantize
 from tfptq.version import __version__
 
 #: Time for the latency of one file.
@@ -36,7 +37,7 @@ class Workbench:
     """What all trials of a search have in common.
 
     Attributes:
-        model: the Keras model.
+        model: the Keras model, or the float file where no Keras graph is known.
         reference: its float file.
         calibration: samples to quantize with.
         evaluation: samples to judge with, and perhaps their labels.
@@ -47,7 +48,7 @@ class Workbench:
         folder: keeps finished trials, or None.
     """
 
-    model: keras.Model
+    model: Model
     reference: bytes
     calibration: Any
     evaluation: Any
@@ -58,13 +59,17 @@ class Workbench:
     folder: TrialFolder | None = None
 
     @classmethod
-    def of(cls, model: keras.Model, evaluation: Any, **others: Any) -> "Workbench":
+    def of(cls, source: Any, calibration: Any, evaluation: Any, **others: Any) -> "Workbench":
         """A workbench without a folder, after a trial run of the float model on the evaluation samples.
+
+        ``source`` is what ``tfptq.quantize`` takes.
 
         Raises:
             ValueError: model, samples, labels or metric cannot be used.
         """
-        bench = cls(model, float_reference(model, evaluation), evaluation=evaluation, **others)
+        model = open_model(source, calibration)
+        reference = model.float_file.data if isinstance(model, FileModel) else float_reference(model, evaluation)
+        bench = cls(model, reference, calibration, evaluation, **others)
         found = bench._judged(bench.reference, 0.0)
         if not found.scores and found.agreement is None:
             raise ValueError(
@@ -76,14 +81,14 @@ class Workbench:
     def inputs(self) -> dict[str, str]:
         """What trials depend on beside their config, by name, as digests. Costs a pass over all samples."""
         ends = file_ends(self.reference)
-        subject = Subject(self.reference, ends, self.model, self.reference)
+        subject = self._subject(self.reference)
         names = [row.name for row in ends.outputs]
         metrics = resolve_metrics(self.metric, names)
         outputs, labels = (names, self.labels) if metrics else ((), None)
         named = metrics if isinstance(metrics, dict) else {"": metrics}
         return {
             "model": hashlib.sha256(self.reference).hexdigest(),
-            "calibration dataset": calibration_data(self.model, self.calibration).digest(),
+            "calibration dataset": calibration_data_for(self._specs, self.calibration).digest(),
             "evaluation dataset": LabelledData(subject.specs, outputs, self.evaluation, labels).digest(),
             "metric": ", ".join(f"{name} {it.name}".strip() for name, it in named.items() if it) or "none",
             "seed": str(self.seed),
@@ -110,14 +115,22 @@ class Workbench:
     def quantize(self, proposal: Proposal) -> QuantizationResult:
         """Make the file of a proposal; of a finished trial, its weights are there already."""
         weights: os.PathLike | None = None if self.folder is None else self.folder.weights(proposal)
-        return quantize_keras_model(
+        return quantize(
             self.model, self.calibration, proposal.config, seed=self.seed, progress=False, checkpoint_dir=weights
         )
 
+    @property
+    def _specs(self) -> tuple[InputSpec, ...]:
+        return self.model.specs if isinstance(self.model, FileModel) else input_specs(self.model)
+
+    def _subject(self, content: bytes) -> Subject:
+        """A file, to be judged beside the float model."""
+        model = None if isinstance(self.model, FileModel) else self.model
+        return Subject(content, file_ends(content), model, self.reference)
+
     def _judged(self, content: bytes, latency_seconds: float) -> Evaluation:
-        subject = Subject(content, file_ends(content), self.model, self.reference)
         return evaluate_subject(
-            subject,
+            self._subject(content),
             self.evaluation,
             self.metric,
             labels=self.labels,

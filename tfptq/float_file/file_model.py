@@ -6,7 +6,7 @@ layers finds none.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,16 @@ class FileModel:
     run: Callable[[Batch], list[np.ndarray]]
     reason: str
     layers: tuple[Any, ...] = ()
+
+    def with_file(self, float_file: FloatFile) -> "FileModel":
+        """The same with another float file of the same function."""
+        return replace(self, float_file=float_file)
+
+    def outputs(self, batch: Batch) -> list[np.ndarray]:
+        """What the float file computes; batch by input name."""
+        runner = TensorRunner(self.float_file.data, self.float_file.outputs)
+        found = runner.values_in_parts(self.float_file.by_tensor_name(batch), self.float_file.batch_size)
+        return [found[index] for index in self.float_file.outputs]
 
     @property
     def specs(self) -> tuple[InputSpec, ...]:

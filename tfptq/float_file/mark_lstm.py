@@ -65,7 +65,7 @@ def _call_of(layer: keras.layers.LSTM, path: str) -> Callable:
 
     def implementation(sequence, kernel, recurrent, bias):
         del kernel, recurrent, bias
-        return tf.zeros([*sequence.shape[:2], cell.units]) + sequence[:, :, :1]  # the shape alone counts
+        return tf.zeros([cell.units]) * sequence[:, :, :1]  # the shape alone counts
 
     def call(sequences, initial_state=None, mask=None, training=False):
         if initial_state is not None or mask is not None:

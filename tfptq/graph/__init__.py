@@ -1,7 +1,7 @@
-"""The Keras graph before quantization: the canonical model, its channel groups, and the check of float equality."""
+"""The Keras graph before quantization: the canonical model, its channels, and the check of float equality."""
 
 from tfptq.graph.canonicalise import canonicalise
-from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, channel_groups
+from tfptq.graph.channel_steps import channel_groups
 from tfptq.graph.edges import edge_layers
 from tfptq.graph.float_equality import (
     FloatEqualityError,
@@ -13,16 +13,12 @@ from tfptq.graph.float_equality import (
 )
 from tfptq.graph.input_scaling import input_normalizations_to_keep
 from tfptq.graph.input_statistics import InputStatistics, input_factors, input_statistics
-from tfptq.graph.move_channels import apply_permutations, rotate_channels, scale_channels
+from tfptq.graph.move_channels import move_channels
 from tfptq.graph.rebuild import input_names
 
 __all__ = [
-    "ChannelGroup",
-    "ChannelGroups",
     "FloatEqualityError",
     "InputStatistics",
-    "Side",
-    "apply_permutations",
     "canonicalise",
     "channel_groups",
     "check_float_equal",
@@ -35,6 +31,5 @@ __all__ = [
     "input_statistics",
     "largest_difference",
     "model_outputs",
-    "rotate_channels",
-    "scale_channels",
+    "move_channels",
 ]

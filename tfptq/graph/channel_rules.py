@@ -1,16 +1,7 @@
-"""What each kind of layer or operation does with the channels (the last axis) of its input.
+"""What each kind of layer or operation of Keras does with the channels (the last axis) of its input.
 
-A layer *follows* a ``Change`` of its input channels if its output changes in the same way:
-
-* *permutation*: ``f(x[..., p]) = f(x)[..., p]``
-* *scale* by positive factors: ``f(s * x) = s * f(x)`` (positive homogeneity)
-* *rotation*: ``f(x R) = f(x) R`` (linear, and the same in all channels)
-
-Each is narrower than the one before: sums and averages follow all three, ReLU and maxima the first two, and sigmoid a
-permutation only. ReLU6 follows a scale in channels that stay below its ``clip_level`` before and after.
+The changes that channels may be subjected to, and what it means to follow one, are in ``core.channel_graph``.
 """
-
-from enum import Enum, auto
 
 import keras
 import numpy as np
@@ -18,30 +9,9 @@ from keras import layers
 from keras.src.ops import nn as nn_operations  # The operation classes behind keras.ops.
 from keras.src.ops import numpy as array_operations
 
+from tfptq.core.channel_graph import Change, Role, repeats_of_channels
 from tfptq.graph.flat_graph import Call, Unit, Value
 from tfptq.graph.fold_batch_norm import CONVOLUTIONS, DEPTHWISE, TRANSPOSED
-
-
-class Change(Enum):
-    """What channels may be subjected to, in all layers at once, without changing the function of a model."""
-
-    PERMUTATION = auto()
-    SCALE = auto()
-    ROTATION = auto()
-
-
-class Role(Enum):
-    """What a call does with channels."""
-
-    PRODUCER = auto()  #: mixes input channels into new output channels
-    DEPTHWISE = auto()  #: has a filter for each channel
-    PER_CHANNEL = auto()  #: has parameters for each channel
-    ELEMENTWISE = auto()  #: keeps channels apart and where they are; one tensor argument
-    MERGE = auto()  #: combines the same channel of several tensors
-    CONCATENATE = auto()  #: puts channels side by side
-    RESHAPE = auto()  #: keeps the order of elements in memory
-    BARRIER = auto()  #: anything else
-
 
 #: Activation functions that act on every element alone, or treat all channels alike.
 _ACTIVATIONS = frozenset(
@@ -131,7 +101,7 @@ def _role_for_permutation(call: Call) -> Role:
     if kind in (layers.Concatenate, array_operations.Concatenate):
         return Role.CONCATENATE
     if kind in _RESHAPES:
-        return Role.RESHAPE
+        return Role.BARRIER if repeats_of(call) is None else Role.REPEAT
     return Role.ELEMENTWISE if len(call.inputs) == 1 and _is_elementwise(call) else Role.BARRIER
 
 
@@ -175,27 +145,16 @@ def is_activation(call: Call) -> bool:
     return call.unit.kind in _ACTIVATION_LAYERS | {layers.Activation} | _ELEMENTWISE_OPERATIONS
 
 
+def repeats_of(call: Call) -> int | None:
+    """How often a reshape lays out the channels of its input in the last axis of its output; None if it does not."""
+    return repeats_of_channels(call.inputs[0].shape, call.output.shape)
+
+
 def concatenates_channels(call: Call) -> bool:
     """Whether a concatenation is along the last axis."""
     operation = call.unit.operation
     axis = call.unit.config["axis"] if operation is None else operation.axis
     return _is_last_axis(call, axis)
-
-
-def repeats_of_channels(source: Value, target: Value) -> int | None:
-    """How often a reshape lays out the channel axis of ``source`` in the last axis of ``target``; None if it does not.
-
-    A reshape keeps the order in memory. When the last axis of the target is the product of trailing axes of the
-    source, each of its positions holds the channel ``position % C``.
-    """
-    length = 1
-    for size in reversed(source.shape[1:]):
-        if size is None:
-            return None
-        length *= size
-        if length == target.shape[-1]:
-            return length // source.channels
-    return None
 
 
 def _is_last_axis(call: Call, axis: int) -> bool:

@@ -11,9 +11,8 @@ layer that could run on an integer device would become one that cannot.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tfptq.config import COMPUTES, QuantizationConfig, Target
+from tfptq.config import QuantizationConfig, Target
 from tfptq.core.blocks import QuantizedWeight
-from tfptq.float_file.kernel import Kernel, KernelUse
 from tfptq.tflite.layouts import (
     INLINE,
     INT8,
@@ -26,7 +25,6 @@ from tfptq.tflite.layouts import (
     LayoutRequest,
     layout_named,
 )
-from tfptq.tflite.model import TFLiteModel
 
 
 @dataclass(frozen=True)
@@ -78,28 +76,6 @@ def _computes(layout: Layout, wanted: Computes) -> Computes | None:
     if wanted in layout.serves:
         return wanted
     return next((found for found in layout.serves if found is not Computes.INTEGER), None)
-
-
-def layout_requests(config: QuantizationConfig, model: TFLiteModel, kernel: Kernel) -> list[LayoutRequest]:
-    """What a layout has to know of each use of a kernel; of uses that are alike, once."""
-    return list(dict.fromkeys(layout_request(config, model, use) for use in kernel.uses))
-
-
-def layout_request(config: QuantizationConfig, model: TFLiteModel, use: KernelUse) -> LayoutRequest:
-    """What a layout has to know of one use of a kernel in a float file."""
-    view_shape = use.view.view_shape
-    return LayoutRequest(
-        model.operator_name(model.operators[use.operator]),
-        view_shape,
-        config.granularity.block_shape(*view_shape[:2]),
-        config.scaler,
-        config.weight_bits,
-        config.device_activation_bits,
-        is_shift_scaler=config.is_shift_scaler,
-        window=use.window,
-        input_sizes=tuple(model.sizes(use.input)),
-        computes=COMPUTES[config.activations],
-    )
 
 
 def settle_layout(layer: str, plan: LayoutPlan, weight: QuantizedWeight) -> Layout:

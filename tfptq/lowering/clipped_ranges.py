@@ -1,23 +1,27 @@
 """Ranges of tensors that nothing but clips reads: what a clip cuts off needs no codes.
 
-The grid of a result saturates at its ends, where the clip would cut it off anyhow.
+The grid of a result saturates at its ends, where the clip would cut it off anyhow. The same goes for what is chosen
+from: of values below the least result of a maximum, over positions or of two tensors, nothing is left.
 """
 
 import math
 from collections.abc import Mapping
 
 from tfptq.lowering.grids import Range
-from tfptq.ops.operator_spec import Node, OutputGrid
+from tfptq.ops.operator_spec import Node
 from tfptq.tflite.model import TFLiteModel
 
 #: A range is not cut to less than this share: results that a clip wipes out on the samples may not be elsewhere.
 LEAST_SHARE = 2.0**-6
 
 _EVERYTHING: Range = (-math.inf, math.inf)
+#: Operators whose results are the largest or the smallest of some values.
+_LARGEST = ("MAXIMUM", "REDUCE_MAX", "MAX_POOL_2D")
+_SMALLEST = ("MINIMUM", "REDUCE_MIN")
 
 
 def cut_ranges(model: TFLiteModel, ranges: Mapping[int, Range]) -> dict[int, Range]:
-    """The ranges that become narrower: of results that operators with grids of their own give to clips alone.
+    """The ranges that become narrower: of inputs and results, but those on fixed grids, that nothing but clips reads.
 
     Args:
         model: float model.
@@ -26,13 +30,11 @@ def cut_ranges(model: TFLiteModel, ranges: Mapping[int, Range]) -> dict[int, Ran
     Returns:
         Tensor index -> narrower range.
     """
-    limits = limits_of_readers(model)
+    limits = limits_of_readers(model, ranges)
+    fixed = {operator.outputs[0] for operator in model.operators if model.spec(operator).fixed_grids}
     found = {}
-    for operator in model.operators:
-        spec, index = model.spec(operator), operator.outputs[0]
-        low, high = limits.get(index, _EVERYTHING)
-        own_grid = spec.moves or (spec.output_grid is OutputGrid.OWN and not spec.fixed_grids)
-        if index not in ranges or not own_grid:
+    for index, (low, high) in limits.items():
+        if index not in ranges or index in fixed:
             continue
         least, most = ranges[index]
         cut = min(max(least, low), high), max(min(most, high), low)
@@ -41,33 +43,44 @@ def cut_ranges(model: TFLiteModel, ranges: Mapping[int, Range]) -> dict[int, Ran
     return found
 
 
-def limits_of_readers(model: TFLiteModel) -> dict[int, Range]:
-    """Tensor index -> range outside of which no reader can tell values apart; none where a reader can everywhere."""
+def limits_of_readers(model: TFLiteModel, ranges: Mapping[int, Range] | None = None) -> dict[int, Range]:
+    """Tensor index -> range outside of which no reader can tell values apart; none where a reader can everywhere.
+
+    Args:
+        model: float model.
+        ranges: measured ranges, by which also results of maxima and minima limit what they are chosen from.
+    """
     readers = model.consumers()
     found: dict[int, Range] = {}
     returned = set(model.subgraph.outputs)
-    for operator in reversed(model.operators):
-        for index in operator.outputs:
-            read_by = [model.operators[at] for at in readers.get(index, [])]
-            if index not in returned and read_by:
-                limits = [_limits_of(model, reader, index, found) for reader in read_by]
-                found[index] = min(low for low, _ in limits), max(high for _, high in limits)
+    written = [index for operator in reversed(model.operators) for index in operator.outputs]
+    for index in (*written, *model.subgraph.inputs):
+        read_by = [model.operators[at] for at in readers.get(index, [])]
+        if index not in returned and read_by:
+            limits = [_limits_of(model, reader, index, found, ranges or {}) for reader in read_by]
+            found[index] = min(low for low, _ in limits), max(high for _, high in limits)
     return found
 
 
-def _limits_of(model: TFLiteModel, reader: Node, index: int, found: Mapping[int, Range]) -> Range:
-    spec, name = model.spec(reader), model.operator_name(reader)
-    behind = found.get(reader.outputs[0], _EVERYTHING)
-    if spec.moves:
+def _limits_of(
+    model: TFLiteModel, reader: Node, index: int, found: Mapping[int, Range], ranges: Mapping[int, Range]
+) -> Range:
+    spec, name, result = model.spec(reader), model.operator_name(reader), reader.outputs[0]
+    behind = found.get(result, _EVERYTHING)
+    if spec.moves or spec.any_number:
         return behind
     if spec.clamp is not None:
         low, high = spec.clamp
         return _intersection((-math.inf if low is None else low, math.inf if high is None else high), behind)
-    constants = [other for other in reader.inputs if other != index and model.is_constant(other)]
-    if name not in ("MINIMUM", "MAXIMUM") or not constants:
+    if name not in (*_LARGEST, *_SMALLEST):
         return _EVERYTHING
-    bounds = model.constant(constants[0])
-    own = (-math.inf, float(bounds.max())) if name == "MINIMUM" else (float(bounds.min()), math.inf)
+    constants = [other for other in reader.inputs if other != index and model.is_constant(other)]
+    if name in ("MINIMUM", "MAXIMUM") and constants:
+        bounds = model.constant(constants[0])
+        own = (-math.inf, float(bounds.max())) if name == "MINIMUM" else (float(bounds.min()), math.inf)
+    else:
+        low, high = _intersection(ranges.get(result, _EVERYTHING), behind)
+        own = (low, math.inf) if name in _LARGEST else (-math.inf, high)
     return _intersection(own, behind)
 
 

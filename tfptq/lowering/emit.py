@@ -18,6 +18,9 @@ from tfptq.lowering.tables import QuantizedTable, shared_kernels, write_tables
 from tfptq.tflite.layouts import Computes, KernelSite, WrittenKernel
 from tfptq.tflite.model import TFLiteModel
 
+#: What the converter notes of the float file: the least runtime, its options. Of the quantized file they are not true.
+_CONVERTER_NOTES = ("min_runtime_version", "CONVERSION_METADATA")
+
 
 @dataclass(frozen=True, eq=False)
 class EmittedModel:
@@ -99,6 +102,7 @@ def emit(
     write_tables(model, lookups, shared)
     drop_starts(model, lasting)
     store_float16(model, float16)
+    model.remove_metadata(_CONVERTER_NOTES)
     model.remove_unused()
     return EmittedModel(model, writer.written)
 

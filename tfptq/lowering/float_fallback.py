@@ -95,24 +95,27 @@ def inputs_to_scale_in_float(model: TFLiteModel, ranges: Mapping[int, Range]) ->
     for source in filter(model.is_float, model.subgraph.inputs):
         for first in readers.get(source, []):
             chain: list[int] = []
-            for at, gain, result in _scalings(model, readers, source, first):
+            read = [(source, np.ones((), np.float32))]  # tensors so far, and what multiplies them up to the last one
+            for at, factor, result in _scalings(model, readers, source, first):
                 chain.append(at)
-                if np.abs(gain).max() * _width(ranges[source]) > MOST_COARSENING * _width(ranges[result]):
+                read = [(index, gain * factor) for index, gain in read]
+                coarse = (np.abs(gain).max() * _width(ranges[index]) for index, gain in read)
+                if max(coarse) > MOST_COARSENING * _width(ranges[result]):
                     reason = "scales and shifts an input whose channels differ too much for one grid"
                     found.update({each: f"{model.operator_name(model.operators[each])} {reason}" for each in chain})
+                read.append((result, np.ones((), np.float32)))
     return found
 
 
 def _scalings(
     model: TFLiteModel, readers: Mapping[int, list[int]], index: int, first: int
 ) -> Iterator[tuple[int, np.ndarray, int]]:
-    """The operators in a row that scale and shift a tensor: position, factors so far, index of the result."""
+    """The operators in a row that scale and shift a tensor: position, factors, index of the result."""
     at: int | None = first
-    gain = np.ones((), np.float32)
     while at is not None and (constant := _constant_operand(model, model.operators[at], index)) is not None:
-        gain = gain * constant if model.operator_name(model.operators[at]) == "MUL" else gain
+        factor = constant if model.operator_name(model.operators[at]) == "MUL" else np.ones((), np.float32)
         index = model.operators[at].outputs[0]
-        yield at, gain, index
+        yield at, factor, index
         following = readers.get(index, [])
         at = following[0] if len(following) == 1 and index not in model.subgraph.outputs else None
 

@@ -6,7 +6,8 @@
 * What a logarithm, root, power or division reads: the error of a small value counts relative to that value, and a grid
   rounds the small ones to 0 (``log(x + 1e-6)``).
 
-Kernels keep their integers; what one writes is dequantized for the first of these operators.
+Kernels keep their integers; what one writes is dequantized for the first of these operators. The exception are kernels
+that read results of float operators for a logarithm or its like, such as the bands of a mel spectrogram.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ def neighbours_of_float(model: TFLiteModel, integer: Sequence[int], in_float: Ma
     """
     found = {at: "is all that lies between float values and a computation in float" for at in _between(model, in_float)}
     found |= {at: "gives a variance to a computation in float" for at in _squares(model, integer, in_float)}
-    for at, reader in _near_zero(model, {*in_float, *found}).items():
+    for at, reader in _near_zero(model, {*in_float, *found})[0].items():
         found.setdefault(at, f"gives {reader} values that must be exact near 0")
     integers = set(integer)
     return {at: f"{model.operator_name(model.operators[at])} {found[at]}" for at in sorted(integers & set(found))}
@@ -88,10 +89,30 @@ def _is_square(model: TFLiteModel, operator: Node) -> bool:
     return name == "SQUARED_DIFFERENCE" or (name == "MUL" and operator.inputs[0] == operator.inputs[1])
 
 
-def _near_zero(model: TFLiteModel, in_float: set[int]) -> dict[int, str]:
-    """Light operators whose small results must be exact -> the operator that asks for it.
+def kernels_for_exact_results(model: TFLiteModel, in_float: Mapping[int, str]) -> dict[int, str]:
+    """Kernels between float values and operators that need their small results exact: position -> reason for float.
 
-    One that adds up two activations and that others read, too (a shortcut), keeps its integers.
+    Args:
+        model: float model.
+        in_float: position of each operator that computes in float, whatever the samples are -> reason.
+    """
+    found, asked = _near_zero(model, set(in_float))
+    floats, readers, producers = {*in_float, *found}, model.consumers(), model.producers()
+    reasons = {}
+    for at, operator in enumerate(model.operators):
+        spec, result = model.spec(operator), operator.outputs[0]
+        if spec.kernel is None or result not in asked or result in model.subgraph.outputs:
+            continue
+        source = producers.get(operator.inputs[spec.weights.input])
+        if source in in_float and floats.issuperset(readers.get(result, [])):
+            reasons[at] = f"{spec.name} gives {asked[result]} values that must be exact near 0"
+    return reasons
+
+
+def _near_zero(model: TFLiteModel, in_float: set[int]) -> tuple[dict[int, str], dict[int, str]]:
+    """Light operators, and tensors, whose small values must be exact -> the operator that asks for it.
+
+    An operator that adds up two activations and that others read, too (a shortcut), keeps its integers.
     """
     readers = model.consumers()
     asked: dict[int, str] = {}  # tensor -> operator
@@ -108,4 +129,4 @@ def _near_zero(model: TFLiteModel, in_float: set[int]) -> dict[int, str]:
         if reader is not None and spec.keeps_small:
             asked.update(dict.fromkeys(operator.inputs, reader))
         asked.update({operator.inputs[position]: spec.name for position in spec.exact_near_zero})
-    return found
+    return found, asked

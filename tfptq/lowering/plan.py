@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.lowering.float_fallback import operators_losing_precision
-from tfptq.lowering.float_neighbours import activations_of, neighbours_of_float
+from tfptq.lowering.float_neighbours import activations_of, kernels_for_exact_results, neighbours_of_float
 from tfptq.lowering.grids import Range, assign_grids
 from tfptq.lowering.joined_parts import DrownedPart, drowned_parts, joins_to_keep_in_float
 from tfptq.lowering.widths import ActivationWidths, widths_of
@@ -116,6 +116,12 @@ def plan_integers(
     own = {at: width for at, width in others.items() if at in set(integer) and width != bits}
     converted = _converted(model, integer, grids, ranges_at, widths, ends)
     return IntegerPlan(tuple(integer), named, grids, bits, clipped or {}, drowned, own, converted)
+
+
+def kernels_to_keep_in_float(model: TFLiteModel, bits: int, ends: Ends = Ends()) -> dict[int, str]:
+    """Kernels that had better compute in float, whatever the samples are: position of their operators -> reason."""
+    _, reasons = _by_rules(model, bits, {}, ends, {})
+    return kernels_for_exact_results(model, reasons)
 
 
 def _converted(

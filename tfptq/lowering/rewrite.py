@@ -204,7 +204,7 @@ class Lowering:
         scales = scales[: len(self.model.tensors[constant.tensor].quantization.scale)]  # one where the kernel has one
         quantization = quantization_parameters(scales.astype(np.float32), np.zeros(len(scales), np.int64))
         old = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
-        name = self.model.name(old) if old >= 0 else f"{self.model.name(operator.outputs[0])}/bias"
+        name = self.model.name(old) if old >= 0 else f"{self.model.name(operator.outputs[0]).split(';')[0]}/bias"
         if old >= 0 and len(self.model.consumers()[old]) == 1:
             name = self.model.release_name(old)
         operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))

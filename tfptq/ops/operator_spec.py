@@ -10,6 +10,7 @@ import numpy as np
 
 from tfptq.core.affine import ActivationGrid
 from tfptq.core.blocks import WeightView
+from tfptq.core.channel_graph import Change
 
 
 class Input(Enum):
@@ -121,6 +122,9 @@ class OperatorSpec:
         chooses: whether the result consists of values of its data inputs, at the same places.
         compares: whether it compares two operands; kernels abort where a step of one is 1 or more.
         plain_results: positions of the results that are no activations: indices, truth values.
+        follows: the narrowest change of channels, the last axis, that it passes on as it is; None if it passes on none.
+            That of a kernel is of its output channels. Where an operator may change the last axis itself, its options
+            decide (``tfptq.float_file.channel_steps``).
         reads_shape: whether it looks at the shape of a tensor only, and so reads whichever form of it there is.
         converts: whether it only changes the type of values.
         twin: the same in TensorFlow: ``tf.`` and its name where it takes the inputs and nothing else, or the name of
@@ -153,6 +157,7 @@ class OperatorSpec:
     chooses: bool = False
     compares: bool = False
     plain_results: tuple[int, ...] = ()
+    follows: Change | None = None
     reads_shape: bool = False
     converts: bool = False
     twin: str | None = None
@@ -197,6 +202,11 @@ class OperatorSpec:
     def light(self) -> bool:
         """Whether it costs little in float: no kernel, no product of matrices."""
         return self.kernel is None and not self.symmetric_inputs and not self.reads_shape
+
+    @property
+    def is_activation(self) -> bool:
+        """Whether it is a function of each element and nothing else."""
+        return self.follows is not None and self.inputs == (Input.DATA,) and self.output_grid is not OutputGrid.SAME
 
     def data_inputs(self, operator: Node) -> list[int]:
         """Positions of the inputs that carry activations or constants in their place."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 
 from tfptq.config import measured_operators
-from tfptq.lowering.choose_layout import layout_request
+from tfptq.float_file.layout_requests import layout_request
 from tfptq.lowering.islands import Islands, Judged, choose_islands, light_microseconds, reasons
 from tfptq.lowering.plan import Ends, IntegerPlan
 from tfptq.lowering.rounded_activations import with_rounded_activations

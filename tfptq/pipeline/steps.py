@@ -5,14 +5,14 @@ Each is a function of the job and of what the steps before have found, and shows
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import keras
 import numpy as np
 
 from tfptq.base.progress import Progress
-from tfptq.config import QuantizationConfig, check_overrides
+from tfptq.config import QuantizationConfig, check_overrides, exactly, override
 from tfptq.data.errors import DataError
 from tfptq.fit.checkpoint import Checkpoint, fingerprint
 from tfptq.fit.kernel import asks_for_statistics
@@ -23,20 +23,21 @@ from tfptq.float_file.file_model import FileModel
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.float_file.layer_operators import skipped_operators, widths_by_overrides
+from tfptq.float_file.layout_requests import layout_requests
 from tfptq.float_file.operator_names import OperatorNames
 from tfptq.graph import few_samples
 from tfptq.layers import looks_up, supports, weight_specs
-from tfptq.lowering.choose_layout import layout_requests, plan_layout, settle_layout
+from tfptq.lowering.choose_layout import plan_layout, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
 from tfptq.lowering.float16 import float16_constants
 from tfptq.lowering.float_activations import operators_in_float
-from tfptq.lowering.plan import IntegerPlan
+from tfptq.lowering.plan import Ends, IntegerPlan, kernels_to_keep_in_float
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.lowering.recurrent import config_of_recurrent
 from tfptq.lowering.tables import QuantizedTable, find_tables, lookups_in_float
-from tfptq.pipeline.file_kernels import config_with_file_kernels
 from tfptq.pipeline.job import Activations, Job
+from tfptq.prepare.file_weights import config_with_own_kernels
 from tfptq.prepare.network import FloatNetwork
 from tfptq.tflite.layouts import Computes
 from tfptq.tflite.metadata import attach
@@ -85,9 +86,12 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
             data = data.in_full_batches(float_file.batch_size)
     names = operator_names(network.model, float_file)
     check_patterns(config, network, float_file, names)
-    network = replace(network, config=config_with_file_kernels(network.config, config, float_file, data))
+    if not isinstance(network.model, FileModel):
+        network = replace(network, config=config_with_own_kernels(network.config, config, float_file, data))
+    exact = _exact_kernels(float_file, network.config)
+    network = replace(network, config=_with_float_kernels(network.config, float_file, exact))
     plans = plan_kernels(float_file, network.config)
-    in_float = operators_in_float(float_file, plans, network.config)
+    in_float = {**operators_in_float(float_file, plans, network.config), **exact}
     skipped = skipped_operators(float_file, network.model, network.config, names)
     all_skipped = bool(float_file.kernels) and all(use.operator in skipped for use in float_file.uses)
     if config.on_integers and all_skipped:
@@ -122,6 +126,25 @@ def _float_file(
     float_file = make_float_file(network.model, weights, narrow, single)
     few = few_samples(network.batch, network.batch_size)
     return float_file, {**network.differences, "convert": check_float_file(float_file, network.model, few)}
+
+
+def _exact_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[int, str]:
+    """Kernels that compute in float for what reads them: position of each of their operators -> reason."""
+    ends = Ends(*(kind == "float32" for kind in config.interface_types))
+    found = kernels_to_keep_in_float(float_file.model, config.device_activation_bits, ends)
+    kernels = [kernel for kernel in float_file.kernels if all(use.operator in found for use in kernel.uses)]
+    free = [kernel for kernel in kernels if not config.overrides_field(kernel.id.owner, "activations")]
+    static = config.activations == "static"
+    return {use.operator: found[use.operator] for kernel in free if static for use in kernel.uses}
+
+
+def _with_float_kernels(
+    config: QuantizationConfig, float_file: FloatFile, positions: Collection[int]
+) -> QuantizationConfig:
+    """The config with float activations for the kernels of some operators, whose weights stay codes."""
+    owners = {kernel.id.owner for kernel in float_file.kernels if kernel.uses[0].operator in positions}
+    own = tuple(override(exactly(owner), activations="float") for owner in sorted(owners))
+    return config.replace(overrides=(*config.overrides, *own)) if own else config
 
 
 def _embeddings(model: keras.Model | FileModel) -> dict[str, np.ndarray]:

@@ -1,1 +1,1 @@
-"""What happens to the Keras network before conversion. Each step is float-equal, and checked for it."""
+"""What happens to the float network before it is quantized. Each step is float-equal, and checked for it."""

@@ -18,7 +18,7 @@ from tfptq.core.coding_length import coding_rate
 from tfptq.core.weight_scales import mse_scales
 from tfptq.layers import supports, weight_specs
 from tfptq.prepare.sensitivity import output_errors
-from tfptq.prepare.storage import WeightGroup, group_options, groups_of, latency_budget
+from tfptq.prepare.storage import WeightGroup, group_options, latency_budget
 
 Batches = Iterable[Mapping[str, np.ndarray]]
 Sensitivity = Callable[[Iterable[int]], Mapping[tuple[str, int], float]]
@@ -46,31 +46,6 @@ class LayerBits:
         return packed_bytes(self.weights, self.bits)
 
 
-def choose_bits(
-    config: QuantizationConfig,
-    model: keras.Model,
-    batches: Batches = (),
-    seed: int = 0,
-    advance: Callable[[int], None] = lambda samples: None,
-) -> tuple[QuantizationConfig, tuple[LayerBits, ...]]:
-    """Replace ``mixed_precision`` of a config with pinned edges by widths of single layers, and list these.
-
-    Layers whose ``weight_bits`` an override sets keep them. With nothing to do, the config stays and the list is empty.
-
-    Args:
-        config: config with pinned layers.
-        model: canonical Keras model.
-        batches: samples that the sensitivity is measured on.
-        seed: seed of its directions.
-        advance: called with the number of samples done.
-
-    Raises:
-        ValueError: the budget cannot be met.
-    """
-    sensitivity = sensitivity_of_layers(config, model, batches, seed, advance)
-    return choose_bits_of_groups(config, groups_of(model), sensitivity)
-
-
 def sensitivity_of_layers(
     config: QuantizationConfig,
     model: keras.Model,
@@ -78,9 +53,16 @@ def sensitivity_of_layers(
     seed: int = 0,
     advance: Callable[[int], None] = lambda samples: None,
 ) -> Sensitivity:
-    """A function that measures what rounding the layers of a Keras model costs; for the arguments see ``choose_bits``.
+    """A function that measures what rounding the layers of a Keras model costs.
 
     It raises a ValueError where no weight moves an output.
+
+    Args:
+        config: config with pinned layers.
+        model: canonical Keras model.
+        batches: samples that it is measured on.
+        seed: seed of its directions.
+        advance: called with the number of samples done.
     """
     layers = [layer for layer in model.layers if supports(layer) and not config.for_layer(layer.name).skip]
 
@@ -96,10 +78,12 @@ def sensitivity_of_layers(
     return sensitivity
 
 
-def choose_bits_of_groups(
+def choose_bits(
     config: QuantizationConfig, groups: Iterable[WeightGroup], sensitivity: Sensitivity
 ) -> tuple[QuantizationConfig, tuple[LayerBits, ...]]:
-    """The same for weights of any origin.
+    """Replace ``mixed_precision`` of a config with pinned edges by widths of single names, and list these.
+
+    What has its ``weight_bits`` by an override keeps them. With nothing to do, the config stays and the list is empty.
 
     Args:
         config: config with pinned groups.
@@ -133,7 +117,7 @@ def distinct_ratios(
 ) -> tuple[float, ...]:
     """Of some values of ``mixed_precision.ratio``, the least one that leads to each choice of widths, ascending.
 
-    For the arguments see ``choose_bits_of_groups``. The errors are measured once.
+    For the arguments see ``choose_bits``. The errors are measured once.
     """
     settings, groups = config.mixed_precision, _not_skipped(config, groups)
     assert settings is not None and settings.by_real_bytes

@@ -1,7 +1,7 @@
 """Equalize the channels of a whole model: multiply them in one layer, divide them in the next.
 
-``tfptq.graph`` finds the groups of channels that follow a scale and their statistics, ``tfptq.core`` finds factors,
-and ``tfptq.graph`` applies them. What decides on the factors are
+``tfptq.core`` finds the groups of channels that follow a scale, and factors; a ``ChannelNetwork`` observes channels and
+applies factors. What decides on the factors are
 
 * where some layers have less than 8 bits, the weights of those: a kernel that reads channels loses less by rounding
   when its columns are alike (``core.equalization``);
@@ -19,29 +19,25 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
 from tfptq.config import PerTensor, QuantizationConfig
 from tfptq.core.affine import weight_code_limit
-from tfptq.core.channel_levelling import GridReader, expected_noise, least_noise, levelling_factors
-from tfptq.core.decibels import decibels
-from tfptq.core.equalization import Reader, equalizing_factors
-from tfptq.data.calibration import CalibrationData
-from tfptq.graph import scale_channels
-from tfptq.graph.channel_groups import ChannelGroup, ChannelGroups, Side, find_groups, runs_with_channels
-from tfptq.graph.channel_headroom import (
+from tfptq.core.channel_graph import Change, ChannelGraph, Tensor
+from tfptq.core.channel_groups import ChannelGroup, ChannelGroups, Side, find_groups, runs_with_channels
+from tfptq.core.channel_headroom import (
     ChannelHeadroom,
-    ChannelObserver,
     ChannelStatistics,
     activation_tensors,
     channel_headroom,
     limiting_tensors,
 )
-from tfptq.graph.channel_rules import Change
-from tfptq.graph.flat_graph import FlatGraph, Value
-from tfptq.graph.rebuild import read_graph
-from tfptq.layers import supports, weight_specs
+from tfptq.core.channel_levelling import GridReader, expected_noise, least_noise, levelling_factors
+from tfptq.core.channel_moves import Scales
+from tfptq.core.decibels import decibels
+from tfptq.core.equalization import Reader, equalizing_factors
+from tfptq.data.calibration import CalibrationData
+from tfptq.prepare.channel_networks import ChannelNetwork, Model, channel_network
 
 #: Samples that the channels are observed on for narrow weights. Activations need all: the largest values count.
 SAMPLES_FOR_WEIGHTS = 256
@@ -65,53 +61,64 @@ MIN_GROUP_FACTOR = 2.0
 HEADROOM_MARGIN = 1.6
 
 
-def equalize_channels(model: keras.Model, config: QuantizationConfig, data: CalibrationData) -> keras.Model:
+def equalize_channels(model: Model, config: QuantizationConfig, data: CalibrationData) -> Model:
     """Scale channels between layers so that the layers that read them lose less by rounding.
 
+    Args:
+        model: canonical Keras model, or float file.
+        config: how its weights are quantized.
+        data: samples.
+
     Returns:
-        A model with the same layers that computes the same function on these samples, up to float32 rounding; the
-        canonical model itself where nothing is gained. On other samples it may differ where a ReLU6 cuts off a channel
-        that it cut off in none of these.
+        A model with the same layers that computes the same function on these samples, up to float32 rounding; ``model``
+        itself where nothing is gained. On other samples it may differ where a ReLU6 cuts off a channel that it cut off
+        in none of these.
     """
-    network = _Network.of(model, config)
-    configs = {layer.name: config.for_layer(layer.name) for layer in model.layers if supports(layer)}
-    if any(item.weight_bits < 8 and not item.keeps_weights for item in configs.values()):
+    network = _Network.of(channel_network(model), config)
+    configs = map(config.for_layer, network.floats.names)
+    if any(item.weight_bits < 8 and not item.keeps_weights for item in configs):
         batches = data.spread(SAMPLES_FOR_WEIGHTS)
         network = network.scaled(_factors_for_concatenations(network, batches))
-        return network.scaled(_factors_for_weights(network, batches)).model
-    observer = ChannelObserver(network.graph, activation_tensors(network.graph, network.groups))
+        return network.scaled(_factors_for_weights(network, batches)).floats.model
+    observer = network.floats.observer(activation_tensors(network.graph, network.groups))
     few = observer.observe(data.spread(SAMPLES_FOR_ESTIMATE))
     if not any(_factors_for_activations(network, few, MIN_ESTIMATED_GAIN_DB)):
         return model
-    return network.scaled(dict(_factors_for_activations(network, observer.observe(data), MIN_GAIN_DB))).model
+    return network.scaled(dict(_factors_for_activations(network, observer.observe(data), MIN_GAIN_DB))).floats.model
 
 
 @dataclass(frozen=True, eq=False)
 class _Network:
-    """A canonical model, how it is quantized, its graph, and its groups of channels that follow a scale."""
+    """A float network, how it is quantized, and its groups of channels that follow a scale."""
 
-    model: keras.Model
+    floats: ChannelNetwork
     config: QuantizationConfig
-    graph: FlatGraph
+    graph: ChannelGraph
     groups: ChannelGroups
 
     @classmethod
-    def of(cls, model: keras.Model, config: QuantizationConfig) -> "_Network":
-        graph = read_graph(model)
-        return cls(model, config, graph, find_groups(graph, Change.SCALE))
+    def of(cls, floats: ChannelNetwork, config: QuantizationConfig) -> "_Network":
+        graph = floats.graph(Change.SCALE)
+        return cls(floats, config, graph, find_groups(graph))
 
     def scaled(self, factors: Mapping[int, np.ndarray]) -> "_Network":
         """The network with the channels of some groups scaled."""
-        return _Network.of(scale_channels(self.model, self.groups, factors), self.config) if factors else self
+        return _Network.of(self.floats.moved(Scales(self.groups, factors)), self.config) if factors else self
+
+    def kernel(self, name: str) -> np.ndarray | None:
+        """The kernel of a layer that is quantized, and with more than one scale."""
+        own = self.config.for_layer(name)
+        one_scale = isinstance(own.granularity, PerTensor) and own.scaler != "shift"
+        return None if own.keeps_weights or one_scale else self.floats.kernel(name)
 
 
 def _factors_for_weights(network: _Network, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[int, np.ndarray]:
     """Group index -> factors that make narrow weights easier to round."""
     graph, groups = network.graph, network.groups
-    readers = {group.index: _readers(network.model, network.config, group) for group in groups.groups}
+    readers = {group.index: _readers(network, group) for group in groups.groups}
     if not any(readers.values()):
         return {}
-    observer = ChannelObserver(graph, limiting_tensors(graph, groups))
+    observer = network.floats.observer(limiting_tensors(graph, groups))
     headrooms = channel_headroom(graph, groups, observer.observe(batches))
     return {
         index: equalizing_factors(found, *_limits(headrooms[index]))
@@ -126,26 +133,16 @@ def _limits(headroom: ChannelHeadroom) -> tuple[np.ndarray, np.ndarray]:
     return lowest, highest
 
 
-def _readers(model: keras.Model, config: QuantizationConfig, group: ChannelGroup) -> list[Reader]:
+def _readers(network: _Network, group: ChannelGroup) -> list[Reader]:
     """The layers with narrow weights that gain from scaling a group."""
     found = []
     for side in group.consumers:
-        layer, layer_config = model.get_layer(side.layer), config.for_layer(side.layer)
-        if not _has_scales(layer, layer_config) or layer_config.weight_bits >= 8:
-            continue
-        (spec,) = weight_specs(layer)
-        view = np.abs(spec.values())
-        if view.shape[1] > 1:
-            magnitudes, others = _split(view.max(axis=2), side, group.size)
-            importance = 1.0 / weight_code_limit(layer_config.weight_bits) ** 2
+        view, bits = network.kernel(side.layer), network.config.for_layer(side.layer).weight_bits
+        if view is not None and bits < 8 and view.shape[1] > 1:
+            magnitudes, others = _split(np.abs(view).max(axis=2), side, group.size)
+            importance = 1.0 / weight_code_limit(bits) ** 2
             found.append(Reader(magnitudes, others.max(axis=1, initial=0.0), others.shape[1], importance))
     return found
-
-
-def _has_scales(layer: keras.Layer, config: QuantizationConfig) -> bool:
-    """Whether a layer is quantized, and with more than one scale."""
-    one_scale = isinstance(config.granularity, PerTensor) and config.scaler != "shift"
-    return supports(layer) and not config.keeps_weights and not one_scale
 
 
 def _columns(side: Side, size: int) -> np.ndarray:
@@ -159,7 +156,7 @@ def _split(magnitudes: np.ndarray, side: Side, size: int) -> tuple[np.ndarray, n
 
 
 def _factors_for_activations(
-    network: _Network, observed: Mapping[Value, ChannelStatistics], least_gain_db: float
+    network: _Network, observed: Mapping[Tensor, ChannelStatistics], least_gain_db: float
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Index and factors of each group whose expected noise of activations falls by ``least_gain_db`` or more."""
     graph, groups = network.graph, network.groups
@@ -193,7 +190,7 @@ def _factors_for_concatenations(
 ) -> dict[int, np.ndarray]:
     """Group index -> factors of the groups that would have few codes beside those that they are concatenated with."""
     values = [value for value in activation_tensors(network.graph, network.groups) if _is_shared(network.groups, value)]
-    group_factors = _group_factors(network.groups, ChannelObserver(network.graph, values).observe(batches))
+    group_factors = _group_factors(network.groups, network.floats.observer(values).observe(batches))
     return {
         group.index: np.full(group.size, group_factors[group.index])
         for group in network.groups.groups
@@ -201,7 +198,7 @@ def _factors_for_concatenations(
     }
 
 
-def _group_factors(groups: ChannelGroups, observed: Mapping[Value, ChannelStatistics]) -> dict[int, float]:
+def _group_factors(groups: ChannelGroups, observed: Mapping[Tensor, ChannelStatistics]) -> dict[int, float]:
     """Group index -> one factor for all its channels, up to the largest of the others that it is concatenated with.
 
     A tensor of one group is as fine after it as before: its step grows with its values. Groups with a clip level stay.
@@ -210,7 +207,7 @@ def _group_factors(groups: ChannelGroups, observed: Mapping[Value, ChannelStatis
     for value, channels in observed.items():
         if not _is_shared(groups, value):
             continue
-        for run, own in runs_with_channels(groups.values[value]):
+        for run, own in runs_with_channels(groups.tensors[value]):
             largest = channels.magnitudes[own].max(initial=0.0)
             if run.group is not None and largest > 0.0:
                 headroom = max(channels.magnitudes.max() / largest / HEADROOM_MARGIN, 1.0)
@@ -218,14 +215,14 @@ def _group_factors(groups: ChannelGroups, observed: Mapping[Value, ChannelStatis
     return {group.index: 1.0 if group.clipped else factors.get(group.index, 1.0) for group in groups.groups}
 
 
-def _is_shared(groups: ChannelGroups, value: Value) -> bool:
+def _is_shared(groups: ChannelGroups, value: Tensor) -> bool:
     """Whether the channels of a tensor are not all of one group."""
-    return len({run.group for run in groups.values[value]}) > 1
+    return len({run.group for run in groups.tensors[value]}) > 1
 
 
-def _along(groups: ChannelGroups, value: Value, factors: Mapping[int, float]) -> np.ndarray:
+def _along(groups: ChannelGroups, value: Tensor, factors: Mapping[int, float]) -> np.ndarray:
     """The factor of each channel of a tensor, float64 ``[C]``; 1 for those of no group."""
-    layout = groups.values[value]
+    layout = groups.tensors[value]
     return np.repeat(
         [1.0 if run.group is None else factors.get(run.group, 1.0) for run in layout], [run.size for run in layout]
     )
@@ -234,7 +231,7 @@ def _along(groups: ChannelGroups, value: Value, factors: Mapping[int, float]) ->
 def _grid_readers(
     network: _Network,
     group: ChannelGroup,
-    observed: Mapping[Value, ChannelStatistics],
+    observed: Mapping[Tensor, ChannelStatistics],
     group_factors: Mapping[int, float],
 ) -> list[GridReader]:
     """The layers that read a group; none if one of them has a single scale.
@@ -244,15 +241,14 @@ def _grid_readers(
     steps = 2.0**network.config.activation_bits - 1.0
     sides = {side.layer: side for side in group.consumers}
     found = []
-    for call in network.graph.calls:
-        side = sides.get(call.unit.name)
+    for step in network.graph.steps:
+        side = sides.get(step.name)
         if side is None:
             continue
-        layer, value = network.model.get_layer(side.layer), call.inputs[0]
-        if not _has_scales(layer, network.config.for_layer(side.layer)):
+        view, value = network.kernel(side.layer), step.inputs[0]
+        if view is None:
             return []
-        (spec,) = weight_specs(layer)
-        view, factors = spec.values(), _along(network.groups, value, group_factors)
+        factors = _along(network.groups, value, group_factors)
         depthwise = view.shape[1] == 1  # its outputs are the channels
         view = view / (factors[:, None, None] if depthwise else factors[None, :, None])
         found.append(_grid_reader(view, side, group.size, observed[value], steps))

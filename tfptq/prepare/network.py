@@ -1,24 +1,20 @@
 """The float side of quantization: the canonical network, channels equalized, rotated and reordered, and the samples.
 
-Everything here leaves the function of the network as it is; each step is checked for that on some samples.
+The network is a Keras model, or a float file where no Keras graph is known; the steps are the same. Everything here
+leaves the function of the network as it is; each step is checked for that on some samples.
 """
 
-import os
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tfptq.base.progress import Progress
-from tfptq.base.quiet import quiet
-from tfptq.base.text import counted
-from tfptq.config import QuantizationConfig, check_overrides, pin, pin_edges
+from tfptq.config import QuantizationConfig, check_overrides
 from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for, random_data
 from tfptq.data.checks import input_specs
 from tfptq.float_file.build import check_outputs
@@ -29,27 +25,26 @@ from tfptq.graph import (
     FloatEqualityError,
     canonicalise,
     check_float_equal,
-    edge_layers,
     few_samples,
     fresh_states,
     input_normalizations_to_keep,
 )
-from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
-from tfptq.graph.rebuild import UnknownGraphError, unknown_class
-from tfptq.layers import QuantizeAnnotate, is_weighted, looks_up, supports, weight_specs, wrappers
-from tfptq.prepare.bits import choose_bits, distinct_ratios, sensitivity_of_layers
-from tfptq.prepare.dynamic_blocks import with_blocks_of_target
+from tfptq.graph.rebuild import UnknownGraphError
+from tfptq.layers import is_weighted, looks_up, supports
+from tfptq.prepare.bits import Sensitivity, choose_bits, distinct_ratios, sensitivity_of_layers
+from tfptq.prepare.channel_networks import Model
+from tfptq.prepare.decisions import Weights, pinned_config
 from tfptq.prepare.equalize import equalize_channels
+from tfptq.prepare.file_weights import sensitivity_of_kernels, weights_of_kernels
+from tfptq.prepare.layer_weights import weights_of_layers
+from tfptq.prepare.load_model import load_model, refuse_simulations
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
 from tfptq.prepare.sensitivity import SAMPLES as SENSITIVITY_SAMPLES
 from tfptq.prepare.sources import file_source, keras_file_model
-from tfptq.prepare.storage import groups_of, with_bits_of_target
 
 #: Samples that tell the sizes of the channels of inputs.
 SAMPLES_OF_INPUTS = 1024
-#: A layer at an edge that holds more of the weights is treated as all others: there 8 bits cost more than they bring.
-EDGE_SHARE = 0.1
 #: Classes of Keras that may hold constants which become kernels.
 _WITH_KERNELS = frozenset(
     (
@@ -75,7 +70,7 @@ class FloatNetwork:
         notes: what to tell the user.
     """
 
-    model: keras.Model | FileModel
+    model: Model
     data: CalibrationData
     batch: dict[str, np.ndarray]
     config: QuantizationConfig
@@ -90,14 +85,28 @@ class FloatNetwork:
         """Number of samples that the model takes at once; None for any."""
         return self.model.inputs[0].shape[0]
 
-    def changed(self, step: str, model: keras.Model) -> "FloatNetwork":
+    @property
+    def weights(self) -> Weights:
+        """What bits are decided for: the weights of its layers, or the kernels of its file."""
+        if isinstance(self.model, FileModel):
+            return weights_of_kernels(self.model.float_file)
+        return weights_of_layers(self.model)
+
+    def sensitivity(self, seed: int = 0, advance: Callable[[int], None] = lambda done: None) -> Sensitivity:
+        """A function that measures what rounding them costs."""
+        if isinstance(self.model, FileModel):
+            return sensitivity_of_kernels(self.model.float_file, self.data, advance)
+        return sensitivity_of_layers(self.config, self.model, self.data.spread(SENSITIVITY_SAMPLES), seed, advance)
+
+    def changed(self, step: str, model: Model) -> "FloatNetwork":
         """The network after a step, or without it, and with a warning, where that is not float-equal on few samples.
 
         Steps are for better files only, and a file without one is better than none; but one that goes wrong is a fault.
         """
-        few = few_samples(self.batch, self.batch_size)
+        if model is self.model:
+            return self
         try:
-            difference = max(check_float_equal(self.model, model, few).values())
+            difference = _difference(self.model, model, few_samples(self.batch, self.batch_size))
         except FloatEqualityError as error:
             note = f"step {step!r} was left out, which leaves the file sound and less exact: {error}"
             warnings.warn(note, stacklevel=2)
@@ -105,10 +114,22 @@ class FloatNetwork:
         return replace(self, model=model, differences={**self.differences, step: difference})
 
 
+def _difference(before: Model, after: Model, few: dict[str, np.ndarray]) -> float:
+    """How far a network moved on some samples.
+
+    Raises:
+        FloatEqualityError: too far.
+    """
+    if isinstance(before, FileModel):
+        limits = partial(file_tolerances, before.float_file, few)
+        return check_outputs(after.float_file, before.name, before.outputs(few), few, limits)
+    return max(check_float_equal(before, after, few).values())
+
+
 def prepare(
     source: Any, dataset: Any, config: QuantizationConfig, seed: int, steps: Progress, signature: str | None = None
 ) -> FloatNetwork:
-    """Fold BatchNorms, choose bits, equalize, rotate and reorder channels, as the config asks and the source allows.
+    """Fold BatchNorms, choose bits, equalize, rotate and reorder channels, as the config asks.
 
     Args:
         source: what ``tfptq.quantize`` takes.
@@ -125,23 +146,18 @@ def prepare(
     """
     with steps.step("canonicalise"):
         network = _open(source, dataset, config, signature)
-    if isinstance(network.model, FileModel):
-        return network
-    config = network.config
-    if config.mixed_precision is not None:
+    if network.config.mixed_precision is not None:
         with steps.step("bits") as advance:
-            config, _ = choose_bits(config, network.model, network.data.spread(SENSITIVITY_SAMPLES), seed, advance)
-        network = replace(network, config=config)
+            sensitivity = network.sensitivity(seed, advance)
+            chosen, _ = choose_bits(network.config, network.weights.groups, sensitivity)
+        network = replace(network, config=chosen)
+    config = network.config
     if config.equalize:
         with steps.step("equalize"):
-            equalized = equalize_channels(network.model, config, network.data)
-            if equalized is not network.model:
-                network = network.changed("equalize", equalized)
+            network = network.changed("equalize", equalize_channels(network.model, config, network.data))
     if config.rotate:
         with steps.step("rotate") as advance:
-            rotated = rotate_linear_channels(network.model, config, seed, advance)
-            if rotated is not network.model:
-                network = network.changed("rotate", rotated)
+            network = network.changed("rotate", rotate_linear_channels(network.model, config, seed, advance))
     if config.reorder:
         with steps.step("reorder") as advance:
             reordered = reorder_channels(network.model, config, advance=advance)
@@ -157,7 +173,7 @@ def _open(source: Any, dataset: Any, config: QuantizationConfig, signature: str 
     if found is not None:
         return _file_network(found, dataset, config)
     original = load_model(source)
-    _refuse_simulations(original)
+    refuse_simulations(original)
     try:
         return _canonical_network(original, dataset, config)
     except (UnknownGraphError, FloatEqualityError) as error:
@@ -172,6 +188,31 @@ def _open(source: Any, dataset: Any, config: QuantizationConfig, signature: str 
             if isinstance(error, FloatEqualityError):  # it is not that layers are made anew
                 raise error from None
             raise
+
+
+def open_model(source: Any, dataset: Any) -> Model:
+    """The Keras model of a source, or its float file where no Keras graph is known.
+
+    Args:
+        source: what ``tfptq.quantize`` takes.
+        dataset: samples, which tell the inputs of models that do not.
+
+    Raises:
+        ValueError: the source cannot be used.
+        FileNotFoundError: no model at the path.
+    """
+    found = source if isinstance(source, FileModel) else file_source(source, dataset, None)
+    if found is not None:
+        return found
+    original = load_model(source)
+    refuse_simulations(original)
+    try:
+        canonicalise(original)
+    except UnknownGraphError as error:
+        if not (isinstance(original, keras.Model) and original.built):
+            raise
+        return keras_file_model(original, dataset, str(error))
+    return original
 
 
 def _has_custom_layers(model: keras.Model) -> bool:
@@ -192,29 +233,24 @@ def _file_network(model: FileModel, dataset: Any, config: QuantizationConfig) ->
     batch = next(iter(data))
     few = few_samples(batch, float_file.batch_size)
     difference = check_outputs(float_file, model.name, model.run(few), few, partial(file_tolerances, float_file, few))
-    steps = [name for name in ("equalize", "rotate", "reorder") if getattr(config, name)]
-    left = f"; the config's {', '.join(steps)} had nothing to work on" if steps else ""
-    note = (
-        f"taken as a float file: its channels were not prepared, and there is no Keras simulation{left}, because no "
-        f"Keras graph is known: {model.reason}"
-    )
+    note = f"taken as a float file, and there is no Keras simulation, because no Keras graph is known: {model.reason}"
+    config = pinned_config(config, weights_of_kernels(float_file))
     return FloatNetwork(model, data, batch, config, {"convert": difference}, notes=(note,))
 
 
 def distinct_ratios_of(
-    model: keras.Model, dataset: Any, config: QuantizationConfig, ratios: Iterable[float], seed: int
+    source: Any, dataset: Any, config: QuantizationConfig, ratios: Iterable[float], seed: int
 ) -> tuple[float, ...]:
     """Of some ratios of mixed precision, the least one that leads to each choice of widths; see ``prepare``."""
-    network = _canonical_network(model, dataset, config)
-    batches = network.data.spread(SENSITIVITY_SAMPLES)
-    sensitivity = sensitivity_of_layers(network.config, network.model, batches, seed)
-    return distinct_ratios(network.config, groups_of(network.model), sensitivity, ratios)
+    network = _open(source, dataset, config, None)
+    return distinct_ratios(network.config, network.weights.groups, network.sensitivity(seed), ratios)
 
 
 def _canonical_network(original: keras.Model, dataset: Any, config: QuantizationConfig) -> FloatNetwork:
     """The network before bits are chosen."""
     canonical = canonicalise(original)
-    config = pinned_config(config, canonical)
+    config = pinned_config(config, weights_of_layers(canonical))
+    _check_overrides(config, canonical)
     if dataset is None:
         config.without_samples()  # or it is refused
     data = random_data(input_specs(canonical)) if dataset is None else calibration_data(canonical, dataset)
@@ -234,92 +270,12 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
     return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, coarse, original=original)
 
 
-def _refuse_simulations(model: keras.Model) -> None:
-    if isinstance(model, keras.Model) and wrappers(model):
-        raise ValueError(
-            f"the model {model.name!r} is a simulation of a quantized one; tfptq.export_simulation writes its file. "
-            "To quantize it anew, take the wrappers off with tfptq.layers.strip"
-        )
-    _refuse_annotations(model)
-
-
-def _refuse_annotations(model: keras.Model) -> None:
-    """An annotation may hold any ``QuantizeConfig``, which the pipeline could not follow."""
-    layers = model._flatten_layers() if isinstance(model, keras.Model) else ()
-    marked = [layer.layer.name for layer in layers if isinstance(layer, QuantizeAnnotate)]
-    if marked:
-        raise ValueError(
-            f"the model {model.name!r} has {counted(len(marked), 'annotated layer')}, the first {marked[0]!r}, and "
-            "quantize_keras_model does not follow annotations. "
-            "tfptq.export_simulation(tfptq.layers.quantize_apply(model), dataset) writes the file of what they say; or "
-            "pass the model without quantize_annotate_layer, and say what differs by overrides of the config"
-        )
-
-
-def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
-    """The model, or the one in a ``.keras`` or ``.h5`` file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another file, or one that Keras cannot read; a class that Keras does not know is named.
-    """
-    if not isinstance(model, str | os.PathLike):
-        return model
-    path = Path(model)
-    if path.suffix not in (".keras", ".h5"):
-        raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model file {path}")
-    with quiet():  # the first operator of a process looks for devices
-        tf.config.list_logical_devices()
-    try:
-        return _read_model(path)
-    except Exception as error:  # Keras raises all kinds on files that it does not understand
-        unknown = unknown_class(error)
-        if unknown in OPERATIONS:
-            raise ValueError(
-                f"the model file {path} holds operations on tensors as Keras 2 stored them ({unknown}), which Keras 3 "
-                "cannot read; build the model anew by its code, with Keras 3, and fetch the weights with "
-                "model.load_weights(path)"
-            ) from error
-        if unknown:
-            raise ValueError(
-                f"the model file {path} holds the custom class or function {unknown!r}, which Keras does not know; "
-                f"load it with keras.saving.load_model(path, custom_objects={{{unknown!r}: ...}}) and pass the "
-                "model, or register it with keras.saving.register_keras_serializable before"
-            ) from error
-        raise ValueError(
-            f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
-            "keras.Model itself"
-        ) from error
-
-
-def _read_model(path: Path) -> keras.Model:
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (TypeError, ValueError):
-        model = load_legacy_h5(path) if path.suffix == ".h5" else None
-        if model is None:
-            raise
-        return model
-
-
-def pinned_config(config: QuantizationConfig, model: keras.Model) -> QuantizationConfig:
-    """The config with ``edge_bits`` applied to the layers at the edges of a canonical model.
-
-    Its overrides are checked where no kernel can be but those of its layers.
-
-    Depthwise convolutions of one tap have a weight for each channel (a BatchNormalization is made one): they keep 8
-    bits, and the layers behind them are at the edges.
-    """
-    names = [layer.name for layer in model.layers if supports(layer)]  # in the order of computation
-    scales = [name for name in names if _scales_channels(model.get_layer(name))]
-    edges = edge_layers(model, [name for name in names if name not in scales])
-    pinned = pin(pin_edges(config, _small(model, edges)), scales, 8)
+def _check_overrides(config: QuantizationConfig, model: keras.Model) -> None:
+    """Refuse overrides that fit no layer, where no kernel can be but those of layers (a ValueError)."""
     if _layers_have_all_kernels(model):  # else those of the file are needed
+        layers = [layer.name for layer in model.layers if supports(layer)]
         tables = [layer.name for layer in model.layers if looks_up(layer)]
-        check_overrides(pinned, [*names, *tables], [item for item in pinned.overrides if item.is_for_operators])
-    return with_bits_of_target(with_blocks_of_target(pinned, groups_of(model)), groups_of(model))
+        check_overrides(config, [*layers, *tables], [item for item in config.overrides if item.is_for_operators])
 
 
 def _layers_have_all_kernels(model: keras.Model) -> bool:
@@ -330,14 +286,3 @@ def _layers_have_all_kernels(model: keras.Model) -> bool:
         or (isinstance(operation, keras.Layer) and is_weighted(operation) and not supports(operation))
         for operation in model.operations
     )
-
-
-def _small(model: keras.Model, edges: Collection[str]) -> list[str]:
-    """Those of the layers at the edges that hold few of the weights of a model."""
-    weighted = [layer for layer in model.layers if supports(layer)]
-    sizes = {layer.name: sum(spec.values().size for spec in weight_specs(layer)) for layer in weighted}
-    return [name for name in edges if sizes[name] <= EDGE_SHARE * sum(sizes.values())]
-
-
-def _scales_channels(layer: keras.Layer) -> bool:
-    return isinstance(layer, keras.layers.DepthwiseConv2D) and set(layer.kernel_size) == {1}

@@ -1,8 +1,7 @@
 """Reorder the channels of a whole model, so that similar ones share a block (PTQ-SL, arXiv 2110.07809, section 3.4).
 
-``tfptq.graph`` finds the groups of channels that may move, and moves them; ``tfptq.core.reorder`` searches their orders
-on magnitudes alone. Only layers with blocks count. What each adds to the objective is the expected noise of its
-rounding, relative to its weights,
+``tfptq.core`` finds the groups of channels that may move, and searches their orders on magnitudes alone. Only layers
+with blocks count. What each adds to the objective is the expected noise of its rounding, relative to its weights,
 
     noise = sum over blocks of |block| S^2 / 12  /  sum of W^2,      S = max|W in block| / (2**(b-1) - 1).
 
@@ -12,16 +11,16 @@ rounding, relative to its weights,
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import weight_code_limit
 from tfptq.core.blocks import block_maxima
+from tfptq.core.channel_graph import Change
+from tfptq.core.channel_groups import ChannelGroups, ChannelRun, LayerChannels, find_groups, runs_with_channels
+from tfptq.core.channel_moves import Permutations
 from tfptq.core.reorder import AxisSegment, BlockedLayer, reorder
-from tfptq.graph import apply_permutations, channel_groups
-from tfptq.graph.channel_groups import ChannelGroups, ChannelRun, LayerChannels, runs_with_channels
-from tfptq.layers import supports, weight_specs
+from tfptq.prepare.channel_networks import ChannelNetwork, Model, channel_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,56 +43,58 @@ class ReorderedModel:
         layers: layer -> what changed, of every layer with blocks.
     """
 
-    model: keras.Model
+    model: Model
     output_orders: Mapping[str, np.ndarray]
     layers: Mapping[str, ReorderedLayer]
 
 
 def reorder_channels(
-    model: keras.Model,
+    model: Model,
     config: QuantizationConfig,
     advance: Callable[[int], None] = lambda done: None,
 ) -> ReorderedModel:
-    """Find an order of the channels that lowers the noise of block quantization, and give it to a canonical model.
+    """Find an order of the channels that lowers the noise of block quantization, and give it to a network.
 
-    Inputs and outputs of the model keep their order. The sum of the layers' noises is never higher than before; a
-    single layer's noise may be. ``advance`` is called with the number of channel groups that had their turn.
+    The network is a canonical Keras model or a float file; its inputs and outputs keep their order. The sum of the
+    layers' noises is never higher than before; a single layer's noise may be. ``advance`` is called with the number of
+    channel groups that had their turn.
     """
-    groups = channel_groups(model)
-    layers = _blocked_layers(model, config, groups)
+    network = channel_network(model)
+    groups = find_groups(network.graph(Change.PERMUTATION))
+    layers = _blocked_layers(network, config, groups)
     sizes = {str(group.index): group.size for group in groups.groups}
     found = reorder(list(layers.values()), sizes, advance=advance)
     moved = {
         int(group): order for group, order in found.permutations.items() if not np.array_equal(order, np.sort(order))
     }
     orders = {name: groups.output_order(name, moved) for name in groups.layers}
-    reordered = apply_permutations(model, groups, moved) if moved else model
+    reordered = network.moved(Permutations(groups, moved)) if moved else network
     return ReorderedModel(
-        reordered,
+        reordered.model,
         {name: order for name, order in orders.items() if not np.array_equal(order, np.arange(len(order)))},
         {
             name: ReorderedLayer(
                 float(found.before[at]),
                 float(found.after[at]),
-                block_maxima(_view(model, name), layer.block_shape),
-                block_maxima(_view(reordered, name), layer.block_shape),
+                _maxima(network, name, layer),
+                _maxima(reordered, name, layer),
             )
             for at, (name, layer) in enumerate(layers.items())
         },
     )
 
 
-def _blocked_layers(model: keras.Model, config: QuantizationConfig, groups: ChannelGroups) -> dict[str, BlockedLayer]:
+def _blocked_layers(
+    network: ChannelNetwork, config: QuantizationConfig, groups: ChannelGroups
+) -> dict[str, BlockedLayer]:
     """The layers that count, as the search sees them; also those whose channels cannot move."""
     layers = {}
-    for layer in model.layers:
-        if not supports(layer) or len(weight_specs(layer)) != 1:
+    for name in network.names:
+        layer_config, view = config.for_layer(name), network.kernel(name)
+        if view is None or layer_config.keeps_weights or not layer_config.granularity.has_blocks:
             continue  # layers with several kernels (attention) are no part of channel groups
-        layer_config = config.for_layer(layer.name)
-        if layer_config.keeps_weights or not layer_config.granularity.has_blocks:
-            continue
-        channels = groups.layers.get(layer.name, LayerChannels((), ()))
-        layers[layer.name] = _blocked_layer(_view(model, layer.name), layer_config, channels)
+        channels = groups.layers.get(name, LayerChannels((), ()))
+        layers[name] = _blocked_layer(view, layer_config, channels)
     return layers
 
 
@@ -119,6 +120,8 @@ def _segments(layout: tuple[ChannelRun, ...]) -> tuple[AxisSegment, ...]:
     )
 
 
-def _view(model: keras.Model, name: str) -> np.ndarray:
-    (spec,) = weight_specs(model.get_layer(name))
-    return spec.values()
+def _maxima(network: ChannelNetwork, name: str, layer: BlockedLayer) -> np.ndarray:
+    """The largest magnitude of each block of a layer that counts."""
+    view = network.kernel(name)
+    assert view is not None
+    return block_maxima(view, layer.block_shape)

@@ -1,6 +1,6 @@
 """What users pass as a model: Keras models of any kind, tf_keras models, SavedModels, ``.tflite`` files, and paths.
 
-A Keras model with a graph is prepared in Keras. All else is taken as a float file (``FileModel``).
+A Keras model with a graph stays one. All else is taken as a float file (``FileModel``).
 """
 
 import os

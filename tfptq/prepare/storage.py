@@ -2,7 +2,7 @@
 
 Bits of a Keras network are chosen before it is converted, so the operator of a layer is predicted from its class. Where
 the converter makes another one, the kernel gets the layout that this one can have. Kernels of no layer that tfptq knows
-come later, with the operators that they have (``tfptq.pipeline.file_kernels``).
+come later, with the operators that they have (``tfptq.prepare.file_weights``).
 """
 
 import math

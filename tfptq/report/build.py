@@ -81,7 +81,7 @@ def _layer_report(outcome: Outcome, kernel: QuantizedKernel, comparison: Compari
     first, values = kernel.uses[0], outcome.weights.get(kernel.id, kernel.values)
     bias_bytes = 0 if first.bias is None else 4 * len(values)
     compared = [comparison.layers[use.output] for use in kernel.uses if use.output in comparison.layers]
-    reordered = outcome.reordered.get(kernel.id.layer) if kernel.id.layer else None
+    reordered = outcome.reordered.get(kernel.id.owner)
     return LayerReport(
         name=kernel.id.label,
         type=_layer_type(outcome, kernel.id),

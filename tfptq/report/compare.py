@@ -116,7 +116,8 @@ def compare_with_float(
         _File(tflite, [*pairs, *(inner for inner, _ in model_outputs.values())], float_file),
         _File(float_file.data, [*pairs.values(), *(outer for _, outer in model_outputs.values())], float_file),
     )
-    limits = limits_of_readers(float_file.model)  # what a clip cuts off behind a kernel is no noise of the kernel
+    # What a clip cuts off behind a kernel is no noise of the kernel.
+    limits = limits_of_readers(float_file.model, {index: grid.real_range for index, grid in plan.grids.items()})
     layers = {outer: _Running(limits.get(outer, (None, None))) for outer in pairs.values()}
     parts: dict[str, list[Pair]] = {name: [] for name in model_outputs}
     for part in _parts(samples, float_file.batch_size or SAMPLES_AT_ONCE):

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping
 
-from tfptq.lowering.choose_layout import layout_requests
+from tfptq.float_file.layout_requests import layout_requests
 from tfptq.report.outcome import Outcome
 from tfptq.tflite.layouts import LAYOUTS, NATIVE, POLICIES
 from tfptq.tflite.model import TFLiteModel

@@ -7,7 +7,7 @@ one place.
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -326,6 +326,9 @@ class TFLiteModel:
                     entry.tensorIndex = new_index[entry.tensorIndex]
 
     def _remove_unused_buffers(self) -> None:
+        for tensor in (tensor for subgraph in self.root.subgraphs for tensor in subgraph.tensors):
+            if self.root.buffers[tensor.buffer].data is None:
+                tensor.buffer = 0  # which is empty, and the same for all activations
         used = {0} | {entry.buffer for entry in self.root.metadata or []}
         used |= {tensor.buffer for subgraph in self.root.subgraphs for tensor in subgraph.tensors}
         used |= set(_index_list(self.root.metadataBuffer))
@@ -338,6 +341,10 @@ class TFLiteModel:
             entry.buffer = new_index[entry.buffer]
         if self.root.metadataBuffer is not None:
             self.root.metadataBuffer = [new_index[old] for old in _index_list(self.root.metadataBuffer)]
+
+    def remove_metadata(self, names: Iterable[str]) -> None:
+        """Drop the entries of the metadata that have one of some names; their buffers stay until ``remove_unused``."""
+        self.root.metadata = [entry for entry in self.root.metadata or [] if _text(entry.name) not in names]
 
     def to_bytes(self) -> bytes:
         """Serialize."""

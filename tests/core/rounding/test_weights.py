@@ -68,7 +68,7 @@ def test_nearest_is_nearest():
     np.testing.assert_array_equal(rounded.codes, quantize_nearest(view, scales, 4).codes)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), bits=st.sampled_from([2, 3, 4, 8]), method=st.sampled_from(LEARNED))
 def test_no_row_is_worse_than_nearest(seed, bits, method):
     view, statistics = _correlated_layer(4, 6, seed, samples=5)

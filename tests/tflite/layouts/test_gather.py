@@ -45,7 +45,7 @@ def gathered_file(size, window):
     return model.to_bytes()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=st.tuples(st.integers(4, 9), st.integers(4, 9)), window=WINDOWS)
 def test_it_brings_together_what_each_output_reads(size, window):
     if min(window.output_size(size[axis], axis) for axis in (0, 1)) < 1:

@@ -6,10 +6,13 @@ import pytest
 from graph_models import inverted_residual_network, residual_network
 from keras import layers
 
-from tfptq.graph import canonicalise, check_float_equal, scale_channels
-from tfptq.graph.channel_groups import find_groups
-from tfptq.graph.channel_headroom import ChannelObserver, channel_headroom, limiting_tensors
-from tfptq.graph.channel_rules import Change
+from tfptq.core.channel_graph import Change
+from tfptq.core.channel_groups import find_groups
+from tfptq.core.channel_headroom import channel_headroom, limiting_tensors
+from tfptq.core.channel_moves import Scales
+from tfptq.graph import canonicalise, check_float_equal, move_channels
+from tfptq.graph.channel_steps import channel_graph
+from tfptq.graph.observe_channels import ChannelObserver
 from tfptq.graph.rebuild import input_names, read_graph
 
 
@@ -20,11 +23,11 @@ def samples_for(model, count=24, seed=0):
 
 
 def headroom_of(model, batches):
-    graph = read_graph(model)
-    groups = find_groups(graph, Change.SCALE)
-    return groups, channel_headroom(
-        graph, groups, ChannelObserver(graph, limiting_tensors(graph, groups)).observe(batches)
-    )
+    read = read_graph(model)
+    graph = channel_graph(read, Change.SCALE)
+    groups = find_groups(graph)
+    observer = ChannelObserver(read, limiting_tensors(graph, groups))
+    return groups, channel_headroom(graph, groups, observer.observe(batches))
 
 
 def line(biases, activation):
@@ -85,4 +88,4 @@ def test_scales_within_the_headroom_keep_the_function(network, seed):
         wanted = np.exp(random.uniform(np.log(0.1), np.log(np.minimum(headroom.max_factor, 8.0))))
         factors[index] = np.where(headroom.fixed, 1.0, wanted)
     assert any((each != 1.0).any() for each in factors.values())
-    check_float_equal(model, scale_channels(model, groups, factors), batch, 1e-5)
+    check_float_equal(model, move_channels(model, Scales(groups, factors)), batch, 1e-5)

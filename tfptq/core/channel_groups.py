@@ -1,21 +1,21 @@
-"""Channel groups: which channel axes of a graph have to be permuted (or scaled, or rotated) together.
+"""Channel groups: which channel axes of a network have to be permuted (or scaled, or rotated) together.
 
 A *group* is a set of channel axes of one length that may be changed in one way, everywhere at once, without changing
-the function of the model. Its *producers* are the layers whose outputs have these channels (rows of ``W[O, I, T]`` and
-bias); its *consumers* read them (columns of ``W``); *per-channel* layers lie in between and have parameters for each
-channel (depthwise kernels, BatchNormalization, PReLU).
+the function of the network. Its *producers* are the layers whose outputs have these channels (rows of ``W[O, I, T]``
+and bias); its *consumers* read them (columns of ``W``); *per-channel* layers lie in between and have parameters for
+each channel (depthwise kernels, BatchNormalization, PReLU).
 
 Every tensor has a *layout*: the groups that lie side by side along its channel axis. The analysis goes through the
-calls in order and carries layouts from inputs to outputs:
+steps in order and carries layouts from inputs to outputs:
 
 * a convolution or dense layer starts a new group;
-* elementwise calls, pooling and padding pass a layout on;
-* Add, Multiply, ... make the groups of their inputs one group (union-find);
-* Concatenate puts layouts side by side, Flatten repeats a layout H*W times;
-* anything else *pins* the groups that reach it: they stay as they are. Inputs and outputs of the model pin, too.
+* elementwise steps, pooling and padding pass a layout on;
+* sums, products, ... make the groups of their inputs one group (union-find);
+* a concatenation puts layouts side by side, flattening repeats a layout H*W times;
+* anything else *pins* the groups that reach it: they stay as they are. Inputs and outputs of the network pin, too.
 
 A ``Change`` is a permutation of the channels; positive factors, for equalization across layers (Nagel et al., arXiv
-1906.04721, section 4.1); or a rotation. Each goes through fewer layers than the one before (``channel_rules``). Under
+1906.04721, section 4.1); or a rotation. Each goes through fewer steps than the one before (``channel_graph``). Under
 factors, a depthwise layer ends one group and starts another, because it can take one factor in and give another out,
 and a group that passes a ReLU6 is *clipped*: its channels follow a factor only below the clip level.
 """
@@ -23,21 +23,9 @@ and a group that passes a ReLU6 is *clipped*: its channels follow a factor only 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
-from tfptq.graph.channel_rules import (
-    Change,
-    Role,
-    activation_follows,
-    clip_level,
-    concatenates_channels,
-    repeats_of_channels,
-    role_of,
-)
-from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value
-from tfptq.graph.fold_batch_norm import output_channels
-from tfptq.graph.rebuild import read_graph
+from tfptq.core.channel_graph import Change, ChannelGraph, Role, Step, Tensor
 
 
 @dataclass(frozen=True)
@@ -91,15 +79,14 @@ class LayerChannels:
 
 @dataclass(frozen=True)
 class ChannelGroups:
-    """All free groups of a model, in the order in which they start: ``groups[k].index == k``.
+    """All free groups of a network, in the order in which they start: ``groups[k].index == k``.
 
-    ``layers`` are the layouts of every layer with a group, by its name; ``values`` those of every such tensor of the
-    graph.
+    ``layers`` are the layouts of every layer with a group, by its name; ``tensors`` those of every such tensor.
     """
 
     groups: tuple[ChannelGroup, ...]
     layers: Mapping[str, LayerChannels]
-    values: Mapping[Value, tuple[ChannelRun, ...]]
+    tensors: Mapping[Tensor, tuple[ChannelRun, ...]]
 
     def output_order(self, layer: str, permutations: Mapping[int, np.ndarray]) -> np.ndarray:
         """Where each output channel of a layer comes from, int64 ``[O]``: ``new = old[order]``.
@@ -145,18 +132,13 @@ def runs_with_channels(layout: Iterable[ChannelRun]) -> Iterator[tuple[ChannelRu
         start += run.size
 
 
-def channel_groups(model: keras.Model, change: Change = Change.PERMUTATION) -> ChannelGroups:
-    """Find the groups of channels of a canonical model that follow a change."""
-    return find_groups(read_graph(model), change)
-
-
-def find_groups(graph: FlatGraph, change: Change) -> ChannelGroups:
-    """``channel_groups`` of a graph that was read already."""
-    analysis = _Analysis(graph, change)
-    for call in graph.calls:
-        analysis.visit(call)
-    for value in graph.output_values:
-        analysis.pin(analysis.layouts[value])
+def find_groups(graph: ChannelGraph) -> ChannelGroups:
+    """Find the groups of channels that follow the change of a graph."""
+    analysis = _Analysis(graph)
+    for step in graph.steps:
+        analysis.visit(step)
+    for tensor in graph.outputs:
+        analysis.pin(analysis.layouts[tensor])
     return analysis.result()
 
 
@@ -164,69 +146,66 @@ Layout = tuple[int, ...]  # Numbers of groups, side by side.
 
 
 class _Analysis:
-    """State of one pass over the calls; groups are numbers in a union-find forest."""
+    """State of one pass over the steps; groups are numbers in a union-find forest."""
 
-    def __init__(self, graph: FlatGraph, change: Change):
-        self._graph, self._change = graph, change
+    def __init__(self, graph: ChannelGraph):
+        self._graph, self._scaling = graph, graph.change is Change.SCALE
         self._parents: list[int] = []
         self._sizes: list[int] = []
         self._pinned: list[bool] = []
         self._clipped: list[bool] = []
-        self._inputs: dict[Unit, Layout] = {}
-        self._outputs: dict[Unit, Layout] = {}
-        self.layouts: dict[Value, Layout] = {}
-        for call in graph.calls:
-            for value in call.inputs:
-                if value not in graph.producers:
-                    self.layouts[value] = self._new_pinned(value)
-        for value in graph.output_values - graph.producers.keys():
-            self.layouts[value] = self._new_pinned(value)
+        self._inputs: dict[str, Layout] = {}
+        self._outputs: dict[str, Layout] = {}
+        self.layouts: dict[Tensor, Layout] = {}
+        for tensor in (*(tensor for step in graph.steps for tensor in step.inputs), *graph.outputs):
+            if tensor not in graph.producers:
+                self.layouts[tensor] = self._new_pinned(tensor)
 
-    def visit(self, call: Call) -> None:
-        role, scaling = role_of(call, self._change), self._change is Change.SCALE
-        inputs = [self.layouts[value] for value in call.inputs]
-        if role is Role.PRODUCER or (role is Role.DEPTHWISE and scaling):
-            self.layouts[call.output] = self._through_producer(call.unit, inputs[0])
+    def visit(self, step: Step) -> None:
+        role, inputs = step.role, [self.layouts[tensor] for tensor in step.inputs]
+        if role is Role.PRODUCER or (role is Role.DEPTHWISE and self._scaling):
+            self.layouts[step.output] = self._through_producer(step, inputs[0])
         elif role in (Role.DEPTHWISE, Role.PER_CHANNEL):
-            self._unite(self._outputs.setdefault(call.unit, inputs[0]), inputs[0])
-            self.layouts[call.output] = inputs[0]
+            self._unite(self._outputs.setdefault(step.name, inputs[0]), inputs[0])
+            self.layouts[step.output] = inputs[0]
         elif role is Role.ELEMENTWISE:
-            self.layouts[call.output] = inputs[0]
-        elif role is Role.MERGE or (role is Role.CONCATENATE and not concatenates_channels(call)):
-            self.layouts[call.output] = self._through_merge(call, inputs)
-        elif role is Role.CONCATENATE:
-            self.layouts[call.output] = sum(inputs, ())
-        elif role is Role.RESHAPE and (repeats := repeats_of_channels(call.inputs[0], call.output)) is not None:
-            self.layouts[call.output] = inputs[0] * repeats
+            self.layouts[step.output] = inputs[0]
+        elif role is Role.MERGE and (full := self._terms_with_all_channels(step, inputs)):
+            for layout in full[1:]:
+                self._unite(full[0], layout)
+            self.layouts[step.output] = full[0]
+        elif role is Role.CONCATENATE and all(inputs):
+            self.layouts[step.output] = sum(inputs, ())
+        elif role is Role.REPEAT:
+            self.layouts[step.output] = inputs[0] * step.repeats
         else:
-            self._through_barrier(call, inputs)
-        if scaling and clip_level(call.unit) is not None:
-            for group in self.layouts[call.outputs[0]]:
+            self._through_barrier(step, inputs)
+        if self._scaling and step.clip_level is not None:
+            for group in self.layouts[step.output]:
                 self._clipped[self._find(group)] = True
 
-    def _through_producer(self, unit: Unit, layout: Layout) -> Layout:
-        self._unite(self._inputs.setdefault(unit, layout), layout)  # All calls of a shared layer agree.
-        if unit not in self._outputs:
-            free = activation_follows(unit, self._change)
-            self._outputs[unit] = (self._new(output_channels(unit), pinned=not free),)
-        return self._outputs[unit]
+    def _through_producer(self, step: Step, layout: Layout) -> Layout:
+        self._unite(self._inputs.setdefault(step.name, layout), layout)  # All calls of a shared layer agree.
+        if step.name not in self._outputs:
+            self._outputs[step.name] = (self._new(step.channels, pinned=False),)
+        if not step.is_free:
+            self.pin(self._outputs[step.name])
+        return self._outputs[step.name]
 
-    def _through_merge(self, call: Call, inputs: list[Layout]) -> Layout:
-        channels = call.output.shape[-1:]
-        if any(value.shape[-1:] not in (channels, (1,)) for value in call.inputs):
-            return self._through_barrier(call, inputs)
+    def _terms_with_all_channels(self, step: Step, inputs: list[Layout]) -> list[Layout]:
+        """The layouts of what a step combines; none if channels of its result hang on several of a term."""
+        channels = [self._graph.channels[tensor] for tensor in step.inputs]
+        wanted = self._graph.channels[step.output]
+        if any(found not in (wanted, 1) for found in channels):
+            return []
         # A term with one channel is broadcast over all channels, whatever their order.
-        full = [layout for value, layout in zip(call.inputs, inputs, strict=True) if value.shape[-1:] == channels]
-        for layout in full[1:]:
-            self._unite(full[0], layout)
-        return full[0]
+        return [layout for found, layout in zip(channels, inputs, strict=True) if found == wanted]
 
-    def _through_barrier(self, call: Call, inputs: list[Layout]) -> Layout:
+    def _through_barrier(self, step: Step, inputs: list[Layout]) -> None:
         for layout in inputs:
             self.pin(layout)
-        for value in call.outputs:
-            self.layouts[value] = self._new_pinned(value)
-        return self.layouts[call.outputs[0]]
+        for tensor in step.outputs:
+            self.layouts[tensor] = self._new_pinned(tensor)
 
     def _new(self, size: int, pinned: bool) -> int:
         self._parents.append(len(self._parents))
@@ -235,8 +214,8 @@ class _Analysis:
         self._clipped.append(False)
         return len(self._parents) - 1
 
-    def _new_pinned(self, value: Value) -> Layout:
-        size = value.shape[-1] if len(value.shape) > 1 else None
+    def _new_pinned(self, tensor: Tensor) -> Layout:
+        size = self._graph.channels[tensor]
         return () if size is None else (self._new(size, pinned=True),)
 
     def _find(self, group: int) -> int:
@@ -269,17 +248,17 @@ class _Analysis:
             return tuple(ChannelRun(numbers.get(self._find(group)), self._sizes[group]) for group in layout)
 
         layers = {
-            unit.name: LayerChannels(runs(self._inputs.get(unit, ())), runs(layout))
-            for unit, layout in self._outputs.items()
+            name: LayerChannels(runs(self._inputs.get(name, ())), runs(layout))
+            for name, layout in self._outputs.items()
         }
         layers = {name: channels for name, channels in layers.items() if _any_free(channels.inputs + channels.outputs)}
-        values = {value: runs(layout) for value, layout in self.layouts.items()}
+        tensors = {tensor: runs(layout) for tensor, layout in self.layouts.items()}
         return ChannelGroups(
             tuple(
                 _group(index, self._sizes[root], layers, clipped=self._clipped[root]) for index, root in enumerate(free)
             ),
             layers,
-            {value: layout for value, layout in values.items() if _any_free(layout)},
+            {tensor: layout for tensor, layout in tensors.items() if _any_free(layout)},
         )
 
 

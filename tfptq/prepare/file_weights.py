@@ -1,57 +1,62 @@
-"""The config of kernels that are in the float file alone: those of no layer that tfptq knows in Keras.
+"""The kernels of a float file, as ``prepare.decisions`` wants them: of the file itself, with the operators that it has.
 
-They are kernels inside of custom layers, of ``keras.ops``, and all kernels of a file whose Keras graph is not known.
-What is decided for layers before conversion (``tfptq.prepare``: edges, bits of the target, mixed precision) is decided
-for them here, from the operators that they have.
+They are all kernels of a file whose Keras graph is not known, and beside a Keras model those inside of custom layers
+and of ``keras.ops``.
 """
 
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
-from tfptq.config import QuantizationConfig, pin, pin_edges
+from tfptq.config import QuantizationConfig
 from tfptq.data.calibration import CalibrationData
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelUse
+from tfptq.float_file.layout_requests import layout_request
 from tfptq.graph.edges import next_to
-from tfptq.lowering.choose_layout import layout_request
-from tfptq.prepare.bits import choose_bits_of_groups, rounding_error
-from tfptq.prepare.dynamic_blocks import with_blocks_of_target
-from tfptq.prepare.network import EDGE_SHARE
-from tfptq.prepare.storage import WeightGroup, with_bits_of_target
+from tfptq.prepare.bits import Sensitivity, rounding_error
+from tfptq.prepare.decisions import Weights, settled_config, small_edges
+from tfptq.prepare.storage import WeightGroup
 from tfptq.tflite.runtime import TensorRunner
 
 #: Samples that the sensitivity of kernels is measured on; each kernel and width costs a run.
 SAMPLES = 32
 
 
-def config_with_file_kernels(
+def own_kernels(float_file: FloatFile) -> list[Kernel]:
+    """The kernels of no Keras layer that tfptq knows."""
+    return [kernel for kernel in float_file.kernels if kernel.id.layer is None]
+
+
+def weights_of_kernels(float_file: FloatFile) -> Weights:
+    """The kernels of no Keras layer."""
+    kernels = own_kernels(float_file)
+    names = {kernel.id.owner for kernel in kernels}
+    scales = tuple(kernel.id.owner for kernel in kernels if kernel.shape[1:] == (1, 1))
+    edges = tuple(name for name in _edges(float_file, scales) if name in names)
+    return Weights(tuple(_group(float_file, kernel) for kernel in kernels), edges, scales)
+
+
+def config_with_own_kernels(
     config: QuantizationConfig, wanted: QuantizationConfig, float_file: FloatFile, data: CalibrationData
 ) -> QuantizationConfig:
-    """Pin what is at the edges, or in INT8 anyway, and choose bits, for the kernels of no Keras layer.
+    """Decide on the kernels that the file of a Keras model has beside those of its layers.
 
     Args:
         config: config of the layers.
         wanted: what the user gave, with its mixed precision.
-        float_file: float file of the network.
+        float_file: float file of the model.
         data: calibration data, which sensitivities are measured on.
 
     Raises:
         ValueError: a budget cannot be met.
     """
-    own = [kernel for kernel in float_file.kernels if kernel.id.layer is None]
-    if not own:
+    if not own_kernels(float_file):
         return config
-    names = {kernel.id.owner for kernel in own}
-    scales = [kernel.id.owner for kernel in own if kernel.shape[1:] == (1, 1)]
-    edges = [name for name in _small_edges(float_file, scales) if name in names]
-    found = config.replace(mixed_precision=wanted.mixed_precision)
-    found = pin(pin_edges(found, edges), scales, 8)
-    groups = [_group(float_file, kernel) for kernel in own]
-    found = with_bits_of_target(with_blocks_of_target(found, groups), groups)
-    found, _ = choose_bits_of_groups(found, groups, lambda widths: _sensitivities(float_file, own, widths, data))
-    return found
+    config = config.replace(mixed_precision=wanted.mixed_precision)
+    return settled_config(config, weights_of_kernels(float_file), sensitivity_of_kernels(float_file, data))
 
 
 def _group(float_file: FloatFile, kernel: Kernel) -> WeightGroup:
@@ -62,7 +67,7 @@ def _group(float_file: FloatFile, kernel: Kernel) -> WeightGroup:
     return WeightGroup(kernel.id.owner, (kernel.values,), requests)
 
 
-def _small_edges(float_file: FloatFile, scales: Collection[str]) -> list[str]:
+def _edges(float_file: FloatFile, scales: Collection[str]) -> tuple[str, ...]:
     """Kernels next to the inputs or the outputs of the file that hold few of its weights; ``scales`` do not count."""
     model, owner_of = float_file.model, {use.operator: kernel for kernel in float_file.kernels for use in kernel.uses}
     steps = []
@@ -73,20 +78,31 @@ def _small_edges(float_file: FloatFile, scales: Collection[str]) -> list[str]:
     names = {kernel.id.owner for kernel in float_file.kernels} - set(scales)
     backward = [(name, outputs, inputs) for name, inputs, outputs in reversed(steps)]
     found = next_to(model.subgraph.inputs, steps, names) | next_to(model.subgraph.outputs, backward, names)
-    most = EDGE_SHARE * sum(kernel.values.size for kernel in float_file.kernels)
-    return [it.id.owner for it in float_file.kernels if it.id.owner in found and it.values.size <= most]
+    sizes = Counter[str]()
+    for kernel in float_file.kernels:
+        sizes[kernel.id.owner] += kernel.values.size
+    return small_edges([name for name in sizes if name in found], sizes)
+
+
+def sensitivity_of_kernels(
+    float_file: FloatFile, data: CalibrationData, advance: Callable[[int], None] = lambda kernels: None
+) -> Sensitivity:
+    """A function that measures what share of the power of the outputs the rounding of a kernel takes up.
+
+    What is the same for all samples does not count: biases take it up. It raises a ValueError where no kernel moves a
+    floating point output.
+    """
+    return lambda widths: _sensitivities(float_file, own_kernels(float_file), widths, data, advance)
 
 
 def _sensitivities(
-    float_file: FloatFile, kernels: Sequence[Kernel], widths: Iterable[int], data: CalibrationData
+    float_file: FloatFile,
+    kernels: Sequence[Kernel],
+    widths: Iterable[int],
+    data: CalibrationData,
+    advance: Callable[[int], None],
 ) -> dict[tuple[str, int], float]:
-    """(name, width) -> share of the power of the outputs that the rounding of a kernel takes up.
-
-    What is the same for all samples does not count: biases take it up.
-
-    Raises:
-        ValueError: no kernel moves a floating point output.
-    """
+    """(name, width) -> what the rounding of a kernel takes up."""
     batches = _first(data.in_full_batches(float_file.batch_size) if float_file.batch_size else data)
     expected = _outputs(float_file, batches)
     found = {}
@@ -96,6 +112,7 @@ def _sensitivities(
             changed = float_file.with_values({use: (use.stored_values(values), _bias(use)) for use in kernel.uses})
             pairs = zip(expected, _outputs(changed, batches), strict=True)
             found[kernel.id.owner, width] = float(np.mean([_share(*pair) for pair in pairs])) if expected else 0.0
+        advance(1)
     if not any(found.values()):
         raise ValueError(
             "mixed_precision by='sensitivity': no kernel of the file moves a floating point output; "

@@ -1,0 +1,1 @@
+"""Beside the TFLite converter on all that Keras has: layers, operations, structures, ``keras.applications``."""
