@@ -14,7 +14,7 @@ from benchmarks import measure, zoo
 from benchmarks.converter import float_file
 from benchmarks.records import Record, Records
 from benchmarks.sequence_models import Trained, random_encoder, text, vit
-from benchmarks.sequences import judged, kept
+from benchmarks.sequences import fidelity, kept
 from benchmarks.tables import met, table, write_tables
 from tfptq.config import QuantizationConfig
 from tfptq.quantization import quantize_keras_model
@@ -69,7 +69,8 @@ def _measure(model: str, records: Records, with_latency: bool) -> None:
     if missing:
         expected = measure.run(float_file(trained.model), trained.evaluation)
         for name in missing:
-            records.keep(names[name], judged(files[name], expected, trained))
+            found = measure.run(files[name], trained.evaluation)
+            records.keep(names[name], {**fidelity(expected, found), "bytes": len(files[name])})
     if with_latency:
         for name in [name for name in FILES if name != PLAIN]:
             found = measure.latency(files[name], files[PLAIN], trained.evaluation, threads=1)
