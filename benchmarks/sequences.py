@@ -88,8 +88,13 @@ def _measure(model: str, records: Records) -> None:
         )
         ours = kept(f"{model} {case.name}", lambda case=case: _ours(trained, case))
         theirs = kept(f"{model} {case.name}, theirs", lambda content=theirs: content)
-        found = {"ours": judged(ours, expected, trained), "theirs": judged(theirs, expected, trained)}
+        found = {"ours": _judged(ours, expected, trained), "theirs": _judged(theirs, expected, trained)}
         records.keep(f"{model}: {case.name}", {**found, "algorithm": algorithm})
+
+
+def _judged(content: bytes, expected: np.ndarray, trained: Trained) -> Record:
+    found = measure.run(content, trained.evaluation)
+    return {**fidelity(expected, found), "accuracy": _accuracy(found, trained), "bytes": len(content)}
 
 
 def _ours(trained: Trained, case: Case) -> bytes:
@@ -121,15 +126,10 @@ def kept(name: str, make: Callable[[], bytes]) -> bytes:
     return path.read_bytes()
 
 
-def judged(content: bytes, expected: np.ndarray, trained: Trained) -> Record:
-    found = measure.run(content, trained.evaluation)
+def fidelity(expected: np.ndarray, found: np.ndarray) -> Record:
+    """Signal to noise, and how often the largest outputs are the same."""
     agreement = float(np.mean(found.argmax(axis=-1) == expected.argmax(axis=-1)))
-    return {
-        "decibels": signal_to_noise(expected, found),
-        "agreement": agreement,
-        "accuracy": _accuracy(found, trained),
-        "bytes": len(content),
-    }
+    return {"decibels": signal_to_noise(expected, found), "agreement": agreement}
 
 
 def _accuracy(outputs: np.ndarray, trained: Trained) -> float:

@@ -14,7 +14,7 @@ SAMPLES = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
 
 def two_dense_layers():
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((8,)), layers.Dense(8, activation="relu"), layers.Dense(4)])
+    model = keras.Sequential([keras.Input((8,), name="x"), layers.Dense(8, activation="relu"), layers.Dense(4)])
     for layer in model.layers:
         layer.bias.assign(np.linspace(-1, 1, layer.units))
     return model
@@ -31,7 +31,7 @@ def test_not_larger_than_the_converter():
     bare = tfptq.quantize(model, SAMPLES, config.replace(metadata="none"), progress=False).tflite
     whole = tfptq.quantize(model, SAMPLES, config, progress=False).tflite
     assert len(bare) < 0.85 * theirs and len(bare) < len(whole) <= theirs
-    for left, right in zip(*(run(it, {"input_layer": SAMPLES}).values() for it in (bare, whole)), strict=True):
+    for left, right in zip(*(run(it, {"x": SAMPLES}).values() for it in (bare, whole)), strict=True):
         np.testing.assert_array_equal(left, right)
 
 

@@ -291,3 +291,12 @@ def test_a_tflite_file_with_float_activations_needs_no_samples(float_file):
     result = tfptq.quantize(float_file, None, "w8_dynamic", progress=False)
     assert {row.bits for row in tfptq.inspect(result.tflite).weights} == {8}
     assert "QUANTIZE" not in [row.operator for row in tfptq.inspect(result.tflite).operators]
+
+
+def test_an_operation_that_keras_cannot_call_again_makes_a_float_file():
+    inputs = keras.Input((8, 8, 3), name="image")
+    model = keras.Model(inputs, keras.ops.adaptive_average_pool(keras.layers.Conv2D(4, 3)(inputs), (3, 3)))
+    samples = np.random.default_rng(0).random((16, 8, 8, 3)).astype(np.float32)
+    result = tfptq.quantize(model, samples, "w8a8_channel", progress=False)
+    assert [layer.bits for layer in result.report.layers] == [8]
+    assert any("cannot be called a second time" in note for note in result.report.notes)

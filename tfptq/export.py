@@ -36,7 +36,8 @@ from tfptq.pipeline.activations import plan_with_islands, with_headroom
 from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.result import QuantizationResult, finish, warned_of
 from tfptq.pipeline.steps import STEPS, convert, quantized_kernels
-from tfptq.prepare.network import FloatNetwork, load_model
+from tfptq.prepare.load_model import load_model
+from tfptq.prepare.network import FloatNetwork
 from tfptq.simulation.assign import Fusion, find_fusions, ranges_of_wrappers
 
 _STEPS = ("canonicalise", "convert", "calibrate", "emit", "report")

@@ -6,9 +6,12 @@ from statistics import median
 
 from benchmarks.survey.judge import Record, behind, difference
 from benchmarks.survey.reasons import REASONS
+from benchmarks.survey.sequence_structures import FUNCTIONS
 from benchmarks.tables import table
 
 KINDS = {"structures": "structures", "layers": "`keras.layers`", "ops": "`keras.ops`, behind a kernel"}
+#: Structures with such functions in several places.
+SEVERAL = ("exponential", "power", "stack of mish", "stack of softplus", "stack of selu", "detector, sigmoid and exp")
 INPUT, APPLICATIONS = "`keras.ops`, on the input", "applications"
 
 
@@ -19,6 +22,7 @@ def tables(records: Mapping[str, Record]) -> dict[str, str]:
         "survey_counts": _counts(records),
         "survey_behind": _behind(measured),
         "survey_float": _float_operators(measured),
+        "survey_functions": _functions(measured),
         "survey_applications": _applications(measured),
     }
 
@@ -69,6 +73,19 @@ def _float_operators(records: Mapping[str, Record]) -> str:
             if reason == f"{operator} has no integer rule":
                 found[operator] += 1
     return ", ".join(f"{name} ({count})" for name, count in found.most_common())
+
+
+def _functions(records: Mapping[str, Record]) -> str:
+    """Functions in float beside the converter's lookup tables."""
+    heads = ["", "in float (tfptq), dB", "as a table (converter), dB", "in float"]
+    rows = []
+    for name in (*FUNCTIONS, *SEVERAL):
+        record = records.get(f"structures.{name}")
+        if record is not None:
+            floats = [text.partition(":")[0] for text in record["tfptq"]["float_operators"]]
+            sides = [_decibels(record["tfptq"]), _decibels(record["converter"])]
+            rows.append([name, *sides, ", ".join(dict.fromkeys(floats))])
+    return table(heads, rows)
 
 
 def _applications(records: Mapping[str, Record]) -> str:

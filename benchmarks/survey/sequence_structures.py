@@ -74,6 +74,30 @@ def _regression(x: Any) -> Any:
     return [mean, deviation]
 
 
+def _between(function: Callable[[Any], Any], offset: float | None = None) -> Callable[[Any], Any]:
+    """A function between two kernels, of positive values if there is an offset."""
+
+    def build(x: Any) -> Any:
+        y = layers.Dense(16, activation=None if offset is None else "relu")(x)
+        return layers.Dense(4)(function(y if offset is None else y + offset))
+
+    return build
+
+
+def _gated_by(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: layers.Dense(4)(layers.Dense(16)(x) * function(layers.Dense(16)(x)))
+
+
+#: Functions that LiteRT has int8 kernels for, as lookup tables, or that are made of such.
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "exp between kernels": _between(ops.exp),
+    "exp as a gate": _gated_by(ops.exp),
+    "log between kernels": _between(ops.log, 0.5),
+    "sqrt between kernels": _between(ops.sqrt, 0.1),
+    "rsqrt between kernels": _between(ops.rsqrt, 0.5),
+    "softplus between kernels": _between(ops.softplus),
+}
+
 #: Name -> shape of the input, and what is built on it.
 SEQUENCE_STRUCTURES: dict[str, tuple[tuple[int, ...], Callable[[Any], Any]]] = {
     "encoder, normalization first": (SEQUENCE, lambda x: _encoder(_encoder(layers.Dense(16)(x)))),
@@ -90,4 +114,5 @@ SEQUENCE_STRUCTURES: dict[str, tuple[tuple[int, ...], Callable[[Any], Any]]] = {
     "3D convolutions": (VOLUME, lambda x: layers.Dense(4)(layers.Flatten()(layers.Conv3D(6, 3, activation="relu")(x)))),
     "mean and deviation": (VECTOR, lambda x: _regression(layers.Dense(16, activation="relu")(x))),
     **{f"MLP, {name}": (VECTOR, _mlp(name)) for name in ("relu", "gelu", "silu", "mish", "tanh", "sigmoid", "selu")},
+    **{name: (VECTOR, build) for name, build in FUNCTIONS.items()},
 }

@@ -1,9 +1,11 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 
 from tfptq.cli import search as program
+from tfptq.float_file.convert import convert_float
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,14 @@ def test_file_table_json_and_picture(labelled, tmp_path, capfd):
     assert [trial["name"] for trial in trials] == ["w8a8_shift", "w8a8_channel"]
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "net.tflite").stat().st_size in {trial["evaluation"]["bytes"] for trial in trials}
+
+
+def test_a_float_file(labelled, tmp_path, capfd):
+    model = tmp_path / "float.tflite"
+    model.write_bytes(convert_float(keras.saving.load_model(labelled / "net.keras")))
+    flags = (f"--model={model}", "--max_drop=0.1", "--most_trials=1")
+    assert search(labelled, tmp_path / "net.tflite", *flags) == 0
+    assert f"wrote {tmp_path / 'net.tflite'}" in capfd.readouterr().out
 
 
 def test_a_drop_that_nothing_keeps(labelled, tmp_path, capfd):

@@ -201,6 +201,22 @@ def test_what_operators_pass_on(name):
     assert found == passed
 
 
+OF_ONE_SHAPE = [name for name in PASSED if not name.endswith(("places", "around", "columns")) or "each" in name]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.sampled_from(OF_ONE_SHAPE), max_size=4), st.integers(0, 10**6))
+def test_a_chain_passes_on_what_all_of_it_does(names, seed):
+    def build(graph, x):
+        for name in names:
+            x = PASSED[name][0](graph, x)
+        return x
+
+    float_file = between(build)
+    found = {change.name[0] for change in Change if check_moves(float_file, change, seed=seed).groups}
+    assert found == set("PSR").intersection(*(PASSED[name][1] for name in names))
+
+
 @pytest.mark.parametrize("name", BARRIERS)
 def test_what_operators_keep(name):
     build, channels = BARRIERS[name]
@@ -229,6 +245,15 @@ def test_a_concatenation_and_a_flat_input_hold_a_group_several_times():
         (group,) = check_moves(file_of(graph, x), change).groups
         (side,) = group.consumers
         assert side.offsets == tuple(range(0, 32, 4))
+
+
+def test_slopes_that_are_computed_follow_an_order_alone():
+    graph = FloatModel()
+    x = graph.input("x", (1, 6, 6, 3))
+    a, b = (convolution(graph, x, kernel(4, 1, 3), RNG.normal(size=4), name) for name in "ab")
+    bent = graph.add("PRELU", [a, b], (1, 6, 6, 4))
+    float_file = file_of(graph, convolution(graph, bent, kernel(2, 1, 4), name="end"))
+    assert [len(check_moves(float_file, change).groups) for change in Change] == [1, 0, 0]
 
 
 def residual_file():

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import tfptq
-from tfptq.prepare.network import load_model
+from tfptq.prepare.load_model import load_model
 
 IMAGE, SEQUENCE = (8, 8, 3), (8, 3)
 #: Name -> shape of a sample, layer, and the fields that Keras 2 stored beside those of Keras 3.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from dynamic_models import encoder, mobile, samples
 from float_files import FloatModel
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 from stock_runtimes import run, signal_to_noise
@@ -70,12 +70,15 @@ def test_time_counts_operators_and_conversions():
     assert light_microseconds(model, planned(model), COSTS, Ends()) == pytest.approx(8e-3 * (2 + 100 + 10) + moving)
 
 
+CHAIN = chain()
+PLAN = planned(CHAIN)
+
+
+@settings(deadline=None, max_examples=50)
 @given(noise=st.floats(0.0, 2.0), time=st.floats(0.5, 3.0), before=st.floats(1e-3, 1.0), budget=st.floats(1.0, 2.0))
 def test_islands_cost_no_more_than_the_budget_and_are_worth_it(noise, time, before, budget):
-    model = chain()
-    plan = planned(model)
     judged = {False: Judged(before, 10.0), True: Judged(noise * before, time * 10.0)}
-    found = choose_islands(model, plan, lambda in_float: judged[bool(in_float)], COSTS, budget)
+    found = choose_islands(CHAIN, PLAN, lambda in_float: judged[bool(in_float)], COSTS, budget)
     if found.regions:
         assert found.regions == ((1, 2),) and set(found.reasons) == {1, 2}
         assert time <= budget, "more than the budget"

@@ -141,7 +141,7 @@ def _convert(arguments: list[str]) -> None:
         from tfptq.export import export_simulation, read_simulation
         from tfptq.float_file.file_model import FileModel
         from tfptq.layers import wrappers
-        from tfptq.prepare.network import load_model
+        from tfptq.prepare.load_model import load_model
         from tfptq.prepare.sources import file_source, known_inputs
         from tfptq.quantization import quantize
 

@@ -149,7 +149,7 @@ def _measure(cells: list[Cell], records: Records) -> None:
         from tfptq.data.checks import input_specs
         from tfptq.evaluation.evaluate import evaluate
         from tfptq.evaluation.files import float_reference
-        from tfptq.prepare.network import load_model
+        from tfptq.prepare.load_model import load_model
         from tfptq.quantization import quantize_keras_model
 
     model = load_model(FLAGS.model)

@@ -21,7 +21,8 @@ from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.float_file.float_file import FloatFile
 from tfptq.pipeline.result import QuantizationResult, warned_of
 from tfptq.pipeline.steps import convert, planned_steps
-from tfptq.prepare.network import load_model, prepare
+from tfptq.prepare.load_model import load_model
+from tfptq.prepare.network import prepare
 from tfptq.prepare.sources import file_source, known_inputs
 from tfptq.quantization import quantize_job
 from tfptq.tflite.app_metadata import AppMetadata

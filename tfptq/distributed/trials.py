@@ -16,7 +16,7 @@ from tfptq.config.presets import resolve_config
 from tfptq.distributed.runners import InProcess, Runner
 from tfptq.evaluation.evaluate import evaluate
 from tfptq.evaluation.result import Evaluation
-from tfptq.prepare.network import load_model
+from tfptq.prepare.load_model import load_model
 from tfptq.quantization import quantize_keras_model
 from tfptq.report.report import Report
 

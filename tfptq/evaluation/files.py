@@ -14,7 +14,7 @@ from tfptq.data.labelled import LabelledData
 from tfptq.evaluation.runner import FileEnds, file_ends
 from tfptq.float_file.build import check_float_file, make_float_file
 from tfptq.graph import canonicalise
-from tfptq.prepare.network import load_model
+from tfptq.prepare.load_model import load_model
 from tfptq.tflite.metadata import load_bytes
 
 #: Samples that a converted float model is checked on.

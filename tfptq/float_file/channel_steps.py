@@ -124,7 +124,7 @@ class _Reader:
             last = len(self.model.sizes(operator.outputs[0])) - 1
             return Role.CONCATENATE if operator.builtinOptions.axis in (-1, last) else Role.MERGE
         if len(data) > 1 and spec.name != "PADV2":
-            same = len({self.channels(index) for index in data}) == 1
+            same = len({self.channels(index) for index in data}) == 1 and spec.name != "PRELU"  # its slopes stay
             return Role.MERGE if same or self.change is Change.PERMUTATION else Role.BARRIER
         if spec.views:
             return Role.REPEAT

@@ -278,10 +278,16 @@ class _Densifier:
 
 
 def _called(unit: Unit, operation: keras.Operation, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """What a fresh layer returns; an ``UnknownGraphError`` if a custom one needs more than its config gave it."""
+    """What a fresh layer returns.
+
+    Raises:
+        UnknownGraphError: a custom layer needs more than its config gave it, or Keras cannot call an operation again.
+    """
     try:
         return operation(*args, **kwargs)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        if unit.operation is not None:
+            raise UnknownGraphError(f"the operation {unit.name!r} cannot be called a second time: {error}") from error
         if unit.kind.__module__.startswith("keras."):
             raise
         raise UnknownGraphError(

@@ -15,6 +15,7 @@ def with_rounded_activations(model: TFLiteModel, plan: IntegerPlan) -> TFLiteMod
     """A copy of a float model with a FAKE_QUANT behind what lies on a grid.
 
     All read the rounded values of a tensor that an operator on integers writes; of others, operators on integers alone.
+    States of recurrent operators stay as they are.
     """
     found = model.copy()
     found.root.signatureDefs = None
@@ -24,7 +25,7 @@ def with_rounded_activations(model: TFLiteModel, plan: IntegerPlan) -> TFLiteMod
     producers = {index: found.operators[at] for index, at in found.producers().items()}
     behind: dict[int, list] = {}  # operator (by identity), 0 for the inputs of the model -> what goes behind it
     for index, grid in plan.grids.items():
-        if found.is_constant(index) or index in moved:
+        if found.is_constant(index) or index in moved or found.tensors[index].isVariable:
             continue
         new = found.add_activation_like(index, f"{found.name(index)}_rounded", schema.TensorType.FLOAT32)
         for operator in found.operators if index in written else integer:

@@ -36,7 +36,7 @@ from tfptq.lowering.float_activations import operators_in_float
 from tfptq.lowering.plan import Ends, IntegerPlan, kernels_to_keep_in_float
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.lowering.recurrent import config_of_recurrent
-from tfptq.lowering.tables import QuantizedTable, find_tables
+from tfptq.lowering.tables import QuantizedTable, find_tables, lookups_in_float
 from tfptq.pipeline.job import Activations, Job
 from tfptq.prepare.file_weights import config_with_own_kernels
 from tfptq.prepare.network import FloatNetwork
@@ -97,6 +97,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     all_skipped = bool(float_file.kernels) and all(use.operator in skipped for use in float_file.uses)
     if config.on_integers and all_skipped:
         raise ValueError("the config leaves nothing to quantize: its overrides and its tail keep all kernels in float")
+    tables = find_tables(float_file, _embeddings(network.model), network.config, plans)
     return Job(
         config=config,
         seed=seed,
@@ -107,8 +108,8 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         batch=batch,
         weights=weights,
         plans=plans,
-        tables=find_tables(float_file, _embeddings(network.model), network.config),
-        in_float={**skipped, **in_float},
+        tables=tables,
+        in_float={**lookups_in_float(tables), **skipped, **in_float},
         differences=differences,
         widths=widths_by_overrides(network.config, names),
         stateful=stateful_layers(float_file, network.original),

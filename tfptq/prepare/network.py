@@ -4,21 +4,16 @@ The network is a Keras model, or a float file where no Keras graph is known; the
 leaves the function of the network as it is; each step is checked for that on some samples.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tfptq.base.progress import Progress
-from tfptq.base.quiet import quiet
-from tfptq.base.text import counted
 from tfptq.config import QuantizationConfig, check_overrides
 from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for, random_data
 from tfptq.data.checks import input_specs
@@ -34,15 +29,15 @@ from tfptq.graph import (
     fresh_states,
     input_normalizations_to_keep,
 )
-from tfptq.graph.legacy_h5 import OPERATIONS, load_legacy_h5
-from tfptq.graph.rebuild import UnknownGraphError, unknown_class
-from tfptq.layers import QuantizeAnnotate, is_weighted, looks_up, supports, wrappers
+from tfptq.graph.rebuild import UnknownGraphError
+from tfptq.layers import is_weighted, looks_up, supports
 from tfptq.prepare.bits import Sensitivity, choose_bits, distinct_ratios, sensitivity_of_layers
 from tfptq.prepare.channel_networks import Model
 from tfptq.prepare.decisions import Weights, pinned_config
 from tfptq.prepare.equalize import equalize_channels
 from tfptq.prepare.file_weights import sensitivity_of_kernels, weights_of_kernels
 from tfptq.prepare.layer_weights import weights_of_layers
+from tfptq.prepare.load_model import load_model, refuse_simulations
 from tfptq.prepare.reorder import ReorderedModel, reorder_channels
 from tfptq.prepare.rotate import rotate_linear_channels
 from tfptq.prepare.sensitivity import SAMPLES as SENSITIVITY_SAMPLES
@@ -178,7 +173,7 @@ def _open(source: Any, dataset: Any, config: QuantizationConfig, signature: str 
     if found is not None:
         return _file_network(found, dataset, config)
     original = load_model(source)
-    _refuse_simulations(original)
+    refuse_simulations(original)
     try:
         return _canonical_network(original, dataset, config)
     except (UnknownGraphError, FloatEqualityError) as error:
@@ -210,7 +205,7 @@ def open_model(source: Any, dataset: Any) -> Model:
     if found is not None:
         return found
     original = load_model(source)
-    _refuse_simulations(original)
+    refuse_simulations(original)
     try:
         canonicalise(original)
     except UnknownGraphError as error:
@@ -273,76 +268,6 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
     with fresh_states(original):
         difference = max(check_float_equal(original, canonical, few).values())
     return FloatNetwork(canonical, data, batch, config, {"canonicalise": difference}, coarse, original=original)
-
-
-def _refuse_simulations(model: keras.Model) -> None:
-    if isinstance(model, keras.Model) and wrappers(model):
-        raise ValueError(
-            f"the model {model.name!r} is a simulation of a quantized one; tfptq.export_simulation writes its file. "
-            "To quantize it anew, take the wrappers off with tfptq.layers.strip"
-        )
-    _refuse_annotations(model)
-
-
-def _refuse_annotations(model: keras.Model) -> None:
-    """An annotation may hold any ``QuantizeConfig``, which the pipeline could not follow."""
-    layers = model._flatten_layers() if isinstance(model, keras.Model) else ()
-    marked = [layer.layer.name for layer in layers if isinstance(layer, QuantizeAnnotate)]
-    if marked:
-        raise ValueError(
-            f"the model {model.name!r} has {counted(len(marked), 'annotated layer')}, the first {marked[0]!r}, and "
-            "quantize_keras_model does not follow annotations. "
-            "tfptq.export_simulation(tfptq.layers.quantize_apply(model), dataset) writes the file of what they say; or "
-            "pass the model without quantize_annotate_layer, and say what differs by overrides of the config"
-        )
-
-
-def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
-    """The model, or the one in a ``.keras`` or ``.h5`` file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another file, or one that Keras cannot read; a class that Keras does not know is named.
-    """
-    if not isinstance(model, str | os.PathLike):
-        return model
-    path = Path(model)
-    if path.suffix not in (".keras", ".h5"):
-        raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model file {path}")
-    with quiet():  # the first operator of a process looks for devices
-        tf.config.list_logical_devices()
-    try:
-        return _read_model(path)
-    except Exception as error:  # Keras raises all kinds on files that it does not understand
-        unknown = unknown_class(error)
-        if unknown in OPERATIONS:
-            raise ValueError(
-                f"the model file {path} holds operations on tensors as Keras 2 stored them ({unknown}), which Keras 3 "
-                "cannot read; build the model anew by its code, with Keras 3, and fetch the weights with "
-                "model.load_weights(path)"
-            ) from error
-        if unknown:
-            raise ValueError(
-                f"the model file {path} holds the custom class or function {unknown!r}, which Keras does not know; "
-                f"load it with keras.saving.load_model(path, custom_objects={{{unknown!r}: ...}}) and pass the "
-                "model, or register it with keras.saving.register_keras_serializable before"
-            ) from error
-        raise ValueError(
-            f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
-            "keras.Model itself"
-        ) from error
-
-
-def _read_model(path: Path) -> keras.Model:
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (TypeError, ValueError):
-        model = load_legacy_h5(path) if path.suffix == ".h5" else None
-        if model is None:
-            raise
-        return model
 
 
 def _check_overrides(config: QuantizationConfig, model: keras.Model) -> None:
