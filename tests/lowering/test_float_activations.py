@@ -30,13 +30,13 @@ def converted_once():
     converted = {}
     convert = build.convert_float
 
-    def once(model, single):
+    def once(model, single, steps_of):
         digest = hashlib.sha256(model.to_json().encode())
         for weight in model.get_weights():
             digest.update(weight.tobytes())
         key = digest.hexdigest(), single
         if key not in converted:
-            converted[key] = convert(model, single)
+            converted[key] = convert(model, single, steps_of)
         return converted[key]
 
     with pytest.MonkeyPatch.context() as patch:
