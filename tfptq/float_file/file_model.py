@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from tfptq.data.checks import InputSpec
+from tfptq.float_file.channel_affines import affines_as_depthwise
 from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.foreign_file import main_signature, read_float_model
 from tfptq.float_file.matching import WeightFinder, find_kernels
@@ -107,6 +108,7 @@ def of_file(
 ) -> FileModel:
     """Simplify a float model, in place, and find its kernels; ``inputs`` are in the order of its input tensors."""
     simplify(model)
+    affines_as_depthwise(model)
     kernels = find_kernels(model, WeightFinder({}), {})
     named = {each.name: index for each, index in zip(inputs, model.subgraph.inputs, strict=True)}
     float_file = FloatFile(model.to_bytes(), model, kernels, named, tuple(model.subgraph.outputs))
