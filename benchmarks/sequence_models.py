@@ -42,12 +42,12 @@ def vit() -> Trained:
     """A vision transformer of three blocks on 8x8 digits, in patches of 2x2."""
     keras.utils.set_random_seed(0)
     x, labels = load_digits(return_X_y=True)
-    x, labels = _shuffled((x.reshape(-1, 8, 8, 1) / 16.0).astype(np.float32), labels)
+    x, labels = shuffled((x.reshape(-1, 8, 8, 1) / 16.0).astype(np.float32), labels)
     inputs = keras.Input((8, 8, 1), name="image")
     tokens = layers.Reshape((16, WIDTH))(layers.Conv2D(WIDTH, 2, strides=2, name="patches")(inputs))
     model = keras.Model(inputs, _head(_blocks(_with_positions(tokens, 16), 3), 10), name="vit")
     held_out = CALIBRATION + EVALUATION
-    return _trained(model, x[held_out:], labels[held_out:], x[:held_out], labels[:held_out], epochs=20)
+    return trained(model, x[held_out:], labels[held_out:], x[:held_out], labels[:held_out], epochs=20)
 
 
 def text() -> Trained:
@@ -63,7 +63,7 @@ def text() -> Trained:
     inputs = keras.Input((WORDS,), dtype="int32", name="words")
     tokens = layers.Embedding(VOCABULARY, WIDTH, name="embedding")(inputs)
     model = keras.Model(inputs, _head(_blocks(_with_positions(tokens, WORDS), 2), len(texts)), name="text")
-    return _trained(model, x, labels, unseen, unseen_labels, epochs=4)
+    return trained(model, x, labels, unseen, unseen_labels, epochs=4)
 
 
 def random_encoder(after: bool, spread: float) -> Trained:
@@ -128,7 +128,8 @@ def _head(x, classes: int):
     return layers.Dense(classes, name="logits")(layers.GlobalAveragePooling1D()(x))
 
 
-def _trained(model, x, labels, unseen, unseen_labels, epochs: int) -> Trained:
+def trained(model, x, labels, unseen, unseen_labels, epochs: int) -> Trained:
+    """Train a network that gives logits; the unseen samples are for calibration and evaluation."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-3), loss)
     model.fit(x, labels, batch_size=64, epochs=epochs, verbose=0)
@@ -136,7 +137,8 @@ def _trained(model, x, labels, unseen, unseen_labels, epochs: int) -> Trained:
     return Trained(model, x[:CALIBRATION], unseen[part], unseen_labels[part])
 
 
-def _shuffled(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def shuffled(x: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples in an order of no meaning."""
     order = np.random.default_rng(0).permutation(len(x))
     return x[order], labels[order]
 

@@ -1,5 +1,8 @@
 """Networks with LSTM layers in integers: on all resolvers, in TFLite Micro, in the metadata and in reports."""
 
+import functools
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -12,12 +15,25 @@ from stock_runtimes import RESOLVERS, details, encoded, run_codes, run_decoded, 
 import tfptq
 from tfptq import QuantizationConfig, override
 from tfptq.float_file.lstm_operators import LSTM
+from tfptq.tflite.micro_source import micro_methods
 from tfptq.tflite.model import TFLiteModel
 
 
 def quantize(model, *changes, samples=SEQUENCES, **fields):
     config = changes[0] if changes else QuantizationConfig(**fields)
     return tfptq.quantize_keras_model(model, samples, config, progress=False)
+
+
+@functools.cache
+def network(name):
+    """One of ``NETWORKS``; tests that change weights make their own."""
+    return NETWORKS[name]()
+
+
+@functools.cache
+def quantized(name, target="cpu"):
+    """Its file by the default config."""
+    return quantize(network(name), target=target)
 
 
 def outputs(data, samples, resolver="REF"):
@@ -41,8 +57,7 @@ def rows(result, layer="memory"):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_integers_are_close_to_float_on_all_resolvers(name):
-    model = NETWORKS[name]()
-    result = quantize(model)
+    model, result = network(name), quantized(name)
     assert not result.report.float_operators and not result.report.skipped and not result.report.unfitted
     expected = model.predict(SEQUENCES, verbose=0)
     for resolver in RESOLVERS:
@@ -52,8 +67,7 @@ def test_integers_are_close_to_float_on_all_resolvers(name):
 @pytest.mark.parametrize("name", ["last step", "stacked", "both ways, all steps", "behind a convolution"])
 def test_tflite_micro_is_within_two_codes_of_the_reference_kernels(name):
     """The gates' functions are a polynomial in LiteRT and a table in TFLite Micro: 16-bit values differ by steps."""
-    model = NETWORKS[name]()
-    result = quantize(model, target="micro")
+    model, result = network(name), quantized(name, "micro")
     found, expected = run_micro(result.tflite, SEQUENCES), codes_of(result.tflite, SEQUENCES)
     assert np.abs(found.astype(int) - expected).max() <= 2
     (detail,) = details(result.tflite)[1].values()
@@ -63,7 +77,7 @@ def test_tflite_micro_is_within_two_codes_of_the_reference_kernels(name):
 
 
 def test_the_builtin_kernels_are_those_of_the_reference():
-    result = quantize(NETWORKS["last step"](), target="micro")
+    result = quantized("last step", "micro")
     expected = codes_of(result.tflite, SEQUENCES)
     for resolver in RESOLVERS:
         found = codes_of(result.tflite, SEQUENCES, resolver)
@@ -71,7 +85,7 @@ def test_the_builtin_kernels_are_those_of_the_reference():
 
 
 def test_each_call_starts_anew_in_litert_and_tflite_micro():
-    data = quantize(NETWORKS["both ways"](), target="micro").tflite
+    data = quantized("both ways, all steps", "micro").tflite
     again = SEQUENCES[[0, 1, 0]]
     found = run_micro(data, again)  # one interpreter for all
     assert np.array_equal(found[0], found[2]) and not np.array_equal(found[0], found[1])
@@ -128,7 +142,7 @@ def test_states_of_bidirectional_layers_cannot_last():
 
 
 def test_the_file_describes_its_kernels():
-    result = quantize(NETWORKS["last step"]())
+    result = quantized("last step")
     verification = tfptq.verify(result.tflite)
     assert not verification.undescribed
     biases = [check for check in verification.checks if check.statement.startswith("bias")]
@@ -156,7 +170,7 @@ def test_kernels_keep_eight_bits(preset):
 
 @pytest.mark.parametrize(("preset", "least"), [("w8_dynamic", 35), ("float16", 60)])
 def test_float_activations(preset, least):
-    model = NETWORKS["last step"]()
+    model = network("last step")
     result = quantize(model, preset)
     assert LSTM in kinds(result.tflite)
     expected = model.predict(SEQUENCES, verbose=0)
@@ -165,7 +179,7 @@ def test_float_activations(preset, least):
 
 
 def test_overrides_by_the_name_of_the_layer():
-    model = NETWORKS["both ways"]()
+    model = network("both ways")
     skipped = quantize(model, overrides=[override("both", skip=True)])
     assert [(it.name, it.reason) for it in skipped.report.skipped] == [("both", "the config skips it")]
     assert LSTM in [operator.operator for operator in skipped.report.float_operators]
@@ -181,7 +195,7 @@ def test_overrides_by_the_name_of_the_layer():
 
 
 def test_sixteen_bits_leave_the_layer_in_float():
-    result = quantize(NETWORKS["last step"](), activation_bits=16)
+    result = quantize(network("last step"), activation_bits=16)
     (skipped,) = result.report.skipped
     assert skipped.name == "memory" and "no kernel for 16-bit activations" in skipped.reason
 
@@ -213,6 +227,109 @@ def test_large_inputs():
     result = quantize(model)
     expected = model.predict(SEQUENCES, verbose=0)
     assert signal_to_noise(expected, outputs(result.tflite, SEQUENCES)) > 28
+
+
+UNROLLED = {
+    "lstm": lstm,
+    "gru": lambda: layers.GRU(16, name="memory"),
+    "simple": lambda: layers.SimpleRNN(16, name="memory"),
+    "functions": lambda: lstm(activation="relu"),
+    "both ways": lambda: layers.Bidirectional(layers.GRU(12, return_sequences=True), name="memory"),
+}
+
+
+@pytest.mark.parametrize("name", UNROLLED)
+def test_unrolled_layers_are_on_integers(name):
+    model = sequential(UNROLLED[name](), head())
+    result = quantize(model, unroll_steps=12, target="micro")
+    assert not result.report.float_operators and not result.report.skipped
+    assert rows(result) and not [note for note in result.report.notes if "loop" in note]
+    (detail,) = details(result.tflite)[1].values()
+    scale, zero_point = detail["quantization"]
+    found = (run_micro(result.tflite, SEQUENCES).astype(np.float32) - zero_point) * scale
+    assert signal_to_noise(model.predict(SEQUENCES, verbose=0), found) > 25
+
+
+def test_layers_are_unrolled_by_overrides():
+    model = sequential(lstm(return_sequences=True), layers.GRU(8, name="second"), head())
+    result = quantize(model, unroll_steps=12, overrides=[override("memory", unroll_steps=0)])
+    assert kinds(result.tflite).count(LSTM) == 1 and not result.report.float_operators
+    result = quantize(model, overrides=[override("memory", unroll_steps=12)])
+    assert LSTM not in kinds(result.tflite) and "WHILE" in kinds(result.tflite)
+
+
+def test_overrides_reach_unrolled_kernels():
+    model = sequential(UNROLLED["gru"](), head())
+    result = quantize(model, unroll_steps=12, overrides=[override("memory/recurrent*", weight_bits=4)])
+    bits = {row.name: row.bits for row in rows(result)}
+    assert bits["memory/recurrent_gates"] == 4 and bits["memory/gates"] == 8
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (
+            UNROLLED["gru"],
+            "memory is a loop in float.*there are operators for LSTM alone; unroll_steps=12 in the config",
+        ),
+        (UNROLLED["functions"], "memory is a loop in float.*the functions relu, sigmoid.*unroll_steps=12"),
+        (lambda: layers.RNN(layers.GRUCell(4), name="memory"), "memory is a loop in float.*it is a RNN, and .* alone$"),
+    ],
+    ids=["gru", "lstm", "cell"],
+)
+def test_loops_are_named_with_what_to_do(layer, words):
+    result = quantize(sequential(layer(), head()))
+    assert [note for note in result.report.notes if re.search(words, note)]
+
+
+@pytest.mark.parametrize("steps", [-1, 2**20])
+def test_impossible_numbers_of_steps(steps):
+    with pytest.raises(ValueError, match="unroll_steps is .*; it must be between 0"):
+        QuantizationConfig(unroll_steps=steps)
+
+
+def test_lstm_operators_of_float_files():
+    model, data = network("both ways"), quantized("both ways").float_tflite
+    result = tfptq.quantize(data, SEQUENCES, progress=False)
+    assert len(result.report.layers) == 17 and not result.report.float_operators
+    assert signal_to_noise(model.predict(SEQUENCES, verbose=0), outputs(result.tflite, SEQUENCES)) > 31
+    narrow = tfptq.quantize(data, SEQUENCES, "w4a8_mixed", progress=False)
+    assert [row.bits for row in narrow.report.layers][:16] == [8] * 16
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.memory, self.head = layers.LSTM(12, name="memory"), layers.Dense(3)
+
+    def call(self, x):
+        return self.head(self.memory(x))
+
+
+def test_lstm_layers_of_subclassed_models():
+    keras.utils.set_random_seed(0)
+    model = Subclassed()
+    expected = np.asarray(model(SEQUENCES))
+    result = tfptq.quantize(model, SEQUENCES, progress=False)
+    assert kinds(result.tflite).count(LSTM) == 1 and not result.report.float_operators
+    (name,) = details(result.tflite)[0]
+    found = np.concatenate([run_decoded(result.tflite, {name: it[None]}, "REF")["output_0"] for it in SEQUENCES])
+    assert signal_to_noise(expected, found) > 31
+
+
+def test_operators_that_clip_their_cell_state():
+    """As the converter makes them of tf_keras."""
+    file = TFLiteModel(quantize(sequential(lstm(return_sequences=True))).float_tflite)
+    (operator,) = (it for it in file.operators if file.operator_name(it) == LSTM)
+    operator.builtinOptions.cellClip = 0.3
+    data = file.to_bytes()
+    result = tfptq.quantize(data, SEQUENCES, progress=False)
+    assert not result.report.float_operators
+    assert signal_to_noise(outputs(data, SEQUENCES), outputs(result.tflite, SEQUENCES)) > 31
+
+
+def test_the_resolver_of_a_program():
+    assert "AddUnidirectionalSequenceLSTM" in micro_methods(quantized("last step", "micro").tflite)
 
 
 def test_sequences_of_any_length():

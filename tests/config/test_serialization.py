@@ -97,7 +97,7 @@ LEFT_OUT_SO_FAR = {
     "rotate": False, "reorder": False, "mixed_precision": None, "edge_bits": 8, "layout": "size", "multipliers": None,
     "calibration": {"method": "mse", "percentile": 99.99, "bins": 2048}, "bias_correction": True, "skip": False,
     "overrides": [], "tail": [], "input_type": None, "output_type": None, "metadata": "full", "name": "custom",
-    "target": "cpu", "batch_size": None, "latency_budget": 1.35,
+    "target": "cpu", "batch_size": None, "unroll_steps": 0, "latency_budget": 1.35,
     "rounding": {
         "method": "nearest", "steps": 500, "tau": 0.5, "learning_rate": None, "damping": 0.2, "most_inputs": None,
     },

@@ -18,25 +18,26 @@ def steps(weights, x):
         ]
         added, kept, shown = (1 / (1 + np.exp(-a[gate])) for gate in (0, 1, 3))
         c = kept * c + added * np.tanh(a[2])
+        c = np.clip(c, -weights.clip, weights.clip) if weights.clip else c
         h = shown * np.tanh(c)
         results.append(h)
         states.append(c)
     return np.stack(results, 1), np.stack(states, 1)
 
 
-def random_weights(rng, units, inputs):
+def random_weights(rng, units, inputs, clip=0.0):
     shapes = (4, units, inputs), (4, units, units), (4, units)
-    return LstmWeights(*(rng.normal(size=shape) for shape in shapes))
+    return LstmWeights(*(rng.normal(size=shape) for shape in shapes), clip)
 
 
 sizes = st.tuples(*(st.integers(1, 4) for _ in range(4)), st.integers(0, 2**32 - 1))
 
 
-@given(sizes)
-def test_cell_states(sizes):
+@given(sizes, st.sampled_from([0.0, 0.5]))
+def test_cell_states(sizes, clip):
     batch, length, inputs, units, seed = sizes
     rng = np.random.default_rng(seed)
-    weights, x = random_weights(rng, units, inputs), rng.normal(size=(batch, length, inputs))
+    weights, x = random_weights(rng, units, inputs, clip), rng.normal(size=(batch, length, inputs))
     h, c = steps(weights, x)
     np.testing.assert_allclose(weights.cell_states(x, h), c, atol=1e-9)
 

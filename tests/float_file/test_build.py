@@ -99,8 +99,8 @@ class Renamed:
     def __init__(self, rename):
         self.rename = rename
 
-    def __call__(self, model, single):
-        changed = TFLiteModel(convert_float(model, single))
+    def __call__(self, *arguments):
+        changed = TFLiteModel(convert_float(*arguments))
         for entry in changed.root.signatureDefs[0].inputs:
             entry.name = self.rename(entry.name.decode())
         return changed.to_bytes()
@@ -126,7 +126,7 @@ def test_inputs_are_matched_by_name_where_their_order_changes(monkeypatch, flipp
 
 def test_inputs_without_a_signature(monkeypatch, flipped):
     def without_signature(model, single):
-        changed = TFLiteModel(convert_float(model, single))
+        changed = TFLiteModel(convert_float(*arguments))
         changed.root.signatureDefs = None
         return changed.to_bytes()
 

@@ -28,6 +28,7 @@ MODELS = {  # least signal to noise: some 20 dB with the grid of all that the co
     "minimum of two": (lambda x: ops.minimum(convolution(x), layers.Conv2D(8, 3)(x) - 2.0), 33),
     "largest": (lambda x: ops.max(convolution(x), axis=-1), 36),
     "pooled": (lambda x: layers.MaxPooling2D(3)(convolution(x)), 36),
+    "maximum of numbers": (lambda x: ops.fmax(convolution(x), layers.Conv2D(8, 3)(x) + 4.0), 36),
     "in front of a kernel": (lambda x: layers.Dense(4)(layers.Flatten()(ops.clip(convolution(x), -2, 3))), 25),
 }
 

@@ -62,6 +62,30 @@ def constants_of(tflite, kind):
     return {(tuple(it.shape), len(model.root.buffers[it.buffer].data)) for it in found}
 
 
+@pytest.mark.parametrize("preset", ["w8a8_channel", "w8a8_shift", "w8a8_layer"])
+def test_a_table_that_is_a_kernel_is_stored_once_on_integers(preset):
+    """It is looked up in float, by the scales of the kernel."""
+    config = QuantizationConfig.from_preset(preset).replace(rounding="nearest")
+    result, x, expected = quantized(network(tied=True), config)
+    assert constants_of(result.tflite, "EMBEDDING_LOOKUP") == {((ROWS, 32), ROWS * 32)}
+    assert len([row for row in tfptq.inspect(result.tflite).weights if row.bytes == ROWS * 32]) == 1
+    assert len(result.tflite) < len(tfptq.quantize_keras_model(network(), x, config, progress=False).tflite) + ROWS * 32
+    assert any("shares the codes of a dense layer" in line for line in result.report.notes)
+    for runtime in RUNTIMES:
+        for resolver in RESOLVERS:
+            found = run(result.tflite, {"words": x}, resolver, runtime)["output_0"]
+            assert signal_to_noise(expected, found) > 25.0
+    assert not tfptq.verify(result.tflite).undescribed
+
+
+def test_targets_without_float_keep_tied_tables_on_integers():
+    config = QuantizationConfig.from_preset("w8a8_channel").replace(target="npu", rounding="nearest")
+    result, _, _ = quantized(network(tied=True), config)
+    assert "GATHER" in operators(result.tflite)
+    (found,) = tfptq.verify(result.tflite).undescribed
+    assert found.operator == "GATHER" and "INT8: tables have no record" in found.reason
+
+
 @pytest.mark.parametrize(
     ("columns", "changes", "size"),
     [

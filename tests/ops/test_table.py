@@ -267,7 +267,6 @@ def test_obstacles():
     [
         ({"fusedActivationFunction": schema.ActivationFunctionType.RELU}, "another function than tanh"),
         ({"timeMajor": True}, "time as the first axis"),
-        ({"cellClip": 1.0}, "clips its cell state"),
     ],
 )
 def test_other_lstm_operators_stay_float(options, words):

@@ -1,11 +1,13 @@
 """Which operators are described, and which are named as not described."""
 
+import keras
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hand_made import CONFIG, VIEWS, conv_layer, network, random_weight
 from hostile_files import KINDS, dense, describe, operator, refused, second_mul
 
+import tfptq
 from tfptq.tflite.checks import VerificationError
 from tfptq.tflite.layouts import COMPOSITE, INLINE, NATIVE
 from tfptq.tflite.metadata import BlockMetadata
@@ -17,6 +19,16 @@ from tfptq.tflite.verify import verify
 def test_metadata_that_describes_nothing_is_refused():
     with pytest.raises(VerificationError, match="describes no tensor"):
         verify(network().finish(BlockMetadata(CONFIG, 0, {}, ())))
+
+
+def test_a_file_of_floats_has_its_digest_alone():
+    """Nothing has codes where weights are float16."""
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, keras.layers.Dense(4)(inputs))
+    tflite = tfptq.quantize_keras_model(model, None, "float16", progress=False).tflite
+    result = verify(tflite)
+    assert result.checks == () and result.undescribed == () and result.digest
+    assert "no tensor of codes: weights are floats" in result.render()
 
 
 @pytest.mark.parametrize("left_out", range(4))

@@ -80,6 +80,8 @@ class QuantizationConfig:
         target: what the file is for: ``"cpu"`` (phones, PCs), ``"web"``, ``"micro"``, ``"npu"``, ``"any"``, or a
             ``Target``. It decides how kernels of less than 8 bits lie; where no layout is of use, they have 8 bits.
         batch_size: 1 for files of one sample at a time; None for the batch of the model, of the target if it is open.
+        unroll_steps: length of sequences up to which GRU, LSTM and SimpleRNN layers are unrolled into ordinary
+            operators. Other LSTM layers are one operator where they can be, and what is left a loop in float.
         latency_budget: multiple of the all-INT8 latency that layouts and islands in float may cost on the target, as
             far as it was measured.
         layout: how codes lie in the file: ``"size"`` (the fewest bytes within the budget of latency) or ``"speed"``
@@ -116,6 +118,7 @@ class QuantizationConfig:
     edge_bits: int | None = 8
     target: Target = TARGETS["cpu"]
     batch_size: int | None = None
+    unroll_steps: int = 0
     latency_budget: float = 1.35
     layout: str = "size"
     multipliers: tuple[int, ...] | None = None
@@ -149,6 +152,7 @@ class QuantizationConfig:
             edge_bits: int | None = ...,
             target: Target | str = ...,
             batch_size: int | None = ...,
+            unroll_steps: int = ...,
             latency_budget: float = ...,
             layout: str = ...,
             multipliers: Sequence[int] | None = ...,
@@ -216,6 +220,7 @@ class QuantizationConfig:
         if self.scaler == "auto":
             object.__setattr__(self, "scaler", "shift" if isinstance(self.granularity, PerTensor) else "float")
         object.__setattr__(self, "target", Target.from_plain(self.target))
+        between("unroll_steps", self.unroll_steps, 0, 2**16)
         between("latency_budget", self.latency_budget, 1.0, 1000.0)
         one_of("scaler", self.scaler, SCALE_KINDS)
         if self.multipliers is not None:

@@ -180,6 +180,7 @@ LAYER_FIELDS = (
     "rounding",
     "bias_correction",
     "layout",
+    "unroll_steps",
     "skip",
 )
 

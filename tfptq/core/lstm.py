@@ -22,11 +22,13 @@ class LstmWeights:
         kernels: float32 ``[4, U, I]``.
         recurrent: float32 ``[4, U, U]``.
         biases: float32 ``[4, U]``.
+        clip: largest magnitude of a cell state; 0 for any.
     """
 
     kernels: np.ndarray
     recurrent: np.ndarray
     biases: np.ndarray
+    clip: float = 0.0
 
     def of_input(self, gate: int, x: np.ndarray) -> np.ndarray:
         """The part ``W_g x + b_g`` of the input of a gate's function, ``[B, T, U]``."""
@@ -44,6 +46,7 @@ class LstmWeights:
         state = np.zeros_like(added[:, 0])
         for step in range(states.shape[1]):
             state = kept[:, step] * state + added[:, step]
+            state = state.clip(-self.clip, self.clip) if self.clip else state
             states[:, step] = state
         return states
 

@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.input_factors import separate_input_factors
 from tfptq.float_file.kernel import KernelId
 from tfptq.float_file.matching import WeightFinder, find_kernels
+from tfptq.float_file.recurrent_layers import never
 from tfptq.float_file.simplify import simplify
 from tfptq.graph.float_equality import (
     ADVICE,
@@ -37,6 +39,7 @@ def make_float_file(
     weights: Mapping[KernelId, np.ndarray],
     unfolded: Collection[KernelId] | None = None,
     single: bool = False,
+    steps_of: Callable[[str], int] = never,
 ) -> FloatFile:
     """Convert a canonical Keras model and find its weights ``[O, I, T]`` in the file. The model stays as it was.
 
@@ -47,6 +50,7 @@ def make_float_file(
         unfolded: the weights that factors of their inputs are taken out of (``tfptq.float_file.input_factors``); all by
             default. It costs an operator, and lets what a config says of the layer reach its weights.
         single: whether the file shall take one sample at a time, whatever the batch of the model is.
+        steps_of: name of a recurrent layer -> length of sequences up to which it is unrolled.
 
     Raises:
         ValueError: the converter refuses the model, or renames its inputs beyond recognition; or the model changes
@@ -55,7 +59,8 @@ def make_float_file(
     others = _other_weights(model, weights)
     equal = equal_weights(weights, others)
     unfolded = set(weights if unfolded is None else unfolded)
-    float_file = _convert(model, weights, equal, others, unfolded, single)
+    convert = partial(convert_float, model, single, steps_of)
+    float_file = _convert(model, weights, equal, others, unfolded, convert)
     calls = _numbers_of_calls(model)
     uses = {kernel.id: len(kernel.uses) for kernel in float_file.kernels if kernel.id.layer is not None}
     # A constant of the model, or a layer that tfptq does not know, may have the values of a weight as well.
@@ -66,7 +71,7 @@ def make_float_file(
         return float_file
     findable = {key: view for key, view in weights.items() if key not in lost}
     others += [weights[key] for key in lost]
-    return _convert(model, findable, (equal | foreign) - lost, others, unfolded, single)
+    return _convert(model, findable, (equal | foreign) - lost, others, unfolded, convert)
 
 
 def _convert(
@@ -75,12 +80,12 @@ def _convert(
     keys: set[KernelId],
     others: list[np.ndarray],
     unfolded: set[KernelId],
-    single: bool,
+    convert: Callable[[], bytes],
 ) -> FloatFile:
-    """The float file, made with stand-ins for some weights."""
+    """The float file that ``convert`` makes, with stand-ins for some weights."""
     perturbed = perturb(weights, keys, others)
     with _replaced(model, perturbed):
-        editable = TFLiteModel(convert_float(model, single))
+        editable = TFLiteModel(convert())
     _check_variables(editable, model)
     simplify(editable)
     views = {**weights, **perturbed}

@@ -9,7 +9,7 @@ import logging
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -17,7 +17,7 @@ from tensorflow.lite.python.convert import ConverterError
 
 from tfptq.base.quiet import quiet
 from tfptq.float_file.lstm_operators import write_marked
-from tfptq.float_file.mark_lstm import lstm_layers, marked
+from tfptq.float_file.recurrent_layers import RecurrentLayer, never, recurrent_layers, traced
 from tfptq.graph.rebuild import graph_of
 from tfptq.graph.validate import SCOPE_NAME
 
@@ -32,33 +32,40 @@ GRAPH_FOLLOWS = f"{NOTE} see current operation: \n"
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def convert_float(model: keras.Model, single: bool = False) -> bytes:
+def convert_float(model: keras.Model, single: bool = False, steps_of: Callable[[str], int] = never) -> bytes:
     """Convert a Keras model to a float ``.tflite`` with the stock converter, quietly.
 
-    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers, or
-    where the file shall take a ``single`` sample at a time. Names of tensors and signatures are the converter's.
+    The batch of the file is that of the model; it is 1 where the model leaves it open and has recurrent layers that are
+    not unrolled, or where the file shall take a ``single`` sample at a time. Names of tensors and signatures are the
+    converter's.
+
+    Args:
+        model: the model.
+        single: whether the file shall take one sample at a time.
+        steps_of: name of a recurrent layer -> length of sequences up to which it is unrolled.
 
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.
     """
     if single and any(tensor.shape[0] != 1 for tensor in model.inputs):
-        return _convert_for_one(model)
+        return _convert_for_one(model, steps_of)
     if any(tensor.shape[0] is not None for tensor in model.inputs):
-        return _convert(model)
-    if any(map(_loops, model.layers)):
-        return _convert(_with_batch_of_one(model))
+        return _convert(model, steps_of)
+    # The converter would print its complaints about a dynamic batch.
+    if not all(each.unrolls for each in recurrent_layers(model, steps_of)):
+        return _convert(_with_batch_of_one(model), steps_of)
     try:
-        return _convert(model)
+        return _convert(model, steps_of)
     except ValueError as error:  # a custom layer may hold a loop as well
         if STATE_LIST not in str(error.__cause__):
             raise
-    return _convert(_with_batch_of_one(model))
+    return _convert(_with_batch_of_one(model), steps_of)
 
 
-def _convert_for_one(model: keras.Model) -> bytes:
+def _convert_for_one(model: keras.Model, steps_of: Callable[[str], int]) -> bytes:
     """The file for one sample at a time; a ValueError where a model of a fixed batch counts on that."""
     try:
-        return _convert(_with_batch_of_one(model))
+        return _convert(_with_batch_of_one(model), steps_of)
     except ValueError as error:
         if model.inputs[0].shape[0] is None:
             raise
@@ -69,16 +76,10 @@ def _convert_for_one(model: keras.Model) -> bytes:
         ) from error
 
 
-def _loops(layer: keras.Layer) -> bool:
-    """Whether a layer is recurrent; the converter would print its complaints about a dynamic batch."""
-    inner = layer.forward_layer if isinstance(layer, keras.layers.Bidirectional) else layer
-    return isinstance(inner, keras.layers.RNN) and not inner.unroll
-
-
-def _convert(model: keras.Model) -> bytes:
+def _convert(model: keras.Model, steps_of: Callable[[str], int]) -> bytes:
     with _quiet():
         try:
-            return convert_marked(model, lambda custom: _converted(model, custom))
+            return convert_recurrent(recurrent_layers(model, steps_of), lambda custom: _converted(model, custom))
         except (AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
             if _nested_outputs(model):
                 raise ValueError(
@@ -98,36 +99,40 @@ def _converted(model: keras.Model, custom: bool) -> bytes:
         return converter.convert()
 
 
-def convert_marked(model: keras.Model, convert: Callable[[bool], bytes]) -> bytes:
-    """What a conversion gives, with operators in the place of LSTM layers of a model.
+def convert_recurrent(layers: Sequence[RecurrentLayer], convert: Callable[[bool], bytes]) -> bytes:
+    """What a conversion gives, with operators and unrolled steps in the place of loops of recurrent layers.
 
     Args:
-        model: a Keras model.
-        convert: converts it; the argument is whether operators of other names than TFLite's may be left.
+        layers: the recurrent layers.
+        convert: converts their model; the argument is whether operators of other names than TFLite's may be left.
     """
-    layers = lstm_layers(model)
-    if layers:
-        with marked(layers):
+    others = [each for each in layers if each.unrolls or each.obstacle is not None]
+    if len(others) < len(layers):
+        with traced(layers):
             data = write_marked(convert(True))
         if data is not None:
             return data
-    return convert(False)
+    with traced(others):
+        return convert(False)
 
 
-def convert_saved_model(folder: str, name: str, signature: str = "serving_default") -> bytes:
+def convert_saved_model(folder: str, name: str, signature: str = "serving_default", custom: bool = False) -> bytes:
     """Convert a signature of a SavedModel to a float ``.tflite``, quietly.
 
     Args:
         folder: the SavedModel.
         name: of the model, for messages.
         signature: key of the signature.
+        custom: whether operators of other names than TFLite's may be left.
 
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.
     """
     with _quiet():
         try:
-            return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature]).convert()
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
+            converter.allow_custom_ops = custom
+            return converter.convert()
         except (AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:
             raise ValueError(
                 f"the TFLite converter cannot convert the model {name!r}: {_reason(error)}. Replace the layers it "

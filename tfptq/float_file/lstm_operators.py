@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfptq.core.lstm import LstmWeights
 from tfptq.tflite.model import TFLiteModel
 
-#: What the names of operators start with that stand for an LSTM layer (``mark_lstm``); the path of the layer follows.
+#: What the names of operators start with that stand for LSTM layers (``recurrent_layers``); the layer's path follows.
 MARK = "tfptq.lstm/"
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 #: Names of the gates, in the order of the operator, which is that of Keras.
@@ -33,7 +33,7 @@ def lstm_operators(model: TFLiteModel) -> Iterator[schema.OperatorT]:
 
 
 def write_marked(data: bytes) -> bytes | None:
-    """A file with LSTM operators in the place of those that ``mark_lstm`` has left.
+    """A file with LSTM operators in the place of those that ``recurrent_layers`` has left.
 
     None where other custom operators are left, or marked ones inside of loops.
     """
@@ -119,4 +119,4 @@ def weights_of(model: TFLiteModel, operator: schema.OperatorT) -> LstmWeights | 
     kernels = np.stack([model.constant(operator.inputs[place.kernel]) for place in spec.kernels[:4]])
     recurrent = np.stack([model.constant(operator.inputs[place.kernel]) for place in spec.kernels[4:]])
     biases = np.stack([model.constant(operator.inputs[place.bias]) for place in spec.kernels[:4]])
-    return LstmWeights(kernels, recurrent, biases)
+    return LstmWeights(kernels, recurrent, biases, operator.builtinOptions.cellClip)

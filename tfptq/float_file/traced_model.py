@@ -8,22 +8,26 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfptq.data.errors import blaming_samples
-from tfptq.float_file.convert import STATE_LIST, convert_saved_model
+from tfptq.float_file.convert import STATE_LIST, convert_recurrent, convert_saved_model
 from tfptq.float_file.file_model import FileInput, FileModel, inputs_of, of_file
 from tfptq.float_file.foreign_file import main_signature, read_float_model
+from tfptq.float_file.recurrent_layers import RecurrentLayer
 from tfptq.tflite.model import TFLiteModel
 
 Call = Callable[[Mapping[str, Any]], Any]
 _NO_IDENTIFIER = re.compile(r"\W+")
 
 
-def traced_model(name: str, call: Call, inputs: Sequence[FileInput], reason: str) -> FileModel:
+def traced_model(
+    name: str, call: Call, inputs: Sequence[FileInput], reason: str, layers: Sequence[RecurrentLayer] = ()
+) -> FileModel:
     """Convert what a function computes; for one sample at a time where it has loops over a batch of open size.
 
     Args:
@@ -31,17 +35,20 @@ def traced_model(name: str, call: Call, inputs: Sequence[FileInput], reason: str
         call: inputs by name -> outputs of inference, in any structure.
         inputs: the inputs, in the order of the model.
         reason: why no Keras graph is known.
+        layers: the recurrent layers of Keras 3 that it calls.
 
     Raises:
         ValueError: the function cannot be traced or converted.
     """
+    for_one = [replace(each, shape=(1, *each.shape[1:])) for each in inputs]
+    inputs = for_one if layers and inputs[0].shape[0] is None else inputs
     try:
-        data = _converted(name, call, inputs)
+        data = convert_recurrent(layers, partial(_converted, name, call, inputs))
     except ValueError as error:
         if STATE_LIST not in str(error.__cause__):
             raise
-        inputs = [replace(each, shape=(1, *each.shape[1:])) for each in inputs]
-        data = _converted(name, call, inputs)
+        inputs = for_one
+        data = convert_recurrent(layers, partial(_converted, name, call, inputs))
     model = read_float_model(data, name)
     by_argument = {_argument(each.name): each for each in inputs}
     in_file = tuple(by_argument[each.name] for each in inputs_of(model, name))
@@ -50,7 +57,7 @@ def traced_model(name: str, call: Call, inputs: Sequence[FileInput], reason: str
     return replace(found, inputs=tuple(inputs))
 
 
-def _converted(name: str, call: Call, inputs: Sequence[FileInput]) -> bytes:
+def _converted(name: str, call: Call, inputs: Sequence[FileInput], custom: bool) -> bytes:
     names = [each.name for each in inputs]
     specs = [tf.TensorSpec(each.shape, each.dtype, name=_argument(each.name)) for each in inputs]
 
@@ -70,7 +77,7 @@ def _converted(name: str, call: Call, inputs: Sequence[FileInput]) -> bytes:
                 f"the model {name!r} cannot be traced on inputs of the shapes {shapes}: {reason}. Give samples as the "
                 "model takes them, and let its call() use operations on tensors only"
             ) from error
-        return convert_saved_model(folder, name)
+        return convert_saved_model(folder, name, custom=custom)
 
 
 def _named_outputs(structure: Any) -> dict[str, tf.Tensor]:

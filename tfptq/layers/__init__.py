@@ -12,7 +12,7 @@ from tfptq.layers.quantize import (
 from tfptq.layers.quantize_config import DefaultQuantizeConfig, QuantizeConfig
 from tfptq.layers.quantized_tensors import QuantizedActivation, QuantizedVariable
 from tfptq.layers.quantizers import ActivationQuantizer, Quantizer, WeightQuantizer
-from tfptq.layers.registry import WeightSpec, is_weighted, looks_up, register, supports, weight_specs
+from tfptq.layers.registry import WeightSpec, is_recurrent, is_weighted, looks_up, register, supports, weight_specs
 from tfptq.layers.wrapper import QuantizeAnnotate, QuantizeWrapper
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Quantizer",
     "WeightQuantizer",
     "WeightSpec",
+    "is_recurrent",
     "is_weighted",
     "looks_up",
     "quantize_annotate_layer",

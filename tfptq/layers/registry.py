@@ -68,6 +68,11 @@ def looks_up(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.Embedding)
 
 
+def is_recurrent(layer: keras.Layer) -> bool:
+    """Whether a layer is recurrent, or makes another one read both ways."""
+    return isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional)
+
+
 def is_weighted(layer: keras.Layer) -> bool:
     """Whether a built layer has a floating point weight with two axes or more, registered or not."""
     return any(len(weight.shape) >= 2 and keras.backend.is_float_dtype(weight.dtype) for weight in layer.weights)

@@ -15,6 +15,7 @@ from tfptq.tflite.model import TFLiteModel
 LEAST_SHARE = 2.0**-6
 
 _EVERYTHING: Range = (-math.inf, math.inf)
+_NOTHING: Range = (math.inf, -math.inf)
 #: Operators whose results are the largest or the smallest of some values.
 _LARGEST = ("MAXIMUM", "REDUCE_MAX", "MAX_POOL_2D")
 _SMALLEST = ("MINIMUM", "REDUCE_MIN")
@@ -58,7 +59,8 @@ def limits_of_readers(model: TFLiteModel, ranges: Mapping[int, Range] | None = N
         read_by = [model.operators[at] for at in readers.get(index, [])]
         if index not in returned and read_by:
             limits = [_limits_of(model, reader, index, found, ranges or {}) for reader in read_by]
-            found[index] = min(low for low, _ in limits), max(high for _, high in limits)
+            low, high = min(low for low, _ in limits), max(high for _, high in limits)
+            found[index] = (low, high) if low <= high else _EVERYTHING
     return found
 
 
@@ -69,6 +71,10 @@ def _limits_of(
     behind = found.get(result, _EVERYTHING)
     if spec.moves or spec.any_number:
         return behind
+    if spec.compares and reader.inputs[0] == reader.inputs[1]:
+        return _NOTHING  # whether it is a number
+    if spec.chooses:  # what is not chosen may be anything
+        return _intersection(ranges.get(result, _EVERYTHING), behind)
     if spec.clamp is not None:
         low, high = spec.clamp
         return _intersection((-math.inf if low is None else low, math.inf if high is None else high), behind)

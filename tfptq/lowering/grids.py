@@ -18,6 +18,8 @@ from tfptq.tflite.model import TFLiteModel
 #: An input joins the grid of a concatenation when its range covers at least this share of the joint range: it then
 #: loses at most one bit. So does one that nobody else reads. Others are requantized just for the operator.
 JOIN_SHARE = 0.5
+#: Operators that read one kernel from which on they are taken for steps of a recurrent layer.
+FEWEST_STEPS = 3
 
 #: Least maximum of a result of ReLU6: the code of 6 then stays far inside int32.
 LEAST_BOUNDED_MAXIMUM = 2.0**-20
@@ -67,6 +69,7 @@ def assign_grids(
             for output in filter(model.is_float, operator.outputs):
                 if widths.of_tensor(source) == widths.of_tensor(output):
                     groups.join(source, output)
+    _join_inputs_of_one_kernel(model, specs, groups, widths)
     readers = model.consumers()
     for operator, spec in specs:
         if spec.chooses:
@@ -136,6 +139,29 @@ def _join(
         alike = own_high - own_low >= JOIN_SHARE * (high - low)
         if len(fixed) == 1 and (alike or not _read_elsewhere(model, index, operator, groups, readers)):
             groups.join(index, output)
+
+
+def _join_inputs_of_one_kernel(
+    model: TFLiteModel, specs: list[tuple[Node, OperatorSpec]], groups: "_Groups", widths: ActivationWidths
+) -> None:
+    """Put what one kernel meets in many operators, the steps of a recurrent layer, on one grid, if that costs little.
+
+    The operators then share their bias as well, whose scale follows from that grid.
+    """
+    met: dict[int, dict[int, None]] = {}  # kernel -> activations, in order
+    for operator, spec in specs:
+        if spec.kernel is not None and not spec.places:
+            kernel, _, source = (operator.inputs[at] if at < len(operator.inputs) else -1 for at in spec.weights)
+            if source not in model.subgraph.inputs and widths.of_tensor(source) == widths.of(operator):
+                met.setdefault(kernel, {})[source] = None
+    for sources in met.values():
+        free = [index for index in sources if groups.fixed(index) is None]
+        if len(free) < FEWEST_STEPS:
+            continue
+        width = max(groups.range(index)[1] for index in free) - min(groups.range(index)[0] for index in free)
+        alike = [it for it in free if groups.range(it)[1] - groups.range(it)[0] >= JOIN_SHARE * width]
+        for index in alike[1:]:
+            groups.join(alike[0], index)
 
 
 def _take_chosen(

@@ -66,6 +66,7 @@ class Lowering:
     _operators: list = field(default_factory=list)
     _integer: dict[int, int] = field(default_factory=dict)
     _float: dict[int, int] = field(default_factory=dict)
+    _biases: dict[tuple[int, bytes, bytes], int] = field(default_factory=dict)
     _requantized: dict[tuple[int, ActivationGrid], int] = field(default_factory=dict)
 
     def run(self, integer_operators: list) -> None:
@@ -202,13 +203,20 @@ class Lowering:
         except ValueError as error:
             raise ValueError(f"tensor {self.model.name(operator.outputs[0])!r}: {error}") from error
         scales = scales[: len(self.model.tensors[constant.tensor].quantization.scale)]  # one where the kernel has one
+        operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
+        key = constant.tensor, codes.tobytes(), scales.tobytes()
+        if key not in self._biases:
+            self._biases[key] = self._bias(operator, bias_at, codes, scales)
+        operator.inputs[bias_at] = self._biases[key]
+
+    def _bias(self, operator, bias_at: int, codes: np.ndarray, scales: np.ndarray) -> int:
+        """A new constant in the place of a bias, or of none."""
         quantization = quantization_parameters(scales.astype(np.float32), np.zeros(len(scales), np.int64))
-        old = operator.inputs[bias_at] if len(operator.inputs) > bias_at else -1
+        old = operator.inputs[bias_at]
         name = self.model.name(old) if old >= 0 else f"{self.model.name(operator.outputs[0]).split(';')[0]}/bias"
         if old >= 0 and len(self.model.consumers()[old]) == 1:
             name = self.model.release_name(old)
-        operator.inputs += [-1] * (bias_at + 1 - len(operator.inputs))
-        operator.inputs[bias_at] = self.model.add_constant(name, codes, quantization)
+        return self.model.add_constant(name, codes, quantization)
 
     # Tensors.
 

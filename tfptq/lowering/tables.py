@@ -1,24 +1,25 @@
-"""Embedding tables in files of float activations: EMBEDDING_LOOKUP on codes, in place of GATHER on float rows.
+"""Embedding tables of float rows: EMBEDDING_LOOKUP on codes, in place of GATHER.
 
 The kernels dequantize the rows that they pick: INT8 and INT4 with a scale per row, or INT4 in blocks of a row. They do
 so on all stock resolvers (TF 2.21, LiteRT 2.3). What is looked up has the error of the weights and no other, so that
 scales of the least weight error and nearest codes are the best. A table that is also the kernel of a dense layer is
-stored once.
+stored once: on integers as well, where other tables are INT8 with the grid of what GATHER writes, and one that is a
+kernel is looked up in float, on the scales of the kernel.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfptq.config import PerChannel, QuantizationConfig
+from tfptq.config import PerChannel, QuantizationConfig, Target
 from tfptq.core.blocks import QuantizedWeight, WeightView, quantize_nearest
 from tfptq.core.decibels import signal_to_noise
 from tfptq.core.windows import Window
 from tfptq.float_file.float_file import FloatFile
-from tfptq.float_file.kernel import KernelUse
+from tfptq.float_file.kernel import KernelId, KernelUse
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.layouts import (
     FULLY_CONNECTED_INT2,
@@ -75,14 +76,19 @@ class QuantizedTable(Table):
 
 
 def find_tables(
-    float_file: FloatFile, embeddings: Mapping[str, np.ndarray], config: QuantizationConfig
+    float_file: FloatFile,
+    embeddings: Mapping[str, np.ndarray],
+    config: QuantizationConfig,
+    kernels: Iterable[KernelId] = (),
 ) -> tuple[Table, ...]:
-    """The tables of a float file whose activations the config wants in float.
+    """The tables of a float file that are looked up in float.
 
     Args:
         embeddings: layer -> its table ``[V, D]``.
         config: config of the file.
+        kernels: those that get codes.
     """
+    tied = _tied(float_file, config.target, set(kernels))
     model = float_file.model
     lookups: dict[int, list[int]] = {}
     for at, operator in enumerate(model.operators):
@@ -93,9 +99,26 @@ def find_tables(
         values = model.constant(tensor)
         layer = _layer_of(values, embeddings)
         own = _config_of(layer, config)
-        if not own.on_integers and not own.keeps_weights:
+        if not own.keeps_weights and (tensor in tied or not own.on_integers):
             found.append(Table(tensor, tuple(positions), layer, own, values))
     return tuple(found)
+
+
+def _tied(float_file: FloatFile, target: Target, kernels: Collection[KernelId]) -> set[int]:
+    """Tensors that are kernels with codes, on a target that can look up in them."""
+    if target.integers_only or "EMBEDDING_LOOKUP" in target.missing:
+        return set()
+    return {use.tensor for kernel in float_file.kernels if kernel.id in kernels for use in kernel.uses}
+
+
+def lookups_in_float(tables: Iterable[Table]) -> dict[int, str]:
+    """Position of a lookup on integers that is one in float, since its table is a kernel -> the reason."""
+    return {
+        at: "GATHER picks rows of a kernel, whose scales it has not got"
+        for table in tables
+        if table.config.on_integers
+        for at in table.lookups
+    }
 
 
 def _config_of(layer: str | None, config: QuantizationConfig) -> QuantizationConfig:

@@ -43,8 +43,6 @@ def _other_lstm(model: ModelView, operator: Node) -> str | None:
     options = operator.builtinOptions
     if options.fusedActivationFunction != schema.ActivationFunctionType.TANH or options.timeMajor:
         return "with another function than tanh, or with time as the first axis"
-    if options.cellClip or options.projClip:
-        return "that clips its cell state"
     return None
 
 

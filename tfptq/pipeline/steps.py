@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
@@ -26,7 +27,7 @@ from tfptq.float_file.layer_operators import skipped_operators, widths_by_overri
 from tfptq.float_file.layout_requests import layout_requests
 from tfptq.float_file.operator_names import OperatorNames
 from tfptq.graph import few_samples
-from tfptq.layers import looks_up, supports, weight_specs
+from tfptq.layers import is_recurrent, looks_up, supports, weight_specs
 from tfptq.lowering.choose_layout import plan_layout, settle_layout
 from tfptq.lowering.describe import describe
 from tfptq.lowering.emit import emit
@@ -35,7 +36,7 @@ from tfptq.lowering.float_activations import operators_in_float
 from tfptq.lowering.plan import Ends, IntegerPlan, kernels_to_keep_in_float
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 from tfptq.lowering.recurrent import config_of_recurrent
-from tfptq.lowering.tables import QuantizedTable, find_tables
+from tfptq.lowering.tables import QuantizedTable, find_tables, lookups_in_float
 from tfptq.pipeline.job import Activations, Job
 from tfptq.prepare.file_weights import config_with_own_kernels
 from tfptq.prepare.network import FloatNetwork
@@ -81,7 +82,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     """
     weights, data, batch = kernel_views(network.model), network.data, network.batch
     with steps.step("convert"):
-        float_file, differences = _float_file(network, weights, config.takes_single(network.batch_size))
+        float_file, differences = _float_file(network, weights, config)
         if float_file.batch_size not in (None, network.batch_size):
             data = data.in_full_batches(float_file.batch_size)
     names = operator_names(network.model, float_file)
@@ -96,6 +97,7 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
     all_skipped = bool(float_file.kernels) and all(use.operator in skipped for use in float_file.uses)
     if config.on_integers and all_skipped:
         raise ValueError("the config leaves nothing to quantize: its overrides and its tail keep all kernels in float")
+    tables = find_tables(float_file, _embeddings(network.model), network.config, plans)
     return Job(
         config=config,
         seed=seed,
@@ -106,8 +108,8 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
         batch=batch,
         weights=weights,
         plans=plans,
-        tables=find_tables(float_file, _embeddings(network.model), network.config),
-        in_float={**skipped, **in_float},
+        tables=tables,
+        in_float={**lookups_in_float(tables), **skipped, **in_float},
         differences=differences,
         widths=widths_by_overrides(network.config, names),
         stateful=stateful_layers(float_file, network.original),
@@ -115,16 +117,22 @@ def convert(network: FloatNetwork, config: QuantizationConfig, seed: int, steps:
 
 
 def _float_file(
-    network: FloatNetwork, weights: dict[KernelId, np.ndarray], single: bool
+    network: FloatNetwork, weights: dict[KernelId, np.ndarray], config: QuantizationConfig
 ) -> tuple[FloatFile, dict[str, float]]:
     """The float file of a network, and what each step changed in the outputs."""
     if isinstance(network.model, FileModel):
         return network.model.float_file, network.differences
     # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
     narrow = [key for key in weights if network.config.for_layer(key.owner).weight_bits < 8]
-    float_file = make_float_file(network.model, weights, narrow, single)
+    single = config.takes_single(network.batch_size)
+    float_file = make_float_file(network.model, weights, narrow, single, partial(steps_of, network.config))
     few = few_samples(network.batch, network.batch_size)
     return float_file, {**network.differences, "convert": check_float_file(float_file, network.model, few)}
+
+
+def steps_of(config: QuantizationConfig, layer: str) -> int:
+    """Length of sequences up to which a recurrent layer is unrolled."""
+    return config.for_layer(layer).unroll_steps
 
 
 def _exact_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[int, str]:
@@ -163,7 +171,7 @@ def check_patterns(
     config: QuantizationConfig, network: FloatNetwork, float_file: FloatFile, names: OperatorNames
 ) -> None:
     """Refuse overrides that match no kernel, neither of a layer nor of the file alone, and no operator (ValueError)."""
-    layers = [layer.name for layer in network.model.layers if supports(layer) or looks_up(layer)]
+    layers = [it.name for it in network.model.layers if supports(it) or looks_up(it) or is_recurrent(it)]
     own = [kernel.id.owner for kernel in float_file.kernels]
     matched = [item for item in config.overrides if item.is_for_operators and names.operators(item)]
     check_overrides(config, list(dict.fromkeys([*layers, *own])), matched)

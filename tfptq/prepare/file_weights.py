@@ -26,8 +26,8 @@ SAMPLES = 32
 
 
 def own_kernels(float_file: FloatFile) -> list[Kernel]:
-    """The kernels of no Keras layer that tfptq knows."""
-    return [kernel for kernel in float_file.kernels if kernel.id.layer is None]
+    """The kernels of no Keras layer that tfptq knows, but for those of LSTM operators, which have 8 bits anyway."""
+    return [kernel for kernel in float_file.kernels if kernel.id.layer is None and kernel.uses[0].alone]
 
 
 def weights_of_kernels(float_file: FloatFile) -> Weights:

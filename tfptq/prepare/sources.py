@@ -16,6 +16,7 @@ from tfptq.data.calibration import first_element
 from tfptq.data.checks import InputSpec, input_specs
 from tfptq.float_file.convert import convert_saved_model
 from tfptq.float_file.file_model import FileInput, FileModel, tflite_model
+from tfptq.float_file.recurrent_layers import never, recurrent_layers
 from tfptq.float_file.traced_model import traced_model
 from tfptq.graph.rebuild import UnknownGraphError, graph_of, input_names
 from tfptq.graph.validate import check_backend
@@ -91,7 +92,7 @@ def keras_file_model(model: keras.Model, dataset: Any, reason: str) -> FileModel
     def call(tensors):
         return model(_packed(structure, inputs, tensors), training=False)
 
-    return traced_model(model.name, call, inputs, reason)
+    return traced_model(model.name, call, inputs, reason, recurrent_layers(model, never))
 
 
 def _tf_keras_model(model: Any, dataset: Any) -> FileModel:

@@ -19,6 +19,8 @@ from tfptq.tflite.tensor_blocks import TensorBlocks
 _CODE_TYPES = ("INT8", "INT4", "INT2", "UINT8", "UINT4", "INT16")
 #: An operator with a row in the table and without a kernel there that may have weights nevertheless.
 _PRODUCT = "BATCH_MATMUL"
+#: Operators that pick rows of a table -> the place of the table.
+_LOOKUPS = {"GATHER": 0, "EMBEDDING_LOOKUP": 1}
 #: Weight tensor (subgraph, index) -> its description.
 _Described = Mapping[tuple[int, int], TensorBlocks]
 
@@ -113,6 +115,7 @@ def find_kernel_uses(model: Model, tensors: Iterable[TensorBlocks]) -> KernelUse
             if own and len(own) == len(spec_of(operator.kind).kernels):
                 continue
             undescribed.extend(_undescribed(graph, operator, sources))
+            undescribed.extend(_table_without_record(graph, operator, number, described))
             for index in _weights(operator):
                 source = sources.get(index)
                 strays.setdefault((number, index if source is None else source), operator)
@@ -162,6 +165,21 @@ def _undescribed(graph: Subgraph, operator: Operator, sources: Mapping[int, int 
         reason = f"reads {quoted(name)}, {kind}, {how}"
         yield Undescribed(shortened(operator.kind), shortened(output), reason)
         return
+
+
+def _table_without_record(
+    graph: Subgraph, operator: Operator, number: int, described: _Described
+) -> Iterator[Undescribed]:
+    """A table of codes that is no kernel as well: it has the scales of its tensor and no blocks to describe."""
+    place = _LOOKUPS.get(operator.kind)
+    index = -1 if place is None or len(operator.inputs) <= place else operator.inputs[place]
+    if index < 0 or (number, index) in described:
+        return
+    table = graph.tensors[index]
+    if table.data is not None and table.type in _CODE_TYPES:
+        output = graph.tensors[operator.outputs[0]].name if operator.outputs else ""
+        reason = f"picks rows of {quoted(table.name)}, {table.type}: tables have no record, the digest covers them"
+        yield Undescribed(shortened(operator.kind), shortened(output), reason)
 
 
 def _name_and_type(graph: Subgraph, index: int) -> tuple[str, str]:

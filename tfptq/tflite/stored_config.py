@@ -30,6 +30,7 @@ LEFT_OUT: dict[str, Any] = {
     "edge_bits": 8,
     "target": "cpu",
     "batch_size": None,
+    "unroll_steps": 0,
     "latency_budget": 1.35,
     "layout": "size",
     "multipliers": None,

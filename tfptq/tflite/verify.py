@@ -71,7 +71,8 @@ class Verification:
             if self.digest is None
             else f"digest {self.digest}: nothing has been damaged (integrity); it does not tell who wrote the file"
         )
-        return "\n".join([*lines, *others, f"{counted(len(lines), 'tensor')} verified", digest])
+        verified = f"{counted(len(lines), 'tensor')} verified" if lines else "no tensor of codes: weights are floats"
+        return "\n".join([*lines, *others, verified, digest])
 
 
 def verify(file: bytes | str | os.PathLike) -> Verification:
@@ -79,7 +80,8 @@ def verify(file: bytes | str | os.PathLike) -> Verification:
 
     Raises:
         FormatError: the file or its metadata is damaged, or the metadata is too new.
-        VerificationError: the file carries no block metadata, or such that describes nothing, or disagrees with it.
+        VerificationError: the file carries no block metadata, or such that describes none of its codes, or disagrees
+            with it. A file without codes (float16) has nothing but the digest to verify.
         OSError: the path cannot be read.
     """
     model = read_model(load_bytes(file))
@@ -89,9 +91,9 @@ def verify(file: bytes | str | os.PathLike) -> Verification:
             "the file carries no block metadata (TFPTQ_BLOCKS), so there is nothing to compare it with; files of tfptq "
             "carry it unless they were made with metadata='none'"
         )
-    if not metadata.tensors:
-        raise VerificationError("the block metadata describes no tensor, so there is nothing to verify")
     found = find_kernel_uses(model, metadata.tensors)
+    if not metadata.tensors and (found.undescribed or not metadata.digest):
+        raise VerificationError("the block metadata describes no tensor, so there is nothing to verify")
     checks, size = [], 0
     for uses in found.of_each:
         size += uses[0].codes.stored_bytes
