@@ -9,6 +9,7 @@ from tfptq.float_file.unroll import can_unroll
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.job import Job
 from tfptq.pipeline.steps import steps_of
+from tfptq.tflite.layouts import Computes
 
 
 def notes_on_recurrent(job: Job, kernels: Sequence[QuantizedKernel]) -> Iterator[str]:
@@ -22,6 +23,12 @@ def notes_on_recurrent(job: Job, kernels: Sequence[QuantizedKernel]) -> Iterator
     owners = ", ".join(dict.fromkeys(kernel.id.owner for kernel in recurrent))
     if any(job.network.config.for_layer(kernel.id.owner).weight_bits < 8 for kernel in recurrent):
         yield f"8 bits and a scale for each kernel in {owners}: LSTM operators read no narrower weights"
+    integer = any(kernel.plan.layouts.computes is Computes.INTEGER for kernel in recurrent)
+    if integer and job.config.target.name == "cpu":
+        yield (
+            f"{owners} on integers: the kernel that LiteRT has on x86-64 takes some ten times as long as float; "
+            "override(name, activations='dynamic') has the same bytes and is about as fast as float"
+        )
     if any(kernel.id.layer for kernel in recurrent):
         yield f"keras_model computes {owners} in float"
     for name in job.stateful:
