@@ -125,7 +125,7 @@ def test_inputs_are_matched_by_name_where_their_order_changes(monkeypatch, flipp
 
 
 def test_inputs_without_a_signature(monkeypatch, flipped):
-    def without_signature(model, single):
+    def without_signature(*arguments):
         changed = TFLiteModel(convert_float(*arguments))
         changed.root.signatureDefs = None
         return changed.to_bytes()
