@@ -20,6 +20,7 @@ from tfptq.float_file.lstm_operators import write_marked
 from tfptq.float_file.recurrent_layers import RecurrentLayer, never, recurrent_layers, traced
 from tfptq.graph.rebuild import graph_of
 from tfptq.graph.validate import SCOPE_NAME
+from tfptq.tflite.model import TFLiteModel
 
 #: The operator that the converter names when the states of a loop have a dynamic batch.
 STATE_LIST = "TensorListReserve"
@@ -65,7 +66,9 @@ def convert_float(model: keras.Model, single: bool = False, steps_of: Callable[[
 def _convert_for_one(model: keras.Model, steps_of: Callable[[str], int]) -> bytes:
     """The file for one sample at a time; a ValueError where a model of a fixed batch counts on that."""
     try:
-        return _convert(_with_batch_of_one(model), steps_of)
+        data = _convert(_with_batch_of_one(model), steps_of)
+        _check_batch_of_one(data)  # with tf_keras in the process, the converter may take the model as it was
+        return data
     except ValueError as error:
         if model.inputs[0].shape[0] is None:
             raise
@@ -190,6 +193,13 @@ def _nested_outputs(model: keras.Model) -> bool:
     structure = graph_of(model)._outputs_struct
     members = list(structure.values()) if isinstance(structure, dict) else structure
     return isinstance(members, (list, tuple)) and any(isinstance(member, (list, tuple, dict)) for member in members)
+
+
+def _check_batch_of_one(data: bytes) -> None:
+    file = TFLiteModel(data)
+    for index in file.subgraph.inputs:
+        if file.sizes(index)[:1] != [1]:
+            raise ValueError(f"the TFLite converter leaves the input {file.name(index)!r} with {file.sizes(index)}")
 
 
 def _with_batch_of_one(model: keras.Model) -> keras.Model:
