@@ -26,8 +26,8 @@ def notes_on_recurrent(job: Job, kernels: Sequence[QuantizedKernel]) -> Iterator
     integer = any(kernel.plan.layouts.computes is Computes.INTEGER for kernel in recurrent)
     if integer and job.config.target.name == "cpu":
         yield (
-            f"{owners} on integers: the kernel that LiteRT has on x86-64 takes some ten times as long as float; "
-            "override(name, activations='dynamic') has the same bytes and is about as fast as float"
+            f"{owners} on integers: the kernel that LiteRT has on x86-64 takes several times as long as float; "
+            "override(name, activations='dynamic') has the same bytes and is faster"
         )
     if any(kernel.id.layer for kernel in recurrent):
         yield f"keras_model computes {owners} in float"
