@@ -21,7 +21,7 @@ LEFT_OUT = {
     *("vectorize", "vectorized_map", "while_loop", "stop_gradient", "ctc_decode", "ctc_loss", "unravel_index"),
     *("bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift"),
     *("bitwise_xor", "left_shift", "right_shift", "gcd", "lcm", "bincount", "multi_hot", "in_top_k", "view"),
-    *("argpartition", "sparse_categorical_crossentropy", "view_as_complex", "view_as_real"),
+    *("argpartition", "sparse_categorical_crossentropy", "view_as_complex", "view_as_real", "vsplit"),
 }
 _KERNEL = np.random.default_rng(3).normal(0.0, 0.3, (3, 3, 4, 4)).astype(np.float32)
 _ROWS = np.random.default_rng(4).normal(0.0, 0.5, (4, 6)).astype(np.float32)
@@ -165,7 +165,7 @@ _ACROSS_SAMPLES = {
     *("broadcast_to", "corrcoef", "correlate", "cross", "histogram", "lstsq", "meshgrid", "outer", "psnr", "scatter"),
     *("scatter_update", "searchsorted", "segment_max", "segment_min", "segment_prod", "segment_sum", "slice"),
     *("slice_update", "tensordot", "vander", "vdot", "ravel", "allclose", "diag", "diagflat", "trace", "nonzero"),
-    *("kron", "flipud", "hstack", "vstack", "dstack", "vsplit", "rot90", "inner", "unique", "median", "nanmedian"),
+    *("kron", "flipud", "hstack", "vstack", "dstack", "rearrange", "rot90", "inner", "unique", "median", "nanmedian"),
 }
 _TRUTHS = {"all", "any", "logical_and", "logical_not", "logical_or", "logical_xor", "count_nonzero"}
 

@@ -11,6 +11,8 @@ from tfptq.float_file.simplify import (
     keep_axes_of_dense_layers,
     read_through_reshapes,
     remove_idle_reshapes,
+    replace_chosen_zeros,
+    replace_floor_divisions,
     replace_squares,
     replace_sums,
     simplify,
@@ -175,6 +177,35 @@ def test_squares_become_products():
     replace_squares(model)
     assert kinds(model) == ["MUL"]
     np.testing.assert_allclose(outputs(TFLiteModel(model.to_bytes()))[0], VALUES**2, rtol=1e-6)
+
+
+def test_floors_of_quotients_survive_a_divisor_of_0():
+    graph = FloatModel()
+    x = graph.input("x", (1, 4, 4, 2))
+    divisor = graph.add("RELU", [x], (1, 4, 4, 2), "divisor")
+    model = graph.finish(graph.add("FLOOR_DIV", [x, divisor], (1, 4, 4, 2), "y", schema.FloorDivOptionsT()))
+    replace_floor_divisions(model)
+    assert kinds(model) == ["RELU", "DIV", "FLOOR"]
+    found, positive = outputs(TFLiteModel(model.to_bytes()))[0], VALUES > 0
+    assert (found[positive] == 1.0).all() and np.isinf(found[~positive]).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(2, ["SELECT_V2"]), (1, ["TILE", "ZEROS_LIKE", "SELECT_V2"])]
+)  # the zeros may be what gives the result its shape
+def test_zeros_to_choose_become_one(channels, expected):
+    graph = FloatModel()
+    x, mask = graph.input("x", (1, 4, 4, 1)), graph.input("mask", (1, 4, 4, channels))
+    graph.model.tensors[mask].type = schema.TensorType.BOOL
+    repeats = graph.constant("repeats", np.asarray([1, 1, 1, 2], np.int32))
+    tiled = graph.add("TILE", [x, repeats], (1, 4, 4, 2), "tiled", schema.TileOptionsT())
+    zeros = graph.add("ZEROS_LIKE", [tiled], (1, 4, 4, 2), "zeros", schema.ZerosLikeOptionsT())
+    model = graph.finish(graph.add("SELECT_V2", [mask, x, zeros], (1, 4, 4, 2), "y"))
+    feeds = {"x": VALUES[..., :1], "mask": np.broadcast_to(VALUES[..., :1] > 0, (len(VALUES), 4, 4, channels))}
+    before = run(model.to_bytes(), feeds)["y"]
+    replace_chosen_zeros(model)
+    assert kinds(model) == expected
+    np.testing.assert_array_equal(run(model.to_bytes(), feeds)["y"], before)
 
 
 def test_simplify_does_all_of_it():

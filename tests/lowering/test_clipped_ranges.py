@@ -93,3 +93,13 @@ def test_what_others_read_keeps_its_range():
     model, tensors = chain(("MINIMUM", 6.0), outputs=[0])
     assert tensors[0] not in cut_ranges(model, dict.fromkeys(tensors, (-10.0, 10.0)))
     assert tensors[0] not in limits_of_readers(model)
+
+
+def test_what_is_compared_with_a_constant_needs_no_more_than_both_sides_of_it():
+    model, tensors = chain()
+    mask = model.add_activation_like(tensors[0], "mask", schema.TensorType.BOOL)
+    bound = model.add_constant("bound", np.float32(2.0))
+    model.operators.append(model.new_operator("GREATER", [tensors[0], bound], [mask], options=schema.GreaterOptionsT()))
+    model.subgraph.outputs[:] = [mask]
+    low, high = cut_ranges(model, {tensors[0]: (-10.0, 10.0)})[tensors[0]]
+    assert 1.0 < low < 2.0 < high < 3.0

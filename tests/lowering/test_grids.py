@@ -4,9 +4,12 @@ from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel
 from hypothesis import given
 from hypothesis import strategies as st
+from stock_runtimes import run
 
 from tfptq.core.affine import activation_grid, symmetric_range
+from tfptq.lowering.emit import emit
 from tfptq.lowering.grids import assign_grids
+from tfptq.lowering.plan import Ends, plan_integers
 from tfptq.ops.table import OPERATORS
 
 SHAPE = (1, 4)
@@ -134,3 +137,27 @@ def test_inputs_and_outputs_have_grids_although_nothing_is_quantized():
     model = graph.finish(graph.add("EXP", [y], SHAPE, "z"))
     found = assign_grids(model, [], {index: (-1.0, 1.0) for index in model.activations()}, 8)
     assert {model.name(index) for index in found} == {"x", "z"}
+
+
+@given(
+    st.floats(-5.0, 0.0),
+    st.floats(0.1, 5.0),
+    st.floats(0.01, 100.0),
+    st.booleans(),
+    st.sampled_from(["AUTO", "BUILTIN", "REF"]),
+)
+def test_a_product_with_one_number_keeps_its_codes(low, high, factor, negative, resolver):
+    graph = FloatModel()
+    x = graph.input("x", (1, 256))
+    constant = graph.constant("factor", np.float32(-factor if negative else factor))
+    y = graph.add("MUL", [x, constant], (1, 256), "y", schema.MulOptionsT())
+    y = graph.add("RESHAPE", [y, graph.constant("shape", np.asarray([1, 16, 16], np.int32))], (1, 16, 16), "z")
+    ends = sorted([low * factor, high * factor] if not negative else [-low * factor, -high * factor])
+    model = graph.finish(y)
+    ranges = {index: (low, high) if index == x else tuple(ends) for index in model.activations()}
+    plan = plan_integers(model, ranges, ends=Ends(False, False))
+    data = emit(model.to_bytes(), plan, [], input_type="int8", output_type="int8").model.to_bytes()
+    codes = np.arange(-128, 128).reshape(1, 256)
+    grid = plan.grids[x]
+    found = run(data, {"x": (codes - grid.zero_point) * grid.scale}, resolver)["z"].reshape(1, 256)
+    np.testing.assert_array_equal(found, -1 - codes if negative else codes)

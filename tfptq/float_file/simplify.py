@@ -6,7 +6,9 @@
 * A RESHAPE, EXPAND_DIMS or SQUEEZE to a shape that is there already, or was there before, goes away.
 * SUM becomes MEAN and a multiplication: the reference int8 kernel of SUM gives wrong results where the grids of its
   input and output differ (LiteRT 2.3, also for the converter's own files), that of MEAN does not.
-* SQUARE, which has no integer kernel, becomes ``MUL(x, x)``.
+* ZEROS_LIKE, which has no integer kernel, becomes one 0 where SELECT_V2 chooses it.
+* SQUARE, which has none either, becomes ``MUL(x, x)``.
+* FLOOR_DIV becomes ``FLOOR(DIV(x, y))``: where a divisor is rounded to 0, its kernel fails and DIV gives infinity.
 * An LSTM starts from zeros at each call (``tfptq.float_file.lstm_operators``).
 * Copies of values are written so that more devices take them (``tfptq.float_file.copies``).
 * What the converter leaves apart because the batch is dynamic is fused (``tfptq.float_file.fuse``).
@@ -35,6 +37,8 @@ def simplify(model: TFLiteModel) -> None:
     remove_idle_reshapes(model)
     replace_sums(model)
     replace_squares(model)
+    replace_chosen_zeros(model)
+    replace_floor_divisions(model)
     widen_biases(model)
     reset_states(model)
     _remove_unread(model)
@@ -174,6 +178,38 @@ def replace_squares(model: TFLiteModel) -> None:
                 schema.MulOptionsT(),
                 schema.BuiltinOptions.MulOptions,
             )
+
+
+def replace_chosen_zeros(model: TFLiteModel) -> None:
+    """Let every SELECT_V2 choose from one 0 in place of as many as another tensor has, in place.
+
+    Where the other operands have the shape of the result.
+    """
+    readers = model.consumers()
+    for operator in model.operators:
+        if model.operator_name(operator) != "ZEROS_LIKE" or not model.is_float(operator.outputs[0]):
+            continue
+        zeros = operator.outputs[0]
+        for reader in (model.operators[to] for to in readers.get(zeros, [])):
+            others = [index for index in reader.inputs if index != zeros]
+            whole = any(model.sizes(index) == model.sizes(reader.outputs[0]) for index in others)
+            if model.operator_name(reader) == "SELECT_V2" and whole:
+                one = model.add_constant(f"{model.name(zeros)}/zero", np.zeros((), np.float32))
+                reader.inputs = [one if index == zeros else index for index in reader.inputs]
+    _remove_unread(model)
+
+
+def replace_floor_divisions(model: TFLiteModel) -> None:
+    """Rewrite every FLOOR_DIV of floats as ``FLOOR(DIV(x, y))``, in place."""
+    operators = []
+    for operator in model.operators:
+        if model.operator_name(operator) == "FLOOR_DIV" and model.is_float(operator.outputs[0]):
+            result, name = operator.outputs[0], model.name(operator.outputs[0])
+            ratio = model.add_activation_like(result, f"{name}/ratio", schema.TensorType.FLOAT32)
+            operators.append(model.new_operator("DIV", list(operator.inputs), [ratio], options=schema.DivOptionsT()))
+            operator = model.new_operator("FLOOR", [ratio], [result])
+        operators.append(operator)
+    model.operators[:] = operators
 
 
 def _told_by_the_others(sizes: list[int]) -> bool:

@@ -13,6 +13,8 @@ from tfptq.tflite.model import TFLiteModel
 
 #: A range is not cut to less than this share: results that a clip wipes out on the samples may not be elsewhere.
 LEAST_SHARE = 2.0**-6
+#: Values may saturate at this share of their range beyond what they are compared with.
+COMPARED_MARGIN = 2.0**-5
 
 _EVERYTHING: Range = (-math.inf, math.inf)
 _NOTHING: Range = (math.inf, -math.inf)
@@ -73,6 +75,10 @@ def _limits_of(
         return behind
     if spec.compares and reader.inputs[0] == reader.inputs[1]:
         return _NOTHING  # whether it is a number
+    constants = [other for other in reader.inputs if other != index and model.is_constant(other)]
+    if spec.compares and constants:
+        bounds, margin = model.constant(constants[0]), COMPARED_MARGIN * _width(ranges.get(index, _EVERYTHING))
+        return float(bounds.min()) - margin, float(bounds.max()) + margin
     if spec.chooses:  # what is not chosen may be anything
         return _intersection(ranges.get(result, _EVERYTHING), behind)
     if spec.clamp is not None:
@@ -80,7 +86,6 @@ def _limits_of(
         return _intersection((-math.inf if low is None else low, math.inf if high is None else high), behind)
     if name not in (*_LARGEST, *_SMALLEST):
         return _EVERYTHING
-    constants = [other for other in reader.inputs if other != index and model.is_constant(other)]
     if name in ("MINIMUM", "MAXIMUM") and constants:
         bounds = model.constant(constants[0])
         own = (-math.inf, float(bounds.max())) if name == "MINIMUM" else (float(bounds.min()), math.inf)

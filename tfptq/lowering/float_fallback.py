@@ -6,7 +6,7 @@
   would have a code or two for the smallest. A float input then stays in float up to that point.
 * The grids of softmax, sigmoid and tanh are fixed: a result that stays below a few of their steps, such as the
   probability of a rare event, would be lost.
-* Comparisons with constants beyond the grid, and of large steps, for which kernels abort.
+* Comparisons with constants beyond the grid, and of steps for which kernels abort or that they do not tell apart.
 * One grid for values to choose from, ``where(mask, x, -1e9)``, has few codes for the smaller ones.
 * A sum with an additive mask that a softmax reads, on a grid that covers the mask: no codes are left for the scores.
   Where nothing but softmaxes reads the sum, the mask is cut off instead (``tfptq.lowering.softmax_inputs``).
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from tfptq.core.affine import MOST_COARSENING, ActivationGrid, activation_grid
+from tfptq.lowering.comparisons import can_compare
 from tfptq.lowering.grids import Range
 from tfptq.lowering.softmax_inputs import MASKED_ROW
 from tfptq.ops.operator_spec import Node
@@ -26,8 +27,6 @@ from tfptq.tflite.model import TFLiteModel
 LARGEST_RATIO = {8: 2.0**8, 16: 2.0**13}
 #: Results that have fewer codes than this on a fixed grid are computed in float.
 FEWEST_FIXED_CODES = 16
-#: LiteRT computes multipliers below 1 of the steps that comparisons read, and aborts at others.
-LARGEST_COMPARED_STEP = 1.0
 #: Scores that have fewer codes than this in their sum with a mask are lost.
 FEWEST_CODES = 4
 
@@ -66,7 +65,7 @@ def operators_losing_precision(
                 found[at] = (
                     f"{name} chooses between values so different that {max(codes, 1):.0f} codes are left for some"
                 )
-        if spec.compares and not _can_compare(model, operator, grids):
+        if spec.compares and not can_compare(model, operator, grids):
             found[at] = f"{name} compares values of a size that its integer kernel has no steps for"
         if not spec.arithmetic:
             continue
@@ -157,15 +156,6 @@ def _fewest_codes(model: TFLiteModel, operator: Node, grids: Mapping[int, Activa
     """Codes of the operand with the smallest range, on the grid of the result."""
     read = [index for index in operator.inputs if model.is_float(index) and not model.is_constant(index)]
     return min((_span(grids[index]) / grids[operator.outputs[0]].scale for index in read), default=np.inf)
-
-
-def _can_compare(model: TFLiteModel, operator: Node, grids: Mapping[int, ActivationGrid]) -> bool:
-    """Whether all steps are small enough for the kernel, and constants lie on the grid that they are compared on."""
-    constants = [index for index in operator.inputs if model.is_constant(index)]
-    read = [grids[index] for index in operator.inputs if index not in constants]
-    (low, high) = read[0].real_range
-    inside = all(low <= model.constant(index).min() and model.constant(index).max() <= high for index in constants)
-    return inside and all(grid.scale < LARGEST_COMPARED_STEP for grid in read)
 
 
 def _before_softmax(model: TFLiteModel) -> set[int]:

@@ -3,6 +3,7 @@
 * What lies between float values (inputs of the model, results of float operators) and float operators: rounding on the
   way would cost accuracy for nothing.
 * Squares, and what sums them up, in front of a root: the variance of a normalization.
+* Squares that nothing but a float output reads: they have twice the bits of their roots, too.
 * What a logarithm, root, power or division reads: the error of a small value counts relative to that value, and a grid
   rounds the small ones to 0 (``log(x + 1e-6)``).
 
@@ -16,19 +17,24 @@ from tfptq.ops.operator_spec import Node
 from tfptq.tflite.model import TFLiteModel
 
 
-def neighbours_of_float(model: TFLiteModel, integer: Sequence[int], in_float: Mapping[int, str]) -> dict[int, str]:
+def neighbours_of_float(
+    model: TFLiteModel, integer: Sequence[int], in_float: Mapping[int, str], float_outputs: bool
+) -> dict[int, str]:
     """Operators that shall follow their neighbours into float.
 
     Args:
         model: float model.
         integer: positions of the operators that would run on integers.
         in_float: position of each operator that computes in float -> reason.
+        float_outputs: whether the outputs of the model are float.
 
     Returns:
         Position -> reason.
     """
     found = {at: "is all that lies between float values and a computation in float" for at in _between(model, in_float)}
     found |= {at: "gives a variance to a computation in float" for at in _squares(model, integer, in_float)}
+    if float_outputs:
+        found |= {at: "gives squares to a float output" for at in integer if _is_last_square(model, at)}
     for at, reader in _near_zero(model, {*in_float, *found})[0].items():
         found.setdefault(at, f"gives {reader} values that must be exact near 0")
     integers = set(integer)
@@ -87,6 +93,12 @@ def _squares(model: TFLiteModel, integer: Sequence[int], in_float: Mapping[int, 
 def _is_square(model: TFLiteModel, operator: Node) -> bool:
     name = model.operator_name(operator)
     return name == "SQUARED_DIFFERENCE" or (name == "MUL" and operator.inputs[0] == operator.inputs[1])
+
+
+def _is_last_square(model: TFLiteModel, at: int) -> bool:
+    operator = model.operators[at]
+    returned = operator.outputs[0] in model.subgraph.outputs and not model.consumers().get(operator.outputs[0])
+    return returned and _is_square(model, operator)
 
 
 def kernels_for_exact_results(model: TFLiteModel, in_float: Mapping[int, str]) -> dict[int, str]:

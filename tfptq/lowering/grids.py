@@ -7,7 +7,9 @@ that grid.
 
 from collections.abc import Mapping
 
-from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
+import numpy as np
+
+from tfptq.core.affine import SMALLEST_SCALE, ActivationGrid, activation_grid, symmetric_range
 from tfptq.lowering.float_neighbours import activations_of
 from tfptq.lowering.recurrent import cell_grid
 from tfptq.lowering.widths import ActivationWidths
@@ -18,6 +20,9 @@ from tfptq.tflite.model import TFLiteModel
 #: An input joins the grid of a concatenation when its range covers at least this share of the joint range: it then
 #: loses at most one bit. So does one that nobody else reads. Others are requantized just for the operator.
 JOIN_SHARE = 0.5
+#: What an operator chooses from shares the result's grid where it then has steps at most this many times as coarse, and
+#: the result ``1 / JOIN_SHARE`` times: a requantization would cost more.
+MOST_WIDENED = 1.25
 #: Operators that read one kernel from which on they are taken for steps of a recurrent layer.
 FEWEST_STEPS = 3
 
@@ -80,8 +85,9 @@ def assign_grids(
         for at in spec.symmetric_inputs:
             if not model.is_constant(operator.inputs[at]):
                 groups.make_symmetric(operator.inputs[at])
-    interface = {index for index in (*model.subgraph.inputs, *model.subgraph.outputs) if index in ranges}
     constants = {index for index in ranges if model.is_constant(index)}
+    _scale_by_constants(model, specs, groups, widths, clipped=constants)
+    interface = {index for index in (*model.subgraph.inputs, *model.subgraph.outputs) if index in ranges}
     touched = {
         index
         for operator, spec in specs
@@ -135,8 +141,7 @@ def _join(
     low = min(groups.range(index)[0] for index in (*inputs, output))
     high = max(groups.range(index)[1] for index in (*inputs, output))
     for index in dict.fromkeys(inputs):
-        own_low, own_high = groups.range(index)
-        alike = own_high - own_low >= JOIN_SHARE * (high - low)
+        alike = _width(groups.range(index)) >= JOIN_SHARE * (high - low)
         if len(fixed) == 1 and (alike or not _read_elsewhere(model, index, operator, groups, readers)):
             groups.join(index, output)
 
@@ -159,7 +164,7 @@ def _join_inputs_of_one_kernel(
         if len(free) < FEWEST_STEPS:
             continue
         width = max(groups.range(index)[1] for index in free) - min(groups.range(index)[0] for index in free)
-        alike = [it for it in free if groups.range(it)[1] - groups.range(it)[0] >= JOIN_SHARE * width]
+        alike = [index for index in free if _width(groups.range(index)) >= JOIN_SHARE * width]
         for index in alike[1:]:
             groups.join(alike[0], index)
 
@@ -171,13 +176,58 @@ def _take_chosen(
     readers: Mapping[int, list[int]],
     widths: ActivationWidths,
 ) -> None:
-    """Put what an operator chooses from on the grid of its result: what is not chosen may saturate."""
-    output, at = operator.outputs[0], model.operators.index(operator)
-    for index in activations_of(model, operator):
+    """Put what an operator chooses from on the grid of its result: what is not chosen may saturate.
+
+    Also where a comparison with each other chooses. Where others read it as well, only if that costs them little.
+    """
+    output, operands = operator.outputs[0], activations_of(model, operator)
+    for index in operands:
         free = groups.members(index) == {index} and groups.fixed(index) is None and index not in model.subgraph.inputs
-        if free and readers[index] == [at] and widths.of_tensor(index) == widths.of(operator):
+        if not free or widths.of_tensor(index) != widths.of(operator):
+            continue
+        others = [model.operators[at] for at in readers[index] if model.operators[at] is not operator]
+        if all(model.spec(it).compares and set(operands).issuperset(it.inputs) for it in others):
             groups.narrow(index, groups.range(output))
             groups.join(index, output)
+        else:
+            both = _hull(groups.range(index), groups.range(output))
+            widened = _width(both) > MOST_WIDENED * _width(groups.range(index))
+            if not widened and _width(groups.range(output)) >= JOIN_SHARE * _width(both):
+                groups.join(index, output)
+
+
+def _scale_by_constants(
+    model: TFLiteModel,
+    specs: list[tuple[Node, OperatorSpec]],
+    groups: "_Groups",
+    widths: ActivationWidths,
+    clipped: set[int],
+) -> None:
+    """Give the product of an activation and one number the activation's grid times that number: the codes stay."""
+    passed_on = {index for operator, spec in specs if spec.output_grid is OutputGrid.SAME for index in operator.outputs}
+    symmetric = {operator.inputs[at] for operator, spec in specs for at in spec.symmetric_inputs}
+    for operator, _ in specs:
+        factor, output = _constant_factor(model, operator), operator.outputs[0]
+        if factor is None or not clipped.isdisjoint(operator.inputs):
+            continue
+        if widths.of(operator) != 8 or groups.fixed(output) is not None:
+            continue
+        members, index = groups.members(output), activations_of(model, operator)[0]
+        alone = members - passed_on == {output} and symmetric.isdisjoint(members)
+        if alone and widths.of_tensor(index) == widths.of_tensor(output) == 8:
+            grid = groups.grid(index, 8)
+            mirrored = -1 - grid.zero_point  # -128 becomes 127
+            scale = max(np.float32(grid.scale * abs(factor)), SMALLEST_SCALE)
+            groups.fix(output, ActivationGrid(float(scale), grid.zero_point if factor > 0 else mirrored))
+
+
+def _constant_factor(model: TFLiteModel, operator: Node) -> float | None:
+    """The one number, not 0, that an operator multiplies an activation by; None where it does something else."""
+    constants = [index for index in operator.inputs if model.is_constant(index)]
+    if model.operator_name(operator) != "MUL" or len(constants) != 1 or operator.builtinOptions.fusedActivationFunction:
+        return None
+    values = model.constant(constants[0])
+    return float(values.reshape(-1)[0]) if values.size == 1 and values.all() else None
 
 
 def _read_elsewhere(
@@ -189,6 +239,14 @@ def _read_elsewhere(
         return True
     others = [model.operators[at] for member in members for at in readers.get(member, ())]
     return not all(other is operator or members.issuperset(other.outputs) for other in others)
+
+
+def _hull(first: Range, second: Range) -> Range:
+    return min(first[0], second[0]), max(first[1], second[1])
+
+
+def _width(limits: Range) -> float:
+    return limits[1] - limits[0]
 
 
 class _Groups:
@@ -211,8 +269,7 @@ class _Groups:
             return
         self._members[a] = self.members(a) | self.members(b)
         self._parent[b] = a
-        (low_a, high_a), (low_b, high_b) = self._ranges[a], self._ranges[b]
-        self._ranges[a] = (min(low_a, low_b), max(high_a, high_b))
+        self._ranges[a] = _hull(self._ranges[a], self._ranges[b])
         if b in self._fixed:
             self._fixed.setdefault(a, self._fixed[b])
 

@@ -92,7 +92,7 @@ def plan_integers(
         wider: operators with another width, and what they need.
     """
     integer, reasons = _by_rules(model, bits, skipped or {}, ends, wider.operators)
-    following = neighbours_of_float(model, integer, reasons)
+    following = neighbours_of_float(model, integer, reasons, ends.float_outputs)
     following = following or joins_to_keep_in_float(model, reasons, ranges, bits, ends.float_outputs)
     if following:  # others may follow these
         return plan_integers(model, ranges, bits, {**(skipped or {}), **following}, clipped, ends, wider)

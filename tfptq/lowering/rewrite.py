@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.core.affine import ActivationGrid, activation_grid, symmetric_range
 from tfptq.core.bias_correction import quantize_bias
+from tfptq.lowering.comparisons import compared_constant
 from tfptq.lowering.recurrent import place_states
 from tfptq.ops.operator_spec import OutputGrid, WeightedInputs
 from tfptq.ops.table import spec_of
@@ -64,10 +65,10 @@ class Lowering:
     wider: Mapping[int, int] = field(default_factory=dict)
     converted: Mapping[tuple[int, int], ActivationGrid] = field(default_factory=dict)
     _operators: list = field(default_factory=list)
-    _integer: dict[int, int] = field(default_factory=dict)
+    _integer: set[int] = field(default_factory=set)
     _float: dict[int, int] = field(default_factory=dict)
     _biases: dict[tuple[int, bytes, bytes], int] = field(default_factory=dict)
-    _requantized: dict[tuple[int, ActivationGrid], int] = field(default_factory=dict)
+    _quantized: dict[tuple[int, ActivationGrid], int] = field(default_factory=dict)
 
     def run(self, integer_operators: list) -> None:
         """Rewrite the model.
@@ -170,8 +171,11 @@ class Lowering:
             index = operator.inputs[at]
             symmetric = at in spec.symmetric_inputs
             if self.model.is_constant(index):
-                grid = self._grid_of_other(operator, index, bits) if spec.compares else joint
-                operator.inputs[at] = self._constant(index, grid, symmetric, bits)
+                operator.inputs[at] = (
+                    self._compared(operator, index, bits)
+                    if spec.compares
+                    else self._constant(index, joint, symmetric, bits)
+                )
                 continue
             wanted = joint
             if symmetric:
@@ -231,33 +235,29 @@ class Lowering:
         grid, tensor = self.grids[index], self.model.tensors[index]
         tensor.type = _INTEGER_TYPE[grid.bits]
         tensor.quantization = quantization_parameters([grid.scale], [grid.zero_point])
-        self._integer[index] = index
+        self._integer.add(index)
 
     def _as_integer(self, index: int, grid: ActivationGrid | None = None) -> int:
-        """The integer form of an activation, on its own grid or on another."""
-        if index not in self._integer:
-            own = self.grids[index]
-            name = f"{self.model.name(index)}_int{own.bits}"
-            new = self._add_tensor(index, name, _INTEGER_TYPE[own.bits], own.scale, own.zero_point)
-            self._convert("QUANTIZE", self._within_grid(index), new)
-            self._integer[index] = new
-        if grid is None or grid == self.grids[index]:
-            return self._integer[index]
+        """The integer form of an activation, on its own grid or on another: rounded once where it is float."""
+        own, grid = self.grids[index], grid or self.grids[index]
+        if grid == own and index in self._integer:
+            return index
         key = (index, grid)
-        if key not in self._requantized:
-            name = f"{self.model.name(index)}_requantized"
+        if key not in self._quantized:
+            source = index if index in self._integer else self._within(index, grid)
+            name = f"{self.model.name(index)}_{'requantized' if grid != own else f'int{own.bits}'}"
             new = self._add_tensor(index, name, _INTEGER_TYPE[grid.bits], grid.scale, grid.zero_point)
-            self._convert("QUANTIZE", self._integer[index], new)
-            self._requantized[key] = new
-        return self._requantized[key]
+            self._convert("QUANTIZE", source, new)
+            self._quantized[key] = new
+        return self._quantized[key]
 
-    def _within_grid(self, index: int) -> int:
-        """The float form of an activation, cut off at the ends of its grid where values lie far beyond.
+    def _within(self, index: int, grid: ActivationGrid) -> int:
+        """The float form of an activation, cut off at the ends of a grid where values lie far beyond.
 
         QUANTIZE of the built-in kernels computes ``value / scale`` as int32, and -1e9 overflows to the wrong end.
         """
         source, limits = self._float[index], self.clipped.get(index, (-math.inf, math.inf))
-        for kind, limit, end in zip(("MAXIMUM", "MINIMUM"), limits, self.grids[index].real_range, strict=True):
+        for kind, limit, end in zip(("MAXIMUM", "MINIMUM"), limits, grid.real_range, strict=True):
             if math.isfinite(limit):
                 name = f"{self.model.name(index)}_{kind.lower()}"
                 new = self._add_tensor(index, name, schema.TensorType.FLOAT32)
@@ -274,7 +274,7 @@ class Lowering:
         if index not in self._float:
             name = f"{self.model.name(index)}_float"
             new = self._add_tensor(index, name, schema.TensorType.FLOAT32)
-            self._convert("DEQUANTIZE", self._integer[index], new)
+            self._convert("DEQUANTIZE", index, new)
             self._float[index] = new
         return self._float[index]
 
@@ -282,10 +282,6 @@ class Lowering:
         """The grid of an activation for operators of a width."""
         own = self.grids[index]
         return own if own.bits == bits else self.converted[index, bits]
-
-    def _grid_of_other(self, operator, index: int, bits: int) -> ActivationGrid:
-        """The grid of what a constant is compared with: equal grids are compared exactly."""
-        return self._grid_at(next(other for other in operator.inputs if other != index), bits)
 
     def _symmetric(self, index: int, bits: int) -> ActivationGrid:
         """The grid of an activation, or one that covers it with the zero point 0."""
@@ -300,8 +296,16 @@ class Lowering:
         elif grid is None:
             low, high = float(values.min()), float(values.max())
             grid = activation_grid(*(symmetric_range(low, high) if symmetric else (low, high)), bits)
+        return self._add_constant(index, grid, values)
+
+    def _compared(self, operator, index: int, bits: int) -> int:
+        """An integer copy of a constant on the grid of what it is compared with: equal grids are compared exactly."""
+        grid = self._grid_at(next(other for other in operator.inputs if other != index), bits)
+        return self._add_constant(index, grid, compared_constant(self.model, operator, index, grid))
+
+    def _add_constant(self, like: int, grid: ActivationGrid, values: np.ndarray) -> int:
         quantization = quantization_parameters([grid.scale], [grid.zero_point])
-        return self.model.add_constant(f"{self.model.name(index)}_int{bits}", grid.quantize(values), quantization)
+        return self.model.add_constant(f"{self.model.name(like)}_int{grid.bits}", grid.quantize(values), quantization)
 
     def _convert(self, name: str, source: int, target: int) -> None:
         types = {self.model.tensors[index].type for index in (source, target)}

@@ -165,6 +165,7 @@ _ROWS = (
     _op("L2_NORMALIZATION", (DATA,), OWN, int8=2, fixed_grids={8: ActivationGrid(1 / 128, 0)}, follows=PERMUTATION),
     # Element by element, in float.
     _op("DIV", (DATA, DATA), proportional=True, exact_near_zero=(1,), twin="tf.divide", follows=PERMUTATION),
+    _op("FLOOR_MOD", (DATA, DATA), exact_near_zero=(1,), follows=PERMUTATION),
     _op("POW", (DATA, DATA), exact_near_zero=(0,), twin="tf.pow", follows=PERMUTATION),
     _op("NEG", (DATA,), proportional=True, twin="tf.negative", follows=ROTATION),
     _op("EXP", (DATA,), twin="tf.exp", follows=PERMUTATION),
