@@ -34,7 +34,7 @@ from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import plan_with_islands, with_headroom
 from tfptq.pipeline.job import Activations, Job
-from tfptq.pipeline.result import QuantizationResult, finish, warned_of
+from tfptq.pipeline.result import QuantizationResult, finish, warn_of_findings
 from tfptq.pipeline.steps import STEPS, convert, quantized_kernels
 from tfptq.prepare.load_model import load_model
 from tfptq.prepare.network import FloatNetwork
@@ -109,7 +109,8 @@ def export_simulation(
         notes = _notes(stored, own, kernels)
         compared = replace(job, weights={**job.weights, **stored.float_weights})
         result = finish(compared, activations, kernels, simulation, notes)
-    return warned_of(result)
+    warn_of_findings(result)
+    return result
 
 
 def _notes(

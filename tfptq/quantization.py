@@ -1,6 +1,6 @@
 """The facade: a model and some samples in, a quantized ``.tflite`` out.
 
-``_quantize`` and ``quantize_job`` read top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
+``quantize`` and ``quantize_job`` read top to bottom as the steps of a job.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.recurrent import notes_on_recurrent
-from tfptq.pipeline.result import QuantizationResult, finish, warned_of
+from tfptq.pipeline.result import QuantizationResult, finish, warn_of_findings
 from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import prepare
 from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
@@ -78,18 +78,18 @@ def quantize(
         >>> result.save("net.tflite")
         >>> print(result.report)
     """
-    result = _quantize(
-        source,
-        dataset,
-        config,
-        signature=signature,
-        seed=seed,
-        progress=progress,
-        checkpoint_dir=checkpoint_dir,
-        max_memory=max_memory,
-        app_metadata=app_metadata,
-    )
-    return warned_of(result)
+    config = resolve_config(config)
+    seed = whole_number("seed", seed, 2**64 - 1)
+    max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
+    check_folder(checkpoint_dir)
+    if dataset is None:
+        config = config.without_samples()
+    with Progress(progress, plan=planned_steps(config)) as steps:
+        network = prepare(source, dataset, config, seed, steps, signature)
+        job = convert(network, config, seed, steps)
+        result = quantize_job(job, checkpoint_dir, max_memory, app_metadata)
+    warn_of_findings(result)
+    return result
 
 
 def quantize_keras_model(
@@ -110,42 +110,16 @@ def quantize_keras_model(
         >>> result.save("model.tflite")
         >>> print(result.report)
     """
-    result = _quantize(
+    return quantize(
         model,
         dataset,
         config,
-        signature=None,
         seed=seed,
         progress=progress,
         checkpoint_dir=checkpoint_dir,
         max_memory=max_memory,
         app_metadata=app_metadata,
     )
-    return warned_of(result)
-
-
-def _quantize(
-    source: Any,
-    dataset: Any,
-    config: QuantizationConfig | str | None,
-    *,
-    signature: str | None,
-    seed: int,
-    progress: bool,
-    checkpoint_dir: str | os.PathLike | None,
-    max_memory: int,
-    app_metadata: AppMetadata | None,
-) -> QuantizationResult:
-    config = resolve_config(config)
-    seed = whole_number("seed", seed, 2**64 - 1)
-    max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
-    check_folder(checkpoint_dir)
-    if dataset is None:
-        config = config.without_samples()
-    with Progress(progress, plan=planned_steps(config)) as steps:
-        network = prepare(source, dataset, config, seed, steps, signature)
-        job = convert(network, config, seed, steps)
-        return quantize_job(job, checkpoint_dir, max_memory, app_metadata)
 
 
 def quantize_job(

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 
 from tfptq.base.files import write_atomically
+from tfptq.base.warn import warn_caller
 from tfptq.config import QuantizationConfig
 from tfptq.evaluation.evaluate import evaluate
 from tfptq.evaluation.result import Evaluation
@@ -131,11 +131,10 @@ def finish(
     return QuantizationResult(tflite, simulation, report, job.config, job.float_file.data)
 
 
-def warned_of(result: QuantizationResult) -> QuantizationResult:
-    """The result, after warnings of what is wrong with it, in the name of the caller's caller."""
+def warn_of_findings(result: QuantizationResult) -> None:
+    """Warn of what the report found wrong with the file."""
     for finding in result.report.findings:
-        warnings.warn(str(finding), QuantizationWarning, stacklevel=3)
-    return result
+        warn_caller(str(finding), QuantizationWarning)
 
 
 def _notes(activations: Activations, tables: Sequence[QuantizedTable]) -> list[str]:

@@ -4,7 +4,6 @@ The network is a Keras model, or a float file where no Keras graph is known; the
 leaves the function of the network as it is; each step is checked for that on some samples.
 """
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 
 from tfptq.base.progress import Progress
+from tfptq.base.warn import warn_caller
 from tfptq.config import QuantizationConfig, check_overrides
 from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for, random_data
 from tfptq.data.checks import input_specs
@@ -109,7 +109,7 @@ class FloatNetwork:
             difference = _difference(self.model, model, few_samples(self.batch, self.batch_size))
         except FloatEqualityError as error:
             note = f"step {step!r} was left out, which leaves the file sound and less exact: {error}"
-            warnings.warn(note, stacklevel=2)
+            warn_caller(note)
             return replace(self, notes=(*self.notes, note))
         return replace(self, model=model, differences={**self.differences, step: difference})
 
