@@ -14,31 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfptq.base.arguments import between, check_types, one_of, plain
+from tfptq.base.arguments import one_of
 from tfptq.config.combinations import FLOAT16, check_combination
 from tfptq.config.effects import without_effect
+from tfptq.config.fields import COMPUTES, check_fields, resolved_fields
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding, override
 from tfptq.config.serialization import decode, encode, encode_changes, read_json
 from tfptq.config.target import TARGETS, Target
-from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.blocks import BlockScales
 from tfptq.core.granularity import Granularity, PerTensor
 from tfptq.core.weight_scales import fit_scales
-from tfptq.tflite.layouts import LAYOUTS as REGISTERED_LAYOUTS
-from tfptq.tflite.layouts import POLICIES, Computes
+from tfptq.tflite.layouts import Computes
 from tfptq.tflite.stored_config import LEFT_OUT
 
-#: How the codes of a kernel may lie in the file.
-LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
-#: What the activations of the file are -> what operators with a kernel compute on.
-COMPUTES = {
-    "static": Computes.INTEGER,
-    "auto": Computes.INTEGER,
-    "dynamic": Computes.DYNAMIC,
-    "float": Computes.FLOAT,
-}
-#: What a file says of its own weights.
-METADATA = ("full", "none")
 #: The preset that a config without any argument is.
 DEFAULT_PRESET = "w8a8_shift"
 
@@ -206,43 +194,8 @@ class QuantizationConfig:
         return found
 
     def _check_fields(self) -> None:
-        for field, part in {"rounding": Rounding, "calibration": Calibration}.items():
-            if isinstance(getattr(self, field), str):
-                object.__setattr__(self, field, part(getattr(self, field)))
-        if isinstance(self.tail, str | list):
-            object.__setattr__(self, "tail", (self.tail,) if isinstance(self.tail, str) else tuple(self.tail))
-        if isinstance(self.overrides, Iterable):
-            object.__setattr__(self, "overrides", tuple(self.overrides))
-        if not isinstance(self.granularity, Granularity):
-            raise ValueError(
-                f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
-            )
-        if self.scaler == "auto":
-            object.__setattr__(self, "scaler", "shift" if isinstance(self.granularity, PerTensor) else "float")
-        object.__setattr__(self, "target", Target.from_plain(self.target))
-        between("unroll_steps", self.unroll_steps, 0, 2**16)
-        between("latency_budget", self.latency_budget, 1.0, 1000.0)
-        one_of("scaler", self.scaler, SCALE_KINDS)
-        if self.multipliers is not None:
-            if not isinstance(self.multipliers, tuple | list) or not self.multipliers:
-                raise ValueError(f"multipliers is {self.multipliers!r}; give a tuple such as (2, 3, 4, 6), or None")
-            object.__setattr__(self, "multipliers", plain(self.multipliers))
-            for value in self.multipliers:
-                one_of("multipliers", value, range(1, LARGEST_MULTIPLIER + 1))
-        one_of("batch_size", self.batch_size, (None, 1))
-        one_of("layout", self.layout, LAYOUTS)
-        one_of("metadata", self.metadata, METADATA)
-        one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
-        one_of("activations", self.activations, COMPUTES)
-        one_of("weight_bits", self.weight_bits, (*WEIGHT_BITS, FLOAT16))
-        one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
-        check_types(self)
-        one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output"))
-        for field in ("input_type", "output_type"):
-            allowed = ("float32", "int16") if self.activation_bits == 16 else ("float32", "int8", "uint8")
-            one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), (None, *allowed))
-        if self.statistics_samples is not None:
-            between("statistics_samples", self.statistics_samples, 1, 2**40)
+        vars(self).update(resolved_fields(self))
+        check_fields(self)
 
     def without_samples(self) -> "QuantizationConfig":
         """The config as far as it needs no samples: scales from the weights, nearest codes, biases as they are.
