@@ -20,7 +20,8 @@ from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
 from tfptq.fit.order import fit_kernels
 from tfptq.float_file.kernel import KernelId
-from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.read_graph import read_graph
+from tfptq.graph.rebuild import build_model
 from tfptq.layers import (
     DefaultQuantizeConfig,
     QuantizedVariable,
@@ -38,7 +39,8 @@ from tfptq.pipeline.result import QuantizationResult, finish, warn_of_findings
 from tfptq.pipeline.steps import STEPS, convert, quantized_kernels
 from tfptq.prepare.load_model import load_model
 from tfptq.prepare.network import FloatNetwork
-from tfptq.simulation.assign import Fusion, find_fusions, ranges_of_wrappers
+from tfptq.simulation.assign import ranges_of_wrappers
+from tfptq.simulation.fusions import Fusion, find_fusions
 
 _STEPS = ("canonicalise", "convert", "calibrate", "emit", "report")
 #: Fields that layers of a simulation have of their own; widths of activations are those of the file but for wider ones.

@@ -16,7 +16,8 @@ from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, exactly, override, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.float_file.file_model import FileModel
-from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.read_graph import read_graph
+from tfptq.graph.rebuild import build_model
 from tfptq.layers import is_weighted, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
@@ -25,7 +26,8 @@ from tfptq.pipeline.recurrent import notes_on_recurrent
 from tfptq.pipeline.result import QuantizationResult, finish, warn_of_findings
 from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import prepare
-from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
+from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers
+from tfptq.simulation.fusions import find_fusions
 from tfptq.tflite.app_metadata import AppMetadata, check_app_metadata, with_app_metadata
 
 

@@ -29,7 +29,7 @@ from tfptq.graph import (
     fresh_states,
     input_normalizations_to_keep,
 )
-from tfptq.graph.rebuild import UnknownGraphError
+from tfptq.graph.read_graph import UnknownGraphError
 from tfptq.layers import is_weighted, looks_up, supports
 from tfptq.prepare.bits import Sensitivity, choose_bits, distinct_ratios, sensitivity_of_layers
 from tfptq.prepare.channel_networks import Model
