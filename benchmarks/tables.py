@@ -123,8 +123,8 @@ def default(results: dict) -> str:
     lost, kept = (_loss(results["records"]["mobilenetv2"], method) for method in ("w8a8_layer", "w8a8_shift"))
     return (
         f"Scales per channel (`w8a8_channel`) give {behind:.1f} dB more signal-to-noise ratio on average over "
-        f"{len(rows)} networks, and\n{smaller:.0%} larger files. One scale per layer changes the top-1 of MobileNetV2 by "
-        f"{-lost:+.1f} points without shifts and\nby {-kept:+.1f} with them."
+        f"{len(rows)} networks, and\n{smaller:.0%} larger files. One scale per layer changes the top-1 of MobileNetV2 "
+        f"by {-lost:+.1f} points without shifts and\nby {-kept:+.1f} with them."
     )
 
 

@@ -1,4 +1,4 @@
-"""The facade: a model and some samples in, a quantized ``.tflite`` out.
+"""The public functions: a model and samples in, a quantized ``.tflite`` file out.
 
 ``quantize`` and ``quantize_job`` read top to bottom as the steps of a job.
 """
@@ -46,34 +46,33 @@ def quantize(
     """Quantize a trained model into a ``.tflite`` file.
 
     Args:
-        source: Keras 3 model of any kind, or the path of a ``.keras`` or ``.h5`` file; a tf_keras model; the folder of
-            a SavedModel; a float ``.tflite`` file, as a path or bytes. Where Keras knows no graph, the float file
-            is the graph.
-        dataset: a few hundred typical samples, without labels or with labels that are ignored: an array, a list or
-            dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
-            ``representative_dataset``. See ``tfptq.calibration_data``. None, for float activations: scales are then
-            from the weights alone, and codes the nearest ones.
-        config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
-        signature: key of the signature to take from a SavedModel or ``.tflite`` file; the first by default.
-        seed: seed of everything random. The same arguments give the same bytes.
+        source: a Keras 3 model of any kind, or the path of a ``.keras`` or ``.h5`` file; a tf_keras model; the folder
+            of a SavedModel; a float ``.tflite`` file, as a path or bytes. Models without a known Keras graph
+            (subclassed models, tf_keras, SavedModels) are converted to a float file first.
+        dataset: a few hundred typical samples; labels are not needed, and ignored. An array, a list or dict of arrays,
+            a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's ``representative_dataset``
+            (see ``tfptq.calibration_data``). None is possible with float activations: scales are then computed from
+            the weights alone, and weights are rounded to nearest.
+        config: a ``QuantizationConfig``, the name of a preset, or None for the preset ``"w8a8_shift"``.
+        signature: key of the signature of a SavedModel or ``.tflite`` file; the first by default.
+        seed: random seed. The same arguments give the same bytes.
         progress: show a progress bar on terminals and in notebooks.
-        checkpoint_dir: folder that keeps each finished weight. A run that was killed goes on from there when it is
-            started again with the same arguments, and ends with the same bytes.
-        max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
-            costs time.
+        checkpoint_dir: folder for finished weights. An interrupted run continues from there when it is repeated with
+            the same arguments, and gives the same bytes.
+        max_memory: maximum number of bytes for stored activations while weights are fitted; less memory costs time.
         app_metadata: labels and normalization that apps read from the file (``tfptq.AppMetadata``).
 
     Returns:
-        The file, the Keras simulation (None where no Keras graph is known), the report and the config.
+        The file, the Keras simulation (None without a known Keras graph), the report and the config.
 
     Raises:
-        ValueError: the model, the data or the config cannot be used; the message names the layer, the input or the
-            field, and says what to do.
-        TypeError: an argument of the wrong type.
+        ValueError: the model, the data or the config is not supported; the message names the layer, input or field, and
+            says what to do.
+        TypeError: an argument has the wrong type.
         NotADirectoryError: ``checkpoint_dir`` is a file.
-        OSError: nothing can be written there.
-        FileNotFoundError: no model at the path.
-        RuntimeError: Keras does not run on TensorFlow.
+        OSError: ``checkpoint_dir`` is not writable.
+        FileNotFoundError: there is no model at the path.
+        RuntimeError: the backend of Keras is not TensorFlow.
 
     Examples:
         >>> result = tfptq.quantize("net_float.tflite", images[:256])
@@ -105,7 +104,7 @@ def quantize_keras_model(
     max_memory: int = DEFAULT_MAX_MEMORY,
     app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
-    """``quantize`` under the name for Keras models; for arguments and errors see there.
+    """``quantize`` for Keras models; see there for the arguments and errors.
 
     Examples:
         >>> result = tfptq.quantize_keras_model(model, images[:256])
@@ -130,7 +129,7 @@ def quantize_job(
     max_memory: int = DEFAULT_MAX_MEMORY,
     app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
-    """The steps of a job once its float file is there; for the arguments see ``quantize``."""
+    """All steps after the conversion to a float file; for the arguments see ``quantize``."""
     if app_metadata is not None:
         check_app_metadata(app_metadata, job.float_file.input_sizes, job.float_file.output_sizes)
     simulation = simulate(job)
@@ -147,9 +146,9 @@ def quantize_job(
 
 
 def simulate(job: Job) -> keras.Model | None:
-    """The Keras simulation, without the codes and grids of the file; a float copy if no layer of it is quantized.
+    """The Keras simulation, not yet with the codes and grids of the file; a float copy if no layer is quantized.
 
-    None where no Keras graph is known.
+    None without a known Keras graph.
     """
     model, config = job.network.model, job.network.config
     if isinstance(model, FileModel):
