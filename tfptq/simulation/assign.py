@@ -15,7 +15,7 @@ from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
 from tfptq.graph.float_equality import model_outputs, relative_difference
 from tfptq.layers import QuantizedActivation, QuantizedVariable, QuantizeWrapper, wrappers
 from tfptq.lowering.clipped_ranges import cut_ranges
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grid_groups import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.tflite.runtime import TensorRunner
