@@ -19,7 +19,7 @@ from tfptq.exploration.strategy import propose
 from tfptq.exploration.trial import Trial
 from tfptq.exploration.trial_folder import TrialFolder
 from tfptq.exploration.workbench import Workbench
-from tfptq.pipeline.result import QuantizationResult
+from tfptq.pipeline.result import QuantizationResult, warned_of
 from tfptq.report import Report
 from tfptq.report.values import Trial as PlotPoint
 
@@ -35,6 +35,7 @@ def search(
     latency_budget: float = QuantizationConfig.latency_budget,
     metric: Any = "accuracy",
     labels: Any = None,
+    signature: str | None = None,
     most_trials: int = 9,
     budget_seconds: float | None = None,
     checkpoint_dir: str | os.PathLike | None = None,
@@ -60,6 +61,7 @@ def search(
         latency_budget: multiple of the latency of INT8 that fewer bytes may cost, as in ``QuantizationConfig``.
         metric: as for ``tfptq.evaluate``. More is better, but of metrics of Keras that measure an error.
         labels: labels beside ``evaluation``.
+        signature: key of the signature to take from a SavedModel or ``.tflite`` file; the first by default.
         most_trials: files that are made, at most.
         budget_seconds: no trial starts later than this; the first one always does.
         checkpoint_dir: folder that keeps finished trials, and finished weights of the one in work. A search that was
@@ -68,7 +70,8 @@ def search(
         progress: show progress when the standard error stream is a terminal.
 
     Returns:
-        The best file and all trials. Where no file is within the drop, the one that loses least, with a warning.
+        The best file, with warnings of what is wrong with it, and all trials. Where no file is within the drop, the one
+        that loses least, with a warning.
 
     Raises:
         ValueError: an argument cannot be used; the message says why.
@@ -87,6 +90,7 @@ def search(
         model,
         calibration,
         evaluation,
+        signature=signature,
         labels=labels,
         metric=metric,
         seed=seed,
@@ -99,9 +103,10 @@ def search(
     notes = tuple(_warnings(trials, goal, complete))
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    result = bench.quantize(best.proposal) if result is None else result
+    result = warned_of(bench.quantize(best.proposal) if result is None else result)
     result = replace(result, report=_with_trials(result.report, trials, best))
-    return SearchResult(result, best, goal.accepts(best), tuple(trials), goal, notes)
+    findings = map(str, result.report.findings)
+    return SearchResult(result, best, goal.accepts(best), tuple(trials), goal, (*notes, *findings))
 
 
 def _run(
