@@ -19,7 +19,7 @@ from tfptq.exploration.strategy import propose
 from tfptq.exploration.trial import Trial
 from tfptq.exploration.trial_folder import TrialFolder
 from tfptq.exploration.workbench import Workbench
-from tfptq.pipeline.result import QuantizationResult
+from tfptq.pipeline.result import QuantizationResult, warn_of_findings
 from tfptq.report import Report
 from tfptq.report.values import Trial as PlotPoint
 
@@ -35,6 +35,7 @@ def search(
     latency_budget: float = QuantizationConfig.latency_budget,
     metric: Any = "accuracy",
     labels: Any = None,
+    signature: str | None = None,
     most_trials: int = 9,
     budget_seconds: float | None = None,
     checkpoint_dir: str | os.PathLike | None = None,
@@ -60,6 +61,7 @@ def search(
         latency_budget: maximum latency of smaller files as a multiple of INT8, as in ``QuantizationConfig``.
         metric: as for ``tfptq.evaluate``. Higher is better, except for Keras metrics that measure an error.
         labels: labels, if they are not in ``evaluation``.
+        signature: key of the signature of a SavedModel or ``.tflite`` file; the first by default.
         most_trials: maximum number of files to make.
         budget_seconds: no trial starts later than this, except the first.
         checkpoint_dir: folder for finished trials, and for finished weights of the current one. A search that was
@@ -68,7 +70,8 @@ def search(
         progress: show progress when standard error is a terminal.
 
     Returns:
-        The best file and all trials. If no file is within the drop, the one with the smallest drop, with a warning.
+        The best file, with the warnings of its report, and all trials. If no file is within the drop, the one with the
+        smallest drop, with a warning.
 
     Raises:
         ValueError: an argument cannot be used; the message says why.
@@ -87,6 +90,7 @@ def search(
         model,
         calibration,
         evaluation,
+        signature=signature,
         labels=labels,
         metric=metric,
         seed=seed,
@@ -100,8 +104,10 @@ def search(
     for note in notes:
         warnings.warn(note, stacklevel=2)
     result = bench.quantize(best.proposal) if result is None else result
+    warn_of_findings(result)
     result = replace(result, report=_with_trials(result.report, trials, best))
-    return SearchResult(result, best, goal.accepts(best), tuple(trials), goal, notes)
+    findings = map(str, result.report.findings)
+    return SearchResult(result, best, goal.accepts(best), tuple(trials), goal, (*notes, *findings))
 
 
 def _run(

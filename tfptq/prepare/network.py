@@ -190,18 +190,19 @@ def _open(source: Any, dataset: Any, config: QuantizationConfig, signature: str 
             raise
 
 
-def open_model(source: Any, dataset: Any) -> Model:
+def open_model(source: Any, dataset: Any, signature: str | None = None) -> Model:
     """The Keras model of a source, or its float file where no Keras graph is known.
 
     Args:
         source: what ``tfptq.quantize`` takes.
         dataset: samples, which tell the inputs of models that do not.
+        signature: as for ``tfptq.quantize``.
 
     Raises:
         ValueError: the source cannot be used.
         FileNotFoundError: no model at the path.
     """
-    found = source if isinstance(source, FileModel) else file_source(source, dataset, None)
+    found = source if isinstance(source, FileModel) else file_source(source, dataset, signature)
     if found is not None:
         return found
     original = load_model(source)

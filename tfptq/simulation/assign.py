@@ -13,7 +13,7 @@ from tfptq.float_file.float_file import FloatFile
 from tfptq.float_file.kernel import Kernel, KernelId
 from tfptq.layers import QuantizedActivation, QuantizeWrapper, wrappers
 from tfptq.lowering.clipped_ranges import cut_ranges
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grid_groups import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.simulation.fusions import Fusion
