@@ -1,11 +1,12 @@
 """Warnings that point to the line of the caller's own code."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
 
-#: Files of this package start with it.
-_PACKAGE = str(Path(__file__).parents[1])
+#: How the paths of files in this package start.
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:

@@ -61,8 +61,8 @@ class Rounding:
     """How weights are rounded to codes.
 
     Attributes:
-        method: ``"nearest"``, or with statistics of the layer ``"coordinate"`` (sequential rounding with error feedback,
-            then coordinate descent), ``"attention"`` (Attention Round) or ``"adaround"``.
+        method: ``"nearest"``, or with statistics of the layer ``"coordinate"`` (sequential rounding with error
+            feedback, then coordinate descent), ``"attention"`` (Attention Round) or ``"adaround"``.
         steps: Adam steps for ``"attention"`` and ``"adaround"``.
         learning_rate: of Adam, for ``"attention"`` in units of the scale; None for the default of the method.
         tau: width of the attention, in units of the scale, for ``"attention"``.
