@@ -1,7 +1,7 @@
-"""The float side of quantization: the canonical network, channels equalized, rotated and reordered, and the samples.
+"""Preparation of the float network: canonical form, bits, equalization, rotation and reordering of channels.
 
-The network is a Keras model, or a float file where no Keras graph is known; the steps are the same. Everything here
-leaves the function of the network as it is; each step is checked for that on some samples.
+The network is a Keras model, or a float file where no Keras graph is known; the steps are the same. No step changes
+what the network computes, which is checked on some samples.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,8 +15,8 @@ import numpy as np
 from tfptq.base.progress import Progress
 from tfptq.base.warn import warn_caller
 from tfptq.config import QuantizationConfig, check_overrides
-from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for, random_data
-from tfptq.data.checks import input_specs
+from tfptq.data.calibration import CalibrationData, calibration_data_for, random_data
+from tfptq.data.checks import InputSpec, input_specs
 from tfptq.float_file.build import check_outputs
 from tfptq.float_file.file_model import FileModel
 from tfptq.float_file.file_rounding import file_tolerances
@@ -62,12 +62,12 @@ class FloatNetwork:
         model: canonical Keras model, or the float file where no Keras graph is known.
         data: the calibration data; in full batches if the model has a fixed batch size.
         batch: its first batch.
-        config: the config with the layers at the edges pinned and, once they are, the bits of mixed precision chosen.
+        config: the config with the widths of edge layers, and of mixed precision once they are chosen, as overrides.
         differences: step -> largest relative difference of an output that it made.
-        coarse_inputs: inputs whose channels differ too much in size for one grid of integers.
-        reordered: what reordering did; None if it was not asked for.
+        coarse_inputs: inputs whose channels differ too much in magnitude for one integer grid.
+        reordered: result of reordering; None without it.
         original: the model as it was given; None for the network of a simulation.
-        notes: what to tell the user.
+        notes: notes for the report.
     """
 
     model: Model
@@ -99,9 +99,9 @@ class FloatNetwork:
         return sensitivity_of_layers(self.config, self.model, self.data.spread(SENSITIVITY_SAMPLES), seed, advance)
 
     def changed(self, step: str, model: Model) -> "FloatNetwork":
-        """The network after a step, or without it, and with a warning, where that is not float-equal on few samples.
+        """The network after a step; if that changed what it computes, the network before, with a warning.
 
-        Steps are for better files only, and a file without one is better than none; but one that goes wrong is a fault.
+        These steps only improve the file, so it can be made without them. But a failing step is a bug.
         """
         if model is self.model:
             return self
@@ -226,17 +226,27 @@ def _file_network(model: FileModel, dataset: Any, config: QuantizationConfig) ->
     if config.takes_single(model.float_file.batch_size):
         model = with_batch_of_one(model)
     float_file = model.float_file
-    if dataset is None:
-        config.without_samples()  # or it is refused
-    data = random_data(model.specs) if dataset is None else calibration_data_for(model.specs, dataset)
-    if float_file.batch_size is not None:
-        data = data.in_full_batches(float_file.batch_size)
+    data = _samples(model.specs, dataset, config, float_file.batch_size)
     batch = next(iter(data))
     few = few_samples(batch, float_file.batch_size)
     difference = check_outputs(float_file, model.name, model.run(few), few, partial(file_tolerances, float_file, few))
     note = f"taken as a float file, and there is no Keras simulation, because no Keras graph is known: {model.reason}"
     config = pinned_config(config, weights_of_kernels(float_file))
     return FloatNetwork(model, data, batch, config, {"convert": difference}, notes=(note,))
+
+
+def _samples(
+    specs: tuple[InputSpec, ...], dataset: Any, config: QuantizationConfig, batch_size: int | None
+) -> CalibrationData:
+    """The user's samples, or random ones without a dataset; in full batches where the batch size is fixed.
+
+    Raises:
+        ValueError: there is no dataset, and the config needs one.
+    """
+    if dataset is None:
+        config.without_samples()  # raises the error
+    data = random_data(specs) if dataset is None else calibration_data_for(specs, dataset)
+    return data if batch_size is None else data.in_full_batches(batch_size)
 
 
 def distinct_ratios_of(
@@ -252,12 +262,8 @@ def _canonical_network(original: keras.Model, dataset: Any, config: Quantization
     canonical = canonicalise(original)
     config = pinned_config(config, weights_of_layers(canonical))
     _check_overrides(config, canonical)
-    if dataset is None:
-        config.without_samples()  # or it is refused
-    data = random_data(input_specs(canonical)) if dataset is None else calibration_data(canonical, dataset)
     fixed_batch = canonical.inputs[0].shape[0]
-    if fixed_batch is not None:
-        data = data.in_full_batches(fixed_batch)
+    data = _samples(input_specs(canonical), dataset, config, fixed_batch)
     batch = next(iter(data))
     kept = input_normalizations_to_keep(original, data.spread(SAMPLES_OF_INPUTS))
     coarse: tuple[str, ...] = ()

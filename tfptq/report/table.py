@@ -177,10 +177,6 @@ def _layers(layers: Sequence[LayerReport], width: int) -> RenderableType | None:
     return Group(table, _text(f"wider terminals show {', '.join(hidden)}, too", style="dim"))
 
 
-def _short_cell(column: _Column, layer: LayerReport) -> str:
-    return _shortened(printable(column.cell(layer)), _LONGEST_CELL)
-
-
 def _width(column: _Column, cells: Sequence[str]) -> int:
     return max(map(len, (column.title, *cells)))
 
