@@ -49,7 +49,7 @@ flags.DEFINE_string("model", None, _MODEL_HELP, flag_values=FLAGS)
 flags.DEFINE_string("signature", None, "of a SavedModel or .tflite file; the first by default", flag_values=FLAGS)
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "the .tflite file to write", flag_values=FLAGS)
-flags.DEFINE_enum("preset", None, list(PRESETS), f"how to quantize; {DEFAULT_PRESET} unless given", flag_values=FLAGS)
+flags.DEFINE_enum("preset", None, list(PRESETS), f"how to quantize (default: {DEFAULT_PRESET})", flag_values=FLAGS)
 flags.DEFINE_enum(
     "target",
     None,
@@ -57,7 +57,7 @@ flags.DEFINE_enum(
     "kind of device, in place of that of the config; cpu by default",
     flag_values=FLAGS,
 )
-flags.DEFINE_string("config", None, "JSON file with a quantization config, in place of a preset", flag_values=FLAGS)
+flags.DEFINE_string("config", None, "JSON file with a quantization config, instead of a preset", flag_values=FLAGS)
 flags.DEFINE_multi_string(
     "set",
     [],
@@ -94,24 +94,27 @@ flags.DEFINE_string("report", None, f"also write the report, to a {', '.join(FOR
 flags.DEFINE_string(
     "checkpoint_dir",
     None,
-    "folder for finished weights; the same command goes on from there after an interruption",
+    "folder for finished weights; after an interruption, the same command continues from there",
     flag_values=FLAGS,
 )
 flags.DEFINE_integer(
     "max_memory",
     None,
-    "bytes that stored activations may take while weights are fitted; a smaller number costs time",
+    "maximum bytes of stored activations while weights are fitted; less memory costs time",
     lower_bound=0,
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "evaluation_data", None, "also evaluate the file on these samples, given as calibration data are", flag_values=FLAGS
+    "evaluation_data",
+    None,
+    "also evaluate the file on these samples, in the formats of --calibration_data",
+    flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "evaluation_labels", None, "their labels, a .npy file, or .npz with one array for each output", flag_values=FLAGS
 )
 command_line.define_custom_objects(FLAGS)
-flags.DEFINE_integer("seed", 0, "seed of everything random", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "random seed", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
 
 

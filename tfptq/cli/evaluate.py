@@ -31,7 +31,7 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_enum("preprocessing", None, list(PREPROCESSING), "for images, what the model expects", flag_values=FLAGS)
-flags.DEFINE_string("json", None, "also write what was found, to this .json file", flag_values=FLAGS)
+flags.DEFINE_string("json", None, "also write the results to this .json file", flag_values=FLAGS)
 flags.DEFINE_float(
     "latency_seconds",
     1.0,

@@ -28,7 +28,7 @@ _MODEL_HELP = "the trained model: .keras, .h5, SavedModel, float .tflite"
 flags.DEFINE_string("model", None, _MODEL_HELP, flag_values=FLAGS)
 flags.DEFINE_string("signature", None, "of a SavedModel or .tflite file; the first by default", flag_values=FLAGS)
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
-flags.DEFINE_string("evaluation_data", None, "the same, to judge files on", flag_values=FLAGS)
+flags.DEFINE_string("evaluation_data", None, "the same, for evaluation of the files", flag_values=FLAGS)
 flags.DEFINE_string("evaluation_labels", None, "their labels, a .npy or .npz file", flag_values=FLAGS)
 flags.DEFINE_string("output", None, "the .tflite file to write", flag_values=FLAGS)
 flags.DEFINE_float(
@@ -38,19 +38,19 @@ flags.DEFINE_float(
     lower_bound=0.0,
     flag_values=FLAGS,
 )
-flags.DEFINE_enum("objective", "bytes", ["bytes", "latency"], "what shall be least", flag_values=FLAGS)
+flags.DEFINE_enum("objective", "bytes", ["bytes", "latency"], "what to minimize", flag_values=FLAGS)
 flags.DEFINE_enum("target", "cpu", list(TARGETS), "kind of device", flag_values=FLAGS)
-flags.DEFINE_string("metric", "accuracy", "accuracy, none, or the name of a metric of Keras", flag_values=FLAGS)
-flags.DEFINE_integer("most_trials", 9, "files that are made, at most", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_float("budget_seconds", None, "no trial starts later", lower_bound=0.0, flag_values=FLAGS)
+flags.DEFINE_string("metric", "accuracy", "accuracy, none, or the name of a Keras metric", flag_values=FLAGS)
+flags.DEFINE_integer("most_trials", 9, "maximum number of files to make", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_float("budget_seconds", None, "time after which no trial starts", lower_bound=0.0, flag_values=FLAGS)
 flags.DEFINE_string(
     "checkpoint_dir", None, "folder for finished trials; the same command goes on from there", flag_values=FLAGS
 )
-flags.DEFINE_string("plot", None, "also draw all trials, to a .png, .svg or .pdf file", flag_values=FLAGS)
-flags.DEFINE_string("json", None, "also write all trials, to this .json file", flag_values=FLAGS)
+flags.DEFINE_string("plot", None, "also plot all trials to a .png, .svg or .pdf file", flag_values=FLAGS)
+flags.DEFINE_string("json", None, "also write all trials to this .json file", flag_values=FLAGS)
 flags.DEFINE_enum("preprocessing", None, list(PREPROCESSING), "for images, what the model expects", flag_values=FLAGS)
 flags.DEFINE_integer("samples", 256, "calibration samples, 0 for all", lower_bound=0, flag_values=FLAGS)
-flags.DEFINE_integer("seed", 0, "seed of everything random", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "random seed", lower_bound=0, flag_values=FLAGS)
 command_line.define_custom_objects(FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
 

@@ -72,7 +72,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_enum("preprocessing", None, list(PREPROCESSING), "for images, what the model expects", flag_values=FLAGS)
 flags.DEFINE_integer("samples", 256, "calibration samples, 0 for all", lower_bound=0, flag_values=FLAGS)
-flags.DEFINE_integer("seed", 0, "seed of everything random", lower_bound=0, flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "random seed", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_boolean("plot", True, "write plot.png, which needs matplotlib", flag_values=FLAGS)
 flags.DEFINE_boolean("progress", True, "show progress on a terminal", flag_values=FLAGS)
 

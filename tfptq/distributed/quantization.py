@@ -66,7 +66,7 @@ def quantize(
         config: how to quantize, as in ``tfptq.quantize``.
         signature: as in ``tfptq.quantize``.
         runner: ``InProcess()`` (default), ``Processes(workers)``, ``Beam(options)``, or another ``Runner``.
-        seed: seed of everything random.
+        seed: random seed.
         progress: show a progress bar on terminals and in notebooks.
         checkpoint_dir: as in ``tfptq.quantize``.
         max_memory: bytes that stored activations may take in this process.

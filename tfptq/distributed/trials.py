@@ -64,7 +64,7 @@ def try_configs(
         metric: as for ``tfptq.evaluate``.
         labels: as for ``tfptq.evaluate``.
         runner: ``InProcess()`` (default), ``Processes(workers)``, ``Beam(options)``, or another ``Runner``.
-        seed: seed of everything random.
+        seed: random seed.
 
     Returns:
         Name -> what became of the config, in the order given.

@@ -45,7 +45,7 @@ class Workbench:
         evaluation: samples to judge with, and perhaps their labels.
         labels: labels beside them.
         metric: how to judge.
-        seed: seed of everything random.
+        seed: random seed.
         times: whether latency is measured.
         folder: keeps finished trials, or None.
     """

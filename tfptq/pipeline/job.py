@@ -31,7 +31,7 @@ class Job:
 
     Attributes:
         config: config of the model.
-        seed: seed of everything random.
+        seed: random seed.
         steps: the job's progress.
         network: float network, with the config of its layers.
         float_file: float ``.tflite`` of the network.

@@ -135,7 +135,7 @@ def prepare(
         source: what ``tfptq.quantize`` takes.
         dataset: what ``tfptq.calibration_data`` takes.
         config: how to quantize.
-        seed: seed of everything random.
+        seed: random seed.
         steps: the job's progress.
         signature: signature of a file or SavedModel.
 
