@@ -16,11 +16,11 @@ from tfptq.lowering.float_fallback import inputs_to_scale_in_float
 from tfptq.lowering.grid_groups import Range
 from tfptq.lowering.grids import ranges_of_tables
 from tfptq.lowering.islands import NO_ISLANDS, Islands
-from tfptq.lowering.plan import Ends, IntegerPlan, Wider, plan_integers
+from tfptq.lowering.plan import IntegerPlan, Wider, plan_integers
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.islands import find_islands
 from tfptq.pipeline.job import Activations, Job
-from tfptq.pipeline.steps import quantized_kernels, with_layouts
+from tfptq.pipeline.steps import float_ends, quantized_kernels, with_layouts
 from tfptq.simulation.assign import simulated_grids
 
 #: Ranges that had to be widened make their readers' inputs coarser, so that others may have to be: layer after layer.
@@ -44,7 +44,8 @@ def plan_with_islands(
     plan = _plan(job, measurements, ranges_at, {})
     if job.config.activations != "auto":
         return plan, NO_ISLANDS
-    islands = find_islands(job, plan, _ends(job), lambda islands: _plan(job, measurements, ranges_at, islands))
+    ends = float_ends(job.config)
+    islands = find_islands(job, plan, ends, lambda in_float: _plan(job, measurements, ranges_at, in_float))
     return _plan(job, measurements, ranges_at, islands.reasons), islands
 
 
@@ -82,15 +83,11 @@ def _plan(
     ranges_at: Mapping[int, Mapping[int, Range]],
     islands: Mapping[int, str],
 ) -> IntegerPlan:
-    bits, model, ends = job.config.device_activation_bits, job.float_file.model, _ends(job)
+    bits, model, ends = job.config.device_activation_bits, job.float_file.model, float_ends(job.config)
     ranges, in_float = ranges_at[bits], {**islands, **job.in_float}
     if ends.float_inputs:
         in_float = {**inputs_to_scale_in_float(model, ranges), **in_float}
     return plan_integers(model, ranges, bits, in_float, measurements.clipped, ends, Wider(job.widths, ranges_at))
-
-
-def _ends(job: Job) -> Ends:
-    return Ends(*(kind == "float32" for kind in job.config.interface_types))
 
 
 def calibrate_again(job: Job, activations: Activations, kernels: Sequence[QuantizedKernel]) -> Activations:

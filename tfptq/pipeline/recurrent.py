@@ -8,7 +8,7 @@ from tfptq.float_file.recurrent_layers import RecurrentLayer, recurrent_layers
 from tfptq.float_file.unroll import can_unroll
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.job import Job
-from tfptq.pipeline.steps import steps_of
+from tfptq.pipeline.steps import unroll_steps_of
 from tfptq.tflite.layouts import Computes
 
 
@@ -46,7 +46,7 @@ def _loops(job: Job) -> Iterator[RecurrentLayer]:
     if isinstance(model, FileModel) or "WHILE" not in map(file.operator_name, file.operators):
         return
     operators = {kernel.id.layer for kernel in job.float_file.kernels if not kernel.uses[0].alone}
-    for each in recurrent_layers(model, partial(steps_of, job.network.config)):
+    for each in recurrent_layers(model, partial(unroll_steps_of, job.network.config)):
         if each.owner.name not in operators and not each.unrolls:
             yield each
 

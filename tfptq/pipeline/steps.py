@@ -125,20 +125,24 @@ def _float_file(
     # 8-bit weights are as good with the converter's multiples of their inputs, which save an operator.
     narrow = [key for key in weights if network.config.for_layer(key.owner).weight_bits < 8]
     single = config.takes_single(network.batch_size)
-    float_file = make_float_file(network.model, weights, narrow, single, partial(steps_of, network.config))
+    float_file = make_float_file(network.model, weights, narrow, single, partial(unroll_steps_of, network.config))
     few = few_samples(network.batch, network.batch_size)
     return float_file, {**network.differences, "convert": check_float_file(float_file, network.model, few)}
 
 
-def steps_of(config: QuantizationConfig, layer: str) -> int:
-    """Length of sequences up to which a recurrent layer is unrolled."""
+def unroll_steps_of(config: QuantizationConfig, layer: str) -> int:
+    """Maximum length of sequences for which a recurrent layer is unrolled."""
     return config.for_layer(layer).unroll_steps
+
+
+def float_ends(config: QuantizationConfig) -> Ends:
+    """Which of the inputs and outputs of the file are float."""
+    return Ends(*(kind == "float32" for kind in config.interface_types))
 
 
 def _exact_kernels(float_file: FloatFile, config: QuantizationConfig) -> dict[int, str]:
     """Kernels that compute in float for what reads them: position of each of their operators -> reason."""
-    ends = Ends(*(kind == "float32" for kind in config.interface_types))
-    found = kernels_to_keep_in_float(float_file.model, config.device_activation_bits, ends)
+    found = kernels_to_keep_in_float(float_file.model, config.device_activation_bits, float_ends(config))
     kernels = [kernel for kernel in float_file.kernels if all(use.operator in found for use in kernel.uses)]
     free = [kernel for kernel in kernels if not config.overrides_field(kernel.id.owner, "activations")]
     static = config.activations == "static"
