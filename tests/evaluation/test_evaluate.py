@@ -121,7 +121,7 @@ def other_model(inputs, outputs):
         (lambda: other_model(2, [10]), "the file has 1 inputs, and the model 2"),
         (lambda: other_model(1, [10, 3]), "the file has 1 outputs, and the float model 2"),
         (lambda: other_model(1, [4]), "and that of the float model .*: it is another model"),
-        (lambda: "net.onnx", "must end in .keras or .h5"),
+        (lambda: "net.onnx", "must end in .keras, .h5 or .tflite"),
     ],
 )
 def test_another_model_is_refused(digits, result, model, message):
