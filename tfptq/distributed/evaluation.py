@@ -7,8 +7,6 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-import keras
-
 from tfptq.base.progress import Progress
 from tfptq.data.checks import Batch, InputSpec
 from tfptq.data.errors import naming_evaluation

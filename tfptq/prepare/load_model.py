@@ -52,8 +52,8 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
     path = Path(model)
     if path.suffix not in (".keras", ".h5"):
         raise ValueError(
-            f"the model file {path} must end in .keras, .h5 or .tflite, or be the folder of a SavedModel; save the model "
-            "with model.save(path), or export it with model.export(folder)"
+            f"the model file {path} must end in .keras, .h5 or .tflite, or be the folder of a SavedModel; save the "
+            "model with model.save(path), or export it with model.export(folder)"
         )
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
