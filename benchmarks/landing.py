@@ -56,7 +56,7 @@ def page(records: dict[str, dict[str, Any]]) -> str:
     """One row for each way, and for each network accuracy, agreement with float, bytes and latency."""
     head, rows = [""], []
     for title in NETWORKS.values():
-        head += [f"{title}: top-1", "as float", "MB", "latency"]
+        head += [f"{title}: top-1", "agreement", "MB", "latency"]
     for way in MAKERS:
         row = [way]
         for network in NETWORKS:

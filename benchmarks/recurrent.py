@@ -5,14 +5,12 @@ saw. Records in ``benchmarks/results/recurrent.json`` are kept; remove the file 
 times, which wants a quiet machine; without it those of the records stay.
 """
 
-import argparse
-
 import keras
 import numpy as np
 
 from benchmarks import measure
 from benchmarks.converter import float_file
-from benchmarks.records import Record, Records
+from benchmarks.records import Record, Records, measure_models
 from benchmarks.recurrent_models import MODELS, ROWS
 from benchmarks.sequence_models import Trained
 from benchmarks.tables import met, table, write_tables
@@ -34,21 +32,17 @@ CASES = {
 
 def main() -> int:
     """Measure what is missing, and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.recurrent", description=__doc__.split("\n")[0])
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS, metavar="MODEL")
-    parser.add_argument("--latency", action="store_true", help="measure times, also of what is recorded already")
-    parser.add_argument("--tables-only", action="store_true", help="only write the table")
-    arguments = parser.parse_args()
-    records = Records("recurrent")
-    for model in () if arguments.tables_only else arguments.models:
-        missing = [case for case in CASES[model] if arguments.latency or f"{model}: {case}" not in records.read()]
-        trained = MODELS[model]() if missing else None
-        for case in missing:
-            known = records.read().get(f"{model}: {case}", {})
-            found = _measured(trained, CASES[model][case], arguments.latency)
-            records.keep(f"{model}: {case}", {**known, **found})
-    write_tables({"recurrent": _table(records.read())})
+    write_tables({"recurrent": _table(measure_models("recurrent", __doc__, MODELS, _measure))})
     return 0
+
+
+def _measure(model: str, records: Records, with_latency: bool) -> None:
+    missing = [case for case in CASES[model] if with_latency or f"{model}: {case}" not in records.read()]
+    trained = MODELS[model]() if missing else None
+    for case in missing:
+        known = records.read().get(f"{model}: {case}", {})
+        found = _measured(trained, CASES[model][case], with_latency)
+        records.keep(f"{model}: {case}", {**known, **found})
 
 
 def _measured(trained: Trained, config: QuantizationConfig, latency: bool) -> Record:

@@ -6,13 +6,12 @@ those of the float network on samples that calibration did not see. Records in
 of all files, also of those that have one, and wants a machine without other work.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 
 from benchmarks import measure, zoo
 from benchmarks.converter import float_file
-from benchmarks.records import Record, Records
+from benchmarks.records import Record, Records, measure_models
 from benchmarks.sequence_models import Trained, random_encoder, text, vit
 from benchmarks.sequences import fidelity, kept
 from benchmarks.tables import met, table, write_tables
@@ -48,15 +47,7 @@ MODELS: dict[str, Callable[[], Trained]] = {
 
 def main() -> int:
     """Measure what is missing, and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sequence_islands", description=__doc__.split("\n")[0])
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS, metavar="MODEL")
-    parser.add_argument("--latency", action="store_true", help="measure latency, on a quiet machine")
-    parser.add_argument("--tables-only", action="store_true", help="only write the table")
-    arguments = parser.parse_args()
-    records = Records("sequence_islands")
-    for model in () if arguments.tables_only else arguments.models:
-        _measure(model, records, arguments.latency)
-    write_tables({"islands": _table(records.read())})
+    write_tables({"islands": _table(measure_models("sequence_islands", __doc__, MODELS, _measure))})
     return 0
 
 

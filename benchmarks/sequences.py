@@ -5,7 +5,6 @@ calibration saw. Records in ``benchmarks/results/sequences.json`` are kept; remo
 ``--latency`` measures the time of all files, also of those that have one, and wants a machine without other work.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from benchmarks import measure, sequence_peers
 from benchmarks.converter import float_file
-from benchmarks.records import Record, Records
+from benchmarks.records import Record, Records, measure_models
 from benchmarks.sequence_models import MODELS, Trained
 from benchmarks.tables import met, table, write_tables
 from benchmarks.zoo import cache_folder
@@ -59,22 +58,18 @@ CASES = (
 
 
 def main() -> int:
-    """Measure what is missing, and write the tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sequences", description=__doc__.split("\n")[0])
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS, metavar="MODEL")
-    parser.add_argument("--latency", action="store_true", help="measure latency, on a quiet machine")
-    parser.add_argument("--tables-only", action="store_true", help="only write the tables")
-    arguments = parser.parse_args()
-    records = Records("sequences")
-    for model in () if arguments.tables_only else arguments.models:
-        _measure(model, records)
-        if arguments.latency:
-            _measure_latency(model, records)
-    write_tables({"sequences": _table(records.read())})
+    """Measure what is missing, and write the table."""
+    write_tables({"sequences": _table(measure_models("sequences", __doc__, MODELS, _measure))})
     return 0
 
 
-def _measure(model: str, records: Records) -> None:
+def _measure(model: str, records: Records, with_latency: bool) -> None:
+    _measure_fidelity(model, records)
+    if with_latency:
+        _measure_latency(model, records)
+
+
+def _measure_fidelity(model: str, records: Records) -> None:
     wanted = [case for case in CASES if f"{model}: {case.name}" not in records.read()]
     if not wanted:
         return

@@ -122,9 +122,9 @@ def default(results: dict) -> str:
     smaller = sum(1 - row["w8a8_shift"]["bytes"] / row["w8a8_channel"]["bytes"] for row in rows) / len(rows)
     lost, kept = (_loss(results["records"]["mobilenetv2"], method) for method in ("w8a8_layer", "w8a8_shift"))
     return (
-        f"A scale per channel (`w8a8_channel`) is {behind:.1f} dB nearer to float in the mean of {len(rows)} networks, "
-        f"and {smaller:.0%} larger.\nOne scale per layer without shifts changes MobileNetV2's top-1 by {-lost:+.1f} "
-        f"points, and with shifts by {-kept:+.1f}."
+        f"Scales per channel (`w8a8_channel`) give {behind:.1f} dB more signal-to-noise ratio on average over "
+        f"{len(rows)} networks, and\n{smaller:.0%} larger files. One scale per layer changes the top-1 of MobileNetV2 "
+        f"by {-lost:+.1f} points without shifts and\nby {-kept:+.1f} with them."
     )
 
 

@@ -20,7 +20,8 @@ from tfptq.data.calibration import calibration_data
 from tfptq.fit.kernel import mirrored
 from tfptq.fit.order import fit_kernels
 from tfptq.float_file.kernel import KernelId
-from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.read_graph import read_graph
+from tfptq.graph.rebuild import build_model
 from tfptq.layers import (
     DefaultQuantizeConfig,
     QuantizedVariable,
@@ -34,11 +35,12 @@ from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import plan_with_islands, with_headroom
 from tfptq.pipeline.job import Activations, Job
-from tfptq.pipeline.result import QuantizationResult, finish, warned_of
+from tfptq.pipeline.result import QuantizationResult, finish, warn_of_findings
 from tfptq.pipeline.steps import STEPS, convert, quantized_kernels
 from tfptq.prepare.load_model import load_model
 from tfptq.prepare.network import FloatNetwork
-from tfptq.simulation.assign import Fusion, find_fusions, ranges_of_wrappers
+from tfptq.simulation.assign import ranges_of_wrappers
+from tfptq.simulation.fusions import Fusion, find_fusions
 
 _STEPS = ("canonicalise", "convert", "calibrate", "emit", "report")
 #: Fields that layers of a simulation have of their own; widths of activations are those of the file but for wider ones.
@@ -109,7 +111,8 @@ def export_simulation(
         notes = _notes(stored, own, kernels)
         compared = replace(job, weights={**job.weights, **stored.float_weights})
         result = finish(compared, activations, kernels, simulation, notes)
-    return warned_of(result)
+    warn_of_findings(result)
+    return result
 
 
 def _notes(

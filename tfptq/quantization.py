@@ -1,6 +1,6 @@
-"""The facade: a model and some samples in, a quantized ``.tflite`` out.
+"""The public functions: a model and samples in, a quantized ``.tflite`` file out.
 
-``_quantize`` and ``quantize_job`` read top to bottom as the steps of a job; each is a function of ``tfptq.pipeline``.
+``quantize`` and ``quantize_job`` read top to bottom as the steps of a job.
 """
 
 import dataclasses
@@ -16,16 +16,18 @@ from tfptq.base.progress import Progress
 from tfptq.config import QuantizationConfig, exactly, override, resolve_config
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.float_file.file_model import FileModel
-from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.read_graph import read_graph
+from tfptq.graph.rebuild import build_model
 from tfptq.layers import is_weighted, quantize_model, supports
 from tfptq.lowering.quantized_kernel import QuantizedKernel
 from tfptq.pipeline.activations import calibrate, calibrate_again, with_headroom
 from tfptq.pipeline.job import Activations, Job
 from tfptq.pipeline.recurrent import notes_on_recurrent
-from tfptq.pipeline.result import QuantizationResult, finish, warned_of
+from tfptq.pipeline.result import QuantizationResult, finish, warn_of_findings
 from tfptq.pipeline.steps import convert, fit, planned_steps
 from tfptq.prepare.network import prepare
-from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers, find_fusions
+from tfptq.simulation.assign import assign_grids_to_wrappers, assign_weights_to_wrappers
+from tfptq.simulation.fusions import find_fusions
 from tfptq.tflite.app_metadata import AppMetadata, check_app_metadata, with_app_metadata
 
 
@@ -44,52 +46,51 @@ def quantize(
     """Quantize a trained model into a ``.tflite`` file.
 
     Args:
-        source: Keras 3 model of any kind, or the path of a ``.keras`` or ``.h5`` file; a tf_keras model; the folder of
-            a SavedModel; a float ``.tflite`` file, as a path or bytes. Where Keras knows no graph, the float file
-            is the graph.
-        dataset: a few hundred typical samples, without labels or with labels that are ignored: an array, a list or
-            dict of arrays, a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's
-            ``representative_dataset``. See ``tfptq.calibration_data``. None, for float activations: scales are then
-            from the weights alone, and codes the nearest ones.
-        config: how to quantize: a ``QuantizationConfig``, the name of a preset, or None for ``"w8a8_shift"``.
-        signature: key of the signature to take from a SavedModel or ``.tflite`` file; the first by default.
-        seed: seed of everything random. The same arguments give the same bytes.
+        source: a Keras 3 model of any kind, or the path of a ``.keras`` or ``.h5`` file; a tf_keras model; the folder
+            of a SavedModel; a float ``.tflite`` file, as a path or bytes. Models without a known Keras graph
+            (subclassed models, tf_keras, SavedModels) are converted to a float file first.
+        dataset: a few hundred typical samples; labels are not needed, and ignored. An array, a list or dict of arrays,
+            a ``tf.data.Dataset``, or a function that returns an iterator, as TFLite's ``representative_dataset``
+            (see ``tfptq.calibration_data``). None is possible with float activations: scales are then computed from
+            the weights alone, and weights are rounded to nearest.
+        config: a ``QuantizationConfig``, the name of a preset, or None for the preset ``"w8a8_shift"``.
+        signature: key of the signature of a SavedModel or ``.tflite`` file; the first by default.
+        seed: random seed. The same arguments give the same bytes.
         progress: show a progress bar on terminals and in notebooks.
-        checkpoint_dir: folder that keeps each finished weight. A run that was killed goes on from there when it is
-            started again with the same arguments, and ends with the same bytes.
-        max_memory: bytes that stored activations may take while weights are fitted on statistics; a smaller number
-            costs time.
+        checkpoint_dir: folder for finished weights. An interrupted run continues from there when it is repeated with
+            the same arguments, and gives the same bytes.
+        max_memory: maximum number of bytes for stored activations while weights are fitted; less memory costs time.
         app_metadata: labels and normalization that apps read from the file (``tfptq.AppMetadata``).
 
     Returns:
-        The file, the Keras simulation (None where no Keras graph is known), the report and the config.
+        The file, the Keras simulation (None without a known Keras graph), the report and the config.
 
     Raises:
-        ValueError: the model, the data or the config cannot be used; the message names the layer, the input or the
-            field, and says what to do.
-        TypeError: an argument of the wrong type.
+        ValueError: the model, the data or the config is not supported; the message names the layer, input or field, and
+            says what to do.
+        TypeError: an argument has the wrong type.
         NotADirectoryError: ``checkpoint_dir`` is a file.
-        OSError: nothing can be written there.
-        FileNotFoundError: no model at the path.
-        RuntimeError: Keras does not run on TensorFlow.
+        OSError: ``checkpoint_dir`` is not writable.
+        FileNotFoundError: there is no model at the path.
+        RuntimeError: the backend of Keras is not TensorFlow.
 
     Examples:
         >>> result = tfptq.quantize("net_float.tflite", images[:256])
         >>> result.save("net.tflite")
         >>> print(result.report)
     """
-    result = _quantize(
-        source,
-        dataset,
-        config,
-        signature=signature,
-        seed=seed,
-        progress=progress,
-        checkpoint_dir=checkpoint_dir,
-        max_memory=max_memory,
-        app_metadata=app_metadata,
-    )
-    return warned_of(result)
+    config = resolve_config(config)
+    seed = whole_number("seed", seed, 2**64 - 1)
+    max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
+    check_folder(checkpoint_dir)
+    if dataset is None:
+        config = config.without_samples()
+    with Progress(progress, plan=planned_steps(config)) as steps:
+        network = prepare(source, dataset, config, seed, steps, signature)
+        job = convert(network, config, seed, steps)
+        result = quantize_job(job, checkpoint_dir, max_memory, app_metadata)
+    warn_of_findings(result)
+    return result
 
 
 def quantize_keras_model(
@@ -103,49 +104,23 @@ def quantize_keras_model(
     max_memory: int = DEFAULT_MAX_MEMORY,
     app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
-    """``quantize`` under the name for Keras models; for arguments and errors see there.
+    """``quantize`` for Keras models; see there for the arguments and errors.
 
     Examples:
         >>> result = tfptq.quantize_keras_model(model, images[:256])
         >>> result.save("model.tflite")
         >>> print(result.report)
     """
-    result = _quantize(
+    return quantize(
         model,
         dataset,
         config,
-        signature=None,
         seed=seed,
         progress=progress,
         checkpoint_dir=checkpoint_dir,
         max_memory=max_memory,
         app_metadata=app_metadata,
     )
-    return warned_of(result)
-
-
-def _quantize(
-    source: Any,
-    dataset: Any,
-    config: QuantizationConfig | str | None,
-    *,
-    signature: str | None,
-    seed: int,
-    progress: bool,
-    checkpoint_dir: str | os.PathLike | None,
-    max_memory: int,
-    app_metadata: AppMetadata | None,
-) -> QuantizationResult:
-    config = resolve_config(config)
-    seed = whole_number("seed", seed, 2**64 - 1)
-    max_memory = whole_number("max_memory", max_memory, 2**63 - 1)
-    check_folder(checkpoint_dir)
-    if dataset is None:
-        config = config.without_samples()
-    with Progress(progress, plan=planned_steps(config)) as steps:
-        network = prepare(source, dataset, config, seed, steps, signature)
-        job = convert(network, config, seed, steps)
-        return quantize_job(job, checkpoint_dir, max_memory, app_metadata)
 
 
 def quantize_job(
@@ -154,7 +129,7 @@ def quantize_job(
     max_memory: int = DEFAULT_MAX_MEMORY,
     app_metadata: AppMetadata | None = None,
 ) -> QuantizationResult:
-    """The steps of a job once its float file is there; for the arguments see ``quantize``."""
+    """All steps after the conversion to a float file; for the arguments see ``quantize``."""
     if app_metadata is not None:
         check_app_metadata(app_metadata, job.float_file.input_sizes, job.float_file.output_sizes)
     simulation = simulate(job)
@@ -171,9 +146,9 @@ def quantize_job(
 
 
 def simulate(job: Job) -> keras.Model | None:
-    """The Keras simulation, without the codes and grids of the file; a float copy if no layer of it is quantized.
+    """The Keras simulation, not yet with the codes and grids of the file; a float copy if no layer is quantized.
 
-    None where no Keras graph is known.
+    None without a known Keras graph.
     """
     model, config = job.network.model, job.network.config
     if isinstance(model, FileModel):

@@ -1,4 +1,4 @@
-"""Measure cases in a process apart, and in a new one after each that died or took too long."""
+"""Measure cases in a process apart, and in a new one after each that died, took too long, or is large."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -32,10 +32,15 @@ def measured(names: list[str], seconds: int) -> Iterator[tuple[str, Record]]:
             except EOFError:
                 record = {"crashed": True}
             yield name, record
-            if "unmeasured" in record or "crashed" in record:
+            if "unmeasured" in record or "crashed" in record or _is_large(name):
                 break
         process.kill()
         process.join()
+
+
+def _is_large(name: str) -> bool:
+    """Whether TensorFlow keeps gigabytes of a case."""
+    return name.startswith("applications.")
 
 
 def _work(connection: Connection, names: list[str]) -> None:
@@ -48,8 +53,8 @@ def _work(connection: Connection, names: list[str]) -> None:
 def _record(make: MakeCase, name: str) -> Record:
     """The record of a case; where tfptq is behind, more draws of weights and samples tell whether that is chance."""
     try:
-        record = judge(make(0), narrow=name.startswith("applications."))
-        if behind(record) and not name.startswith("applications."):
+        record = judge(make(0), narrow=_is_large(name))
+        if behind(record) and not _is_large(name):
             record["draws"] = [judge(make(draw)) for draw in range(1, DRAWS)]
     except Exception as error:  # whatever Keras raises
         return {"not_built": f"{type(error).__name__}: {error}"[:300]}

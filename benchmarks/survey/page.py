@@ -7,12 +7,9 @@ from statistics import median
 from benchmarks.survey.cases import all_cases
 from benchmarks.survey.judge import Record, behind, difference
 from benchmarks.survey.reasons import REASONS
-from benchmarks.survey.sequence_structures import FUNCTIONS
 from benchmarks.tables import table
 
 KINDS = {"structures": "structures", "layers": "`keras.layers`", "ops": "`keras.ops`, behind a kernel"}
-#: Structures with such functions in several places.
-SEVERAL = ("exponential", "power", "stack of mish", "stack of softplus", "stack of selu", "detector, sigmoid and exp")
 INPUT, APPLICATIONS = "`keras.ops`, on the input", "applications"
 
 
@@ -23,7 +20,6 @@ def tables(records: Mapping[str, Record]) -> dict[str, str]:
         "survey_counts": _counts(records),
         "survey_behind": _behind(measured),
         "survey_float": _float_operators(measured),
-        "survey_functions": _functions(measured),
         "survey_unmeasured": _unmeasured(records, measured),
         "survey_applications": _applications(measured),
     }
@@ -84,19 +80,6 @@ def _unmeasured(records: Mapping[str, Record], measured: Mapping[str, Record]) -
     missing = Counter(_kind(name) for name in all_cases() if name not in records)
     named = [f"{count} of {kind}" for kind, count in missing.items()]
     return f"Keras cannot build: {', '.join(failed) or 'none'}. Not measured yet: {', '.join(named) or 'none'}."
-
-
-def _functions(records: Mapping[str, Record]) -> str:
-    """Functions in float beside the converter's lookup tables."""
-    heads = ["", "in float (tfptq), dB", "as a table (converter), dB", "in float"]
-    rows = []
-    for name in (*FUNCTIONS, *SEVERAL):
-        record = records.get(f"structures.{name}")
-        if record is not None:
-            floats = [text.partition(":")[0] for text in record["tfptq"]["float_operators"]]
-            sides = [_decibels(record["tfptq"]), _decibels(record["converter"])]
-            rows.append([name, *sides, ", ".join(dict.fromkeys(floats))])
-    return table(heads, rows)
 
 
 def _applications(records: Mapping[str, Record]) -> str:

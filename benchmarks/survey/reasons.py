@@ -5,7 +5,9 @@ _ZERO_POINT = (
     "costs a bit where its values have one sign"
 )
 
+_FLOAT_ELU = "the converter has no int8 rule for ELU, so that its file is the float one; tfptq's is on integers"
 #: Case -> reason.
 REASONS = {
+    "ops.elu": _FLOAT_ELU,
     "layers.Dot": _ZERO_POINT,
 }

@@ -1,5 +1,6 @@
 import json
 import warnings
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from tfptq.exploration import search as module
 from tfptq.exploration import workbench
 from tfptq.exploration.goal import Goal
 from tfptq.float_file.convert import convert_float
+from tfptq.report.values import Finding
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +166,28 @@ def test_latency_and_a_metric_that_measures_an_error(network, digits):
     (only,) = searched(network, digits, metric=keras_metric, most_trials=1).trials
     (score,) = only.evaluation.scores
     assert only.drop == score.value - score.float_value
+
+
+def test_a_signature_of_a_file(network, digits):
+    file = convert_float(network)
+    assert searched(file, digits, signature="serving_default", most_trials=1).best.tflite
+    with pytest.raises(ValueError, match="has no signature 'other'; its signatures: 'serving_default'"):
+        searched(file, digits, signature="other")
+
+
+def test_only_the_chosen_file_is_warned_of(network, digits, monkeypatch):
+    lost = Finding("layers", "layer 'classes' is lost", "Leave it in float")
+
+    def quantize(*arguments, **options):
+        result = tfptq.quantize(*arguments, **options)
+        warnings.warn(str(lost), tfptq.QuantizationWarning, stacklevel=2)
+        return replace(result, report=replace(result.report, findings=(lost,)))
+
+    monkeypatch.setattr(workbench, "quantize", quantize)
+    with pytest.warns(tfptq.QuantizationWarning) as caught:
+        found = searched(network, digits)
+    assert len(found.trials) > 1 and [str(it.message) for it in caught].count(str(lost)) == 1
+    assert str(found).count(f"warning: {lost}") == 1
 
 
 def test_what_is_refused_before_the_work(network, digits, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from float_files import FloatModel, convolution, kernels_of
 from graph_models import BLOCK_NAMES, batch_for, inverted_residual_network, random_network, residual_network
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tfptq.core.channel_graph import Change
@@ -213,6 +213,7 @@ def test_a_chain_passes_on_what_all_of_it_does(names, seed):
         return x
 
     float_file = between(build)
+    assume(all(np.isfinite(values).all() for values in outputs(float_file, IMAGE)))  # no vector over what relu cut to 0
     found = {change.name[0] for change in Change if check_moves(float_file, change, seed=seed).groups}
     assert found == set("PSR").intersection(*(PASSED[name][1] for name in names))
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from tfptq.graph.rebuild import input_names
+from tfptq.graph.read_graph import input_names
 
 
 def randomise(model: keras.Model, seed: int = 0) -> keras.Model:

@@ -5,7 +5,7 @@ from graph_models import batch_for, conv_bn, inverted_residual_network, randomis
 from keras import layers
 
 from tfptq.graph import canonicalise, check_float_equal
-from tfptq.graph.rebuild import input_names
+from tfptq.graph.read_graph import input_names
 
 
 def kinds(model):

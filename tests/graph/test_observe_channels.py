@@ -13,7 +13,7 @@ from tfptq.core.channel_moves import Scales
 from tfptq.graph import canonicalise, check_float_equal, move_channels
 from tfptq.graph.channel_steps import channel_graph
 from tfptq.graph.observe_channels import ChannelObserver
-from tfptq.graph.rebuild import input_names, read_graph
+from tfptq.graph.read_graph import input_names, read_graph
 
 
 def samples_for(model, count=24, seed=0):

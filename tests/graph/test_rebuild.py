@@ -7,7 +7,8 @@ import tensorflow as tf
 from keras import layers, ops
 
 import tfptq
-from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.read_graph import read_graph
+from tfptq.graph.rebuild import build_model
 
 SHAPE = (8, 8, 3)
 SAMPLES = np.random.default_rng(0).random((32, *SHAPE)).astype(np.float32)

@@ -21,10 +21,12 @@ from tfptq.cli import command_line
 from tfptq.cli.calibration_files import PREPROCESSING, check_preprocessing, load_calibration_data, load_labels
 from tfptq.cli.command_line import UsageError
 from tfptq.config import TARGETS
+from tfptq.report import QuantizationWarning
 
 FLAGS = command_line.new_flags()
 _MODEL_HELP = "the trained model: .keras, .h5, SavedModel, float .tflite"
 flags.DEFINE_string("model", None, _MODEL_HELP, flag_values=FLAGS)
+flags.DEFINE_string("signature", None, "of a SavedModel or .tflite file; the first by default", flag_values=FLAGS)
 flags.DEFINE_string("calibration_data", None, ".npy or .npz file, or folder of images", flag_values=FLAGS)
 flags.DEFINE_string("evaluation_data", None, "the same, to judge files on", flag_values=FLAGS)
 flags.DEFINE_string("evaluation_labels", None, "their labels, a .npy or .npz file", flag_values=FLAGS)
@@ -77,10 +79,12 @@ def _search(arguments: list[str]) -> None:
     if FLAGS.plot:
         check_picture(Path(FLAGS.plot))
     command_line.import_custom_objects(FLAGS.custom_objects)
-    model = open_model(FLAGS.model, None)
+    model = open_model(FLAGS.model, None, FLAGS.signature)
     specs = known_inputs(model)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module=__name__)  # the table has those of the search
+        # The table has those of the search and of its file.
+        warnings.filterwarnings("ignore", category=UserWarning, module=__name__)
+        warnings.simplefilter("ignore", QuantizationWarning)
         found = search(
             model,
             load_calibration_data(FLAGS.calibration_data, specs, FLAGS.samples, FLAGS.seed, FLAGS.preprocessing),

@@ -1,14 +1,8 @@
 """How to quantize: frozen dataclasses, presets, JSON, validation."""
 
-from tfptq.config.combinations import measured_operators
-from tfptq.config.config import (
-    BASELINE,
-    COMPUTES,
-    DEFAULT_PRESET,
-    FLOAT16,
-    LAYOUTS,
-    QuantizationConfig,
-)
+from tfptq.config.combinations import FLOAT16, measured_operators
+from tfptq.config.config import BASELINE, DEFAULT_PRESET, QuantizationConfig
+from tfptq.config.fields import COMPUTES, LAYOUTS
 from tfptq.config.parts import (
     LAYER_FIELDS,
     Calibration,

@@ -1,8 +1,8 @@
-"""A quantization config: a plain value.
+"""The quantization config: an immutable value.
 
 Change one with ``replace(**changes)``, start from a preset with ``from_preset(name)``, store it with ``to_json`` and
-``from_json``. A wrong value is refused when the object is made, with a message that names the field and what it may be;
-so is a field that would have no effect (``effects``).
+``from_json``. Invalid values are refused when the object is made, with a message that names the field and the allowed
+values; so are fields that would have no effect (``effects``).
 """
 
 import copy
@@ -14,92 +14,83 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfptq.base.arguments import between, check_types, one_of, plain
+from tfptq.base.arguments import one_of
 from tfptq.config.combinations import FLOAT16, check_combination
 from tfptq.config.effects import without_effect
+from tfptq.config.fields import COMPUTES, check_fields, resolved_fields
 from tfptq.config.parts import Calibration, LayerOverride, MixedPrecision, Rounding, override
 from tfptq.config.serialization import decode, encode, encode_changes, read_json
 from tfptq.config.target import TARGETS, Target
-from tfptq.core.affine import ACTIVATION_BITS, LARGEST_MULTIPLIER, SCALE_KINDS, WEIGHT_BITS
 from tfptq.core.blocks import BlockScales
 from tfptq.core.granularity import Granularity, PerTensor
 from tfptq.core.weight_scales import fit_scales
-from tfptq.tflite.layouts import LAYOUTS as REGISTERED_LAYOUTS
-from tfptq.tflite.layouts import POLICIES, Computes
+from tfptq.tflite.layouts import Computes
 from tfptq.tflite.stored_config import LEFT_OUT
 
-#: How the codes of a kernel may lie in the file.
-LAYOUTS = (*POLICIES, *(layout.name for layout in REGISTERED_LAYOUTS))
-#: What the activations of the file are -> what operators with a kernel compute on.
-COMPUTES = {
-    "static": Computes.INTEGER,
-    "auto": Computes.INTEGER,
-    "dynamic": Computes.DYNAMIC,
-    "float": Computes.FLOAT,
-}
-#: What a file says of its own weights.
-METADATA = ("full", "none")
 #: The preset that a config without any argument is.
 DEFAULT_PRESET = "w8a8_shift"
 
 
 @dataclass(frozen=True)
 class QuantizationConfig:
-    """Everything that decides how a model is quantized.
+    """All settings of a quantization.
 
     Attributes:
         granularity: which weights share a scale: ``PerTensor()``, ``PerChannel()`` or ``PerBlock(m, n)``.
-        scaler: ``"auto"`` becomes ``"shift"`` with ``PerTensor()`` and ``"float"`` with others. ``"float"`` scales;
-            ``"shift"``: with ``PerTensor()``, one layer scale and a 4-bit shift for each
-            output channel (WES), with ``PerBlock``, a scale for each row of blocks and a shift for each block;
-            ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an integer for each block, so far as
-            its product with a code fits int8: up to 16 at 2 and 3 bits, 15 at 4, 8 at 5, 4 at 6, 1 at 8.
-        weight_bits: 2, 3, 4, 5, 6 or 8; 16 for float16 numbers, with ``activations="float"``.
-        activations: what they are in the file: ``"static"``: integers, on ranges of the samples; ``"auto"``:
-            the same, but for regions between kernels that compute in float where 8 bits lose more than that costs in
-            time, within ``latency_budget``; ``"dynamic"``: float, and dense layers and convolutions quantize what they
-            read to 8 bits at run time, which suits transformers; ``"float"``: float, and only the weights are small.
-        activation_bits: 8 on every device; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated
-            in Keras only, and 8 in the file.
-        activation_aware: fit weights on activations that are rounded to ``activation_bits``, 8 or less, as well.
-        weight_scale: ``"max_abs"``, ``"mse"`` (search the scales with the least squared weight error) or ``"output"``
-            (search those with the least error of the layer's output, PTQ-SL).
-        rounding: how weights are rounded to codes; the name of a method stands for its defaults.
-        statistics_samples: number of samples that layer statistics are taken from; None takes all.
-        equalize: multiply channels in one layer and divide them in the next: where that helps layers of less than 8
-            bits, or, when all have 8, where channels of one activation differ in size. Needs more than one scale in
-            the layers that read them.
-        rotate: mix channels by a learned rotation where all is linear between layers of less than 8 bits, as at the
-            narrow ends of inverted residuals: their weights become more even in size.
-        reorder: reorder channels across layers, so that similar ones share a block.
-        mixed_precision: choose ``weight_bits`` layer by layer; ``weight_bits`` then only counts for layers that an
-            override names.
-        edge_bits: width of the weights of the layers at the inputs and the outputs of the model, at least: of the first
-            and the last layer of a chain, of each branch that reads an input and of each head. None treats them as all
-            others. Pinned layers have a scale per channel where others have blocks.
-        target: what the file is for: ``"cpu"`` (phones, PCs), ``"web"``, ``"micro"``, ``"npu"``, ``"any"``, or a
-            ``Target``. It decides how kernels of less than 8 bits lie; where no layout is of use, they have 8 bits.
-        batch_size: 1 for files of one sample at a time; None for the batch of the model, of the target if it is open.
-        unroll_steps: length of sequences up to which GRU, LSTM and SimpleRNN layers are unrolled into ordinary
-            operators. Other LSTM layers are one operator where they can be, and what is left a loop in float.
-        latency_budget: multiple of the all-INT8 latency that layouts and islands in float may cost on the target, as
-            far as it was measured.
-        layout: how codes lie in the file: ``"size"`` (the fewest bytes within the budget of latency) or ``"speed"``
-            (nothing slower than INT8) choose among the layouts of the target; a layout's name takes that one.
-        multipliers: the integers that ``scaler="integer"`` may choose from; None for all. With few, such as
-            ``(2, 3, 4, 6)``, int8 codes take few values, and NPU compilers that compress weights make them smaller.
-        calibration: how activation ranges are found; the name of a method stands for its defaults.
-        bias_correction: take the mean shift that weight rounding causes out of the bias.
-        skip: leave the layer in float.
-        overrides: other values for single layers, kernels and operators of the file; later ones win.
-        tail: patterns as in overrides, of layers or tensors of the float file: all that computes on their results, up
-            to the outputs, stays in float.
-        input_type: type of the model's inputs in the file: ``"float32"``, ``"int8"`` or ``"uint8"``; ``"float32"`` or
-            ``"int16"`` with 16-bit activations. None for that of the target.
+        scaler: kind of the scales. ``"float"``: any numbers. ``"shift"``: powers of two times one scale, with
+            ``PerTensor()`` a 4-bit shift for each output channel (WES), with ``PerBlock`` a scale for each row of
+            blocks and a shift for each block. ``"integer"``: with ``PerBlock``, a scale for each row of blocks and an
+            integer for each block, whose product with a code fits int8: up to 16 at 2 and 3 bits, 15 at 4, 8 at 5, 4 at
+            6, 1 at 8. ``"auto"``: ``"shift"`` with ``PerTensor()``, ``"float"`` otherwise.
+        weight_bits: 2, 3, 4, 5, 6 or 8; 16 for float16 weights, with ``activations="float"``.
+        activations: how the file computes activations. ``"static"``: as integers, with ranges from the calibration
+            samples. ``"auto"``: as ``"static"``, except that regions between kernels stay in float where 8 bits lose
+            much accuracy and float costs little latency, within ``latency_budget``. ``"dynamic"``: in float, and dense
+            layers and convolutions quantize their inputs to 8 bits at run time, which suits transformers.
+            ``"float"``: in float; only the weights are quantized.
+        activation_bits: 8 on all devices; 16 for 16-bit activations with 8-bit weights (16x8); 4 to 7 are simulated in
+            Keras only, and the file has 8.
+        activation_aware: fit weights on activations rounded to ``activation_bits``, which must be 8 or less.
+        weight_scale: how scales are chosen: ``"max_abs"``, ``"mse"`` (least squared error of the weights) or
+            ``"output"`` (least error of the layer's output, PTQ-SL).
+        rounding: how weights are rounded to codes; the name of a method selects its default options.
+        statistics_samples: number of samples for the statistics of layers; None for all.
+        equalize: scale channels of consecutive layers against each other: for layers of less than 8 bits where that
+            lowers their error, and at 8 bits where channels of one activation differ in magnitude. Requires more than
+            one scale in the layers that read them.
+        rotate: mix channels by a learned rotation where everything between layers of less than 8 bits is linear, as in
+            the bottlenecks of inverted residuals, so that weights become more even in magnitude.
+        reorder: reorder channels across layers, so that similar channels share a block.
+        mixed_precision: choose ``weight_bits`` for each layer; ``weight_bits`` itself then applies only to layers for
+            which an override sets it.
+        edge_bits: minimum width of weights in the layers next to the inputs and outputs of the model: the first and
+            last layer of a chain, the first of each branch and the last of each head. These layers have a scale per
+            channel where others have blocks. None treats them like all others.
+        target: the kind of device: ``"cpu"`` (phones, PCs), ``"web"``, ``"micro"``, ``"npu"``, ``"any"``, or a
+            ``Target``. It decides how kernels of less than 8 bits are stored; those that it could not store any smaller
+            have 8 bits.
+        batch_size: 1 for files that take one sample at a time; None for the batch size of the model, or that of the
+            target if the model leaves it open.
+        unroll_steps: maximum length of sequences for which GRU, LSTM and SimpleRNN layers are unrolled into ordinary
+            operators. Other LSTM layers become one operator where possible, and other layers a loop in float.
+        latency_budget: maximum latency on the target, as a multiple of the latency with all weights INT8, as far as it
+            was measured; for layouts of less than 8 bits and for regions in float.
+        layout: how codes are stored in the file: ``"size"`` (smallest layout within ``latency_budget``) or ``"speed"``
+            (smallest layout that is as fast as INT8) choose among the layouts of the target; or the name of a layout.
+        multipliers: integers to which ``scaler="integer"`` is limited; None for all. With few, such as
+            ``(2, 3, 4, 6)``, int8 codes have few distinct values, and NPU compilers compress them better.
+        calibration: how ranges of activations are chosen; the name of a method selects its default options.
+        bias_correction: subtract the mean error that rounding of weights causes from the bias.
+        skip: keep the layer in float.
+        overrides: other values for layers, kernels and operators of the file; later ones take precedence.
+        tail: patterns, as in overrides, of layers or tensors of the float file. Everything that depends on them stays
+            in float, up to the outputs.
+        input_type: type of the inputs of the file: ``"float32"``, ``"int8"`` or ``"uint8"``; ``"float32"`` or
+            ``"int16"`` with 16-bit activations. None for the type that the target has.
         output_type: the same for the outputs.
-        metadata: ``"full"`` describes the blocks of the weights in the file, for compilers and ``tfptq.verify``;
-            ``"none"`` does not, for the smallest file.
-        name: preset that the config came from; ``label`` tells whether it is still the same.
+        metadata: ``"full"`` stores a description of the blocks, for compilers and ``tfptq.verify``; ``"none"`` does
+            not, for the smallest file.
+        name: preset that the config was made from; ``label`` says whether it was changed.
     """
 
     granularity: Granularity = PerTensor()
@@ -206,49 +197,14 @@ class QuantizationConfig:
         return found
 
     def _check_fields(self) -> None:
-        for field, part in {"rounding": Rounding, "calibration": Calibration}.items():
-            if isinstance(getattr(self, field), str):
-                object.__setattr__(self, field, part(getattr(self, field)))
-        if isinstance(self.tail, str | list):
-            object.__setattr__(self, "tail", (self.tail,) if isinstance(self.tail, str) else tuple(self.tail))
-        if isinstance(self.overrides, Iterable):
-            object.__setattr__(self, "overrides", tuple(self.overrides))
-        if not isinstance(self.granularity, Granularity):
-            raise ValueError(
-                f"granularity is {self.granularity!r}; it must be an object such as PerTensor() or PerChannel()"
-            )
-        if self.scaler == "auto":
-            object.__setattr__(self, "scaler", "shift" if isinstance(self.granularity, PerTensor) else "float")
-        object.__setattr__(self, "target", Target.from_plain(self.target))
-        between("unroll_steps", self.unroll_steps, 0, 2**16)
-        between("latency_budget", self.latency_budget, 1.0, 1000.0)
-        one_of("scaler", self.scaler, SCALE_KINDS)
-        if self.multipliers is not None:
-            if not isinstance(self.multipliers, tuple | list) or not self.multipliers:
-                raise ValueError(f"multipliers is {self.multipliers!r}; give a tuple such as (2, 3, 4, 6), or None")
-            object.__setattr__(self, "multipliers", plain(self.multipliers))
-            for value in self.multipliers:
-                one_of("multipliers", value, range(1, LARGEST_MULTIPLIER + 1))
-        one_of("batch_size", self.batch_size, (None, 1))
-        one_of("layout", self.layout, LAYOUTS)
-        one_of("metadata", self.metadata, METADATA)
-        one_of("edge_bits", self.edge_bits, (None, *WEIGHT_BITS))
-        one_of("activations", self.activations, COMPUTES)
-        one_of("weight_bits", self.weight_bits, (*WEIGHT_BITS, FLOAT16))
-        one_of("activation_bits", self.activation_bits, ACTIVATION_BITS)
-        check_types(self)
-        one_of("weight_scale", self.weight_scale, ("max_abs", "mse", "output"))
-        for field in ("input_type", "output_type"):
-            allowed = ("float32", "int16") if self.activation_bits == 16 else ("float32", "int8", "uint8")
-            one_of(f"{field} (with activation_bits={self.activation_bits})", getattr(self, field), (None, *allowed))
-        if self.statistics_samples is not None:
-            between("statistics_samples", self.statistics_samples, 1, 2**40)
+        vars(self).update(resolved_fields(self))
+        check_fields(self)
 
     def without_samples(self) -> "QuantizationConfig":
-        """The config as far as it needs no samples: scales from the weights, nearest codes, biases as they are.
+        """The config without settings that need samples: scales from the weights alone, rounding to nearest.
 
-        Weights of 8 bits have the scales of least squared error, narrower ones those that clip nothing: which weights
-        may be clipped is for the inputs to say.
+        Weights of 8 bits have the scales of least squared error, narrower ones scales that clip nothing: which weights
+        can be clipped depends on the inputs.
 
         Raises:
             ValueError: activations on integers need ranges; bits by sensitivity need samples.
@@ -300,7 +256,7 @@ class QuantizationConfig:
 
     @property
     def interface_types(self) -> tuple[str, str]:
-        """Types of the inputs and of the outputs in the file, where the target has its say."""
+        """Types of the inputs and of the outputs in the file: those of the config, or of the target."""
         integer = {"int8": "int16"}.get(self.target.end_type) if self.activation_bits == 16 else self.target.end_type
         own = integer or self.target.end_type
         return self.input_type or own, self.output_type or own
@@ -317,8 +273,8 @@ class QuantizationConfig:
     def replace(self, **changes: Any) -> "QuantizationConfig":
         """Copy with other values.
 
-        Fields that lose their effect by the change go back to their defaults, unless the same call names them: a preset
-        with ``rotate`` can be given 8 bits. So does a ``scaler`` that another granularity does not have.
+        Fields that have no effect any more are reset to their defaults, unless the same call names them: a preset with
+        ``rotate`` can be changed to 8 bits. The same applies to a ``scaler`` that a new granularity does not support.
         """
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:
@@ -351,10 +307,10 @@ class QuantizationConfig:
         )
 
     def for_layer(self, layer_name: str) -> "QuantizationConfig":
-        """The config of one layer: this one with all matching overrides applied, and no overrides left.
+        """The config of one layer: this one with all matching overrides applied, and without overrides.
 
-        Fields that have no effect on the layer have their defaults. Values that do not fit each other are refused, with
-        the name of the layer and where they come from.
+        Fields that have no effect on the layer have their defaults. Values that do not go together are refused; the
+        message names the layer and the overrides.
         """
         found = self.overridden(layer_name)
         changes: dict[str, Any] = {field: value for field, (_, value) in found.items()}
@@ -393,7 +349,7 @@ class QuantizationConfig:
     def to_compact_json(self) -> str:
         """JSON text for the metadata of a file; ``from_compact_json`` gives an equal config back, in any release.
 
-        It leaves out what ``docs/format.md`` fixes, and relies neither on defaults nor on what a preset was.
+        It omits the values that ``docs/format.md`` fixes, and does not depend on the defaults or presets of a release.
         """
         return json.dumps(encode_changes(self, BASELINE), separators=(",", ":"), sort_keys=True)
 

@@ -30,14 +30,14 @@ def refuse_unread(part: Any, name: str, read: Iterable[str], remedies: dict[str,
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the range of an activation is found.
+    """How ranges of activations are chosen.
 
-    The inputs of the model are left out: they are data on a grid of their own, pixels say, and their ranges hold all
-    values of the samples, as with ``"min_max"``.
+    Inputs of the model always have the full range of the samples, as with ``"min_max"``: they often are on a grid
+    already, such as that of pixels.
 
     Attributes:
-        method: ``"min_max"``, ``"percentile"`` or ``"mse"``. With 16-bit activations ``"mse"`` leaves room for values
-            four times as large as those of the samples.
+        method: ``"min_max"``, ``"percentile"`` or ``"mse"``. With 16-bit activations, ``"mse"`` gives ranges four
+            times as large as those of the samples.
         percentile: share of the values kept, in percent, for ``"percentile"``.
         bins: number of histogram bins for ``"percentile"`` and ``"mse"``.
     """
@@ -61,14 +61,14 @@ class Rounding:
     """How weights are rounded to codes.
 
     Attributes:
-        method: ``"nearest"``; or on statistics of the layer: ``"coordinate"`` (sequential rounding with error feedback
-            and coordinate descent), ``"attention"`` (Attention Round), ``"adaround"``.
-        steps: steps of Adam for ``"attention"`` and ``"adaround"``.
+        method: ``"nearest"``, or with statistics of the layer ``"coordinate"`` (sequential rounding with error
+            feedback, then coordinate descent), ``"attention"`` (Attention Round) or ``"adaround"``.
+        steps: Adam steps for ``"attention"`` and ``"adaround"``.
         learning_rate: of Adam, for ``"attention"`` in units of the scale; None for the default of the method.
         tau: width of the attention, in units of the scale, for ``"attention"``.
-        damping: pull towards the float weights, in units of the mean input power. Not for ``"nearest"``.
-        most_inputs: kernels with more inputs than this to an output are rounded to nearest, since the cost of
-            statistics grows with the square of the inputs; None rounds all by the method. Not for ``"nearest"``.
+        damping: regularization towards the float weights, in units of the mean input power. Not for ``"nearest"``.
+        most_inputs: kernels with more inputs per output than this are rounded to nearest, because the cost of
+            statistics grows with the square of the inputs; None for no limit. Not for ``"nearest"``.
     """
 
     method: str = "nearest"
@@ -115,21 +115,20 @@ def _readers(field: str) -> str:
 
 @dataclass(frozen=True)
 class MixedPrecision:
-    """Weight bits for each layer.
+    """How the weight bits of each layer are chosen.
 
-    Give a budget: ``ratio``, ``budget_bytes`` or, by coding length, ``average_bits``. Without one, layers are clustered
-    by k-means over their coding lengths, as in the paper, and the cluster with the lowest rates gets the smallest width
-    of ``bits``, the next one the next. That looks at the order of the rates and not at how far they lie apart: equal
-    layers get widths from 2 to 8, and the file is worse than one with 4 bits everywhere. A budget avoids that.
+    Set a budget: ``ratio``, ``budget_bytes`` or, by coding length, ``average_bits``. Without one, layers are clustered
+    by k-means over their coding lengths, as in the paper, and clusters get the widths of ``bits`` in the order of their
+    rates. That ignores how much the rates differ: even similar layers get widths from 2 to 8, and the file is worse
+    than with 4 bits for all layers.
 
     Attributes:
-        bits: widths to choose from; layers that the target stores in INT8 in any case have 8.
-        by: ``"coding_length"``: the lossy coding length of the weights; ``"sensitivity"``: what the rounding of each
-            layer adds to the error of the outputs, measured on samples.
-        average_bits: average over the weights of the layers that are not pinned.
-        budget_bytes: bytes of the kernels in the file, codes and scales, of all layers.
-        ratio: the same as a share of what they take in INT8, or as near to it as the target comes: the report warns
-            where that is not near.
+        bits: widths to choose from; layers that the target always stores as INT8 have 8.
+        by: ``"coding_length"``: the lossy coding length of the weights; ``"sensitivity"``: how much rounding each layer
+            increases the error of the outputs, measured on samples.
+        average_bits: average over the weights of all layers without a fixed width.
+        budget_bytes: size of all kernels in the file, codes and scales.
+        ratio: the same relative to their size in INT8. If the target cannot get close to it, the report warns.
         eps: distortion of the coding length, in units of a layer's root mean square weight, for a layer of mean size;
             it grows with the root of the number of weights.
     """
@@ -168,7 +167,7 @@ class MixedPrecision:
         return self.budget_bytes is not None or self.ratio is not None
 
 
-#: Fields of ``QuantizationConfig`` that may differ from layer to layer.
+#: Fields of ``QuantizationConfig`` that overrides can set.
 LAYER_FIELDS = (
     "granularity",
     "scaler",

@@ -1,4 +1,4 @@
-"""Targets: what the stock kernels of a kind of device do well."""
+"""Targets: kinds of devices, and what their stock kernels support."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ END_TYPES = ("float32", "int8")
 
 @dataclass(frozen=True)
 class Target:
-    """What the stock kernels of a kind of device do well.
+    """What the stock kernels of a kind of device support.
 
-    Weights of 8 bits are INT8 on every target. For fewer bits a target names layouts for each kind of operator; kernels
-    that can have none of them lie in INT8, and then have 8 bits as well, which cost nothing more.
+    Weights of 8 bits are INT8 on every target. For fewer bits, a target lists layouts for each kind of operator.
+    Kernels for which none of them is possible are stored as INT8, and have 8 bits, since fewer would not be smaller.
 
     Attributes:
         name: for reports.
-        layouts: kind of operator (``"CONV_2D"``) -> names of layouts for less than 8 bits that its kernels run well.
-        narrow_int8: leave codes of few bits in INT8 as they are, for who compresses files: compilers, web servers.
-        costs: name of the table of measured latencies that the package ships; None where latency is not estimated.
-        batch_size: 1 for files that take one sample at once; None for any number.
-        end_type: type of inputs and outputs where the config leaves it open, ``"float32"`` or ``"int8"``.
-        missing: operators that its runtime has no kernel for.
-        integers_only: has no float arithmetic: operators in float run on a processor beside it, or not at all.
-        dynamic: layouts of kernels that quantize float activations at run time, the preferred one first; none where the
+        layouts: kind of operator (``"CONV_2D"``) -> names of layouts of less than 8 bits that its kernels run fast.
+        narrow_int8: keep codes of less than 8 bits that are stored as INT8, because files are compressed later, by a
+            compiler or web server.
+        costs: name of a table of measured latencies in the package; None if latency is not estimated.
+        batch_size: 1 for files that take one sample at a time; None for any number.
+        end_type: default type of inputs and outputs, ``"float32"`` or ``"int8"``.
+        missing: operators for which its runtime has no kernel.
+        integers_only: the device has no float arithmetic: operators in float run on another processor, or not at all.
+        dynamic: layouts of kernels that quantize float activations at run time, the preferred one first; empty if the
             runtime has no such kernels.
     """
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tfptq.data.calibration import length_of, open_dataset, rebatch
+from tfptq.data.calibration import length_of, rebatch
 from tfptq.data.checks import Batch, DataError, InputSpec, by_name, checked
 from tfptq.data.errors import naming_evaluation
+from tfptq.data.open_dataset import open_dataset
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,55 +1,19 @@
 """An evaluation as a value of sums: what shards found adds up, however many samples there are.
 
-How an output of one column is read, as probabilities or as logits, depends on all its values
-(``tfptq.evaluation.classes.decisions``). So what depends on that is kept for each way to read it until all are known.
+What depends on how a column is read (``tfptq.evaluation.fidelity.Reading``) is kept for each way to read it.
 """
 
-import itertools
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from tfptq.core.decibels import decibels, powers
 from tfptq.data.checks import Batch
 from tfptq.data.errors import DataError
-from tfptq.evaluation.classes import accuracy, are_probabilities, decisions
-from tfptq.evaluation.fidelity import Fidelity, check_shapes
+from tfptq.evaluation.classes import accuracy
+from tfptq.evaluation.fidelity import OutputSums, Reading, added, readings
 from tfptq.evaluation.metrics import Arrays, Metric, Score, assigned, numbers_of, of_output
-
-#: Whether the column of the file and that of the float model are probabilities; None of outputs of several columns.
-Reading = tuple[bool | None, bool | None]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Sums of one number for each sample, float64; ``a + b`` are those of both."""
-
-    count: int
-    total: float
-    squares: float
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> "Moments":
-        """Of values ``[samples]``."""
-        return cls(len(values), float(values.sum()), float(np.square(values).sum()))
-
-    def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.count + other.count, self.total + other.total, self.squares + other.squares)
-
-    @property
-    def mean(self) -> float:
-        """Mean of the values."""
-        return self.total / self.count
-
-    @property
-    def standard_error(self) -> float | None:
-        """Standard error of the mean of independent values; None of a single one."""
-        if self.count < 2:
-            return None
-        scatter = max(self.squares - self.total**2 / self.count, 0.0)
-        return math.sqrt(scatter / (self.count - 1) / self.count)
+from tfptq.evaluation.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -74,55 +38,6 @@ class ScoreSums:
 
 
 @dataclass(frozen=True)
-class OutputSums:
-    """One output.
-
-    Attributes:
-        probabilities: whether all values of the file, and all of the float model, can be probabilities; None of outputs
-            of several columns, and without the model.
-        powers: signal and noise; zeros without a float model.
-        agreement: how the columns are read -> decisions that are the same; empty without a float model.
-    """
-
-    probabilities: Reading
-    powers: tuple[float, float] = (0.0, 0.0)
-    agreement: Mapping[Reading, Moments] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, name: str, found: np.ndarray, expected: np.ndarray | None) -> "OutputSums":
-        """Of an output ``[samples, ...]`` of the file and of the float model."""
-        own = _can_be_probabilities(found)
-        if expected is None:
-            return cls((own, None))
-        check_shapes(name, expected, found)
-        signal, noise = powers(expected.astype(np.float64), found.astype(np.float64))
-        probabilities = own, _can_be_probabilities(expected)
-        agreement = {}
-        for reading in readings(probabilities):
-            same = decisions(expected, reading[1]) == decisions(found, reading[0])
-            agreement[reading] = Moments.of(same.reshape(len(found), -1).mean(axis=1))
-        return cls(probabilities, (float(signal), float(noise)), agreement)
-
-    def __add__(self, other: "OutputSums") -> "OutputSums":
-        one, another = (
-            None if mine is None or its is None else mine and its
-            for mine, its in zip(self.probabilities, other.probabilities, strict=True)
-        )
-        signal, noise = (mine + its for mine, its in zip(self.powers, other.powers, strict=True))
-        return OutputSums((one, another), (signal, noise), _added(self.agreement, other.agreement))
-
-    def fidelity(self, name: str) -> Fidelity | None:
-        """The output against the float model; None without one."""
-        if not self.agreement:
-            return None
-        ratio = decibels(*self.powers)
-        if self.probabilities[1] is False:
-            return Fidelity(name, ratio)
-        same = self.agreement[self.probabilities]
-        return Fidelity(name, ratio, same.mean, same.standard_error)
-
-
-@dataclass(frozen=True)
 class EvaluationSums:
     """What an evaluation found; ``a + b`` is what it found on the samples of both.
 
@@ -140,8 +55,8 @@ class EvaluationSums:
         """Raises a DataError where one of the two has labels and the other has none."""
         if set(self.scores) != set(other.scores):
             raise DataError("some of the samples for evaluation have labels, and others have none")
-        outputs = _added(self.outputs, other.outputs)
-        scores = {name: _added(known, other.scores[name]) for name, known in self.scores.items()}
+        outputs = added(self.outputs, other.outputs)
+        scores = {name: added(known, other.scores[name]) for name, known in self.scores.items()}
         return EvaluationSums(self.samples + other.samples, outputs, scores)
 
     def results(self, metrics: Mapping[str, Metric]) -> tuple[Score, ...]:
@@ -182,12 +97,6 @@ def evaluation_sums(
     return EvaluationSums(len(next(iter(found.values()))), outputs, scores)
 
 
-def readings(probabilities: Reading) -> list[Reading]:
-    """All ways to read columns of which some values are known."""
-    one, another = ((None,) if kind is None else (True, False) for kind in probabilities)
-    return list(itertools.product(one, another))
-
-
 def _score_sums(metric: Metric, labels: Arrays, found: Arrays, expected: Arrays, reading: Reading) -> ScoreSums:
     ours = _numbers(metric, labels, found, reading[0])
     return ScoreSums.of(ours, None if expected is None else _numbers(metric, labels, expected, reading[1]))
@@ -207,14 +116,3 @@ def _numbers(metric: Metric, labels: Arrays, outputs: Arrays, probabilities: boo
 
 def _sum_of(one: Moments | None, another: Moments | None) -> Moments | None:
     return None if one is None or another is None else one + another
-
-
-def _can_be_probabilities(values: np.ndarray) -> bool | None:
-    """Whether all values of a column can be probabilities; None of several columns and of integers."""
-    if values.dtype.kind != "f" or (values.ndim > 1 and values.shape[-1] > 1):
-        return None
-    return are_probabilities(values)
-
-
-def _added(some: Mapping, others: Mapping) -> dict:
-    return {key: value + others[key] for key, value in some.items()}

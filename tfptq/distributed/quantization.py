@@ -19,7 +19,7 @@ from tfptq.fit.measure import MeasuredFile, measure
 from tfptq.fit.measurements import Measurements
 from tfptq.fit.sequential import DEFAULT_MAX_MEMORY
 from tfptq.float_file.float_file import FloatFile
-from tfptq.pipeline.result import QuantizationResult, warned_of
+from tfptq.pipeline.result import QuantizationResult, warn_of_findings
 from tfptq.pipeline.steps import convert, planned_steps
 from tfptq.prepare.load_model import load_model
 from tfptq.prepare.network import prepare
@@ -101,7 +101,8 @@ def quantize(
         job = convert(network, config, seed, steps)
         job = replace(job, measure=MeasuringShards(runner, shards), measured_samples=drawn.population)
         result = quantize_job(job, checkpoint_dir, max_memory, app_metadata)
-    return warned_of(result)
+    warn_of_findings(result)
+    return result
 
 
 @dataclass(frozen=True)

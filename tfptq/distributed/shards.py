@@ -16,9 +16,10 @@ import numpy as np
 
 from tfptq.base.text import kind_of
 from tfptq.data.array_files import load_arrays
-from tfptq.data.calibration import CalibrationData, open_dataset
+from tfptq.data.calibration import CalibrationData
 from tfptq.data.checks import InputSpec
 from tfptq.data.errors import DataError
+from tfptq.data.open_dataset import open_dataset
 
 Shard = str | os.PathLike | Callable[[], Iterable[Any]]
 

@@ -46,31 +46,31 @@ def evaluate(
     threads: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Run a ``.tflite`` file in LiteRT and judge what it computes, beside the float model.
+    """Run a ``.tflite`` file in LiteRT and compare its outputs with the labels and with the float model.
 
-    A file with int8 inputs or outputs takes and gives real values here, by the scales that it holds. The outputs of all
+    Integer inputs and outputs are converted from and to real values, by the scales in the file. The outputs of all
     samples are kept in memory, the samples are not.
 
     Args:
         file: path or bytes of a file of any origin, or the result of ``quantize_keras_model``.
         dataset: samples as for ``quantize_keras_model``, and labels as for ``model.fit``: ``(samples, labels)``, or
-            elements ``(inputs, labels)`` of a stream. Several inputs without a Keras model beside the file go by the
-            names that it has for them (``tfptq.inspect``).
+            elements ``(inputs, labels)`` of a stream. Without a Keras model, several inputs are given by their names
+            in the file (``tfptq.inspect``).
         model: the float model to compare with: a Keras model of any kind, a float ``.tflite`` file, or what else
-            ``tfptq.quantize`` takes. A result brings its own.
-        metric: ``"accuracy"`` (of labels as classes, one-hot, or 0 and 1 for one column); a metric of Keras or its
-            name; a function of labels and outputs that returns a number, better an array with one for each sample;
-            a dict of these by output name; None for none. A function gets dicts by name where there are several
-            outputs, and None as labels where there are none.
-        labels: labels beside the dataset: an array, or for several outputs a dict by name.
-        latency_seconds: how long to time inferences of one sample on one thread; 0 leaves that out.
-        threads: files run on so many threads; None for all processors.
-        progress: show a progress bar when the standard error stream is a terminal.
+            ``tfptq.quantize`` takes. A result has its own.
+        metric: ``"accuracy"`` (labels are classes, one-hot, or 0 and 1 for one column); a Keras metric or its name; a
+            function of labels and outputs that returns one number, or an array with one for each sample; a dict of
+            these by output name; or None. With several outputs, a function gets dicts by output name; without labels,
+            it gets None.
+        labels: labels, if they are not in the dataset: an array, or for several outputs a dict by name.
+        latency_seconds: how long to measure the latency of one sample on one thread; 0 skips the measurement.
+        threads: number of threads that run the files; None for all processors.
+        progress: show a progress bar when standard error is a terminal.
 
     Raises:
-        DataError: samples or labels do not fit.
-        ValueError: the file, the model or the metric cannot be used; the message says why.
-        TypeError: an argument of the wrong type.
+        DataError: samples or labels do not match the model.
+        ValueError: the file, the model or the metric is not supported; the message says why.
+        TypeError: an argument has the wrong type.
         OSError: a path cannot be read.
 
     Examples:

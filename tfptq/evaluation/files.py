@@ -15,7 +15,7 @@ from tfptq.data.labelled import LabelledData
 from tfptq.evaluation.runner import FileEnds, file_ends
 from tfptq.float_file.build import check_float_file, make_float_file
 from tfptq.graph import canonicalise
-from tfptq.graph.rebuild import UnknownGraphError, graph_of
+from tfptq.graph.read_graph import UnknownGraphError, graph_of
 from tfptq.prepare.load_model import load_model
 from tfptq.prepare.sources import file_source, keras_file_model
 from tfptq.tflite.metadata import load_bytes

@@ -16,6 +16,7 @@ import numpy as np
 
 from tfptq.data.errors import DataError
 from tfptq.evaluation.classes import accuracy
+from tfptq.evaluation.moments import Moments
 
 #: Arrays ``[samples, ...]``, or a dict of these by output name.
 Arrays = Any
@@ -156,15 +157,10 @@ def score(metric: Metric, output: str, labels: Arrays, found: Arrays, expected: 
     theirs = numbers_of(metric, metric.compute(labels, expected), found)
     error = None
     if ours.ndim:
-        error = standard_error(theirs - ours)
+        error = Moments.of(theirs - ours).standard_error
     elif metric.of_parts and labels is not None:
         error = _jackknife_error(metric, labels, found, expected)
     return Score(metric.name, output, float(ours.mean()), float(theirs.mean()), error, metric.lower_is_better)
-
-
-def standard_error(values: np.ndarray) -> float | None:
-    """Standard error of the mean of independent values; None of a single one."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
 def numbers_of(metric: Metric, result: Any, outputs: Arrays) -> np.ndarray:

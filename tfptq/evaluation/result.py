@@ -15,7 +15,7 @@ _HEADER = ("", "float", "file", "difference")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A file on some samples, beside the float model where there is one.
+    """Evaluation of a file on samples, compared with the float model if there is one.
 
     Attributes:
         samples: number of samples.
@@ -45,22 +45,22 @@ class Evaluation:
 
     @property
     def drop(self) -> float | None:
-        """What the file loses against the float model; more is worse, also of metrics that measure an error."""
+        """How much worse the file is than the float model: positive, also for metrics that measure an error."""
         return _mean([score.drop for score in self.scores])
 
     @property
     def drop_error(self) -> float | None:
-        """Standard error of ``drop``, at most: errors of several outputs are taken as if they came together."""
+        """Upper bound of the standard error of ``drop``: errors of several outputs are taken as fully correlated."""
         return _mean([score.drop_error for score in self.scores])
 
     @property
     def agreement(self) -> float | None:
-        """Share of decisions that are those of the float model, in the mean over outputs that decide."""
+        """Share of predicted classes that are those of the float model; mean over outputs with classes."""
         return _mean([item.agreement for item in self._deciding])
 
     @property
     def agreement_error(self) -> float | None:
-        """Standard error of ``agreement``, at most."""
+        """Upper bound of the standard error of ``agreement``."""
         return _mean([item.agreement_error for item in self._deciding])
 
     @property

@@ -23,7 +23,7 @@ class SearchResult:
         reached: whether it is within the drop.
         trials: all trials, in their order.
         goal: what was wanted.
-        warnings: what to know of the outcome.
+        warnings: what to know of the outcome, and what is wrong with the best file.
     """
 
     best: QuantizationResult

@@ -19,7 +19,7 @@ from tfptq.exploration.strategy import propose
 from tfptq.exploration.trial import Trial
 from tfptq.exploration.trial_folder import TrialFolder
 from tfptq.exploration.workbench import Workbench
-from tfptq.pipeline.result import QuantizationResult
+from tfptq.pipeline.result import QuantizationResult, warn_of_findings
 from tfptq.report import Report
 from tfptq.report.values import Trial as PlotPoint
 
@@ -35,40 +35,43 @@ def search(
     latency_budget: float = QuantizationConfig.latency_budget,
     metric: Any = "accuracy",
     labels: Any = None,
+    signature: str | None = None,
     most_trials: int = 9,
     budget_seconds: float | None = None,
     checkpoint_dir: str | os.PathLike | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> SearchResult:
-    """Search the file with the fewest bytes, or the least latency, that loses no more than ``max_drop``.
+    """Search for the smallest or fastest file whose metric drops by at most ``max_drop``.
 
-    The default preset comes first, then scales per channel at 8 bits and at 4, then mixed precision of 2, 4 and 8 bits
-    by sensitivity, at ratios of bytes that bisection leads to; last the ratio that was found, by coding length, to
-    compare. A file is accepted when its drop on the evaluation samples and one standard error of that are ``max_drop``
-    together, or less: on other samples it loses no more in five cases of six. Few samples accept little: a file that
-    decides 4 % of 400 samples otherwise has a standard error of one point.
+    The search tries the default preset, then 8 and 4 bits with scales per channel, then mixed precision of 2, 4 and 8
+    bits by sensitivity, for which it bisects the size; last, for comparison, bits by coding length at the same size. A
+    file is accepted when its drop on the evaluation samples plus one standard error is at most ``max_drop``: on other
+    samples, the drop is then below that in five cases of six. This needs enough samples: a file that predicts another
+    class on 4 % of 400 samples has a standard error of one point.
 
     Args:
         model: what ``quantize`` takes.
         calibration: samples as for ``quantize_keras_model``.
-        evaluation: other samples, with labels, as for ``tfptq.evaluate``. Without labels, decisions other than those of
-            the float model count as lost.
+        evaluation: held-out samples, with labels, as for ``tfptq.evaluate``. Without labels, predictions that differ
+            from those of the float model count as errors.
         max_drop: in the unit of the metric: 0.01 is one point of accuracy.
-        objective: ``"bytes"``; or ``"latency"`` on this machine, and bytes among the fastest.
+        objective: ``"bytes"``, or ``"latency"`` on this machine; of files that are equally fast, the smallest.
         target: kind of device that the file is for.
-        latency_budget: multiple of the latency of INT8 that fewer bytes may cost, as in ``QuantizationConfig``.
-        metric: as for ``tfptq.evaluate``. More is better, but of metrics of Keras that measure an error.
-        labels: labels beside ``evaluation``.
-        most_trials: files that are made, at most.
-        budget_seconds: no trial starts later than this; the first one always does.
-        checkpoint_dir: folder that keeps finished trials, and finished weights of the one in work. A search that was
-            killed, or whose budget ended, goes on from there when it is called again.
-        seed: seed of everything random.
-        progress: show progress when the standard error stream is a terminal.
+        latency_budget: maximum latency of smaller files as a multiple of INT8, as in ``QuantizationConfig``.
+        metric: as for ``tfptq.evaluate``. Higher is better, except for Keras metrics that measure an error.
+        labels: labels, if they are not in ``evaluation``.
+        signature: key of the signature of a SavedModel or ``.tflite`` file; the first by default.
+        most_trials: maximum number of files to make.
+        budget_seconds: no trial starts later than this, except the first.
+        checkpoint_dir: folder for finished trials, and for finished weights of the current one. A search that was
+            interrupted, or whose budget ended, continues from there when it is called again.
+        seed: random seed.
+        progress: show progress when standard error is a terminal.
 
     Returns:
-        The best file and all trials. Where no file is within the drop, the one that loses least, with a warning.
+        The best file, with the warnings of its report, and all trials. If no file is within the drop, the one with the
+        smallest drop, with a warning.
 
     Raises:
         ValueError: an argument cannot be used; the message says why.
@@ -87,6 +90,7 @@ def search(
         model,
         calibration,
         evaluation,
+        signature=signature,
         labels=labels,
         metric=metric,
         seed=seed,
@@ -100,8 +104,10 @@ def search(
     for note in notes:
         warnings.warn(note, stacklevel=2)
     result = bench.quantize(best.proposal) if result is None else result
+    warn_of_findings(result)
     result = replace(result, report=_with_trials(result.report, trials, best))
-    return SearchResult(result, best, goal.accepts(best), tuple(trials), goal, notes)
+    findings = map(str, result.report.findings)
+    return SearchResult(result, best, goal.accepts(best), tuple(trials), goal, (*notes, *findings))
 
 
 def _run(

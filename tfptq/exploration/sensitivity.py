@@ -100,27 +100,26 @@ def layer_sensitivity(
     seed: int = 0,
     progress: bool = True,
 ) -> Sensitivities:
-    """How much the outputs lose when single layers are quantized.
+    """The effect of quantizing single layers on the outputs, as signal-to-noise ratios.
 
-    Noise is counted in units of what the outputs vary by from sample to sample, all outputs alike.
+    The signal is the variation of the outputs from sample to sample; all outputs have the same weight.
 
-    By default it follows from statistics: what rounding the weights to nearest moves the outputs by, to first order,
-    without what is the same for all samples. That costs a backward pass for each of 32 samples in 4 directions, however
-    many layers there are: seconds, a minute for networks of the size of MobileNetV2. A layer whose weights no gradient
-    reaches is measured instead: its weights are rounded, and the samples run once more.
+    By default, the effect of rounding weights to nearest is estimated to first order, without the part that is the same
+    for all samples. This takes one backward pass for each of 32 samples and 4 directions, independent of the number of
+    layers: seconds, or a minute for networks such as MobileNetV2. A layer whose weights have no gradient is measured
+    instead, by one forward pass with its weights rounded.
 
-    With ``measured``, the model is quantized as the config says, once, and two files are run for each layer: one in
-    which this layer alone computes on integers, with its learned rounding and the grids of its activations, and one in
-    which it alone does not. That costs a quantization, and two files of 32 samples for each layer. Kernels of models
-    without a known Keras graph are measured in any case.
+    With ``measured``, the model is quantized once as configured. Then two files are run on 32 samples for each layer:
+    one in which only this layer is quantized, with its learned rounding and its activations, and one in which all
+    others are. Kernels of models without a known Keras graph are always measured.
 
     Args:
         model: what ``quantize`` takes.
         dataset: samples as for ``quantize_keras_model``.
         config: how to quantize, or the name of a preset; None for the default.
-        measured: measure files instead.
-        seed: seed of everything random.
-        progress: show progress bars when the standard error stream is a terminal.
+        measured: measure with quantized files instead.
+        seed: random seed.
+        progress: show progress bars when standard error is a terminal.
 
     Raises:
         ValueError: the model, the data or the config cannot be used.

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from tfptq.pipeline.result import QuantizationResult
 from tfptq.prepare.channel_networks import Model
 from tfptq.prepare.network import distinct_ratios_of, open_model
 from tfptq.quantization import quantize
+from tfptq.report import QuantizationWarning
 from tfptq.version import __version__
 
 #: Time for the latency of one file.
@@ -59,15 +61,17 @@ class Workbench:
     folder: TrialFolder | None = None
 
     @classmethod
-    def of(cls, source: Any, calibration: Any, evaluation: Any, **others: Any) -> "Workbench":
+    def of(
+        cls, source: Any, calibration: Any, evaluation: Any, signature: str | None = None, **others: Any
+    ) -> "Workbench":
         """A workbench without a folder, after a trial run of the float model on the evaluation samples.
 
-        ``source`` is what ``tfptq.quantize`` takes.
+        ``source`` and ``signature`` are what ``tfptq.quantize`` takes.
 
         Raises:
             ValueError: model, samples, labels or metric cannot be used.
         """
-        model = open_model(source, calibration)
+        model = open_model(source, calibration, signature)
         reference = model.float_file.data if isinstance(model, FileModel) else float_reference(model, evaluation)
         bench = cls(model, reference, calibration, evaluation, **others)
         found = bench._judged(bench.reference, 0.0)
@@ -113,11 +117,16 @@ class Workbench:
         return trial, result
 
     def quantize(self, proposal: Proposal) -> QuantizationResult:
-        """Make the file of a proposal; of a finished trial, its weights are there already."""
+        """Make the file of a proposal; of a finished trial, its weights are there already.
+
+        Without warnings: most files are not the one that is chosen.
+        """
         weights: os.PathLike | None = None if self.folder is None else self.folder.weights(proposal)
-        return quantize(
-            self.model, self.calibration, proposal.config, seed=self.seed, progress=False, checkpoint_dir=weights
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", QuantizationWarning)
+            return quantize(
+                self.model, self.calibration, proposal.config, seed=self.seed, progress=False, checkpoint_dir=weights
+            )
 
     @property
     def _specs(self) -> tuple[InputSpec, ...]:

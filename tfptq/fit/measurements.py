@@ -16,7 +16,7 @@ from tfptq.config import Calibration
 from tfptq.core.ranges import TensorStatistics, activation_range
 from tfptq.core.windows import Window, window_sums
 from tfptq.float_file.kernel import KernelUse
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grid_groups import Range
 from tfptq.lowering.softmax_inputs import Limits
 
 #: 16-bit grids have precision to spare: values so many times larger than any that calibration saw are not cut off.

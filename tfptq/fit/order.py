@@ -27,7 +27,7 @@ from tfptq.fit.kernel import (
 from tfptq.fit.measurements import Measurements
 from tfptq.fit.sequential import SequentialCalibration
 from tfptq.float_file.kernel import Kernel, KernelUse
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grid_groups import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import KernelPlan, QuantizedKernel
 

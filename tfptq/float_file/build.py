@@ -25,7 +25,7 @@ from tfptq.graph.float_equality import (
     relative_difference,
     tolerances,
 )
-from tfptq.graph.rebuild import graph_of
+from tfptq.graph.read_graph import graph_of
 from tfptq.layers import weight_specs
 from tfptq.tflite.model import TFLiteModel
 from tfptq.tflite.runtime import TensorRunner

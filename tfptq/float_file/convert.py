@@ -19,7 +19,7 @@ from tensorflow.lite.python.convert import ConverterError
 from tfptq.base.quiet import quiet
 from tfptq.float_file.lstm_operators import write_marked
 from tfptq.float_file.recurrent_layers import RecurrentLayer, never, recurrent_layers, traced
-from tfptq.graph.rebuild import graph_of
+from tfptq.graph.read_graph import graph_of
 from tfptq.graph.validate import SCOPE_NAME
 from tfptq.tflite.model import TFLiteModel
 

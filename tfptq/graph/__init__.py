@@ -14,7 +14,7 @@ from tfptq.graph.float_equality import (
 from tfptq.graph.input_scaling import input_normalizations_to_keep
 from tfptq.graph.input_statistics import InputStatistics, input_factors, input_statistics
 from tfptq.graph.move_channels import move_channels
-from tfptq.graph.rebuild import input_names
+from tfptq.graph.read_graph import input_names
 
 __all__ = [
     "FloatEqualityError",

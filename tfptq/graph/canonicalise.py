@@ -10,7 +10,8 @@ import keras
 
 from tfptq.graph.fold_batch_norm import fold_batch_norm
 from tfptq.graph.input_scaling import merge_input_normalizations
-from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.read_graph import read_graph
+from tfptq.graph.rebuild import build_model
 from tfptq.graph.simplify import (
     add_missing_biases,
     batch_norm_as_depthwise,

@@ -14,7 +14,7 @@ from tfptq.graph.channel_rules import (
 )
 from tfptq.graph.flat_graph import Call, FlatGraph, Value
 from tfptq.graph.fold_batch_norm import output_channels
-from tfptq.graph.rebuild import read_graph
+from tfptq.graph.read_graph import read_graph
 
 
 def channel_groups(model: keras.Model, change: Change = Change.PERMUTATION) -> ChannelGroups:

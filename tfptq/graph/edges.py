@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from tfptq.graph.flat_graph import values_in
-from tfptq.graph.rebuild import read_graph
+from tfptq.graph.read_graph import read_graph
 
 _Step = tuple[str, Iterable[Any], Iterable[Any]]
 

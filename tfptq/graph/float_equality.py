@@ -24,7 +24,8 @@ from tfptq.base.text import counted
 from tfptq.data.errors import blaming_samples
 from tfptq.graph.flat_graph import FlatGraph, Value
 from tfptq.graph.float_noise import rounding_otherwise
-from tfptq.graph.rebuild import build_model, graph_of, input_names, read_graph
+from tfptq.graph.read_graph import graph_of, input_names, read_graph
+from tfptq.graph.rebuild import build_model
 
 #: Largest difference of an output, relative to its range, that two models may have which compute the same: many times
 #: what float32 rounding makes of it in most networks, and a twentieth of half a step of an 8-bit grid.

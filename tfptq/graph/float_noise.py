@@ -12,7 +12,8 @@ import keras
 
 from tfptq.base.text import unique_name
 from tfptq.graph.flat_graph import Call, Unit, Value, values_in
-from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.read_graph import read_graph
+from tfptq.graph.rebuild import build_model
 
 #: One step of float32, relative to the value.
 _STEP = 2.0**-23

@@ -16,7 +16,7 @@ from tfptq.base.text import unique_name
 from tfptq.core.affine import MOST_COARSENING
 from tfptq.graph.channel_affine import channel_affine
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, values_in
-from tfptq.graph.rebuild import input_names, read_graph
+from tfptq.graph.read_graph import input_names, read_graph
 from tfptq.graph.simplify import full_config, remove_identities
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from tfptq.graph.channel_affine import channel_affine
 from tfptq.graph.flat_graph import Call, FlatGraph, Unit, Value, values_in
-from tfptq.graph.rebuild import build_model, input_names, read_graph
+from tfptq.graph.read_graph import input_names, read_graph
+from tfptq.graph.rebuild import build_model
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ import numpy as np
 from tfptq.core.channel_moves import KernelAxes, Move, move_kernel
 from tfptq.graph.flat_graph import Unit
 from tfptq.graph.fold_batch_norm import DEPTHWISE, TRANSPOSED
-from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.read_graph import read_graph
+from tfptq.graph.rebuild import build_model
 
 
 def move_channels(model: keras.Model, move: Move) -> keras.Model:

@@ -12,7 +12,8 @@ import tensorflow as tf
 from tfptq.core.channel_headroom import ChannelStatistics
 from tfptq.data.errors import blaming_samples
 from tfptq.graph.flat_graph import FlatGraph, Value
-from tfptq.graph.rebuild import build_model, input_names
+from tfptq.graph.read_graph import input_names
+from tfptq.graph.rebuild import build_model
 
 
 class ChannelObserver:

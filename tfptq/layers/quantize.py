@@ -11,7 +11,8 @@ from typing import Any
 import keras
 
 from tfptq.config import QuantizationConfig, check_overrides, resolve_config
-from tfptq.graph.rebuild import build_model, read_graph
+from tfptq.graph.read_graph import read_graph
+from tfptq.graph.rebuild import build_model
 from tfptq.layers.quantize_config import DefaultQuantizeConfig, QuantizeConfig
 from tfptq.layers.quantizers import ActivationQuantizer, WeightQuantizer
 from tfptq.layers.registry import is_weighted, looks_up, supports

@@ -7,7 +7,7 @@ from: of values below the least result of a maximum, over positions or of two te
 import math
 from collections.abc import Mapping
 
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grid_groups import Range
 from tfptq.ops.operator_spec import Node
 from tfptq.tflite.model import TFLiteModel
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from tfptq.core.affine import MOST_COARSENING, ActivationGrid, activation_grid
 from tfptq.lowering.comparisons import can_compare
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grid_groups import Range
 from tfptq.lowering.softmax_inputs import MASKED_ROW
 from tfptq.ops.operator_spec import Node
 from tfptq.tflite.model import TFLiteModel

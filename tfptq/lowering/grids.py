@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfptq.core.affine import SMALLEST_SCALE, ActivationGrid, activation_grid, symmetric_range
+from tfptq.core.affine import SMALLEST_SCALE, ActivationGrid
 from tfptq.lowering.float_neighbours import activations_of
+from tfptq.lowering.grid_groups import GridGroups, Range, hull, width_of
 from tfptq.lowering.recurrent import cell_grid
 from tfptq.lowering.widths import ActivationWidths
 from tfptq.ops.operator_spec import Node, OperatorSpec, OutputGrid
@@ -28,8 +29,6 @@ FEWEST_STEPS = 3
 
 #: Least maximum of a result of ReLU6: the code of 6 then stays far inside int32.
 LEAST_BOUNDED_MAXIMUM = 2.0**-20
-
-Range = tuple[float, float]
 
 
 def assign_grids(
@@ -59,7 +58,7 @@ def assign_grids(
     specs = [(operator, model.spec(operator)) for operator in integer_operators]
     hidden = {operator.inputs[spec.states[0]]: operator.outputs[0] for operator, spec in specs if spec.states}
     own = {index: ranges[result] for index, result in hidden.items()}
-    groups = _Groups({**ranges, **own, **_least_ranges(model, integer_operators, ranges)})
+    groups = GridGroups({**ranges, **own, **_least_ranges(model, integer_operators, ranges)})
     for index, result in hidden.items():
         groups.join(result, index)
     for operator, spec in specs:
@@ -128,7 +127,7 @@ def _is_bounded(spec: OperatorSpec) -> bool:
 def _join(
     model: TFLiteModel,
     operator: Node,
-    groups: "_Groups",
+    groups: GridGroups,
     readers: Mapping[int, list[int]],
     widths: ActivationWidths,
 ) -> None:
@@ -141,13 +140,13 @@ def _join(
     low = min(groups.range(index)[0] for index in (*inputs, output))
     high = max(groups.range(index)[1] for index in (*inputs, output))
     for index in dict.fromkeys(inputs):
-        alike = _width(groups.range(index)) >= JOIN_SHARE * (high - low)
+        alike = width_of(groups.range(index)) >= JOIN_SHARE * (high - low)
         if len(fixed) == 1 and (alike or not _read_elsewhere(model, index, operator, groups, readers)):
             groups.join(index, output)
 
 
 def _join_inputs_of_one_kernel(
-    model: TFLiteModel, specs: list[tuple[Node, OperatorSpec]], groups: "_Groups", widths: ActivationWidths
+    model: TFLiteModel, specs: list[tuple[Node, OperatorSpec]], groups: GridGroups, widths: ActivationWidths
 ) -> None:
     """Put what one kernel meets in many operators, the steps of a recurrent layer, on one grid, if that costs little.
 
@@ -164,7 +163,7 @@ def _join_inputs_of_one_kernel(
         if len(free) < FEWEST_STEPS:
             continue
         width = max(groups.range(index)[1] for index in free) - min(groups.range(index)[0] for index in free)
-        alike = [index for index in free if _width(groups.range(index)) >= JOIN_SHARE * width]
+        alike = [index for index in free if width_of(groups.range(index)) >= JOIN_SHARE * width]
         for index in alike[1:]:
             groups.join(alike[0], index)
 
@@ -172,7 +171,7 @@ def _join_inputs_of_one_kernel(
 def _take_chosen(
     model: TFLiteModel,
     operator: Node,
-    groups: "_Groups",
+    groups: GridGroups,
     readers: Mapping[int, list[int]],
     widths: ActivationWidths,
 ) -> None:
@@ -190,16 +189,16 @@ def _take_chosen(
             groups.narrow(index, groups.range(output))
             groups.join(index, output)
         else:
-            both = _hull(groups.range(index), groups.range(output))
-            widened = _width(both) > MOST_WIDENED * _width(groups.range(index))
-            if not widened and _width(groups.range(output)) >= JOIN_SHARE * _width(both):
+            both = hull(groups.range(index), groups.range(output))
+            widened = width_of(both) > MOST_WIDENED * width_of(groups.range(index))
+            if not widened and width_of(groups.range(output)) >= JOIN_SHARE * width_of(both):
                 groups.join(index, output)
 
 
 def _scale_by_constants(
     model: TFLiteModel,
     specs: list[tuple[Node, OperatorSpec]],
-    groups: "_Groups",
+    groups: GridGroups,
     widths: ActivationWidths,
     clipped: set[int],
 ) -> None:
@@ -231,7 +230,7 @@ def _constant_factor(model: TFLiteModel, operator: Node) -> float | None:
 
 
 def _read_elsewhere(
-    model: TFLiteModel, index: int, operator: Node, groups: "_Groups", readers: Mapping[int, list[int]]
+    model: TFLiteModel, index: int, operator: Node, groups: GridGroups, readers: Mapping[int, list[int]]
 ) -> bool:
     """Whether a tensor or one on its grid is an output, or is read by an operator that leads off that grid."""
     members = groups.members(index)
@@ -239,61 +238,3 @@ def _read_elsewhere(
         return True
     others = [model.operators[at] for member in members for at in readers.get(member, ())]
     return not all(other is operator or members.issuperset(other.outputs) for other in others)
-
-
-def _hull(first: Range, second: Range) -> Range:
-    return min(first[0], second[0]), max(first[1], second[1])
-
-
-def _width(limits: Range) -> float:
-    return limits[1] - limits[0]
-
-
-class _Groups:
-    """Union-find over tensor indexes; each group has a range and perhaps a fixed grid."""
-
-    def __init__(self, ranges: Mapping[int, Range]):
-        self._parent: dict[int, int] = {}
-        self._ranges = dict(ranges)
-        self._fixed: dict[int, ActivationGrid] = {}
-        self._members: dict[int, set[int]] = {}
-
-    def _root(self, index: int) -> int:
-        while self._parent.get(index, index) != index:
-            index = self._parent[index]
-        return index
-
-    def join(self, a: int, b: int) -> None:
-        a, b = self._root(a), self._root(b)
-        if a == b:
-            return
-        self._members[a] = self.members(a) | self.members(b)
-        self._parent[b] = a
-        self._ranges[a] = _hull(self._ranges[a], self._ranges[b])
-        if b in self._fixed:
-            self._fixed.setdefault(a, self._fixed[b])
-
-    def narrow(self, index: int, limits: Range) -> None:
-        self._ranges[self._root(index)] = limits
-
-    def members(self, index: int) -> set[int]:
-        """All tensors on the grid of one."""
-        root = self._root(index)
-        return self._members.get(root, {root})
-
-    def make_symmetric(self, index: int) -> None:
-        root = self._root(index)
-        self._ranges[root] = symmetric_range(*self._ranges[root])
-
-    def fix(self, index: int, grid: ActivationGrid) -> None:
-        self._fixed[self._root(index)] = grid
-
-    def fixed(self, index: int) -> ActivationGrid | None:
-        return self._fixed.get(self._root(index))
-
-    def range(self, index: int) -> Range:
-        return self._ranges[self._root(index)]
-
-    def grid(self, index: int, bits: int) -> ActivationGrid:
-        fixed = self.fixed(index)
-        return fixed if fixed is not None else activation_grid(*self.range(index), bits)

@@ -7,7 +7,7 @@ integers there is one grid for all, and users must hear of it.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grid_groups import Range
 from tfptq.ops.operator_spec import Node
 from tfptq.tflite.model import TFLiteModel
 

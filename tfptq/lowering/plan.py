@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.lowering.float_fallback import operators_losing_precision
 from tfptq.lowering.float_neighbours import activations_of, kernels_for_exact_results, neighbours_of_float
-from tfptq.lowering.grids import Range, assign_grids
+from tfptq.lowering.grid_groups import Range
+from tfptq.lowering.grids import assign_grids
 from tfptq.lowering.joined_parts import DrownedPart, drowned_parts, joins_to_keep_in_float
 from tfptq.lowering.widths import ActivationWidths, widths_of
 from tfptq.ops.operator_spec import Node

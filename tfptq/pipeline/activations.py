@@ -13,7 +13,8 @@ from tfptq.fit.measurements import Measurements
 from tfptq.fit.order import ranges_for_kernels, with_bias_headroom
 from tfptq.lowering.clipped_ranges import cut_ranges
 from tfptq.lowering.float_fallback import inputs_to_scale_in_float
-from tfptq.lowering.grids import Range, ranges_of_tables
+from tfptq.lowering.grid_groups import Range
+from tfptq.lowering.grids import ranges_of_tables
 from tfptq.lowering.islands import NO_ISLANDS, Islands
 from tfptq.lowering.plan import Ends, IntegerPlan, Wider, plan_integers
 from tfptq.lowering.quantized_kernel import QuantizedKernel

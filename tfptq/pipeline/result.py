@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 
 from tfptq.base.files import write_atomically
+from tfptq.base.warn import warn_caller
 from tfptq.config import QuantizationConfig
 from tfptq.evaluation.evaluate import evaluate
 from tfptq.evaluation.result import Evaluation
@@ -36,11 +36,11 @@ class QuantizationResult:
 
     Attributes:
         tflite: bytes of the quantized ``.tflite`` file.
-        keras_model: simulation of the quantized model in Keras; ``predict`` and ``fit`` work, ``.keras`` saves it, and
-            ``export_simulation`` writes the file of what training made of it. None where no Keras graph is known.
-        report: what was done to each layer.
+        keras_model: Keras simulation of the quantized model. It supports ``predict``, ``fit`` and ``save``, and
+            ``export_simulation`` writes its file after training. None without a known Keras graph.
+        report: how each layer was quantized, and how accurate it is.
         config: config that was used.
-        float_tflite: bytes of the float file that the network was converted to, to compare with.
+        float_tflite: bytes of the float file from which the quantized one was made, for comparison.
     """
 
     tflite: bytes
@@ -75,7 +75,7 @@ class QuantizationResult:
         threads: int | None = None,
         progress: bool = True,
     ) -> Evaluation:
-        """Judge the file on samples, with labels or without, beside the float model; see ``tfptq.evaluate``."""
+        """Evaluate the file on samples, with labels or without; see ``tfptq.evaluate``."""
         return evaluate(
             self,
             samples,
@@ -131,11 +131,10 @@ def finish(
     return QuantizationResult(tflite, simulation, report, job.config, job.float_file.data)
 
 
-def warned_of(result: QuantizationResult) -> QuantizationResult:
-    """The result, after warnings of what is wrong with it, in the name of the caller's caller."""
+def warn_of_findings(result: QuantizationResult) -> None:
+    """Warn of what the report found wrong with the file."""
     for finding in result.report.findings:
-        warnings.warn(str(finding), QuantizationWarning, stacklevel=3)
-    return result
+        warn_caller(str(finding), QuantizationWarning)
 
 
 def _notes(activations: Activations, tables: Sequence[QuantizedTable]) -> list[str]:

@@ -20,7 +20,7 @@ from tfptq.float_file.file_model import FileModel
 from tfptq.graph import move_channels
 from tfptq.graph.channel_steps import channel_graph
 from tfptq.graph.observe_channels import ChannelObserver
-from tfptq.graph.rebuild import read_graph
+from tfptq.graph.read_graph import read_graph
 from tfptq.layers import supports, weight_specs
 
 Model: TypeAlias = keras.Model | FileModel

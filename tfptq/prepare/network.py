@@ -4,7 +4,6 @@ The network is a Keras model, or a float file where no Keras graph is known; the
 leaves the function of the network as it is; each step is checked for that on some samples.
 """
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 
 from tfptq.base.progress import Progress
+from tfptq.base.warn import warn_caller
 from tfptq.config import QuantizationConfig, check_overrides
 from tfptq.data.calibration import CalibrationData, calibration_data, calibration_data_for, random_data
 from tfptq.data.checks import input_specs
@@ -29,7 +29,7 @@ from tfptq.graph import (
     fresh_states,
     input_normalizations_to_keep,
 )
-from tfptq.graph.rebuild import UnknownGraphError
+from tfptq.graph.read_graph import UnknownGraphError
 from tfptq.layers import is_weighted, looks_up, supports
 from tfptq.prepare.bits import Sensitivity, choose_bits, distinct_ratios, sensitivity_of_layers
 from tfptq.prepare.channel_networks import Model
@@ -109,7 +109,7 @@ class FloatNetwork:
             difference = _difference(self.model, model, few_samples(self.batch, self.batch_size))
         except FloatEqualityError as error:
             note = f"step {step!r} was left out, which leaves the file sound and less exact: {error}"
-            warnings.warn(note, stacklevel=2)
+            warn_caller(note)
             return replace(self, notes=(*self.notes, note))
         return replace(self, model=model, differences={**self.differences, step: difference})
 
@@ -190,18 +190,19 @@ def _open(source: Any, dataset: Any, config: QuantizationConfig, signature: str 
             raise
 
 
-def open_model(source: Any, dataset: Any) -> Model:
+def open_model(source: Any, dataset: Any, signature: str | None = None) -> Model:
     """The Keras model of a source, or its float file where no Keras graph is known.
 
     Args:
         source: what ``tfptq.quantize`` takes.
         dataset: samples, which tell the inputs of models that do not.
+        signature: as for ``tfptq.quantize``.
 
     Raises:
         ValueError: the source cannot be used.
         FileNotFoundError: no model at the path.
     """
-    found = source if isinstance(source, FileModel) else file_source(source, dataset, None)
+    found = source if isinstance(source, FileModel) else file_source(source, dataset, signature)
     if found is not None:
         return found
     original = load_model(source)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfptq.graph import input_names
-from tfptq.graph.rebuild import graph_of
+from tfptq.graph.read_graph import graph_of
 
 Change = TypeVar("Change", bound=Hashable)
 

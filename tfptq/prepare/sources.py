@@ -12,14 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfptq.data.calibration import first_element
 from tfptq.data.checks import InputSpec, input_specs
+from tfptq.data.open_dataset import first_element
 from tfptq.float_file.convert import convert_function, convert_saved_model
 from tfptq.float_file.file_model import FileInput, FileModel, tflite_model
 from tfptq.float_file.foreign_file import reads_lost_variables
 from tfptq.float_file.recurrent_layers import never, recurrent_layers
 from tfptq.float_file.traced_model import traced_model
-from tfptq.graph.rebuild import UnknownGraphError, graph_of, input_names
+from tfptq.graph.read_graph import UnknownGraphError, graph_of, input_names
 from tfptq.graph.validate import check_backend
 from tfptq.prepare.load_model import load_keras_2, written_by_keras_2
 

@@ -5,123 +5,19 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from tfptq.config import QuantizationConfig
 from tfptq.core.affine import ActivationGrid, activation_grid
 from tfptq.fit.measurements import Measurements
 from tfptq.float_file.float_file import FloatFile
-from tfptq.float_file.kernel import Kernel, KernelId, KernelUse
-from tfptq.graph.float_equality import model_outputs, relative_difference
-from tfptq.layers import QuantizedActivation, QuantizedVariable, QuantizeWrapper, wrappers
+from tfptq.float_file.kernel import Kernel, KernelId
+from tfptq.layers import QuantizedActivation, QuantizeWrapper, wrappers
 from tfptq.lowering.clipped_ranges import cut_ranges
-from tfptq.lowering.grids import Range
+from tfptq.lowering.grid_groups import Range
 from tfptq.lowering.plan import IntegerPlan
 from tfptq.lowering.quantized_kernel import QuantizedKernel
-from tfptq.tflite.runtime import TensorRunner
-
-#: Relative difference below which a tensor of the file holds what a layer reads or writes. Float32 rounding makes much
-#: less of it, and a constant that the converter fused much more, unless it hardly matters.
-SAME_VALUES = 1e-2
-#: The same for biases, relative to the largest.
-SAME_BIAS = 1e-3
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """A use of a kernel into which the converter put a constant factor or summand beside the layer.
-
-    Attributes:
-        same_input: whether the operator reads what the layer reads; if not, the constant came before the layer.
-        same_output: whether it writes what the layer writes.
-        offset: the number that was added before the layer.
-    """
-
-    same_input: bool
-    same_output: bool
-    offset: float = 0.0
-
-
-def find_fusions(
-    model: keras.Model,
-    simulation: keras.Model,
-    float_file: FloatFile,
-    kernels: Mapping[KernelId, Kernel],
-    samples: Mapping[str, np.ndarray],
-) -> dict[int, Fusion]:
-    """Find the constants that the converter fused into kernels, by their biases and by what is computed.
-
-    Args:
-        model: canonical float Keras model.
-        simulation: the same with wrappers, whose biases are still those of the float model.
-        float_file: float model in the file.
-        kernels: the kernels that get codes.
-        samples: Keras input name -> array.
-
-    Returns:
-        Position of an operator -> what was fused into it.
-    """
-    found = {}
-    for wrapper in wrappers(simulation):
-        for slot in wrapper.quantized_weights:
-            for use in _uses(kernels, wrapper, slot):
-                if _holds_more_than_the_layer(slot, use):
-                    layer = model.get_layer(wrapper.layer.name)
-                    tensors = use.input, _output_tensor(float_file, wrapper, use)
-                    found[use.operator] = _fusion(model, layer, float_file, tensors, samples)
-    return found
-
-
-def _holds_more_than_the_layer(slot: QuantizedVariable, use: KernelUse) -> bool:
-    """Whether a use of a kernel computes something else than the layer does."""
-    if use.row_factors is not None:
-        return True
-    own = 0.0 if slot.bias is None else keras.ops.convert_to_numpy(slot.bias).reshape(-1)
-    held = np.zeros_like(own) if use.bias is None else use.bias
-    return not np.allclose(held, own, rtol=SAME_BIAS, atol=SAME_BIAS * (np.abs(held).max(initial=0.0) or 1.0))
-
-
-def _uses(
-    kernels: Mapping[KernelId, Kernel], wrapper: QuantizeWrapper, slot: QuantizedVariable
-) -> tuple[KernelUse, ...]:
-    """The uses of a wrapped layer's weight in the file."""
-    kernel = kernels.get(KernelId(wrapper.layer.name, slot.name))
-    return () if kernel is None else kernel.uses
-
-
-def _fusion(
-    model: keras.Model,
-    layer: keras.Layer,
-    float_file: FloatFile,
-    tensors: tuple[int, int | None],
-    samples: Mapping[str, np.ndarray],
-) -> Fusion:
-    """What is beside a layer, by whether tensors of the file hold its input and its output."""
-    if len(layer._inbound_nodes) != 1:
-        return Fusion(False, False)
-    if isinstance(layer.input, list | dict):
-        return Fusion(True, False)  # an attention layer; what the converter fuses into its kernels is its own
-    expected = model_outputs(keras.Model(model.inputs, [layer.input, layer.output]), samples)
-    wanted = {index for index in tensors if index is not None}
-    runner = TensorRunner(float_file.data, wanted)
-    found = runner.values_in_parts(float_file.by_tensor_name(samples), float_file.batch_size)
-    same_input, same_output = (
-        index is not None
-        and found[index].size == values.size
-        and relative_difference(values.reshape(-1), found[index].reshape(-1)) < SAME_VALUES
-        for values, index in zip(expected, tensors, strict=True)
-    )
-    known = not same_input and tensors[0] in found and found[tensors[0]].size == expected[0].size
-    return Fusion(same_input, same_output, _offset(expected[0], found[tensors[0]]) if known else 0.0)
-
-
-def _offset(values: np.ndarray, held: np.ndarray) -> float:
-    """``b`` of ``values = a * held + b`` where they are so related, else 0: the converter fuses no more than that."""
-    values, held = (array.reshape(-1).astype(np.float64) for array in (values, held))
-    if np.ptp(held) == 0:
-        return 0.0
-    factor, offset = np.polyfit(held, values, 1)
-    return float(offset) if relative_difference(values, factor * held + offset) < SAME_VALUES else 0.0
+from tfptq.simulation.fusions import Fusion
+from tfptq.simulation.layer_tensors import input_slot, output_tensor, uses_of, written_tensor
 
 
 def assign_weights_to_wrappers(
@@ -180,7 +76,7 @@ def simulated_grids(
         return plan.grids
     measured = measurements.ranges(config.calibration, bits)
     ranges = {**measured, **cut_ranges(float_file.model, measured)}
-    tensors = {index for use in float_file.uses for index in (use.input, use.output, _written_tensor(float_file, use))}
+    tensors = {index for use in float_file.uses for index in (use.input, use.output, written_tensor(float_file, use))}
     return {index: activation_grid(*ranges[index], bits) for index in tensors & set(plan.grids)}
 
 
@@ -284,12 +180,12 @@ def _quantized_tensors(
     """What a wrapped layer reads and writes in the file, use by use."""
     inputs = {slot.name: slot for slot in wrapper.quantized_inputs}
     for slot in wrapper.quantized_weights:
-        for use in _uses(kernels, wrapper, slot):
+        for use in uses_of(kernels, wrapper, slot):
             operator, fusion = use.operator, fusions.get(use.operator, Fusion(True, True))
-            source = inputs.get(_input_slot(wrapper, slot.name))
+            source = inputs.get(input_slot(wrapper, slot.name))
             yield _QuantizedTensor(source, use.input, operator, False, fusion.same_input)
             if len(wrapper.quantized_weights) == 1 and wrapper.quantized_outputs:
-                result = _output_tensor(float_file, wrapper, use)
+                result = output_tensor(float_file, wrapper, use)
                 yield _QuantizedTensor(wrapper.quantized_outputs[0], result, operator, True, fusion.same_output)
 
 
@@ -316,29 +212,3 @@ def _grid_over(grids: list[ActivationGrid]) -> ActivationGrid:
     if min(lows) > low - widest.scale / 2 and max(highs) < high + widest.scale / 2:
         return widest
     return activation_grid(min(lows), max(highs), widest.bits)
-
-
-def _input_slot(wrapper: QuantizeWrapper, weight_name: str) -> str:
-    """Name of the input that a weight meets: ``query`` for ``query/kernel`` of an attention layer."""
-    prefix = weight_name.split("/")[0]
-    names = [slot.name for slot in wrapper.quantized_inputs]
-    return prefix if prefix in names else (names[0] if len(names) == 1 else "")
-
-
-def _output_tensor(float_file: FloatFile, wrapper: QuantizeWrapper, use: KernelUse) -> int | None:
-    """Tensor of the file that holds what the layer returns, or None when there is none of its own."""
-    function = getattr(wrapper.layer, "activation", None)
-    if function in (None, keras.activations.linear):
-        return use.output
-    options = float_file.model.operators[use.operator].builtinOptions
-    if getattr(options, "fusedActivationFunction", 0) != schema.ActivationFunctionType.NONE:
-        return use.output
-    written = _written_tensor(float_file, use)
-    return None if written == use.output else written
-
-
-def _written_tensor(float_file: FloatFile, use: KernelUse) -> int:
-    """Result of a kernel, after an activation function of its own (such as LOGISTIC) where it has one."""
-    readers = [float_file.model.operators[at] for at in float_file.model.consumers().get(use.output, [])]
-    alone = len(readers) == 1 and bool(float_file.model.spec(readers[0]).fixed_grids)
-    return readers[0].outputs[0] if alone else use.output

@@ -104,7 +104,7 @@ class Inspection:
 
 
 def inspect(file: bytes | str | os.PathLike) -> Inspection:
-    """Look into a ``.tflite`` file, given as bytes or path, which need not come from tfptq.
+    """Describe any ``.tflite`` file, given as bytes or path: inputs, outputs, weights, operators and config.
 
     Raises:
         FormatError: the file or its block metadata is damaged or too new.

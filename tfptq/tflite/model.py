@@ -16,6 +16,7 @@ from tfptq.base.text import unique_name
 from tfptq.ops.operator_spec import OperatorSpec
 from tfptq.ops.table import spec_of
 from tfptq.tflite.model_reader import OPERATOR_NAMES
+from tfptq.tflite.references import blockwise_of, index_list, remove_unused, tensors_of
 from tfptq.tflite.serialize import pack_model
 
 #: TensorType of the schema -> numpy dtype, for the types whose buffers we read or write.
@@ -45,9 +46,9 @@ class TFLiteModel:
         self.root = schema.ModelT.InitFromPackedBuf(data, 0)
         for subgraph in self.root.subgraphs:
             for operator in subgraph.operators:
-                operator.inputs = _index_list(operator.inputs)
-                operator.outputs = _index_list(operator.outputs)
-            subgraph.inputs, subgraph.outputs = _index_list(subgraph.inputs), _index_list(subgraph.outputs)
+                operator.inputs = index_list(operator.inputs)
+                operator.outputs = index_list(operator.outputs)
+            subgraph.inputs, subgraph.outputs = index_list(subgraph.inputs), index_list(subgraph.outputs)
         self._names = {_text(tensor.name) for subgraph in self.root.subgraphs for tensor in subgraph.tensors}
 
     def copy(self) -> "TFLiteModel":
@@ -63,8 +64,8 @@ class TFLiteModel:
         Tensors keep their indexes until ``remove_unused``. Only what is needed is copied, so that cutting a model
         into many parts costs no more than copying it once.
         """
-        used = {*inputs, *outputs, *(index for operator in operators for index in _indexes(operator))}
-        used |= {blocks.scales for index in used - {-1} if (blocks := _blockwise(self.tensors[index]))}
+        used = {*inputs, *outputs, *(index for operator in operators for index in tensors_of(operator))}
+        used |= {blocks.scales for index in used - {-1} if (blocks := blockwise_of(self.tensors[index]))}
         empty, no_bytes = schema.TensorT(), schema.BufferT()
         root, subgraph = copy.copy(self.root), copy.copy(self.root.subgraphs[0])
         subgraph.operators, subgraph.inputs, subgraph.outputs = list(operators), list(inputs), list(outputs)
@@ -293,54 +294,7 @@ class TFLiteModel:
 
     def remove_unused(self) -> None:
         """Drop the buffers, tensors and operator codes that nothing refers to any more."""
-        for subgraph in self.root.subgraphs:
-            self._remove_unused_tensors(subgraph)
-        self._remove_unused_buffers()
-        used = sorted({operator.opcodeIndex for subgraph in self.root.subgraphs for operator in subgraph.operators})
-        self.root.operatorCodes = [self.root.operatorCodes[at] for at in used]
-        for subgraph in self.root.subgraphs:
-            for operator in subgraph.operators:
-                operator.opcodeIndex = used.index(operator.opcodeIndex)
-
-    def _remove_unused_tensors(self, subgraph) -> None:
-        used = set(subgraph.inputs) | set(subgraph.outputs)
-        for operator in subgraph.operators:
-            used.update(_indexes(operator))
-        used |= {blocks.scales for index in used - {-1} if (blocks := _blockwise(subgraph.tensors[index]))}
-        new_index = {old: new for new, old in enumerate(sorted(used - {-1}))}
-        new_index[-1] = -1
-        position = self.root.subgraphs.index(subgraph)
-        subgraph.tensors[:] = [subgraph.tensors[old] for old in sorted(used - {-1})]
-        for blocks in filter(None, map(_blockwise, subgraph.tensors)):
-            blocks.scales = new_index[blocks.scales]
-        subgraph.inputs = [new_index[old] for old in subgraph.inputs]
-        subgraph.outputs = [new_index[old] for old in subgraph.outputs]
-        for operator in subgraph.operators:
-            operator.inputs = [new_index[old] for old in operator.inputs]
-            operator.outputs = [new_index[old] for old in operator.outputs]
-            if operator.intermediates is not None:
-                operator.intermediates = [new_index[old] for old in operator.intermediates]
-        for signature in self.root.signatureDefs or []:
-            if signature.subgraphIndex == position:
-                for entry in [*(signature.inputs or []), *(signature.outputs or [])]:
-                    entry.tensorIndex = new_index[entry.tensorIndex]
-
-    def _remove_unused_buffers(self) -> None:
-        for tensor in (tensor for subgraph in self.root.subgraphs for tensor in subgraph.tensors):
-            if self.root.buffers[tensor.buffer].data is None:
-                tensor.buffer = 0  # which is empty, and the same for all activations
-        used = {0} | {entry.buffer for entry in self.root.metadata or []}
-        used |= {tensor.buffer for subgraph in self.root.subgraphs for tensor in subgraph.tensors}
-        used |= set(_index_list(self.root.metadataBuffer))
-        new_index = {old: new for new, old in enumerate(sorted(used))}
-        self.root.buffers = [self.root.buffers[old] for old in sorted(used)]
-        for subgraph in self.root.subgraphs:
-            for tensor in subgraph.tensors:
-                tensor.buffer = new_index[tensor.buffer]
-        for entry in self.root.metadata or []:
-            entry.buffer = new_index[entry.buffer]
-        if self.root.metadataBuffer is not None:
-            self.root.metadataBuffer = [new_index[old] for old in _index_list(self.root.metadataBuffer)]
+        remove_unused(self.root)
 
     def remove_metadata(self, names: Iterable[str]) -> None:
         """Drop the entries of the metadata that have one of some names; their buffers stay until ``remove_unused``."""
@@ -358,21 +312,6 @@ def quantization_parameters(scales, zero_points, axis: int = 0):
     parameters.zeroPoint = np.asarray(zero_points, np.int64)
     parameters.quantizedDimension = axis
     return parameters
-
-
-def _blockwise(tensor):
-    """The ``BlockwiseQuantizationT`` of a tensor, whose scales are another tensor, or None."""
-    details = None if tensor.quantization is None else tensor.quantization.details
-    return details if isinstance(details, schema.BlockwiseQuantizationT) else None
-
-
-def _indexes(operator) -> list[int]:
-    """All tensors of an operator; -1 for those that it does without."""
-    return [*operator.inputs, *operator.outputs, *_index_list(operator.intermediates)]
-
-
-def _index_list(values) -> list[int]:
-    return [] if values is None else [int(value) for value in values]
 
 
 def _text(name) -> str:

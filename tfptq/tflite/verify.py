@@ -80,8 +80,8 @@ def verify(file: bytes | str | os.PathLike) -> Verification:
 
     Raises:
         FormatError: the file or its metadata is damaged, or the metadata is too new.
-        VerificationError: the file carries no block metadata, or such that describes none of its codes, or disagrees
-            with it. A file without codes (float16) has nothing but the digest to verify.
+        VerificationError: the file has no block metadata, or metadata that describes none of its codes, or that
+            contradicts the file. For a file without codes (float16), only the digest is checked.
         OSError: the path cannot be read.
     """
     model = read_model(load_bytes(file))
