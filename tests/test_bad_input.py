@@ -207,7 +207,10 @@ def test_missing_file(tmp_path, model):
 
 def test_file_of_another_kind(tmp_path):
     refused(
-        ValueError, r"saved_model must end in .keras or .h5; save the model with", tmp_path / "saved_model", images()
+        ValueError,
+        r"saved_model must end in .keras, .h5 or .tflite, or be the folder",
+        tmp_path / "saved_model",
+        images(),
     )
 
 

@@ -40,6 +40,21 @@ def quantized_with(images, kernel_factor=1.0, bias=0.0, config="w8a8_shift"):
     return result, np.asarray(model(images)[0]), found["output_0"]
 
 
+def test_biases_behind_a_layer_that_is_always_zero_stay_exact():
+    inputs = keras.Input((8,), name="x")
+    dead = keras.layers.Dense(4, activation="relu", bias_initializer=keras.initializers.Constant(-90.0))(inputs)
+    head = keras.layers.Dense(4, kernel_initializer="ones", name="head")
+    model = keras.Model(inputs, head(dead))
+    bias = np.array([0.31, -0.2, 0.05, 0.47], np.float32)
+    head.bias.assign(bias)
+    samples = np.random.default_rng(0).normal(size=(32, 8)).astype(np.float32)
+    with pytest.warns(tfptq.QuantizationWarning, match="same output for all samples in the float model"):
+        result = tfptq.quantize_keras_model(model, samples, "w4a8_channel", progress=False)
+    for resolver in RESOLVERS:
+        (found,) = run_decoded(result.tflite, {"x": samples[:2]}, resolver).values()
+        np.testing.assert_allclose(found, np.tile(bias, (2, 1)), atol=np.ptp(bias) / 255)
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_dead_channels(images, config):
     factor = np.array([1.0, 0.0, 1e-3, 1.0])

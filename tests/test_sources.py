@@ -1,5 +1,7 @@
 """The same network from any source: Keras of any kind, tf_keras, SavedModel, float ``.tflite``."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -245,6 +247,45 @@ def test_a_tf_keras_model():
     plain = tf_keras.Sequential([tf_keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="not built"):
         quantize(plain, data=data[1])
+
+
+def test_a_keras_file_of_keras_2(tmp_path, monkeypatch):
+    tf_keras = pytest.importorskip("tf_keras")
+    inputs = tf_keras.Input((8, 8, 3), name="pixels")
+    x = tf_keras.layers.BatchNormalization()(tf_keras.layers.Conv2D(6, 3, name="stem")(inputs))
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(4)(tf_keras.layers.GlobalAveragePooling2D()(x)))
+    model.save(tmp_path / "net.keras")
+    assert quantize(tmp_path / "net.keras").tflite == quantize(model).tflite
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "tf_keras", None)
+        with pytest.raises(ValueError, match="was saved by Keras 2, .*; install tf_keras, or load it"):
+            quantize(tmp_path / "net.keras")
+
+
+def test_a_saved_model_whose_variables_are_not_tracked(network, tmp_path):
+    """As TensorFlow saves models of Keras 3; the converter makes a file that reads variables nobody has set."""
+    tf.saved_model.save(network, str(tmp_path / "net"))
+    result = quantize(tmp_path / "net")
+    check(result, network.predict(IMAGES, verbose=0), "inputs", least=15.0)
+    assert len(result.report.layers) == 4 and min(result.report.outputs.values()) > 15.0
+
+
+class Counter(tf.Module):
+    """Its results depend on the calls before."""
+
+    def __init__(self):
+        self.total = tf.Variable(tf.zeros(4))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")])
+    def __call__(self, x):
+        return x + self.total.assign_add(tf.reduce_sum(x, 0))
+
+
+def test_a_saved_model_that_keeps_a_state_is_refused(tmp_path):
+    counter = Counter()
+    tf.saved_model.save(counter, str(tmp_path / "net"), signatures=counter.__call__)
+    with pytest.raises(ValueError, match="keeps values between calls"):
+        quantize(tmp_path / "net", data=np.ones((4, 4), np.float32))
 
 
 def test_a_saved_model_inside_of_a_keras_model(network, tmp_path):

@@ -57,7 +57,7 @@ def test_the_converter_evaluates_what_it_wrote(labelled, tmp_path, capfd):
         (("--metric=acuracy",), 1, "metric is 'acuracy'; it must be 'accuracy', 'none' or the name of a metric"),
         (("--data=/",), 2, "images need --preprocessing"),
         (("--json=net.tflite/out.json",), 1, "the folder"),
-        (("--model=net.onnx",), 1, "must end in .keras or .h5"),
+        (("--model=net.onnx",), 1, "must end in .keras, .h5 or .tflite"),
         (("--labels=none.npy",), 1, "none.npy"),
         (("--labels={folder}/samples.npy",), 1, "there are 300 labels of output 'output_0' for 100 samples"),
         (("--json={folder}/test.npy",), 2, "would overwrite the file of --data"),

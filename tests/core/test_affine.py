@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tfptq.core.affine import (
     ACTIVATION_BITS,
+    EMPTY_SCALE,
     WEIGHT_BITS,
     activation_grid,
     nearest_codes,
@@ -48,7 +49,7 @@ def test_values_outside_saturate():
 
 def test_an_always_zero_tensor_gets_a_usable_grid():
     grid = activation_grid(0.0, 0.0)
-    assert (grid.scale, grid.zero_point) == (1.0, -128)
+    assert (grid.scale, grid.zero_point) == (EMPTY_SCALE, -128)
 
 
 @pytest.mark.parametrize("bound", [1.0, 2.0, 0.9999, 1.0001, 2.0**-7])

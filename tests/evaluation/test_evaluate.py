@@ -99,6 +99,36 @@ def test_several_inputs_and_outputs(several):
         tfptq.evaluate(result.tflite, listed, **QUICK)
 
 
+class Pair(keras.Model):
+    """Takes a list of inputs that are not interchangeable."""
+
+    def __init__(self):
+        super().__init__(name="pair")
+        self.head = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.head(inputs[0] - 0.1 * inputs[1])
+
+
+def test_float_models_whose_graph_is_not_known(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = Pair()
+    samples = list(np.random.default_rng(0).normal(size=(2, 40, 6)).astype(np.float32))
+    labels = np.argmax(model(samples), axis=-1)
+    result = tfptq.quantize(model, samples, progress=False)
+    whole = result.evaluate(samples, labels, **QUICK)
+    assert whole.float_score == 1.0 and whole.snr_db > 25.0
+    assert tfptq.evaluate(result.tflite, (samples, labels), model, **QUICK) == whole
+
+
+def test_float_models_of_other_kinds(digits, digits_convnet, result, tmp_path):
+    data = digits.x_test[:20]
+    expected = result.evaluate(data, **QUICK).fidelities
+    digits_convnet.export(tmp_path / "net", verbose=False)
+    (found,) = tfptq.evaluate(result.tflite, data, tmp_path / "net", **QUICK).fidelities
+    assert found.snr_db == pytest.approx(expected[0].snr_db, abs=0.1)
+
+
 def test_files_that_take_one_sample_at_a_time():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4, 3))
@@ -121,7 +151,7 @@ def other_model(inputs, outputs):
         (lambda: other_model(2, [10]), "the file has 1 inputs, and the model 2"),
         (lambda: other_model(1, [10, 3]), "the file has 1 outputs, and the float model 2"),
         (lambda: other_model(1, [4]), "and that of the float model .*: it is another model"),
-        (lambda: "net.onnx", "must end in .keras or .h5"),
+        (lambda: "net.onnx", "must end in .keras, .h5 or .tflite"),
     ],
 )
 def test_another_model_is_refused(digits, result, model, message):

@@ -26,6 +26,9 @@ ACTIVATION_BITS = (4, 5, 6, 7, 8, 16)
 LARGEST_MULTIPLIER, LARGEST_SHIFT = 16, 15
 #: Smallest scale we ever emit: keeps ``1 / scale`` and products of two scales normal float32 numbers.
 SMALLEST_SCALE = np.float32(2.0**-60)
+#: Scale of a tensor that is always 0. That of a bias behind it is a multiple of it, and so has to be fine, but not so
+#: fine that codes of large biases leave int32.
+EMPTY_SCALE = 2.0**-8
 
 #: A channel of an input may lose so many times the resolution that it has behind a normalization of all: two bits.
 MOST_COARSENING = 4.0
@@ -109,8 +112,8 @@ def activation_grid(minimum: float, maximum: float, bits: int = 8) -> Activation
     """The grid that covers a range of real values: asymmetric with 4 to 8 bits, symmetric with 16.
 
     The range is first widened to contain 0, so that zero padding and ReLU are exact. An empty range (a tensor
-    that is always 0) gets the scale 1. The scale of a symmetric grid is no power of two: TFLite's int16 sums of such
-    scales take shifts in place of multipliers, and refuse operands with a larger scale than the result's.
+    that is always 0) gets ``EMPTY_SCALE``. The scale of a symmetric grid is no power of two: TFLite's int16 sums of
+    such scales take shifts in place of multipliers, and refuse operands with a larger scale than the result's.
     """
     if not (np.isfinite(minimum) and np.isfinite(maximum)):
         raise ValueError(f"activation range [{minimum}, {maximum}] is not finite")
@@ -133,7 +136,7 @@ def activation_grid(minimum: float, maximum: float, bits: int = 8) -> Activation
 def _float32_scale(scale: float) -> float:
     """Round to float32 (what a ``.tflite`` file can hold) and keep away from 0."""
     if scale == 0.0:
-        return 1.0
+        return EMPTY_SCALE
     return float(max(np.float32(scale), SMALLEST_SCALE))
 
 

@@ -7,8 +7,6 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-import keras
-
 from tfptq.base.progress import Progress
 from tfptq.data.checks import Batch, InputSpec
 from tfptq.data.errors import naming_evaluation
@@ -26,7 +24,7 @@ from tfptq.evaluation.result import Evaluation
 def evaluate(
     file: str | os.PathLike | bytes | WithFile,
     shards: Any,
-    model: keras.Model | str | os.PathLike | bytes | None = None,
+    model: Any = None,
     metric: Any = "accuracy",
     *,
     runner: Runner | None = None,
@@ -63,7 +61,7 @@ def evaluate(
     names = [row.name for row in subject.ends.outputs]
     metrics = resolve_metrics(metric, names)
     _check_adds_up(metrics)
-    source = _Source(subject.specs, names if metrics else (), subject.model is not None)
+    source = _Source(subject.specs, names if metrics else (), subject.in_order)
     with Progress(progress).step("evaluate"):
         reference = _reference(subject, source, shards[0], runner)
         judge = JudgeShard(source, FilePair(subject.content, subject.ends, reference), metrics)

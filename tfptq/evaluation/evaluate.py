@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
 from tfptq.base.cpus import usable_cpus
@@ -39,7 +38,7 @@ Outputs = dict[str, np.ndarray]
 def evaluate(
     file: str | os.PathLike | bytes | WithFile,
     dataset: Any,
-    model: keras.Model | str | os.PathLike | bytes | None = None,
+    model: Any = None,
     metric: Any = "accuracy",
     *,
     labels: Any = None,
@@ -57,8 +56,8 @@ def evaluate(
         dataset: samples as for ``quantize_keras_model``, and labels as for ``model.fit``: ``(samples, labels)``, or
             elements ``(inputs, labels)`` of a stream. Without a Keras model, several inputs are given by their names
             in the file (``tfptq.inspect``).
-        model: the float model to compare with: a Keras model, the path of one, or a float ``.tflite`` file. A result
-            has its own.
+        model: the float model to compare with: a Keras model of any kind, a float ``.tflite`` file, or what else
+            ``tfptq.quantize`` takes. A result has its own.
         metric: ``"accuracy"`` (labels are classes, one-hot, or 0 and 1 for one column); a Keras metric or its name; a
             function of labels and outputs that returns one number, or an array with one for each sample; a dict of
             these by output name; or None. With several outputs, a function gets dicts by output name; without labels,
@@ -103,7 +102,7 @@ def evaluate_subject(
     names = [row.name for row in subject.ends.outputs]
     metrics = resolve_metrics(metric, names)
     outputs, given = (names, labels) if metrics else ((), None)
-    data = LabelledData(subject.specs, outputs, dataset, given, in_order=subject.model is not None)
+    data = LabelledData(subject.specs, outputs, dataset, given, in_order=subject.in_order)
     first = next(iter(data)).inputs
     reference = subject.float_content
     if reference is None and subject.model is not None:

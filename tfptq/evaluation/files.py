@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +15,9 @@ from tfptq.data.labelled import LabelledData
 from tfptq.evaluation.runner import FileEnds, file_ends
 from tfptq.float_file.build import check_float_file, make_float_file
 from tfptq.graph import canonicalise
+from tfptq.graph.read_graph import UnknownGraphError, graph_of
 from tfptq.prepare.load_model import load_model
+from tfptq.prepare.sources import file_source, keras_file_model
 from tfptq.tflite.metadata import load_bytes
 
 #: Samples that a converted float model is checked on.
@@ -57,7 +60,19 @@ class Subject:
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """What samples must be, in the order of the Keras model, and by its names too, where there is one."""
-        return self.ends.specs if self.model is None else keras_specs(self.model, self.ends.specs)
+        if self.model is not None and _has_graph(self.model):
+            return keras_specs(self.model, self.ends.specs)
+        return tuple(sorted(self.ends.specs, key=lambda it: _number(it.name))) if self._numbered else self.ends.specs
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the order of ``specs`` is one that users know."""
+        return self._numbered or (self.model is not None and _has_graph(self.model))
+
+    @property
+    def _numbered(self) -> bool:
+        """Whether the inputs are called as those of a model that takes a list: ``input_0``, ``input_1``, ..."""
+        return _are_numbered([spec.name for spec in self.ends.specs])
 
 
 def subject_of(file: Any, model: Any) -> Subject:
@@ -65,7 +80,7 @@ def subject_of(file: Any, model: Any) -> Subject:
 
     Args:
         file: a file as path or bytes, or what holds one.
-        model: a Keras model or the path of one, a float file as path or bytes, or None.
+        model: what ``tfptq.quantize`` takes, or None.
 
     Raises:
         TypeError: no file.
@@ -80,7 +95,20 @@ def subject_of(file: Any, model: Any) -> Subject:
         return Subject(content, ends, file.keras_model, file.float_tflite)
     if isinstance(model, bytes) or (isinstance(model, str | os.PathLike) and Path(model).suffix == ".tflite"):
         return Subject(content, ends, None, load_bytes(model))
-    return Subject(content, ends, None if model is None else load_model(model), None)
+    if model is None:
+        return Subject(content, ends, None, None)
+    found = file_source(model, None, None)
+    if found is not None:
+        return Subject(content, ends, None, found.float_file.data)
+    return Subject(content, ends, load_model(model), None)
+
+
+def _has_graph(model: keras.Model) -> bool:
+    try:
+        graph_of(model)
+    except UnknownGraphError:
+        return False
+    return True
 
 
 def keras_specs(model: keras.Model, specs: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
@@ -107,11 +135,29 @@ def float_file_of(model: keras.Model, samples: Batch) -> bytes:
     Raises:
         ValueError: the model cannot be used or converted, or its file computes something else; the message says why.
     """
-    canonical = canonicalise(model)
+    try:
+        canonical = canonicalise(model)
+    except UnknownGraphError as error:
+        return keras_file_model(model, _as_passed(samples), str(error)).float_file.data
     float_file = make_float_file(canonical, {})
     named = {tensor.name: values for tensor, values in zip(canonical.inputs, samples.values(), strict=True)}
     check_float_file(float_file, model, one_batch(named, canonical.inputs[0].shape[0] or SAMPLES_TO_CHECK))
     return float_file.data
+
+
+def _as_passed(samples: Batch) -> Any:
+    """Samples as a model takes them whose file has inputs of these names: ``input_0``, ... are those of a list."""
+    if len(samples) == 1:
+        return next(iter(samples.values()))
+    return [samples[name] for name in sorted(samples, key=_number)] if _are_numbered(list(samples)) else dict(samples)
+
+
+def _are_numbered(names: Sequence[str]) -> bool:
+    return set(names) == {f"input_{number}" for number in range(len(names))}
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("input_"))
 
 
 def float_reference(model: keras.Model, dataset: Any) -> bytes:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -131,9 +132,29 @@ def convert_saved_model(folder: str, name: str, signature: str = "serving_defaul
     Raises:
         ValueError: the converter refuses the model; its own words are in the message.
     """
+    return _convert_other(
+        name, lambda: tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature]), custom
+    )
+
+
+def convert_function(function: Any, owner: Any, name: str) -> bytes:
+    """Convert a concrete function to a float ``.tflite``, quietly, with its variables as constants.
+
+    Args:
+        function: the function.
+        owner: what holds its variables.
+        name: of the model, for messages.
+
+    Raises:
+        ValueError: the converter refuses the function; its own words are in the message.
+    """
+    return _convert_other(name, lambda: tf.lite.TFLiteConverter.from_concrete_functions([function], owner))
+
+
+def _convert_other(name: str, make: Callable[[], tf.lite.TFLiteConverter], custom: bool = False) -> bytes:
     with _quiet():
         try:
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
+            converter = make()
             converter.allow_custom_ops = custom
             return converter.convert()
         except (AttributeError, TypeError, ValueError, RuntimeError, tf.errors.OpError, ConverterError) as error:

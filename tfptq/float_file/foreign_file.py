@@ -50,6 +50,17 @@ def _read(data: bytes, name: str, signature: str | None) -> TFLiteModel:
     return TFLiteModel(model.to_bytes())
 
 
+def reads_lost_variables(data: bytes) -> bool:
+    """Whether a file reads variables that it never writes: the converter did not find their values.
+
+    That happens in SavedModels whose root does not track the variables, such as ``tf.saved_model.save`` of Keras 3
+    models.
+    """
+    model = TFLiteModel(data)
+    kinds = {model.operator_name(operator) for subgraph in model.root.subgraphs for operator in subgraph.operators}
+    return "READ_VARIABLE" in kinds and "ASSIGN_VARIABLE" not in kinds
+
+
 def main_signature(model: TFLiteModel):
     """The signature of the main subgraph, or None."""
     return next((each for each in model.root.signatureDefs or [] if each.subgraphIndex == 0), None)

@@ -1,7 +1,11 @@
 """Keras models from files, and models that cannot be quantized as they are."""
 
+import importlib
+import json
 import os
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -47,7 +51,10 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
         return model
     path = Path(model)
     if path.suffix not in (".keras", ".h5"):
-        raise ValueError(f"the model file {path} must end in .keras or .h5; save the model with model.save(path)")
+        raise ValueError(
+            f"the model file {path} must end in .keras, .h5 or .tflite, or be the folder of a SavedModel; save the "
+            "model with model.save(path), or export it with model.export(folder)"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
     with quiet():  # the first operator of a process looks for devices
@@ -68,9 +75,43 @@ def load_model(model: keras.Model | str | os.PathLike) -> keras.Model:
                 f"load it with keras.saving.load_model(path, custom_objects={{{unknown!r}: ...}}) and pass the "
                 "model, or register it with keras.saving.register_keras_serializable before"
             ) from error
+        reason = str(error).strip().rstrip(".")
         raise ValueError(
-            f"the model file {path} cannot be read: {error}. Save the model again with model.save(path), or pass the "
+            f"the model file {path} cannot be read: {reason}. Save the model again with model.save(path), or pass the "
             "keras.Model itself"
+        ) from error
+
+
+def written_by_keras_2(path: Path) -> bool:
+    """Whether a path is that of a ``.keras`` file of Keras 2 (tf_keras), which Keras 3 cannot read."""
+    if path.suffix != ".keras" or not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return str(json.loads(archive.read("metadata.json"))["keras_version"]).startswith("2.")
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError):  # load_model says what is wrong with it
+        return False
+
+
+def load_keras_2(path: Path) -> Any:
+    """The tf_keras model of a ``.keras`` file.
+
+    Raises:
+        ValueError: tf_keras is not installed, or cannot read it.
+    """
+    advice = "load it with the version of Keras that wrote it and pass the model, its SavedModel or its .tflite file"
+    try:
+        tf_keras = importlib.import_module("tf_keras")
+    except ImportError as error:
+        raise ValueError(
+            f"the model file {path} was saved by Keras 2, which Keras 3 cannot read; install tf_keras, or {advice}"
+        ) from error
+    try:
+        return tf_keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises all kinds on files that it does not understand
+        reason = str(error).strip().rstrip(".")
+        raise ValueError(
+            f"the model file {path} was saved by Keras 2, and tf_keras cannot read it: {reason}. Instead, {advice}"
         ) from error
 
 

@@ -14,12 +14,14 @@ import tensorflow as tf
 
 from tfptq.data.checks import InputSpec, input_specs
 from tfptq.data.open_dataset import first_element
-from tfptq.float_file.convert import convert_saved_model
+from tfptq.float_file.convert import convert_function, convert_saved_model
 from tfptq.float_file.file_model import FileInput, FileModel, tflite_model
+from tfptq.float_file.foreign_file import reads_lost_variables
 from tfptq.float_file.recurrent_layers import never, recurrent_layers
 from tfptq.float_file.traced_model import traced_model
 from tfptq.graph.read_graph import UnknownGraphError, graph_of, input_names
 from tfptq.graph.validate import check_backend
+from tfptq.prepare.load_model import load_keras_2, written_by_keras_2
 
 #: The file that makes a folder a SavedModel.
 SAVED_MODEL = "saved_model.pb"
@@ -52,6 +54,8 @@ def file_source(source: Any, dataset: Any, signature: str | None) -> FileModel |
             return tflite_model(path, signature)
         if path.is_dir():
             return _saved_model(path, signature)
+        if written_by_keras_2(path):
+            source = load_keras_2(path)
     if signature is not None:
         raise ValueError(f"signature={signature!r} is for .tflite files and SavedModels; Keras models have none")
     return _tf_keras_model(source, dataset) if is_tf_keras(source) else None
@@ -130,8 +134,11 @@ def _saved_model(folder: Path, signature: str | None) -> FileModel:
         asked = "to convert" if signature is None else repr(signature)
         listed = ", ".join(keys) or "none"
         raise ValueError(f"the SavedModel {folder} has no signature {asked}; its signatures: {listed}")
-    found = tflite_model(convert_saved_model(str(folder), folder.name, wanted))
     function = loaded.signatures[wanted]
+    data = convert_saved_model(str(folder), folder.name, wanted)
+    if reads_lost_variables(data):
+        data = convert_function(function, loaded, folder.name)
+    found = tflite_model(data)
 
     def run(batch):
         return [np.asarray(value) for value in function(**{k: tf.constant(v) for k, v in batch.items()}).values()]
