@@ -56,8 +56,8 @@ def evaluate(
         dataset: samples as for ``quantize_keras_model``, and labels as for ``model.fit``: ``(samples, labels)``, or
             elements ``(inputs, labels)`` of a stream. Without a Keras model, several inputs are given by their names
             in the file (``tfptq.inspect``).
-        model: the float model to compare with: a Keras model of any kind, a float ``.tflite`` file, or what else
-            ``tfptq.quantize`` takes. A result has its own.
+        model: the float model to compare with: a Keras model of any kind, a float ``.tflite`` file, or any other source
+            that ``tfptq.quantize`` accepts. A result has its own.
         metric: ``"accuracy"`` (labels are classes, one-hot, or 0 and 1 for one column); a Keras metric or its name; a
             function of labels and outputs that returns one number, or an array with one for each sample; a dict of
             these by output name; or None. With several outputs, a function gets dicts by output name; without labels,
