@@ -6,6 +6,7 @@ states need a known size; models with such layers are converted for one sample a
 
 import contextlib
 import logging
+import re
 import tempfile
 import threading
 import warnings
@@ -29,6 +30,11 @@ STATE_LIST = "TensorListReserve"
 NOTE = "<unknown>:0: note:"
 #: After this the converter prints the whole graph, in hundreds of lines.
 GRAPH_FOLLOWS = f"{NOTE} see current operation: \n"
+#: What the converter says of an operator that TFLite lacks, and where in the model that is.
+MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
+PLACE = re.compile(r'fused\["(\w+):", "([^"@]+)')
+#: Operators whose name does not tell what in a model they come from.
+ORIGINS = {"BitwiseAnd": "keras.ops.argmax and argmin of floats need it, tf.argmax and tf.argmin do not"}
 
 #: Standard output, warnings and loggers belong to the process: two threads would put back what the other one set.
 _ONE_AT_A_TIME = threading.Lock()
@@ -165,7 +171,13 @@ def _convert_other(name: str, make: Callable[[], tf.lite.TFLiteConverter], custo
 
 
 def _reason(error: Exception) -> str:
-    """The converter's words, without its notes on where the graph was called from, and without the graph."""
+    """The operators that TFLite lacks; else the converter's words, without its notes on calls and without the graph."""
+    missing = dict.fromkeys(MISSING.findall(str(error)))
+    if missing:
+        places = dict(reversed(PLACE.findall(str(error))))  # the first place of each
+        named = [f"{kind} (in {places[kind]!r})" if kind in places else kind for kind in missing]
+        origins = [f"; {ORIGINS[kind]}" for kind in missing if kind in ORIGINS]
+        return f"TFLite has no operator for {', '.join(named)}{''.join(origins)}"
     lines = str(error).partition(GRAPH_FOLLOWS)[0].splitlines()
     return "\n".join(line for line in lines if not line.startswith(NOTE)).strip().rstrip(".")
 

@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 import keras
 
+from tfptq.graph.convertible import make_convertible
 from tfptq.graph.fold_batch_norm import fold_batch_norm
 from tfptq.graph.input_scaling import merge_input_normalizations
 from tfptq.graph.read_graph import read_graph
@@ -29,10 +30,11 @@ def canonicalise(model: keras.Model, kept: Collection[str] = ()) -> keras.Model:
     """Make the canonical float model.
 
     Nested models are inlined and layers without effect in inference removed. ``TimeDistributed(Dense)`` is made
-    ``Dense``, up-sampling by repetition ``Resizing``, and separable convolutions are split. BatchNormalization (and
-    constant multiples and offsets of channels) is folded into the convolution or dense layer before or after it; one of
-    feature maps that cannot be folded becomes a depthwise convolution of one tap, others stay. Convolutions and dense
-    layers without a bias get one of zeros. LSTM layers start from zeros at each call.
+    ``Dense``, up-sampling by repetition ``Resizing``, separable convolutions are split, and operations that TFLite does
+    not have are made of others. BatchNormalization (and constant multiples and offsets of channels) is folded into the
+    convolution or dense layer before or after it; one of feature maps that cannot be folded becomes a depthwise
+    convolution of one tap, others stay. Convolutions and dense layers without a bias get one of zeros. LSTM layers
+    start from zeros at each call.
 
     Args:
         model: built Keras 3 Sequential or Functional model; it is not changed.
@@ -57,7 +59,7 @@ def canonicalise(model: keras.Model, kept: Collection[str] = ()) -> keras.Model:
     graph, normalizations = merge_input_normalizations(remove_identities(graph), kept)
     graph = unwrap_time_distributed(forget_states(remove_recurrent_dropout(graph)))
     graph = split_separable_convolutions(graph)
-    graph = repeat_pixels_by_resizing(graph)
+    graph = repeat_pixels_by_resizing(make_convertible(graph))
     graph = batch_norm_as_depthwise(fold_batch_norm(graph, normalizations))
     graph = add_missing_biases(graph)
     return build_model(graph)
