@@ -40,6 +40,7 @@ def measure_draw(network: str, target: str, seed: int) -> dict[str, Any]:
     """Search on one half of the evaluation samples, and judge what was found on the other one."""
     model = zoo.load(network, SAMPLES.get(network, 256), draw=seed)
     x, y = model.evaluation
+    y = y + model.entry.first_class  # as ``evaluate`` counts the outputs
     order = np.random.default_rng(seed).permutation(len(x))
     seen, unseen = ((x[part], y[part]) for part in np.array_split(order, 2))
     found = search(

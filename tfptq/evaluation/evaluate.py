@@ -1,7 +1,7 @@
 """Evaluate a ``.tflite`` file on labelled samples."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,11 @@ import numpy as np
 from tfptq.base.cpus import usable_cpus
 from tfptq.base.progress import Progress
 from tfptq.base.quiet import quiet
+from tfptq.base.warn import warn_caller
 from tfptq.data.checks import Batch, DataError
 from tfptq.data.errors import blaming_samples, naming_evaluation
 from tfptq.data.labelled import LabelledBatch, LabelledData
+from tfptq.evaluation.chance import doubt_about_labels
 from tfptq.evaluation.fidelity import fidelity
 from tfptq.evaluation.files import (
     Subject,
@@ -24,7 +26,7 @@ from tfptq.evaluation.files import (
     subject_of,
 )
 from tfptq.evaluation.latency import Latency, interleaved_milliseconds, timed
-from tfptq.evaluation.metrics import resolve_metrics, scores
+from tfptq.evaluation.metrics import Metric, assigned, resolve_metrics, scores
 from tfptq.evaluation.result import Evaluation
 from tfptq.evaluation.runner import FileEnds, FileRunner, file_ends, in_threads, make_interpreter, to_codes
 
@@ -77,7 +79,7 @@ def evaluate(
         >>> result = tfptq.quantize_keras_model(model, images[:256])
         >>> print(tfptq.evaluate(result, (test_images, test_labels)))
     """
-    return evaluate_subject(
+    result = evaluate_subject(
         subject_of(file, model),
         dataset,
         metric,
@@ -86,6 +88,9 @@ def evaluate(
         threads=threads,
         steps=Progress(progress),
     )
+    for text in result.warnings:
+        warn_caller(text)
+    return result
 
 
 def evaluate_subject(
@@ -117,7 +122,19 @@ def evaluate_subject(
         scores=scores(metrics, true, found, expected) if metrics else (),
         fidelities=tuple(fidelity(name, expected[name], found[name]) for name in names) if expected else (),
         latency=pair.latency(first, latency_seconds) if latency_seconds > 0 else None,
+        warnings=tuple(_doubts(metrics, true, expected)),
     )
+
+
+def _doubts(metrics: Metric | dict[str, Metric] | None, labels: Batch, expected: Outputs) -> Iterator[str]:
+    """What is odd about the accuracy of the float model."""
+    judged = assigned(metrics, labels, expected) if metrics and expected else {}
+    for name, metric in judged.items():
+        if metric.name != "accuracy" or name not in labels:
+            continue
+        doubt = doubt_about_labels(labels[name], expected[name])
+        if doubt is not None:
+            yield doubt if len(judged) == 1 else f"output {name!r}: {doubt}"
 
 
 @dataclass(frozen=True, eq=False)

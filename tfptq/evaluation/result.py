@@ -24,6 +24,7 @@ class Evaluation:
         scores: what the metric says of each output that it judges; empty without labels or metric.
         fidelities: each output against the float model; empty without one.
         latency: time of an inference, or None where it was not measured.
+        warnings: what is odd about labels or samples.
     """
 
     samples: int
@@ -32,6 +33,7 @@ class Evaluation:
     scores: tuple[Score, ...]
     fidelities: tuple[Fidelity, ...]
     latency: Latency | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def score(self) -> float | None:
@@ -73,11 +75,11 @@ class Evaluation:
         return [item for item in self.fidelities if item.agreement is not None]
 
     def render(self) -> str:
-        """A small table."""
+        """A small table, and the warnings."""
         rows = [_HEADER, *self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
-        return "\n".join([counted(self.samples, "sample"), *lines])
+        return "\n".join([counted(self.samples, "sample"), *lines, *(f"warning: {text}" for text in self.warnings)])
 
     def __str__(self) -> str:
         return self.render()

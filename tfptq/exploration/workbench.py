@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfptq.base.progress import Progress
+from tfptq.base.warn import warn_caller
 from tfptq.data.calibration import calibration_data_for
 from tfptq.data.checks import InputSpec, input_specs
 from tfptq.data.labelled import LabelledData
@@ -80,6 +81,8 @@ class Workbench:
                 f"without labels, files are judged by decisions that are those of {model.name!r}, and its outputs have "
                 "no classes; give labels and a metric, or as metric a function of the outputs alone"
             )
+        for text in found.warnings:
+            warn_caller(text)
         return bench
 
     def inputs(self) -> dict[str, str]:
