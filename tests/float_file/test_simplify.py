@@ -191,16 +191,22 @@ def test_floors_of_quotients_survive_a_divisor_of_0():
 
 
 @pytest.mark.parametrize(
-    ("channels", "expected"), [(2, ["SELECT_V2"]), (1, ["TILE", "ZEROS_LIKE", "SELECT_V2"])]
-)  # the zeros may be what gives the result its shape
-def test_zeros_to_choose_become_one(channels, expected):
+    ("channels", "of_input", "expected"),
+    [
+        (2, False, ["ABS", "SELECT_V2"]),
+        (1, False, ["ABS", "TILE", "ZEROS_LIKE", "SELECT_V2"]),  # the zeros give the result its shape
+        (2, True, ["TILE", "ZEROS_LIKE", "SELECT_V2"]),  # stays in float
+    ],
+)
+def test_zeros_to_choose_become_one(channels, of_input, expected):
     graph = FloatModel()
     x, mask = graph.input("x", (1, 4, 4, 1)), graph.input("mask", (1, 4, 4, channels))
     graph.model.tensors[mask].type = schema.TensorType.BOOL
+    values = x if of_input else graph.add("ABS", [x], (1, 4, 4, 1), "values", schema.AbsOptionsT())
     repeats = graph.constant("repeats", np.asarray([1, 1, 1, 2], np.int32))
     tiled = graph.add("TILE", [x, repeats], (1, 4, 4, 2), "tiled", schema.TileOptionsT())
     zeros = graph.add("ZEROS_LIKE", [tiled], (1, 4, 4, 2), "zeros", schema.ZerosLikeOptionsT())
-    model = graph.finish(graph.add("SELECT_V2", [mask, x, zeros], (1, 4, 4, 2), "y"))
+    model = graph.finish(graph.add("SELECT_V2", [mask, values, zeros], (1, 4, 4, 2), "y"))
     feeds = {"x": VALUES[..., :1], "mask": np.broadcast_to(VALUES[..., :1] > 0, (len(VALUES), 4, 4, channels))}
     before = run(model.to_bytes(), feeds)["y"]
     replace_chosen_zeros(model)

@@ -183,9 +183,10 @@ def replace_squares(model: TFLiteModel) -> None:
 def replace_chosen_zeros(model: TFLiteModel) -> None:
     """Let every SELECT_V2 choose from one 0 in place of as many as another tensor has, in place.
 
-    Where the other operands have the shape of the result.
+    Where another operand has the shape of the result. What is chosen from an input of the model stays: ZEROS_LIKE keeps
+    it in float.
     """
-    readers = model.consumers()
+    readers, inputs = model.consumers(), set(model.subgraph.inputs)
     for operator in model.operators:
         if model.operator_name(operator) != "ZEROS_LIKE" or not model.is_float(operator.outputs[0]):
             continue
@@ -193,7 +194,7 @@ def replace_chosen_zeros(model: TFLiteModel) -> None:
         for reader in (model.operators[to] for to in readers.get(zeros, [])):
             others = [index for index in reader.inputs if index != zeros]
             whole = any(model.sizes(index) == model.sizes(reader.outputs[0]) for index in others)
-            if model.operator_name(reader) == "SELECT_V2" and whole:
+            if model.operator_name(reader) == "SELECT_V2" and whole and inputs.isdisjoint(filter(model.is_float, others)):
                 one = model.add_constant(f"{model.name(zeros)}/zero", np.zeros((), np.float32))
                 reader.inputs = [one if index == zeros else index for index in reader.inputs]
     _remove_unread(model)
