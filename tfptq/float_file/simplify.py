@@ -194,7 +194,7 @@ def replace_chosen_zeros(model: TFLiteModel) -> None:
         for reader in (model.operators[to] for to in readers.get(zeros, [])):
             others = [index for index in reader.inputs if index != zeros]
             whole = any(model.sizes(index) == model.sizes(reader.outputs[0]) for index in others)
-            of_input = not inputs.isdisjoint(filter(model.is_float, others))
+            of_input = any(index in inputs and model.is_float(index) for index in others)
             if model.operator_name(reader) == "SELECT_V2" and whole and not of_input:
                 one = model.add_constant(f"{model.name(zeros)}/zero", np.zeros((), np.float32))
                 reader.inputs = [one if index == zeros else index for index in reader.inputs]
