@@ -1,5 +1,7 @@
 """Flat models of nested ones with custom layers, and of Sequential ones with a fixed number of samples."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -154,3 +156,15 @@ def test_sequential_models_take_any_number_of_samples(make, size):
 def test_a_batch_of_one_and_declared_batches_stay():
     assert build_model(read_graph(called(1))).input_shape == (1, *SHAPE)
     assert build_model(read_graph(declared(8))).input_shape == (8, *SHAPE)
+
+
+def test_models_deeper_than_the_limit_of_recursion():
+    x = inputs = keras.Input((2,))
+    for _ in range(600):
+        x = layers.ReLU()(x)
+    graph, limit = read_graph(keras.Model(inputs, x)), sys.getrecursionlimit()
+    sys.setrecursionlimit(500)
+    try:
+        assert len(build_model(graph).layers) == 601 and sys.getrecursionlimit() == 500
+    finally:
+        sys.setrecursionlimit(limit)

@@ -4,9 +4,11 @@
 their names, and the structures of inputs and outputs stay.
 """
 
+import contextlib
 import copy
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -36,7 +38,19 @@ def build_model(graph: FlatGraph) -> keras.Model:
     for unit, operation in operations.items():
         _set_weights(unit, operation)
     inputs, outputs = map_values(tensors.__getitem__, (graph.inputs, graph.outputs))
-    return keras.Model(inputs, outputs, name=graph.name)
+    with _recursion_for(len(graph.calls)):
+        return keras.Model(inputs, outputs, name=graph.name)
+
+
+@contextlib.contextmanager
+def _recursion_for(calls: int) -> Iterator[None]:
+    """Room for Keras, which walks back from the outputs of a model by one level of recursion for each call."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(before + calls)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 class _Densifier:
