@@ -7,8 +7,8 @@ _ZERO_POINT = (
 
 _FLOAT_ELU = "the converter has no int8 rule for ELU, so that its file is the float one; tfptq's is on integers"
 _FEW_SAMPLES = (
-    "16 samples with 3 x 3 positions are few for the ranges of single channels: 9.7 dB with `equalize=False`, 10.7 "
-    "with `min_max` ranges as well"
+    "16 samples with 3 x 3 positions are few for the ranges of single channels; nearer with `equalize=False` and "
+    "`min_max` ranges"
 )
 #: Case -> reason.
 REASONS = {
