@@ -1,4 +1,4 @@
-"""Labels by which even the float model is right by chance only: classes or pixels are counted otherwise."""
+"""Detect labels that do not fit the model: even the float model is no better than chance."""
 
 import math
 
@@ -15,7 +15,7 @@ SHARE_IF_SHIFTED = 0.3
 
 
 def doubt_about_labels(labels: np.ndarray, expected: np.ndarray) -> str | None:
-    """What is odd about the accuracy of a float model, or None.
+    """A warning if the accuracy of the float model is no better than chance, else None.
 
     Args:
         labels: class of each sample, integers ``[samples]`` or ``[samples, 1]``; others are not looked at.

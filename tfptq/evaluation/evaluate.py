@@ -127,7 +127,7 @@ def evaluate_subject(
 
 
 def _doubts(metrics: Metric | dict[str, Metric] | None, labels: Batch, expected: Outputs) -> Iterator[str]:
-    """What is odd about the accuracy of the float model."""
+    """Warnings on outputs whose labels do not fit the float model."""
     judged = assigned(metrics, labels, expected) if metrics and expected else {}
     for name, metric in judged.items():
         if metric.name != "accuracy" or name not in labels:

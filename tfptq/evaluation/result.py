@@ -24,7 +24,7 @@ class Evaluation:
         scores: what the metric says of each output that it judges; empty without labels or metric.
         fidelities: each output against the float model; empty without one.
         latency: time of an inference, or None where it was not measured.
-        warnings: what is odd about labels or samples.
+        warnings: on labels that do not fit the float model.
     """
 
     samples: int
